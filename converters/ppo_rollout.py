@@ -1,0 +1,394 @@
+"""PPO rollouts: one ``.npz`` or ``.npy`` file an episode, as RL4VLA's collectors and their forks write them.
+
+A file holds a pickled dictionary (in the npz member ``arr_0`` or a 0-d object array), or the same keys as
+plain arrays (what ``vla-data sanitize`` writes):
+
+    image        T or T+1 images: PIL images, arrays, JPEG or PNG bytes; before each action, and the last
+    action       (T, 7): translation (m), rotation (rad), gripper (+1 open, -1 closed)
+    info         T dictionaries with at least ``success``
+    instruction  text
+
+**Info timing.** ``info[t]`` is what the environment said after action ``t``, except in the files of RL4VLA's
+motion planner, which record it before. ``info_timing="auto"`` decides for each file by the first of these
+that applies, and records which one did:
+
+1. ``elapsed_steps`` counts 1, 2, ..., T: after. It counts 0, 1, ..., T-1: before.
+2. T+1 images: after.
+3. The key ``is_image_encode`` (only the motion planner writes it): before.
+4. Otherwise: after.
+
+With "before", ``success_after[t]`` is ``info[t + 1]``'s. The last one is not in the file: it is True if the
+file's name starts with ``success_`` (the motion planner names so what ended in success), else False.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.rollout_images import Allowed, read_images
+from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.errors import DataError, UsageError
+from vla_data.safety import npy, text
+from vla_data.safety.archive import Archive
+from vla_data.safety.files import MAX_FILE, read_file
+from vla_data.seal import SEAL, read_seal
+from vla_data.sorting import natural
+
+InfoTiming = Literal["auto", "after", "before"]
+
+SUFFIXES: Final = (".npz", ".npy")
+ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
+CONVENTION: Final[dict[str, Json]] = {
+    "kind": "delta",
+    "reference": "previous_target",
+    "frame": "robot_base",
+    "translation_unit": "m",
+    "rotation_unit": "rad",
+    "rotation": "undeclared",  # the three collectors write three dialects without a tag
+    "gripper_open": 1.0,
+    "gripper_closed": -1.0,
+}
+
+
+class NotARollout(DataError):
+    """A healthy file of another kind that lies among the rollouts: it is left alone, not quarantined."""
+
+    ignore = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoRolloutSource:
+    """Reads a folder (with its subfolders) of rollout files, or one file.
+
+    Attributes:
+        root: the folder or file.
+        info_timing: whether ``info[t]`` holds "after" or "before" action ``t``; "auto" as stated above.
+        fps: control rate of the collector, steps per second; RL4VLA's environments run at 5 Hz.
+        camera: name of the camera in ``observation.images.<camera>``.
+        image_size: ``(height, width)`` that every image must have, or None.
+        allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
+        allow_empty_instruction: keep episodes without a text.
+        action_limit: largest absolute action value that a robot can mean.
+    """
+
+    root: Path = field(repr=False)
+    info_timing: InfoTiming = "auto"
+    fps: float = 5.0
+    camera: str = "primary"
+    image_size: tuple[int, int] | None = None
+    allow_images: frozenset[Allowed] = frozenset()
+    allow_empty_instruction: bool = False
+    action_limit: float = 100.0
+
+    @property
+    def folder(self) -> Path:
+        """The folder that ids are relative to."""
+        return self.root if self.root.is_dir() else self.root.parent
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """Every rollout file below the root by natural order of its relative path; and what a seal misses."""
+        if not self.root.exists():
+            raise UsageError("E003", f"{text.show(self.root)} is not there")
+        if not self.root.is_dir():
+            return [EpisodeRef(self.root.name, self.root.stat().st_size)]
+        found = dict(_walk(self.root, self.root))
+        for name in read_seal(self.root) or ():
+            if name.lower().endswith(SUFFIXES):
+                found.setdefault(name, 0)  # sealed and gone: reading it says so
+        return [EpisodeRef(name, found[name]) for name in sorted(found, key=natural)]
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """SHA-256 of the file. See `vla_data.core.Source`."""
+        return read_file(self.folder / ref.id, root=self.folder)[1]
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one rollout. See `vla_data.core.Source`."""
+        data, sha256 = read_file(self.folder / ref.id, root=self.folder)
+        try:
+            seal = read_seal(self.folder)
+            if seal is not None and seal.get(ref.id, sha256) != sha256:
+                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+            return self._episode(ref.id, _load(data, ref.id), sha256)
+        except DataError as error:
+            error.source_sha256 = sha256
+            raise
+
+    def schema(self, episode: Episode) -> Schema:
+        """What the arrays and frames of ``episode`` mean."""
+        features: dict[str, Feature] = {}
+        for name, frames in episode.frames.items():
+            features[name] = Feature(
+                dtype="image",
+                shape=(frames.height, frames.width, 3),
+                names=("height", "width", "channels"),
+                convention={"colour": "rgb", "orientation": "as_recorded", "time": "before_action"},
+            )
+        for name, array in episode.arrays.items():
+            is_action = name == "action"
+            features[name] = Feature(
+                dtype=str(array.dtype),
+                shape=array.shape[1:] or (1,),
+                names=ACTION_NAMES if is_action else None,
+                convention=CONVENTION if is_action else {},
+            )
+        return Schema(features=features, fps=self.fps)
+
+    def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
+        for key in ("action", "image", "info", "instruction"):
+            if key not in rollout:
+                raise DataError("E206", f"missing key {key!r}")
+        notes: list[str] = []
+        action = read_action(rollout["action"], self.action_limit, notes)
+        steps = len(action)
+        try:
+            frames = read_images(
+                rollout["image"],
+                encoded=bool(rollout.get("is_image_encode", False)),
+                allowed=self.allow_images,
+                size=self.image_size,
+                notes=notes,
+            )
+            if len(frames) == steps + 1:
+                notes.append("last_image_dropped")
+            elif len(frames) != steps:
+                raise DataError("E204", f"{len(frames)} images for {steps} actions")
+            success, info_steps = _read_info(rollout["info"], steps)
+            timing, rule = self._timing(rollout, info_steps, len(frames), steps)
+            task = text.instruction(
+                _read_text(rollout["instruction"]), allow_empty=self.allow_empty_instruction
+            )
+            arrays: dict[str, NDArray[Any]] = {
+                "action": action,
+                "next.success": _aligned(success, timing, name),
+                # The flags as recorded, for `Rl4vlaCompat`, which must repeat what was done with them.
+                "info.success": success,
+            }
+            if "state" in rollout:
+                arrays["observation.state"] = _read_state(rollout["state"], steps)
+        except DataError as error:
+            error.frames = steps
+            raise
+        return Episode(
+            id=name,
+            arrays=arrays,
+            frames={f"observation.images.{self.camera}": frames.take(range(steps))},
+            task=task,
+            index=np.arange(steps),
+            meta={
+                "source": "ppo_rollout",
+                "source_length": steps,
+                "source_sha256": sha256,
+                "info_timing": timing,
+                "info_timing_rule": rule,
+            },
+            notes=tuple(notes),
+        )
+
+    def _timing(
+        self, rollout: Mapping[str, Any], counter: NDArray[np.int64] | None, images: int, steps: int
+    ) -> tuple[Literal["after", "before"], str]:
+        if self.info_timing != "auto":
+            return self.info_timing, "declared"
+        if counter is not None:
+            # A 1-step episode at 1 is "after"; an aliased counter (all values alike) matches neither.
+            if np.array_equal(counter, np.arange(1, steps + 1)):
+                return "after", "elapsed_steps"
+            if np.array_equal(counter, np.arange(steps)):
+                return "before", "elapsed_steps"
+        if images == steps + 1:
+            return "after", "last_image"
+        if "is_image_encode" in rollout:
+            return "before", "motion_planner"
+        return "after", "default"
+
+
+def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), root)
+            elif entry.name.lower().endswith(SUFFIXES):
+                size = entry.stat(follow_symlinks=False).st_size
+                yield Path(entry.path).relative_to(root).as_posix(), size
+
+
+def _load(data: bytearray, name: str) -> Mapping[str, Any]:
+    """The rollout's keys from the bytes of one file."""
+    if bytes(data[:2]) != b"PK":
+        if name.lower().endswith(".npz"):
+            raise DataError("E105", "not a zip archive: the file is cut or not an npz")
+        return _dictionary(npy.loads(data, name="the file"))
+    archive = Archive(data, name="the archive", max_bytes=MAX_FILE)
+    if archive.names == ("arr_0.npy",):
+        return _dictionary(npy.loads(archive.read("arr_0.npy"), name="arr_0.npy"))
+    keys = [member.removesuffix(".npy") for member in archive.names]
+    if "arr_0" in keys or not all(_is_plain(member) for member in archive.names):
+        raise DataError("E108", "an archive with other members than arr_0.npy")
+    if "image" not in keys or "action" not in keys:
+        raise NotARollout("E206", "plain arrays, but not a rollout's")
+    return _unflatten({key: npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy") for key in keys})
+
+
+def _is_plain(member: str) -> bool:
+    return (
+        member.endswith(".npy") and "/" not in member and "\\" not in member and not member.startswith(".")
+    )
+
+
+def _dictionary(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            raise NotARollout("E206", "a plain array, not a rollout")
+        raise DataError("E206", f"the file holds a {type(value).__name__}, not a dictionary of a rollout")
+    return value
+
+
+def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``info.success`` and the like of a sanitized file become ``info``; sizes split its encoded images."""
+    rollout: dict[str, Any] = {}
+    info: dict[str, Any] = {}
+    for key, value in arrays.items():
+        if key.startswith("info."):
+            info[key.removeprefix("info.")] = value
+        else:
+            rollout[key] = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+    if info:
+        rollout.setdefault("info", info)
+    sizes = rollout.pop("image_sizes", None)
+    if sizes is not None:
+        image = rollout["image"]
+        ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
+        if not ok or image.ndim != 1 or image.dtype != np.uint8 or (sizes < 0).any():
+            raise DataError("E203", "image_sizes does not fit image")
+        ends = np.cumsum(sizes)
+        if len(ends) and int(ends[-1]) != len(image):
+            raise DataError("E204", f"image_sizes add up to {int(ends[-1]):,}, not to {len(image):,} bytes")
+        rollout["image"] = [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    return rollout
+
+
+def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float32]:
+    """The actions as ``(T, 7)`` float32.
+
+    Raises:
+        DataError: E203 for another shape, E207 for none at all, E201 or E202 for a value that is no number or
+            beyond ``limit``, E208 for one that float32 can't hold to seven digits.
+    """
+    try:
+        # Object arrays and ragged lists end here too; no element is converted that is not a number.
+        raw = np.asarray([np.asarray(row) for row in value] if isinstance(value, list | tuple) else value)
+        if raw.dtype == object:
+            raw = np.asarray([np.asarray(row) for row in raw])
+    except (ValueError, TypeError):
+        raise DataError("E203", "action is not a table of numbers with rows of one length") from None
+    if raw.shape[:1] == (0,):
+        raise DataError("E207", "the episode has no steps")
+    if raw.ndim != 2 or raw.shape[1] != 7:
+        raise _with_frames(DataError("E203", f"action has shape {raw.shape}, not (T, 7)"), raw)
+    if raw.dtype.kind not in "iuf":
+        raise _with_frames(DataError("E208", f"action has dtype {raw.dtype}, not a number's"), raw)
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        t, d = np.argwhere(~np.isfinite(raw))[0]
+        raise _with_frames(DataError("E201", f"action[{t}][{d}] is {raw[t, d]}"), raw)
+    if np.abs(raw.astype(np.float64)).max() > limit:
+        t, d = np.argwhere(np.abs(raw.astype(np.float64)) > limit)[0]
+        raise _with_frames(DataError("E202", f"action[{t}][{d}] is {raw[t, d]:g}, beyond {limit:g}"), raw)
+    action = raw.astype(np.float32)
+    if raw.dtype != np.float32:
+        exact = bool((action.astype(np.float64) == raw.astype(np.float64)).all())
+        if not exact and raw.dtype.kind != "f":
+            raise _with_frames(DataError("E208", f"action of dtype {raw.dtype} does not fit float32"), raw)
+        notes.append(f"action_{raw.dtype}_to_float32" + ("" if exact else "_rounded"))
+    return action
+
+
+def _with_frames(error: DataError, raw: NDArray[Any]) -> DataError:
+    error.frames = len(raw) if raw.ndim else None
+    return error
+
+
+def _read_info(value: Any, steps: int) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
+    """The success flag of each info, and ``elapsed_steps`` where every info has it as an integer."""
+    if isinstance(value, dict):  # one dictionary of arrays over time
+        columns = value
+        lengths = {len(column) for column in columns.values() if isinstance(column, np.ndarray) and column.ndim}
+        if lengths and lengths != {steps}:
+            raise DataError("E204", f"info of {sorted(lengths)} steps for {steps} actions")
+        infos: list[Any] = [{key: column[t] for key, column in columns.items()} for t in range(steps)]
+    else:
+        if not isinstance(value, list | tuple | np.ndarray):
+            raise DataError("E206", f"info is a {type(value).__name__}, not a list of dictionaries")
+        infos = list(value)
+    if len(infos) != steps:
+        raise DataError("E204", f"{len(infos)} infos for {steps} actions")
+    success = np.empty(steps, dtype=np.bool_)
+    counter: list[int] | None = []
+    for t, info in enumerate(infos):
+        if not isinstance(info, dict) or "success" not in info:
+            raise DataError("E206", f"missing key info[{t}].success")
+        success[t] = _read_flag(info["success"], t)
+        number = _single(info.get("elapsed_steps"))
+        if counter is not None and isinstance(number, int | np.integer) and not isinstance(number, bool):
+            counter.append(int(number))
+        else:
+            counter = None
+    if counter is None or any(abs(n) > 1 << 31 for n in counter):
+        return success, None
+    return success, np.asarray(counter, dtype=np.int64)
+
+
+def _single(value: Any) -> Any:
+    """The one item of a 0-d or (1,) array; anything else as it is."""
+    return value.reshape(())[()] if isinstance(value, np.ndarray) and value.shape in ((), (1,)) else value
+
+
+def _read_flag(value: Any, t: int) -> bool:
+    flag = _single(value)
+    if isinstance(flag, bool | np.bool_) or (isinstance(flag, int | np.integer) and flag in (0, 1)):
+        return bool(flag)
+    what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)[:40]
+    raise DataError("E205", f"info[{t}].success is {text.show(what)}, not True or False")
+
+
+def _aligned(success: NDArray[np.bool_], timing: str, name: str) -> NDArray[np.bool_]:
+    if timing == "after":
+        return success
+    return np.append(success[1:], Path(name).name.startswith("success_"))
+
+
+def _read_text(value: Any) -> str:
+    if isinstance(value, np.ndarray | list | tuple):
+        items = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else list(value)
+        if len(items) != 1:
+            raise DataError("E212", f"the instruction is a list of {len(items)} texts")
+        value = items[0]
+    if isinstance(value, bytes | memoryview):
+        try:
+            return bytes(value).decode("utf-8")
+        except UnicodeDecodeError:
+            raise DataError("E212", "the instruction is not UTF-8") from None
+    if value is None:
+        raise DataError("E211", "the instruction is None")
+    if not isinstance(value, str):
+        raise DataError("E212", f"the instruction is a {type(value).__name__}")
+    return str(value)
+
+
+def _read_state(value: Any, steps: int) -> NDArray[np.float32]:
+    try:
+        state = np.asarray(value, dtype=np.float32)
+    except (ValueError, TypeError):
+        raise DataError("E203", "state is not an array of numbers") from None
+    if state.ndim != 2 or len(state) not in (steps, steps + 1):
+        raise DataError("E204", f"state has shape {state.shape} for {steps} actions")
+    if not np.isfinite(state).all():
+        t, d = np.argwhere(~np.isfinite(state))[0]
+        raise DataError("E201", f"state[{t}][{d}] is {state[t, d]}")
+    return state[:steps]

@@ -1,0 +1,222 @@
+"""The record, its description and the two ends of a run.
+
+A `Source` yields `Episode`s that follow their `Schema`; a `Sink` encodes them one by one and publishes all
+of them at once. ``T`` is the number of steps of an episode. A step ``t`` holds what was seen before action
+``t``, the action, and what came of it (``next.*``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.frames import Frames
+
+Json = Any
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """What one array means, per step.
+
+    Attributes:
+        dtype: NumPy's name of the element type, or ``image``.
+        shape: of one step, for example ``(7,)`` or ``(480, 640, 3)``.
+        names: of the elements, or None.
+        convention: unit, frame, rotation, gripper polarity and the like, by the words of
+            ``docs/conventions.md``; empty where nothing is declared.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    convention: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary with sorted, JSON-ready content."""
+        return {
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "names": list(self.names) if self.names else None,
+            "convention": dict(sorted(self.convention.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What every episode of a dataset holds.
+
+    Attributes:
+        features: name (LeRobot's: ``observation.images.<camera>``, ``action``, ...) -> feature.
+        fps: control rate in steps per second.
+        robot: robot type, or None where it is not known.
+    """
+
+    features: Mapping[str, Feature]
+    fps: float
+    robot: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary with sorted, JSON-ready content."""
+        return {
+            "features": {name: self.features[name].to_json() for name in sorted(self.features)},
+            "fps": self.fps,
+            "robot": self.robot,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One trajectory. Frozen: a step of a recipe returns a new one.
+
+    Attributes:
+        id: stable name, relative to the source and free of machine paths.
+        arrays: name -> array of shape ``(T, ...)``.
+        frames: feature name -> ``T`` images.
+        task: the instruction, exactly as given.
+        index: ``(T,)`` int64, the position of each step in the source; the one timeline of everything.
+        meta: facts that concern the whole episode.
+        notes: what was fixed by a declared rule on the way, as codes.
+    """
+
+    id: str
+    arrays: Mapping[str, Array]
+    frames: Mapping[str, Frames]
+    task: str
+    index: NDArray[np.int64]
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(value) for name, value in (*self.arrays.items(), *self.frames.items())}
+        wrong = {name: n for name, n in lengths.items() if n != len(self.index)}
+        if wrong:
+            raise ValueError(f"episode {self.id!r} has {len(self.index)} steps, but {wrong}")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: NDArray[np.int64]) -> Episode:
+        """The steps at these positions (of this episode, not of the source), everything together."""
+        return replace(
+            self,
+            arrays={name: array[index] for name, array in self.arrays.items()},
+            frames={name: frames.take(index) for name, frames in self.frames.items()},
+            index=self.index[index],
+        )
+
+    @property
+    def success_after(self) -> NDArray[np.bool_]:
+        """``(T,)``: whether the task was solved right after action ``t`` (``next.success``)."""
+        success: NDArray[np.bool_] = self.arrays["next.success"]
+        return success
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRef:
+    """One episode that a source can read: its id and its size there in bytes."""
+
+    id: str
+    size: int
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Something that lists episodes and reads one. Frozen and picklable: workers get a copy.
+
+    The ``repr`` is provenance, so it names every option and no machine path.
+    """
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """Every episode, in the source's natural order. Cheap: contents are not read."""
+        ...
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """SHA-256 of the bytes that `read` would read, so that a finished part can be trusted or redone."""
+        ...
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one whole episode. Its ``meta`` has ``source`` (the format's name), ``source_length`` (steps) and
+        ``source_sha256`` (of the exact bytes that it came from).
+
+        Raises:
+            DataError: the episode can't be used.
+        """
+        ...
+
+    def schema(self, episode: Episode) -> Schema:
+        """What the arrays and frames of ``episode`` mean."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One episode in a sink's own form.
+
+    Attributes:
+        blob: opaque bytes, in pieces.
+        summary: what assembling needs to know without reading the blob; JSON.
+        content: digest of what the episode holds, whatever it is called; see `vla_data.digest`.
+    """
+
+    blob: Sequence[bytes | memoryview]
+    summary: Mapping[str, Json]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One encoded episode that will be in the dataset, as `Sink.assemble` gets it."""
+
+    id: str
+    summary: Mapping[str, Json]
+    blob_sha256: str
+    read: Callable[[], bytes]
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Something that writes datasets of one format. Frozen and picklable; the ``repr`` is provenance."""
+
+    @property
+    def target(self) -> Path:
+        """The folder that will hold the dataset; it is not part of the ``repr``."""
+        ...
+
+    def encode(self, episode: Episode, schema: Schema) -> Encoded:
+        """Encode one episode. Expensive and pure: it runs in a worker and depends on its input alone."""
+        ...
+
+    def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
+        """Write the whole dataset into the empty ``folder`` from encoded episodes. Cheap; runs once."""
+        ...
+
+    def check(self, folder: Path, episodes: Sequence[Published]) -> None:
+        """Read the dataset back and compare it with what was encoded.
+
+        Raises:
+            VerifyError: it differs.
+        """
+        ...
+
+    @property
+    def sidecar(self) -> str:
+        """Folder inside the dataset, relative, for what the format has no field for."""
+        ...
+
+
+def iter_spans(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive integers in a sorted index, as half-open ``(start, stop)`` pairs."""
+    if len(index) == 0:
+        return
+    breaks = np.flatnonzero(np.diff(index) != 1)
+    starts = np.concatenate(([0], breaks + 1))
+    stops = np.concatenate((breaks, [len(index) - 1]))
+    for start, stop in zip(starts, stops, strict=True):
+        yield int(index[start]), int(index[stop]) + 1

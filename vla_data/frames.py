@@ -1,0 +1,56 @@
+"""One camera's images, kept as they came: encoded bytes stay encoded, pixels exist only while looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data import images
+from vla_data.images import Encoding, Pixels
+
+Stored = bytes | memoryview | Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """``T`` images of one size. Selecting some costs nothing; encoded ones pass through untouched.
+
+    Attributes:
+        items: each image as PNG or JPEG bytes or as ``(height, width, 3)`` uint8 RGB pixels.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    items: tuple[Stored, ...]
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, index: NDArray[np.int64] | Sequence[int]) -> Frames:
+        """The images at these positions, in this order."""
+        return Frames(tuple(self.items[i] for i in index), self.height, self.width)
+
+    def pixels(self, i: int, *, at_least: tuple[int, int] | None = None) -> Pixels:
+        """Image ``i`` as ``(height, width, 3)`` uint8 RGB; see `vla_data.images.decode` for ``at_least``."""
+        item = self.items[i]
+        return item if isinstance(item, np.ndarray) else images.decode(item, at_least=at_least)
+
+    def encoded(self, encoding: Encoding, *, quality: int = images.JPEG_QUALITY) -> Iterator[bytes]:
+        """Each image in ``encoding``. Bytes that are already in it are handed on as they are."""
+        for i, item in enumerate(self.items):
+            if not isinstance(item, np.ndarray) and images.header(item).encoding == encoding:
+                yield bytes(item)
+            else:
+                yield images.encode(self.pixels(i), encoding, quality=quality)
+
+    def lossless_as(self, encoding: Encoding) -> bool:
+        """Whether `encoded` gives back every pixel that is stored here."""
+        return encoding == "png" or all(
+            not isinstance(item, np.ndarray) and images.header(item).encoding == encoding
+            for item in self.items
+        )

@@ -1,0 +1,1 @@
+"""How a job runs: plan, parts with receipts, assemble, check, publish once."""

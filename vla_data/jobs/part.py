@@ -1,0 +1,225 @@
+"""One part of a job: a few episodes, read, curated and encoded by a pure function, with a receipt.
+
+A part leaves two files, ``<number>.blob`` and ``<number>.json``. The receipt is written last, so its presence
+means that the blob is whole. Neither is synced: after a crash a receipt is believed only if the blob has the
+digests that it names, so what was cached may be lost and never wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from vla_data._version import __version__
+from vla_data.core import EpisodeRef, Json, Schema, Sink, Source
+from vla_data.curate import Step, curate
+from vla_data.errors import DataError
+from vla_data.jobs.io import write_file
+from vla_data.ledger import Record, Span, from_json, to_json
+
+FORMAT: Final = 1
+MAX_EPISODES: Final = 16
+MAX_BYTES: Final = 64 << 20
+# Facts of an episode that have a field of their own in its record.
+_OWN_COLUMNS: Final = ("source_length", "source_sha256")
+# What decides about the bytes of an encoded episode, besides this package.
+_ENCODERS: Final = ("deflate", "numpy", "pillow", "pyarrow", "simplejpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Episodes that are done together. ``number`` is the position in the plan."""
+
+    number: int
+    refs: tuple[EpisodeRef, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a worker needs; the same on every machine but for the source's root."""
+
+    source: Source
+    steps: tuple[Step, ...]
+    sink: Sink
+    work: Path
+
+    def digest(self) -> str:
+        """SHA-256 of the recipe: source options, steps, sink and the versions that encode."""
+        facts = {"format": FORMAT, "recipe": recipe(self.source, self.steps, self.sink), "versions": versions()}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def recipe(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]:
+    """The provenance of a dataset: what was asked for, without any path of this machine."""
+    return {"source": repr(source), "steps": [repr(step) for step in steps], "sink": repr(sink)}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide about output bytes."""
+    return {"vla-data": __version__} | {name: metadata.version(name) for name in _ENCODERS}
+
+
+def plan(refs: Sequence[EpisodeRef]) -> list[Part]:
+    """Cut a source's episodes into parts: at most 16 episodes and, beyond the first, 64 MiB of source."""
+    parts: list[Part] = []
+    group: list[EpisodeRef] = []
+    for ref in refs:
+        if group and (len(group) == MAX_EPISODES or sum(r.size for r in group) + ref.size > MAX_BYTES):
+            parts.append(Part(len(parts), tuple(group)))
+            group = []
+        group.append(ref)
+    if group:
+        parts.append(Part(len(parts), tuple(group)))
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One episode of a finished part: its record, and where its encoded bytes lie (none if it has none)."""
+
+    record: Record
+    summary: Mapping[str, Json] | None
+    schema: Mapping[str, Json] | None
+    offset: int
+    size: int
+    sha256: str
+
+
+def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Any, Schema | None]:
+    """Read, curate and encode one episode: (record, `Encoded` or None, schema or None)."""
+    try:
+        episode = job.source.read(ref)
+        curated = curate(episode, job.steps)
+        record = Record(
+            id=ref.id,
+            status="published" if curated.episode is not None else "rejected",
+            length=len(episode),
+            success=curated.success,
+            reason=curated.reason,
+            source_sha256=episode.meta.get("source_sha256"),
+            spans=curated.spans,
+            notes=episode.notes,
+            meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
+        )
+        if curated.episode is None:
+            return replace(record, message=f"rejected by rule {curated.reason}"), None, None
+        schema = job.source.schema(curated.episode)
+        return record, job.sink.encode(curated.episode, schema), schema
+    except DataError as error:
+        return failed(ref, error), None, None
+    except MemoryError:
+        return failed(ref, DataError("E504", "more memory is needed than a worker may use")), None, None
+
+
+def failed(ref: EpisodeRef, error: DataError) -> Record:
+    """The record of an episode that could not be used."""
+    frames = error.frames or 0
+    return Record(
+        id=ref.id,
+        status="ignored" if error.ignore else "failed",
+        length=error.frames,
+        reason=error.code,
+        message=error.message,
+        source_sha256=error.source_sha256,
+        spans=(Span(0, frames, "failed", error.code),) if frames else (),
+    )
+
+
+def make_part(job: Job, digest: str, part: Part) -> None:
+    """Make one part, unless a receipt in the work folder shows that it is made already."""
+    if is_made(job, digest, part):
+        return
+    write_part(job, digest, part, [make_episode(job, ref) for ref in part.refs])
+
+
+def write_part(
+    job: Job, digest: str, part: Part, results: Sequence[tuple[Record, Any, Schema | None]]
+) -> None:
+    """Write a part's blob, then its receipt."""
+    episodes: list[dict[str, Json]] = []
+    pieces: list[bytes | memoryview] = []
+    at = 0
+    for record, encoded, schema in results:
+        row: dict[str, Json] = {"offset": at, "size": 0, "sha256": "", "summary": None, "schema": None}
+        if encoded is not None:
+            sha256 = hashlib.sha256()
+            for piece in encoded.blob:
+                sha256.update(piece)
+                pieces.append(piece)
+                row["size"] += len(piece)
+            record = replace(record, content_sha256=encoded.content)
+            row["sha256"] = sha256.hexdigest()
+            row["summary"] = encoded.summary
+            row["schema"] = schema.to_json() if schema is not None else None
+            at += row["size"]
+        episodes.append({**row, "record": to_json(record)})
+    write_file(_blob(job, part), pieces, sync=False)
+    receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
+    write_file(_receipt(job, part), json.dumps(receipt).encode(), sync=False)
+
+
+def is_made(job: Job, digest: str, part: Part) -> bool:
+    """Whether a part's receipt is of this job and its sources and its blob are as the receipt says."""
+    try:
+        made = read_part(job, digest, part)
+        return made is not None and all(_is_current(job, part, made, i) for i in range(len(made)))
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return False
+
+
+def _is_current(job: Job, part: Part, made: Sequence[Made], i: int) -> bool:
+    record = made[i].record
+    if record.reason.startswith("E5"):  # a worker died over it: another try may go better
+        return False
+    if record.source_sha256 is None or job.source.fingerprint(part.refs[i]) != record.source_sha256:
+        return False
+    return made[i].summary is None or _digest(read_blob(job, part, made[i])) == made[i].sha256
+
+
+def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
+    """What a part's receipt lists, or None when there is no receipt of this job."""
+    try:
+        receipt = json.loads(_receipt(job, part).read_bytes())
+    except FileNotFoundError:
+        return None
+    if receipt["job"] != digest or receipt["part"] != _facts(part):
+        return None
+    return [
+        Made(
+            from_json(row["record"]),
+            row["summary"],
+            row["schema"],
+            row["offset"],
+            row["size"],
+            row["sha256"],
+        )
+        for row in receipt["episodes"]
+    ]
+
+
+def read_blob(job: Job, part: Part, made: Made) -> bytes:
+    """The encoded bytes of one episode."""
+    with _blob(job, part).open("rb") as file:
+        file.seek(made.offset)
+        return file.read(made.size)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _facts(part: Part) -> Json:
+    return json.loads(json.dumps(asdict(part)))
+
+
+def _blob(job: Job, part: Part) -> Path:
+    return job.work / f"{part.number:08d}.blob"
+
+
+def _receipt(job: Job, part: Part) -> Path:
+    return job.work / f"{part.number:08d}.json"

@@ -1,0 +1,304 @@
+"""The one verb: `run` takes a source's episodes through steps into a sink, and accounts for every frame."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace as changed
+from pathlib import Path
+
+from vla_data.core import EpisodeRef, Feature, Json, Published, Schema, Sink, Source
+from vla_data.curate import Step
+from vla_data.errors import RefusedError, UsageError
+from vla_data.jobs.io import machine_errors, make_folder, remove_tree, write_file
+from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part, recipe, versions
+from vla_data.jobs.pool import Limits, make_parts
+from vla_data.jobs.workspace import check_target, publish, workspace
+from vla_data.ledger import FILE, Ledger, Record
+from vla_data.report import Report
+from vla_data.safety.text import show
+from vla_data.seal import SEAL, format_sums, hash_file
+
+Progress = Callable[[int, int], None]
+
+MANIFEST = "manifest.json"
+
+
+def run(
+    source: Source,
+    steps: Sequence[Step],
+    sink: Sink,
+    *,
+    workers: int | None = None,
+    replace: bool = False,
+    max_bad: float | None = None,
+    dedup: bool = False,
+    limits: Limits | None = None,
+    on_progress: Progress | None = None,
+    on_problem: Callable[[str], None] | None = None,
+) -> Report:
+    """Make a dataset: every episode is read, curated and encoded, and all that remain are published at once.
+
+    The result depends on the source's content and the recipe alone, not on ``workers``. A run that was
+    interrupted continues when it is called again.
+
+    Args:
+        source: where episodes come from.
+        steps: transforms and filters, in order.
+        sink: what is written, and where.
+        workers: processes; None: one for each core.
+        replace: publish over an existing dataset of ours, which is removed last.
+        max_bad: largest share of quarantined episodes; None: 0.1, or one episode where that is more.
+        dedup: reject an episode whose content an earlier one has already.
+        limits: memory and time of a worker.
+        on_progress: called with (episodes done, episodes in all).
+        on_problem: called with one line for every quarantined or ignored episode.
+
+    Returns:
+        The report; ``str()`` of it is the statistics block.
+
+    Raises:
+        VlaDataError: see `vla_data.errors`; nothing is published then.
+    """
+    refs = list(source.episodes())
+    _check_refs(refs)
+    root = getattr(source, "root", None)
+    check_target(sink.target, root, replace=replace)
+    with workspace(sink.target) as work:
+        # Another run may have published between the first look and the lock.
+        check_target(sink.target, root, replace=replace)
+        job = Job(source, tuple(steps), sink, work / "parts")
+        parts = plan(refs)
+        made = _make(job, parts, len(refs), workers or _cores(), limits or Limits(), on_progress)
+        records = [item.record for part in parts for item in made[part.number]]
+        for record in records:
+            if record.status in ("failed", "ignored") and on_problem is not None:
+                on_problem(record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)"))
+        _check_bad(records, max_bad)
+        published, records, warnings = _select(job, parts, made, records, dedup=dedup)
+        schema = _common_schema(published)
+        ledger = Ledger(tuple(_placed(sink, records)))
+        ledger.check()
+        staging = work / "staging"
+        with machine_errors("cannot write the dataset"):
+            remove_tree(staging)
+            make_folder(staging / sink.sidecar)
+            sink.assemble([item for item, _ in published], schema, staging)
+            _write_sidecar(staging / sink.sidecar, job, schema, ledger)
+            sink.check(staging, [item for item, _ in published])
+            _write_sums(staging, sink.sidecar)
+            publish(staging, sink.target)
+            remove_tree(work)
+    return Report(sink.target, ledger, tuple(warnings), _details(ledger, schema))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_refs(refs: Sequence[EpisodeRef]) -> None:
+    seen: set[str] = set()
+    for ref in refs:
+        if ref.id in seen:
+            raise UsageError("E004", f"the source lists {show(ref.id)} twice")
+        seen.add(ref.id)
+    if not refs:
+        raise RefusedError("E402", "the source has no episodes")
+
+
+def _make(
+    job: Job, parts: Sequence[Part], total: int, workers: int, limits: Limits, progress: Progress | None
+) -> dict[int, list[Made]]:
+    digest = job.digest()
+    with machine_errors("cannot write beside the target"):
+        make_folder(job.work)
+        done = 0
+        for part in make_parts(job, digest, parts, workers=min(workers, len(parts)), limits=limits):
+            done += len(part.refs)
+            if progress is not None:
+                progress(done, total)
+        made = {}
+        for part in parts:
+            items = read_part(job, digest, part)
+            if items is None:
+                raise AssertionError(f"part {part.number} was made and has no receipt")
+            made[part.number] = items
+    return made
+
+
+def _check_bad(records: Sequence[Record], max_bad: float | None) -> None:
+    counted = [record for record in records if record.status != "ignored"]
+    bad = sum(record.status == "failed" for record in counted)
+    # One bad episode never costs the others, however few there are, unless a limit was given.
+    allowed = max(1.0, 0.1 * len(counted)) if max_bad is None else max_bad * len(counted)
+    if bad and bad == len(counted):
+        raise RefusedError("E402", f"none of {bad:,} episodes can be used")
+    if bad > allowed:
+        raise RefusedError(
+            "E401",
+            f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {bad / len(counted):.2f} accepts it",
+        )
+
+
+def _select(
+    job: Job,
+    parts: Sequence[Part],
+    made: Mapping[int, Sequence[Made]],
+    records: Sequence[Record],
+    *,
+    dedup: bool,
+) -> tuple[list[tuple[Published, Mapping[str, Json]]], list[Record], list[str]]:
+    """The episodes to publish with their schemas, all records with what became of duplicates, warnings."""
+    first: dict[str, str] = {}
+    again: dict[str, str] = {}
+    published = []
+    for part in parts:
+        for item in made[part.number]:
+            if item.summary is None:
+                continue
+            content = str(item.record.content_sha256)
+            if first.setdefault(content, item.record.id) != item.record.id:
+                again[item.record.id] = first[content]
+                if dedup:
+                    continue
+            episode = Published(
+                item.record.id, item.summary, item.sha256, _Reader(job, part, item)
+            )
+            published.append((episode, item.schema or {}))
+    warnings = []
+    if again and not dedup:
+        name, original = next(iter(again.items()))
+        warnings.append(
+            f"{len(again):,} episodes repeat the content of another ({show(name)} that of {show(original)}); "
+            "--dedup drops them"
+        )
+    if not published:
+        raise RefusedError("E402", "no episode is left to publish: all are rejected or quarantined")
+    out = [
+        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
+    ]
+    by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
+    if by_default:
+        warnings.append(
+            f"{by_default:,} episodes do not show whether info is of before or after the action; "
+            "taken as after (--info-timing)"
+        )
+    return published, out, warnings
+
+
+class _Reader:
+    """Reads one encoded episode when the sink wants it, and checks that it is what was made."""
+
+    def __init__(self, job: Job, part: Part, item: Made) -> None:
+        self._job, self._part, self._item = job, part, item
+
+    def __call__(self) -> bytes:
+        data = read_blob(self._job, self._part, self._item)
+        if hashlib.sha256(data).hexdigest() != self._item.sha256:
+            raise AssertionError(f"the part of {self._item.record.id!r} changed while it was assembled")
+        return data
+
+
+def _as_duplicate(record: Record, original: str) -> Record:
+    from vla_data.ledger import Span
+
+    return changed(
+        record,
+        status="rejected",
+        reason="duplicate",
+        message=f"the same content as {original}",
+        spans=(Span(0, record.length or 0, "rejected", "duplicate"),),
+    )
+
+
+def _common_schema(published: Iterable[tuple[Published, Mapping[str, Json]]]) -> Schema:
+    """The one schema of all episodes.
+
+    Raises:
+        UsageError: E005 when they have several, with how many episodes have each.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for episode, schema in published:
+        groups[json.dumps(schema, sort_keys=True)].append(episode.id)
+    if len(groups) > 1:
+        listed = "; ".join(
+            f"{len(ids):,} episodes with {_differences(text, groups)} (as {show(ids[0])})"
+            for text, ids in sorted(groups.items(), key=lambda group: -len(group[1]))[:5]
+        )
+        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}")
+    facts = json.loads(next(iter(groups)))
+    features = {
+        name: Feature(
+            dtype=feature["dtype"],
+            shape=tuple(feature["shape"]),
+            names=tuple(feature["names"]) if feature["names"] else None,
+            convention=feature["convention"],
+        )
+        for name, feature in facts["features"].items()
+    }
+    return Schema(features=features, fps=facts["fps"], robot=facts["robot"])
+
+
+def _differences(text: str, groups: Iterable[str]) -> str:
+    """The features of one schema that not all of them share."""
+    mine = json.loads(text)["features"]
+    others = [json.loads(other)["features"] for other in groups]
+    names = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
+    return ", ".join(f"{name} {mine[name]['dtype']}{tuple(mine[name]['shape'])}" for name in names) or "fewer"
+
+
+def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
+    """Records with the places of their episodes in the dataset."""
+    ids = [record.id for record in records if record.status == "published"]
+    places = dict(zip(ids, range(len(ids)), strict=True))
+    splits = getattr(sink, "split_of", lambda ids: dict.fromkeys(ids, "train"))(ids)
+    for record in records:
+        if record.status == "published":
+            yield changed(record, output_index=places[record.id], split=splits[record.id])
+        else:
+            yield record
+
+
+def _write_sidecar(folder: Path, job: Job, schema: Schema, ledger: Ledger) -> None:
+    published = [record for record in ledger.records if record.status == "published"]
+    content = hashlib.sha256(
+        "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode("utf-8", "surrogateescape")
+    )
+    manifest = {
+        "format_version": 1,
+        "recipe": recipe(job.source, job.steps, job.sink),
+        "recipe_digest": job.digest(),
+        "content_digest": content.hexdigest(),
+        "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
+        "versions": versions(),
+        "counts": ledger.counts(),
+        "reasons": ledger.reasons(),
+    }
+    ledger.write(folder / FILE)
+    for name, value in ((MANIFEST, manifest), ("schema.json", schema.to_json())):
+        write_file(folder / name, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
+
+
+def source_digest(sources: Mapping[str, str | None]) -> str:
+    """One SHA-256 for all source files, from that of each; files that could not be read count by name."""
+    lines = "".join(f"{name}\0{sources[name]}\n" for name in sorted(sources))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _write_sums(root: Path, sidecar: str) -> None:
+    own = f"{sidecar}/{SEAL}"
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)
+
+
+def _details(ledger: Ledger, schema: Schema) -> dict[str, Json]:
+    splits: dict[str, int] = defaultdict(int)
+    for record in ledger.records:
+        if record.split is not None:
+            splits[record.split] += 1
+    return {"splits": dict(sorted(splits.items())), "fps": schema.fps}
+
+

@@ -1,0 +1,52 @@
+"""Lists of steps that belong together, under the names that commands and builders use."""
+
+from __future__ import annotations
+
+from vla_data.curate import Step
+from vla_data.steps import CutAfterSuccess, Length, RequireSuccess, Rl4vlaCompat, SmallActions, SuccessRule
+
+
+def ppo_sft(
+    *,
+    min_success_steps: int = 6,
+    success_rule: SuccessRule = "consecutive",
+    pos_thresh: float | None = 0.01,
+    rot_thresh: float | None = 0.06,
+    initial_gripper: float | None = 1.0,
+    gripper_hysteresis: tuple[float, float] | None = None,
+    gripper_window: int = 0,
+    min_length: int = 1,
+    max_length: int | None = None,
+    compat: str | None = None,
+) -> tuple[Step, ...]:
+    """PPO rollouts to supervised data: keep solved episodes up to their success, without idle steps.
+
+    Args:
+        min_success_steps: successes that make an episode solved; 0 keeps all episodes, uncut.
+        success_rule: see `vla_data.steps.success_end`.
+        pos_thresh: metres a step; None switches the test off. See `vla_data.steps.SmallActions`.
+        rot_thresh: radians a step; None switches the test off.
+        initial_gripper: gripper command in force before step 0; None: unknown.
+        gripper_hysteresis: ``(low, high)`` for continuous grippers.
+        gripper_window: steps kept around a gripper event.
+        min_length: fewest steps that an episode may have in the end.
+        max_length: most steps, or None.
+        compat: "rl4vla": what RL4VLA's builder does, bugs included; the options after ``rot_thresh`` have no
+            part in it.
+    """
+    if compat == "rl4vla":
+        return (Rl4vlaCompat(pos=pos_thresh, rot=rot_thresh, min_steps=min_success_steps),)
+    if compat is not None:
+        raise ValueError(f"there is no compat mode {compat!r}; there is 'rl4vla'")
+    success: tuple[Step, ...] = ()
+    if min_success_steps or success_rule == "last":
+        rule = {"min_steps": max(min_success_steps, 1), "rule": success_rule}
+        success = (RequireSuccess(**rule), CutAfterSuccess(**rule))  # type: ignore[arg-type]
+    small = SmallActions(
+        pos=pos_thresh,
+        rot=rot_thresh,
+        initial_gripper=initial_gripper,
+        hysteresis=gripper_hysteresis,
+        window=gripper_window,
+    )
+    return (*success, small, Length(min_steps=min_length, max_steps=max_length))

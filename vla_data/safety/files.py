@@ -1,0 +1,53 @@
+"""Opening files that a stranger named or placed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from vla_data.errors import DataError
+from vla_data.safety.text import show
+
+MAX_FILE: Final = 2 << 30
+
+
+def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[bytearray, str]:
+    """The bytes of a regular file and their SHA-256, read once so that both speak of the same bytes.
+
+    Args:
+        path: the file; a link is followed only to a file under ``root``.
+        root: the folder that the user named.
+        max_bytes: larger files are refused before they are read.
+
+    Raises:
+        DataError: E131 for anything but a regular file under ``root``, E133 when it is gone, E107 when it is
+            too large, E105 when it shrinks while it is read.
+    """
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root.resolve()):
+            raise DataError("E131", "a link to a file outside of the folder")
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("E133", "the file is not there") from None
+    except (OSError, RuntimeError) as error:  # link loops
+        raise DataError("E131", f"it can't be opened ({show(error)})") from None
+    with open(handle, "rb", buffering=0) as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise DataError("E131", "not a regular file")
+        if facts.st_size > max_bytes:
+            raise DataError("E107", f"a file of {facts.st_size:,} bytes, more than {max_bytes:,}")
+        data = bytearray(facts.st_size)
+        view = memoryview(data)
+        at = 0
+        while at < len(data):
+            n = file.readinto(view[at:])
+            if not n:
+                raise DataError("E105", f"the file ends after {at:,} of {len(data):,} bytes")
+            at += n
+    return data, hashlib.sha256(data).hexdigest()

@@ -1,0 +1,50 @@
+"""Untrusted text: what may be stored, and how it is shown."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from vla_data.errors import DataError
+
+MAX_INSTRUCTION: Final = 1024
+_UNSAFE_TO_SHOW: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def show(text: object) -> str:
+    r"""``text`` on one line with everything that could steer a terminal escaped.
+
+    Control characters, bidirectional overrides, surrogates and other invisible characters become ``\x1b`` or
+    ``\u202e``, and a backslash becomes two, so that different texts stay different.
+    """
+    out = []
+    for char in str(text):
+        if char == "\\":
+            out.append("\\\\")
+        elif unicodedata.category(char) in _UNSAFE_TO_SHOW:
+            code = ord(char)
+            out.append(
+                f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+            )
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+def instruction(text: str, *, allow_empty: bool = False) -> str:
+    """``text`` unchanged, if it can be stored as an instruction.
+
+    Raises:
+        DataError: E211 when there is nothing in it, E212 for control characters, lone surrogates, or more
+            than 1,024 characters.
+    """
+    if len(text) > MAX_INSTRUCTION:
+        raise DataError(
+            "E212", f"the instruction has {len(text):,} characters, more than {MAX_INSTRUCTION:,}"
+        )
+    for at, char in enumerate(text):
+        if unicodedata.category(char) in ("Cc", "Cs"):
+            raise DataError("E212", f"the instruction has the character {show(char)} at {at}")
+    if not text.strip() and not allow_empty:
+        raise DataError("E211", "the instruction is empty")
+    return text

@@ -1,0 +1,82 @@
+"""Seals: a ``SHA256SUMS`` beside rollouts, written when they are collected.
+
+A flipped bit in an ``.npy`` file can't be noticed by anyone afterwards; with a seal it is. The file is in the
+format of ``sha256sum``, so ``sha256sum -c SHA256SUMS`` checks it without this package.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from vla_data.errors import DataError, UsageError
+from vla_data.jobs.io import write_file
+from vla_data.sorting import natural
+
+SEAL: Final = "SHA256SUMS"
+_LINE: Final = re.compile(r"(\\?)([0-9a-f]{64}) [ *](.+)")
+
+
+def read_seal(folder: Path) -> Mapping[str, str] | None:
+    """Relative path -> SHA-256 from the seal of a folder, or None where there is no seal.
+
+    Raises:
+        UsageError: E001 when the seal is not in ``sha256sum``'s format.
+    """
+    path = folder / SEAL
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return _parse(path, facts.st_mtime_ns, facts.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(path: Path, _mtime: int, _size: int) -> Mapping[str, str]:
+    return dict(parse_sums(path.read_bytes()))
+
+
+def parse_sums(data: bytes) -> Iterable[tuple[str, str]]:
+    """(relative path, SHA-256) of each line of a ``sha256sum`` file."""
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise UsageError("E001", f"line {number} of {SEAL} is not in the format of sha256sum")
+        name = match[3]
+        if match[1]:
+            name = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], name)
+        yield name, match[2]
+
+
+def format_sums(sums: Mapping[str, str]) -> bytes:
+    """The lines of a ``sha256sum`` file, in natural order; names with newlines are escaped as it does."""
+    lines = []
+    for name in sorted(sums, key=natural):
+        escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+        lines.append(f"{chr(92) if escaped != name else ''}{sums[name]}  {escaped}\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_seal(folder: Path, names: Iterable[str]) -> int:
+    """Write the seal of these files, given relative to ``folder``; returns how many there are.
+
+    Raises:
+        DataError: E132 when a file that an earlier seal covers has changed since; nothing is written.
+    """
+    old = read_seal(folder) or {}
+    sums = {name: hash_file(folder / name) for name in names}
+    for name, digest in sums.items():
+        if old.get(name, digest) != digest:
+            raise DataError("E132", f"{name} is not what was sealed; remove {SEAL} to seal it anew")
+    write_file(folder / SEAL, format_sums({**old, **sums}))
+    return len(sums)

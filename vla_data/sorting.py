@@ -1,0 +1,23 @@
+"""Order of names, the same on every machine and in every locale."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+_NUMBER: Final = re.compile(r"([0-9]+)")
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts ``demo_2`` before ``demo_10``; equal only for equal names."""
+    parts = tuple(
+        (0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(_NUMBER.split(name))
+    )
+    return (*parts, (2, 0, name))
+
+
+def unit_hash(name: str, *, salt: str) -> float:
+    """A number in [0, 1) that depends on ``name`` and ``salt`` alone (SHA-256, first 53 bits)."""
+    digest = hashlib.sha256(f"{salt}\0{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,18 @@
+"""Curation steps, one per file. A step is a frozen dataclass whose ``repr`` is its provenance."""
+
+from vla_data.steps.gripper import gripper_events
+from vla_data.steps.length import Length
+from vla_data.steps.rl4vla import Rl4vlaCompat
+from vla_data.steps.small_actions import SmallActions
+from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule, success_end
+
+__all__ = [
+    "CutAfterSuccess",
+    "Length",
+    "RequireSuccess",
+    "Rl4vlaCompat",
+    "SmallActions",
+    "SuccessRule",
+    "gripper_events",
+    "success_end",
+]

@@ -1,0 +1,81 @@
+"""Pruning of steps in which the robot hardly moves.
+
+The rule is RL4VLA's (thresholds per control step at 5 Hz, strict ``>``), with gripper switches kept from step
+0 on. It is applied once, to every step of the source at the same time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.core import Episode
+from vla_data.steps.gripper import gripper_events
+
+
+def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None) -> NDArray[np.bool_]:
+    """``(T,)``: whether the translation is longer than ``pos`` or the rotation larger than ``rot``.
+
+    A threshold of None switches its test off; with both None every step moves. Norms are rounded to the
+    action's own precision before they are compared, so a float32 step of exactly 0.07 is not above 0.07.
+
+    Args:
+        action: ``(T, 7)``: translation, rotation, gripper.
+        pos: in the action's translation unit.
+        rot: in the action's rotation unit.
+    """
+    if pos is None and rot is None:
+        return np.ones(len(action), dtype=np.bool_)
+    out = np.zeros(len(action), dtype=np.bool_)
+    for columns, limit in ((slice(0, 3), pos), (slice(3, 6), rot)):
+        if limit is not None:
+            norm = np.linalg.norm(action[:, columns].astype(np.float64), axis=1).astype(action.dtype)
+            out |= norm > action.dtype.type(limit)
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallActions:
+    """Drops the steps that neither move nor switch the gripper.
+
+    Attributes:
+        pos: metres; None switches the test of the translation off.
+        rot: radians; None switches the test of the rotation off.
+        initial_gripper: the gripper command in force before step 0, RL4VLA's +1 (open); None: unknown.
+        hysteresis: see `vla_data.steps.gripper_events`.
+        window: steps before and after a gripper event that are kept too.
+    """
+
+    pos: float | None = 0.01
+    rot: float | None = 0.06
+    initial_gripper: float | None = 1.0
+    hysteresis: tuple[float, float] | None = None
+    window: int = 0
+    bucket: ClassVar[str] = "pruned"
+    reason: ClassVar[str] = "small_action"
+
+    def __post_init__(self) -> None:
+        for name, value in (("pos", self.pos), ("rot", self.rot)):
+            if value is not None and not value >= 0:  # also refuses NaN
+                raise ValueError(f"{name} is {value}; a threshold is 0 or more, or None")
+        if self.window < 0:
+            raise ValueError(f"window is {self.window}; it is a number of steps")
+
+    def keep(self, action: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """``(T,)``: which steps stay.
+
+        Raises:
+            ValueError: an action is not finite; no comparison may decide about it.
+        """
+        if not np.isfinite(action).all():
+            raise ValueError("an action that is not finite can't be pruned or kept by its size")
+        events = gripper_events(action[:, 6], initial=self.initial_gripper, hysteresis=self.hysteresis)
+        near = np.convolve(events, np.ones(2 * self.window + 1), mode="full") > 0
+        return moves(action, pos=self.pos, rot=self.rot) | near[self.window : self.window + len(action)]
+
+    def apply(self, episode: Episode) -> Episode:
+        """The episode without the small steps; may be empty."""
+        return episode.take(np.flatnonzero(self.keep(episode.arrays["action"])))

@@ -1,0 +1,89 @@
+"""When an episode counts as solved, and where it ends then.
+
+The flags are ``next.success`` on the aligned timeline: flag ``t`` was true right after action ``t``, whatever
+a collector called it, and pruning happens later, so that a streak is a streak in the environment's time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.core import Episode
+
+SuccessRule = Literal["consecutive", "cumulative", "last"]
+
+
+def success_end(success: NDArray[np.bool_], *, min_steps: int, rule: SuccessRule) -> int | None:
+    """The number of steps up to and with the one that makes an episode solved; None when none does.
+
+    Args:
+        success: ``(T,)``.
+        min_steps: successes that are needed; for ``last`` it plays no part.
+        rule: ``consecutive``: so many in a row, anywhere. ``cumulative``: so many in all. ``last``: the last
+            flag is true, and the whole episode stays.
+    """
+    if rule == "last":
+        return len(success) if len(success) and bool(success[-1]) else None
+    count = np.cumsum(success)
+    if rule == "consecutive":
+        # What had been counted by the last failure is not part of the present streak.
+        count = count - np.maximum.accumulate(np.where(success, 0, count))
+    reached = np.flatnonzero(count >= min_steps)
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequireSuccess:
+    """Rejects episodes that are not solved by the rule.
+
+    Attributes:
+        min_steps: successes that are needed.
+        rule: see `success_end`.
+    """
+
+    min_steps: int = 6
+    rule: SuccessRule = "consecutive"
+    reason: ClassVar[str] = "no_success"
+
+    def __post_init__(self) -> None:
+        _check(self.min_steps)
+
+    def successful(self, episode: Episode) -> bool:
+        """Whether the episode is solved."""
+        return success_end(episode.success_after, min_steps=self.min_steps, rule=self.rule) is not None
+
+    def reject(self, episode: Episode) -> str | None:
+        """``no_success``, or None."""
+        return None if self.successful(episode) else self.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutAfterSuccess:
+    """Drops the steps after the one that completes the success; an episode without one stays whole.
+
+    Attributes:
+        min_steps: successes that are needed.
+        rule: see `success_end`.
+    """
+
+    min_steps: int = 6
+    rule: SuccessRule = "consecutive"
+    bucket: ClassVar[str] = "truncated"
+    reason: ClassVar[str] = "after_success"
+
+    def __post_init__(self) -> None:
+        _check(self.min_steps)
+
+    def apply(self, episode: Episode) -> Episode:
+        """The episode up to and with the step that completes the success."""
+        end = success_end(episode.success_after, min_steps=self.min_steps, rule=self.rule)
+        return episode if end is None else episode.take(np.arange(end))
+
+
+def _check(min_steps: int) -> None:
+    if min_steps < 1:
+        raise ValueError(f"min_steps is {min_steps}; at least 1 success is needed to be a success")
