@@ -76,6 +76,7 @@ class PpoRolloutSource:
         allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
         allow_empty_instruction: keep episodes without a text.
         action_limit: largest absolute action value that a robot can mean.
+        max_episodes: read only the first so many files.
     """
 
     root: Path = field(repr=False)
@@ -86,6 +87,7 @@ class PpoRolloutSource:
     allow_images: frozenset[Allowed] = frozenset()
     allow_empty_instruction: bool = False
     action_limit: float = 100.0
+    max_episodes: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -102,7 +104,8 @@ class PpoRolloutSource:
         for name in read_seal(self.root) or ():
             if name.lower().endswith(SUFFIXES):
                 found.setdefault(name, 0)  # sealed and gone: reading it says so
-        return [EpisodeRef(name, found[name]) for name in sorted(found, key=natural)]
+        names = sorted(found, key=natural)[: self.max_episodes]
+        return [EpisodeRef(name, found[name]) for name in names]
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 of the file. See `vla_data.core.Source`."""
@@ -131,6 +134,8 @@ class PpoRolloutSource:
                 convention={"colour": "rgb", "orientation": "as_recorded", "time": "before_action"},
             )
         for name, array in episode.arrays.items():
+            if name.startswith("info."):  # collectors record what they like; no dataset of ours holds it
+                continue
             is_action = name == "action"
             features[name] = Feature(
                 dtype=str(array.dtype),
@@ -159,26 +164,29 @@ class PpoRolloutSource:
                 notes.append("last_image_dropped")
             elif len(frames) != steps:
                 raise DataError("E204", f"{len(frames)} images for {steps} actions")
-            success, info_steps = _read_info(rollout["info"], steps)
-            timing, rule = self._timing(rollout, info_steps, len(frames), steps)
+            info = read_info(rollout["info"], steps)
+            success = info["success"]
+            timing, rule = self._timing(rollout, info.get("elapsed_steps"), len(frames), steps)
             task = text.instruction(
                 _read_text(rollout["instruction"]), allow_empty=self.allow_empty_instruction
             )
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,
                 "next.success": _aligned(success, timing, name),
-                # The flags as recorded, for `Rl4vlaCompat`, which must repeat what was done with them.
-                "info.success": success,
+                # As recorded, before any shift: `Rl4vlaCompat` repeats what was done with that.
+                **{f"info.{key}": column for key, column in info.items()},
             }
             if "state" in rollout:
                 arrays["observation.state"] = _read_state(rollout["state"], steps)
         except DataError as error:
             error.frames = steps
             raise
+        camera = f"observation.images.{self.camera}"
         return Episode(
             id=name,
             arrays=arrays,
-            frames={f"observation.images.{self.camera}": frames.take(range(steps))},
+            frames={camera: frames.take(range(steps))},
+            final={camera: frames.take([steps])} if len(frames) > steps else {},
             task=task,
             index=np.arange(steps),
             meta={
@@ -187,16 +195,17 @@ class PpoRolloutSource:
                 "source_sha256": sha256,
                 "info_timing": timing,
                 "info_timing_rule": rule,
+                "motion_planner": "is_image_encode" in rollout,
             },
             notes=tuple(notes),
         )
 
     def _timing(
-        self, rollout: Mapping[str, Any], counter: NDArray[np.int64] | None, images: int, steps: int
+        self, rollout: Mapping[str, Any], counter: NDArray[Any] | None, images: int, steps: int
     ) -> tuple[Literal["after", "before"], str]:
         if self.info_timing != "auto":
             return self.info_timing, "declared"
-        if counter is not None:
+        if counter is not None and counter.dtype.kind in "iu":
             # A 1-step episode at 1 is "after"; an aliased counter (all values alike) matches neither.
             if np.array_equal(counter, np.arange(1, steps + 1)):
                 return "after", "elapsed_steps"
@@ -237,9 +246,7 @@ def _load(data: bytearray, name: str) -> Mapping[str, Any]:
 
 
 def _is_plain(member: str) -> bool:
-    return (
-        member.endswith(".npy") and "/" not in member and "\\" not in member and not member.startswith(".")
-    )
+    return member.endswith(".npy") and "/" not in member and "\\" not in member and not member.startswith(".")
 
 
 def _dictionary(value: Any) -> Mapping[str, Any]:
@@ -314,34 +321,45 @@ def _with_frames(error: DataError, raw: NDArray[Any]) -> DataError:
     return error
 
 
-def _read_info(value: Any, steps: int) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
-    """The success flag of each info, and ``elapsed_steps`` where every info has it as an integer."""
+def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
+    """What the environment said, key by key: ``success`` as booleans, and every other key that has one number
+    in each step, all of shape ``(T,)``.
+
+    Raises:
+        DataError: E204 for another number of infos than steps, E206 and E205 for a missing or odd ``success``.
+    """
     if isinstance(value, dict):  # one dictionary of arrays over time
-        columns = value
-        lengths = {len(column) for column in columns.values() if isinstance(column, np.ndarray) and column.ndim}
+        lengths = {len(column) for column in value.values() if isinstance(column, np.ndarray) and column.ndim}
         if lengths and lengths != {steps}:
             raise DataError("E204", f"info of {sorted(lengths)} steps for {steps} actions")
-        infos: list[Any] = [{key: column[t] for key, column in columns.items()} for t in range(steps)]
-    else:
-        if not isinstance(value, list | tuple | np.ndarray):
-            raise DataError("E206", f"info is a {type(value).__name__}, not a list of dictionaries")
-        infos = list(value)
+        value = [{key: _row(column, t) for key, column in value.items()} for t in range(steps)]
+    if not isinstance(value, list | tuple | np.ndarray) or (
+        isinstance(value, np.ndarray) and value.ndim != 1
+    ):
+        raise DataError("E206", f"info is a {type(value).__name__}, not a list of dictionaries")
+    infos = list(value)
     if len(infos) != steps:
         raise DataError("E204", f"{len(infos)} infos for {steps} actions")
-    success = np.empty(steps, dtype=np.bool_)
-    counter: list[int] | None = []
     for t, info in enumerate(infos):
         if not isinstance(info, dict) or "success" not in info:
             raise DataError("E206", f"missing key info[{t}].success")
-        success[t] = _read_flag(info["success"], t)
-        number = _single(info.get("elapsed_steps"))
-        if counter is not None and isinstance(number, int | np.integer) and not isinstance(number, bool):
-            counter.append(int(number))
-        else:
-            counter = None
-    if counter is None or any(abs(n) > 1 << 31 for n in counter):
-        return success, None
-    return success, np.asarray(counter, dtype=np.int64)
+    columns: dict[str, NDArray[Any]] = {
+        "success": np.asarray(
+            [_read_flag(info["success"], t) for t, info in enumerate(infos)], dtype=np.bool_
+        )
+    }
+    for key in infos[0]:
+        if isinstance(key, str) and key != "success" and all(key in info for info in infos):
+            column = [_single(info[key]) for info in infos]
+            if all(isinstance(item, bool | int | float | np.bool_ | np.number) for item in column):
+                array = np.asarray(column)
+                if array.dtype.kind in "biuf" and array.shape == (steps,):
+                    columns[key] = array
+    return columns
+
+
+def _row(column: Any, t: int) -> Any:
+    return column[t] if isinstance(column, np.ndarray) and column.ndim else column
 
 
 def _single(value: Any) -> Any:

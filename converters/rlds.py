@@ -68,6 +68,11 @@ class RldsSink:
             raise ValueError(f"num_shards is {self.num_shards}")
 
     @property
+    def one_schema(self) -> bool:
+        """All episodes share one schema."""
+        return True
+
+    @property
     def sidecar(self) -> str:
         """Folder for the manifest and the ledger."""
         return "vla_data"
@@ -220,4 +225,6 @@ def _digest(record: bytes) -> str:
 
 
 def _write_json(path: Path, value: Json) -> None:
-    write_file(path, json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False).encode() + b"\n", sync=False)
+    write_file(
+        path, json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False).encode() + b"\n", sync=False
+    )

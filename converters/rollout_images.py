@@ -60,9 +60,7 @@ def _size(item: Stored) -> tuple[int, int]:
     return head.height, head.width
 
 
-def _one(
-    item: Any, t: int, encoded: bool, allowed: frozenset[Allowed], found: dict[str, None]
-) -> Stored:
+def _one(item: Any, t: int, encoded: bool, allowed: frozenset[Allowed], found: dict[str, None]) -> Stored:
     if isinstance(item, Image):
         item = _pixels(item, t)
     if isinstance(item, np.ndarray) and encoded and item.ndim == 3 and 1 in item.shape[:2]:
@@ -86,9 +84,7 @@ def _one(
     return _array(item, t, allowed, found)
 
 
-def _array(
-    item: images.Pixels, t: int, allowed: frozenset[Allowed], found: dict[str, None]
-) -> images.Pixels:
+def _array(item: images.Pixels, t: int, allowed: frozenset[Allowed], found: dict[str, None]) -> images.Pixels:
     shape = item.shape
     if max(shape, default=0) > images.MAX_SIDE or item.size == 0:
         raise DataError("E107" if item.size else "E203", f"image[{t}] has shape {shape}")
@@ -105,7 +101,11 @@ def _array(
 
 
 def _convert(
-    pixels: images.Pixels, fix: Allowed, t: int, allowed: Sequence[str] | frozenset[str], found: dict[str, None]
+    pixels: images.Pixels,
+    fix: Allowed,
+    t: int,
+    allowed: Sequence[str] | frozenset[str],
+    found: dict[str, None],
 ) -> images.Pixels:
     if fix not in allowed:
         raise DataError("E203", f"image[{t}] is {fix}; --allow-images {fix} converts such images")

@@ -81,6 +81,7 @@ class Episode:
         frames: feature name -> ``T`` images.
         task: the instruction, exactly as given.
         index: ``(T,)`` int64, the position of each step in the source; the one timeline of everything.
+        final: feature name -> the one image that was seen after the last action; empty where there is none.
         meta: facts that concern the whole episode.
         notes: what was fixed by a declared rule on the way, as codes.
     """
@@ -90,6 +91,7 @@ class Episode:
     frames: Mapping[str, Frames]
     task: str
     index: NDArray[np.int64]
+    final: Mapping[str, Frames] = field(default_factory=dict)
     meta: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -104,8 +106,10 @@ class Episode:
 
     def take(self, index: NDArray[np.int64]) -> Episode:
         """The steps at these positions (of this episode, not of the source), everything together."""
+        ends = len(index) > 0 and int(index[-1]) == len(self) - 1
         return replace(
             self,
+            final=self.final if ends else {},
             arrays={name: array[index] for name, array in self.arrays.items()},
             frames={name: frames.take(index) for name, frames in self.frames.items()},
             index=self.index[index],
@@ -203,6 +207,11 @@ class Sink(Protocol):
         Raises:
             VerifyError: it differs.
         """
+        ...
+
+    @property
+    def one_schema(self) -> bool:
+        """Whether all episodes of a dataset must have the same features and sizes."""
         ...
 
     @property

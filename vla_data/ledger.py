@@ -160,10 +160,11 @@ class Ledger:
         by_id = [record for record in self.records if record.id == episode]
         if not by_id and episode.isdecimal():
             by_id = [record for record in self.records if record.output_index == int(episode)]
-        found = by_id or [record for record in self.records if episode in record.id]
+        seen = [record for record in self.records if record.status != "ignored"]
+        found = by_id or [record for record in seen if episode in record.id]
         if len(found) == 1:
             return found[0]
-        names = ", ".join(show(record.id) for record in (found or self.records)[:5])
+        names = ", ".join(show(record.id) for record in (found or seen)[:5])
         problem = f"{len(found)} episodes fit" if found else "no episode fits"
         raise UsageError("E007", f"{problem} {show(episode)!r}; there are {names}, ...")
 

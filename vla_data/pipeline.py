@@ -76,10 +76,12 @@ def run(
         records = [item.record for part in parts for item in made[part.number]]
         for record in records:
             if record.status in ("failed", "ignored") and on_problem is not None:
-                on_problem(record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)"))
+                on_problem(
+                    record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)")
+                )
         _check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
-        schema = _common_schema(published)
+        schema = _common_schema(published if sink.one_schema else published[:1])
         ledger = Ledger(tuple(_placed(sink, records)))
         ledger.check()
         staging = work / "staging"
@@ -164,9 +166,7 @@ def _select(
                 again[item.record.id] = first[content]
                 if dedup:
                     continue
-            episode = Published(
-                item.record.id, item.summary, item.sha256, _Reader(job, part, item)
-            )
+            episode = Published(item.record.id, item.summary, item.sha256, _Reader(job, part, item))
             published.append((episode, item.schema or {}))
     warnings = []
     if again and not dedup:
@@ -178,7 +178,8 @@ def _select(
     if not published:
         raise RefusedError("E402", "no episode is left to publish: all are rejected or quarantined")
     out = [
-        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
+        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record
+        for record in records
     ]
     by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
     if by_default:
@@ -265,7 +266,9 @@ def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
 def _write_sidecar(folder: Path, job: Job, schema: Schema, ledger: Ledger) -> None:
     published = [record for record in ledger.records if record.status == "published"]
     content = hashlib.sha256(
-        "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode("utf-8", "surrogateescape")
+        "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode(
+            "utf-8", "surrogateescape"
+        )
     )
     manifest = {
         "format_version": 1,
@@ -300,5 +303,3 @@ def _details(ledger: Ledger, schema: Schema) -> dict[str, Json]:
         if record.split is not None:
             splits[record.split] += 1
     return {"splits": dict(sorted(splits.items())), "fps": schema.fps}
-
-

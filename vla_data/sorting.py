@@ -11,9 +11,7 @@ _NUMBER: Final = re.compile(r"([0-9]+)")
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts ``demo_2`` before ``demo_10``; equal only for equal names."""
-    parts = tuple(
-        (0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(_NUMBER.split(name))
-    )
+    parts = tuple((0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(_NUMBER.split(name)))
     return (*parts, (2, 0, name))
 
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from vla_data._version import __version__
-from vla_data.core import EpisodeRef, Json, Schema, Sink, Source
+from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
 from vla_data.curate import Step, curate
 from vla_data.errors import DataError
 from vla_data.jobs.io import write_file
@@ -50,7 +50,11 @@ class Job:
 
     def digest(self) -> str:
         """SHA-256 of the recipe: source options, steps, sink and the versions that encode."""
-        facts = {"format": FORMAT, "recipe": recipe(self.source, self.steps, self.sink), "versions": versions()}
+        facts = {
+            "format": FORMAT,
+            "recipe": recipe(self.source, self.steps, self.sink),
+            "versions": versions(),
+        }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,30 +94,44 @@ class Made:
     sha256: str
 
 
-def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Any, Schema | None]:
-    """Read, curate and encode one episode: (record, `Encoded` or None, schema or None)."""
+def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Schema | None]:
+    """Read, curate and encode one episode."""
     try:
-        episode = job.source.read(ref)
-        curated = curate(episode, job.steps)
-        record = Record(
-            id=ref.id,
-            status="published" if curated.episode is not None else "rejected",
-            length=len(episode),
-            success=curated.success,
-            reason=curated.reason,
-            source_sha256=episode.meta.get("source_sha256"),
-            spans=curated.spans,
-            notes=episode.notes,
-            meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
-        )
-        if curated.episode is None:
-            return replace(record, message=f"rejected by rule {curated.reason}"), None, None
-        schema = job.source.schema(curated.episode)
-        return record, job.sink.encode(curated.episode, schema), schema
+        record, episode = _curated(job.source, job.steps, ref)
+        if episode is None:
+            return record, None, None
+        schema = job.source.schema(episode)
+        return record, job.sink.encode(episode, schema), schema
     except DataError as error:
         return failed(ref, error), None, None
     except MemoryError:
         return failed(ref, DataError("E504", "more memory is needed than a worker may use")), None, None
+
+
+def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:
+    """What would become of one episode."""
+    try:
+        return _curated(source, steps, ref)[0]
+    except DataError as error:
+        return failed(ref, error)
+
+
+def _curated(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:
+    episode = source.read(ref)
+    curated = curate(episode, steps)
+    record = Record(
+        id=ref.id,
+        status="published" if curated.episode is not None else "rejected",
+        length=len(episode),
+        success=curated.success,
+        reason=curated.reason,
+        message=f"rejected by rule {curated.reason}" if curated.reason else "",
+        source_sha256=episode.meta.get("source_sha256"),
+        spans=curated.spans,
+        notes=episode.notes,
+        meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
+    )
+    return record, curated.episode
 
 
 def failed(ref: EpisodeRef, error: DataError) -> Record:
@@ -138,7 +156,7 @@ def make_part(job: Job, digest: str, part: Part) -> None:
 
 
 def write_part(
-    job: Job, digest: str, part: Part, results: Sequence[tuple[Record, Any, Schema | None]]
+    job: Job, digest: str, part: Part, results: Sequence[tuple[Record, Encoded | None, Schema | None]]
 ) -> None:
     """Write a part's blob, then its receipt."""
     episodes: list[dict[str, Json]] = []

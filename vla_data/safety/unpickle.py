@@ -336,7 +336,12 @@ class _Machine:
         elif func is _SCALAR:
             self.push(self._scalar(args))
         elif func is _FROMBUFFER:
-            if len(args) != 4 or type(args[1]) is not _DType or args[1].is_object or args[3] not in ("C", "F"):
+            if (
+                len(args) != 4
+                or type(args[1]) is not _DType
+                or args[1].is_object
+                or args[3] not in ("C", "F")
+            ):
                 raise DataError("E104", "an array buffer is malformed")
             self.push(_array(_shape(args[2]), args[1], args[0], fortran=args[3] == "F"))
         elif func is _SET:

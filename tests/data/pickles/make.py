@@ -28,7 +28,7 @@ SUCCESS = [False, False, True, True]
 
 
 def pixels(step: int, height: int, width: int) -> np.ndarray:
-    """Steps of 4 pixels: they compress well, yet a flip, a transposition or a swap of bands or steps shows."""
+    """Steps of 4 pixels: they compress well, yet a flip or a swap of axes, bands or time steps shows."""
     y, x = np.mgrid[0:height, 0:width] // 4
     bands = [y * 30 + step * 11, x * 20 + step * 7, 0 * x + step * 29]
     return np.ascontiguousarray(np.stack(bands, axis=-1) % 256).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Dataset definitions, one folder each."""

@@ -1,0 +1,182 @@
+"""The one definition of ``ppo_sft_aligned``: its source, recipe, features and names.
+
+``tfds build builders/ppo_sft_aligned`` and ``vla-data build ppo_sft_aligned`` both run it, and give the same
+bytes for the same rollouts and options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from converters.ppo_rollout import PpoRolloutSource
+from converters.rlds import RldsSink
+from vla_data.core import Json
+from vla_data.curate import Step
+from vla_data.errors import TargetExistsError, UsageError
+from vla_data.locate import open_ledger
+from vla_data.pipeline import MANIFEST, run
+from vla_data.recipes import ppo_sft
+from vla_data.report import Report
+from vla_data.safety.text import show
+
+NAME: Final = "ppo_sft_aligned"
+VERSION: Final = "1.0.0"
+DESCRIPTION: Final = (
+    "Solved PPO rollouts, cut after their success and without idle steps, for supervised fine-tuning. "
+    "Made by vla-data; vla_data/manifest.json says from what and how, vla_data/ledger.parquet where every "
+    "source frame went."
+)
+HOMEPAGE: Final = "https://pypi.org/project/vla-data/"
+IMAGE_SIZE: Final = (480, 640)
+"""RL4VLA's; used in the features only until there is data, which has its own size."""
+
+_SOURCE_OPTIONS: Final = {
+    f.name: f.default if f.name != "allow_images" else frozenset()
+    for f in fields(PpoRolloutSource)
+    if f.name not in ("root", "camera")
+}
+_RECIPE_OPTIONS: Final = {name: p.default for name, p in inspect.signature(ppo_sft).parameters.items()}
+_SINK_OPTIONS: Final = {
+    f.name: f.default
+    for f in fields(RldsSink)
+    if f.name in ("step_fields", "metadata", "val_fraction", "jpeg_quality")
+}
+OPTIONS: Final[Mapping[str, Any]] = {**_SOURCE_OPTIONS, **_RECIPE_OPTIONS, **_SINK_OPTIONS}
+"""Every option of the dataset -> its default."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The dataset with one choice of options.
+
+    Args:
+        options: names and values of `OPTIONS` that are not the default.
+        config: TFDS config name; empty: by the options.
+    """
+
+    options: Mapping[str, Any]
+    config: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.options:
+            if name not in OPTIONS:
+                close = difflib.get_close_matches(name, OPTIONS, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(OPTIONS)}"
+                raise UsageError("E001", f"{NAME} has no option {show(name)!r}; {hint}")
+
+    @property
+    def config_name(self) -> str:
+        """``default``, ``rlds`` for all RLDS step fields, or a hash of the options that are not default.
+
+        Two choices of options never share a name, so that one never silently reuses the other's data.
+        """
+        changed = {name: _plain(v) for name, v in self.options.items() if _plain(v) != _plain(OPTIONS[name])}
+        if self.config:
+            return self.config
+        if not changed:
+            return "default"
+        if changed == {"step_fields": "rlds"}:
+            return "rlds"
+        return "p" + hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
+
+    def source(self, rollouts: Path, *, max_episodes: int | None = None) -> PpoRolloutSource:
+        """The reader of a folder of rollouts."""
+        chosen = self._chosen(_SOURCE_OPTIONS)
+        if chosen.get("image_size") is not None:
+            chosen["image_size"] = tuple(chosen["image_size"])
+        chosen["allow_images"] = frozenset(chosen.get("allow_images", ()))
+        if max_episodes is not None:
+            chosen["max_episodes"] = max_episodes
+        return PpoRolloutSource(root=rollouts, **chosen)
+
+    def steps(self) -> tuple[Step, ...]:
+        """The recipe."""
+        chosen = self._chosen(_RECIPE_OPTIONS)
+        if chosen.get("gripper_hysteresis") is not None:
+            chosen["gripper_hysteresis"] = tuple(chosen["gripper_hysteresis"])
+        return ppo_sft(**chosen)
+
+    def folder(self, data_dir: Path) -> Path:
+        """Where the dataset lies below a TFDS data dir."""
+        return data_dir / NAME / self.config_name / VERSION
+
+    def sink(self, folder: Path, *, num_shards: int | None = None) -> RldsSink:
+        """The writer."""
+        return RldsSink(
+            target=folder,
+            name=NAME,
+            config=self.config_name,
+            version=VERSION,
+            description=DESCRIPTION,
+            num_shards=num_shards,
+            **self._chosen(_SINK_OPTIONS),
+        )
+
+    def build(
+        self,
+        rollouts: Path,
+        folder: Path,
+        *,
+        max_episodes: int | None = None,
+        num_shards: int | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Make the dataset in ``folder``; ``settings`` are those of `vla_data.run`.
+
+        Raises:
+            UsageError: an option has no such value.
+            VlaDataError: see `vla_data.run`.
+        """
+        try:
+            source = self.source(rollouts, max_episodes=max_episodes)
+            steps = self.steps()
+            sink = self.sink(folder, num_shards=num_shards)
+        except (TypeError, ValueError) as error:
+            raise UsageError("E001", show(error)) from None
+        return run(source, steps, sink, **settings)
+
+    def is_built(self, rollouts: Path, folder: Path, *, max_episodes: int | None = None) -> bool:
+        """Whether ``folder`` holds this dataset, made of exactly these rollouts.
+
+        Raises:
+            TargetExistsError: E412 when it holds something else.
+        """
+        if not folder.exists():
+            return False
+        manifest = folder / "vla_data" / MANIFEST
+        if manifest.is_file():
+            source = self.source(rollouts, max_episodes=max_episodes)
+            made = json.loads(manifest.read_bytes())["recipe"]
+            now = {"source": repr(source), "steps": [repr(step) for step in self.steps()]}
+            if {key: made[key] for key in now} == now:
+                ledger = open_ledger(folder)
+                known = {record.id: record.source_sha256 for record in ledger.records}
+                refs = {ref.id: ref for ref in source.episodes()}
+                if refs.keys() == known.keys() and all(
+                    known[name] in (None, source.fingerprint(ref)) for name, ref in refs.items()
+                ):
+                    return True
+        raise TargetExistsError(
+            "E412", f"{show(folder)} was built from other rollouts or options; --overwrite builds it anew"
+        )
+
+    def _chosen(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name in group}
+
+    def to_json(self) -> dict[str, Json]:
+        """All options with their values."""
+        return {name: _plain(self.options.get(name, default)) for name, default in sorted(OPTIONS.items())}
+
+
+def _plain(value: Any) -> Json:
+    """JSON has no tuples and sets; equal options must look alike."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return sorted(value) if isinstance(value, frozenset | set) else value

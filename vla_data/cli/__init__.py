@@ -1,0 +1,103 @@
+"""The command line. One file a command, each a few lines over the library; nothing is imported before it runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import click
+
+from vla_data._version import __version__
+from vla_data.errors import VlaDataError
+
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "align": "Roll outs into a LeRobot v3.0 dataset for supervised fine-tuning.",
+        "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
+        "inspect": "What a folder of rollouts or a dataset holds.",
+        "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
+        "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",
+        "why": "What became of an episode or a frame, and by which rule.",
+    }
+)
+"""Command -> one line. Sorted; each is in the module of its name."""
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0  done                                3  done, some episodes quarantined
+  1  a defect of vla-data                2  the call or the input as a whole is wrong
+  4  refused: too many bad, or no good   5  the target exists
+  6  verification failed                 7  disk full, permission, I/O error: run again
+  8  locked by another run               130, 143  interrupted: run again
+"""
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vla-data")
+def cli() -> None:
+    """Robot-learning rollouts become datasets that VLA trainers can trust."""
+
+
+def say(line: str) -> None:
+    """One line for a person, on standard error, where it never mixes with results."""
+    click.echo(f"vla-data: {line}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _terminate(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line and an exit code of `EXIT_CODES`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Abort:
+        say("interrupted; the same command goes on where this one stopped")
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except VlaDataError as error:
+        if "--json" in sys.argv:
+            print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
+        say(str(error))
+        code = error.exit_code
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        say(f"E901 bug: {type(error).__name__}: {error} (--debug shows where)".splitlines()[0])
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,56 @@
+"""``vla-data align``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli.options import (
+    RUN,
+    changed,
+    recipe_options,
+    run_options,
+    show_report,
+    source_options,
+    watch,
+)
+from vla_data.errors import UsageError
+from vla_data.formats import load_builder, open_sink, parse_address
+from vla_data.pipeline import run
+
+
+@click.command("align")
+@click.argument("rollouts")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    type=click.Choice(["jpeg", "png"]),
+    default="jpeg",
+    show_default=True,
+    help="JPEG (quality 95; JPEG input passes through) or lossless PNG.",
+)
+@recipe_options
+@source_options
+@run_options
+@click.pass_context
+def command(
+    ctx: click.Context, rollouts: str, out: Path, images: str, debug: bool, as_json: bool, **options: Any
+) -> None:
+    """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
+
+    Solved episodes are kept up to their success, without idle steps; every source frame is accounted for.
+    """
+    _, folder = parse_address(rollouts)
+    builder = load_builder("ppo_sft_aligned")
+    definition = builder.Definition(changed(ctx, builder.OPTIONS))
+    try:
+        source = definition.source(folder, max_episodes=options["max_episodes"])
+        steps = definition.steps()
+    except ValueError as error:
+        raise UsageError("E001", str(error)) from None
+    sink = open_sink(out, format="lerobot", images=images)
+    settings = {name: options[name] for name in RUN}
+    report = run(source, steps, sink, **settings, **watch(quiet=as_json))
+    show_report(report, as_json=as_json, where=out)

@@ -1,0 +1,79 @@
+"""``vla-data build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli.options import (
+    RUN,
+    changed,
+    recipe_options,
+    run_options,
+    show_report,
+    source_options,
+    watch,
+)
+from vla_data.formats import load_builder, load_gate, parse_address
+
+
+@click.command("build")
+@click.argument("name")
+@click.option("--input", "rollouts", required=True, help="Folder of rollouts.")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="TFDS data directory.")
+@click.option(
+    "--step-fields",
+    type=click.Choice(["rl4vla", "rlds"]),
+    default="rl4vla",
+    show_default=True,
+    help="RL4VLA's three, or all of RLDS (is_first, is_last, is_terminal, reward, discount).",
+)
+@click.option(
+    "--metadata",
+    type=click.Choice(["full", "rl4vla"]),
+    default="full",
+    show_default=True,
+    help="Four fields of episode_metadata, or file_path alone as in RL4VLA's own sets.",
+)
+@click.option("--val-fraction", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True)
+@click.option("--num-shards", type=click.IntRange(1), help="Shards a split.  [default: by size]")
+@click.option("--test", is_flag=True, help="Read the result back with stock TFDS and check it.")
+@recipe_options
+@source_options
+@run_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    name: str,
+    rollouts: str,
+    data_dir: Path,
+    num_shards: int | None,
+    test: bool,
+    debug: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Build the TFDS dataset NAME, for example ppo_sft_aligned.
+
+    Does it all: reads, curates, writes, reads back what was written, and publishes in one step. The result
+    is that of ``tfds build``, and needs no TensorFlow.
+    """
+    _, folder = parse_address(rollouts)
+    builder = load_builder(name)
+    definition = builder.Definition(changed(ctx, builder.OPTIONS))
+    settings = {key: options[key] for key in RUN}
+    target = definition.folder(data_dir)
+    report = definition.build(
+        folder,
+        target,
+        max_episodes=options["max_episodes"],
+        num_shards=num_shards,
+        **settings,
+        **watch(quiet=as_json),
+    )
+    extra = {"test": load_gate("tfds").read_back(target)} if test else {}
+    if test and not as_json:
+        click.echo("\n".join(extra["test"]["lines"]) + "\n")
+    show_report(report, as_json=as_json, where=target, extra=extra)

@@ -1,0 +1,192 @@
+"""Options that several commands share, and how a run is shown on a terminal."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vla_data.cli import print_json, say
+from vla_data.report import Report
+from vla_data.safety.text import show
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FloatOrNone(click.ParamType):
+    """A number, or the word ``none``."""
+
+    name = "float|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value is None or str(value).lower() == "none":
+            return None
+        return float(click.FLOAT.convert(value, param, ctx))
+
+
+class Size(click.ParamType):
+    """Height and width, as ``480x640``."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        try:
+            height, width = (int(n) for n in str(value).lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not a height and width like 480x640", param, ctx)
+        return height, width
+
+
+def _stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    return lambda command: functools.reduce(lambda c, option: option(c), reversed(options), command)
+
+
+recipe_options = _stack(
+    click.option(
+        "--min-success-steps",
+        type=click.IntRange(0),
+        default=6,
+        show_default=True,
+        help="Successes that make an episode solved; it is cut after them. 0 keeps all, uncut.",
+    ),
+    click.option(
+        "--success-rule",
+        type=click.Choice(["consecutive", "cumulative", "last"]),
+        default="consecutive",
+        show_default=True,
+        help="So many in a row, so many in all, or the last flag (then nothing is cut).",
+    ),
+    click.option(
+        "--pos-thresh",
+        type=FloatOrNone(),
+        default=0.01,
+        show_default=True,
+        help="Steps that move less (m), turn less and switch no gripper are pruned.",
+    ),
+    click.option(
+        "--rot-thresh", type=FloatOrNone(), default=0.06, show_default=True, help="The same, in rad."
+    ),
+    click.option(
+        "--initial-gripper",
+        type=FloatOrNone(),
+        default=1.0,
+        show_default=True,
+        help="Gripper command in force before step 0; none: unknown.",
+    ),
+    click.option(
+        "--gripper-hysteresis",
+        type=float,
+        nargs=2,
+        metavar="LOW HIGH",
+        help="For continuous grippers: at or below LOW and at or above HIGH are its two states.",
+    ),
+    click.option(
+        "--gripper-window",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Steps kept before and after a gripper switch.",
+    ),
+    click.option(
+        "--min-length", type=click.IntRange(1), default=1, show_default=True, help="Fewest steps left."
+    ),
+    click.option("--max-length", type=click.IntRange(1), help="Most steps left."),
+    click.option(
+        "--compat",
+        type=click.Choice(["rl4vla"]),
+        help="What RL4VLA's own builder does, bugs included, for comparisons.",
+    ),
+)
+
+source_options = _stack(
+    click.option(
+        "--info-timing",
+        type=click.Choice(["auto", "after", "before"]),
+        default="auto",
+        show_default=True,
+        help="Whether info[t] is of after or before action t.",
+    ),
+    click.option("--fps", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True),
+    click.option("--image-size", type=Size(), help="Quarantine episodes with images of another size."),
+    click.option(
+        "--allow-images",
+        type=click.Choice(["gray", "rgba", "chw"]),
+        multiple=True,
+        help="Convert such images to RGB instead of refusing them.",
+    ),
+    click.option("--allow-empty-instruction", is_flag=True, help="Keep episodes without a text."),
+    click.option(
+        "--action-limit",
+        type=click.FloatRange(0, min_open=True),
+        default=100.0,
+        show_default=True,
+        help="Quarantine episodes with an action value beyond this.",
+    ),
+    click.option("--max-episodes", type=click.IntRange(1), help="Read only the first so many files."),
+)
+
+run_options = _stack(
+    click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]"),
+    click.option("--replace", is_flag=True, help="Publish over an existing dataset of ours."),
+    click.option(
+        "--max-bad",
+        type=click.FloatRange(0, 1),
+        help="Refuse when more than this share is quarantined.  [default: 0.1, or one episode]",
+    ),
+    click.option("--dedup", is_flag=True, help="Drop episodes whose content an earlier one has."),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+
+RUN = ("workers", "replace", "max_bad", "dedup")
+"""Options that `vla_data.run` takes as they are."""
+
+
+def changed(ctx: click.Context, names: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of options that the user gave, by name, of those in ``names``."""
+    given = {}
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source is not click.core.ParameterSource.DEFAULT:
+            value = ctx.params[name]
+            given[name] = list(value) if isinstance(value, tuple) else value
+    return given
+
+
+def watch(*, quiet: bool) -> dict[str, Any]:
+    """Arguments of `vla_data.run` that show its progress: a bar on a terminal, nothing elsewhere."""
+    settings: dict[str, Any] = {"on_problem": say}
+    if quiet or not sys.stderr.isatty():
+        return settings
+    bar = click.progressbar(length=1, label="episodes", file=sys.stderr, show_pos=True, width=30)
+
+    def progress(done: int, total: int) -> None:
+        bar.length = total
+        bar.update(done - bar.pos)
+        if done == total:
+            bar.render_finish()
+
+    return {**settings, "on_progress": progress}
+
+
+def show_report(
+    report: Report, *, as_json: bool, where: Path, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Print a report, and leave with its exit code."""
+    if as_json:
+        print_json({**report.to_json(), **(extra or {})})
+    else:
+        click.echo(str(report))
+        for line in report.warnings:
+            say(f"warning: {line}")
+        click.echo(f"\n  Dataset: {show(where)}")
+        splits = ", ".join(f"{name} {n:,}" for name, n in report.details["splits"].items())
+        click.echo(f"  Episodes: {splits}")
+    if report.exit_code:
+        raise click.exceptions.Exit(report.exit_code)

@@ -1,0 +1,28 @@
+"""``vla-data sanitize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli.options import RUN, run_options, show_report, watch
+from vla_data.formats import open_sink, open_source
+from vla_data.pipeline import run
+
+
+@click.command("sanitize")
+@click.argument("src", type=click.Path(path_type=Path))
+@click.argument("dst", type=click.Path(path_type=Path))
+@run_options
+def command(src: Path, dst: Path, debug: bool, as_json: bool, **options: Any) -> None:
+    """Re-save the pickled rollouts in SRC as plain npz files in DST.
+
+    Nothing in SRC is executed, and nothing in DST needs unpickling: ``np.load(file)`` reads it. DST is sealed
+    with SHA256SUMS. Files that can't be read are named and left out.
+    """
+    source = open_source(f"ppo_rollout:{src}", allow_empty_instruction=True)
+    sink = open_sink(dst, format="plain_rollout")
+    report = run(source, (), sink, **{name: options[name] for name in RUN}, **watch(quiet=as_json))
+    show_report(report, as_json=as_json, where=dst)

@@ -1,0 +1,32 @@
+"""``vla-data seal``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vla_data.errors import UsageError
+from vla_data.formats import open_source
+from vla_data.jobs.io import machine_errors
+from vla_data.safety.text import show
+from vla_data.seal import SEAL, write_seal
+
+
+@click.command("seal")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def command(folder: Path, debug: bool) -> None:
+    """Write SHA256SUMS for the rollouts in FOLDER.
+
+    From then on a rollout that changed is refused, and ``sha256sum -c SHA256SUMS`` checks them all. Files that
+    are sealed already are checked; new ones are added.
+    """
+    if not folder.is_dir():
+        raise UsageError("E003", f"{show(folder)} is not a folder")
+    refs = open_source(f"ppo_rollout:{folder}").episodes()
+    if not refs:
+        raise UsageError("E003", f"{show(folder)} has no rollouts")
+    with machine_errors("cannot seal"):
+        count = write_seal(folder, [ref.id for ref in refs])
+    click.echo(f"{count:,} files sealed in {show(folder / SEAL)}")
