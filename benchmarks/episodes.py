@@ -60,9 +60,7 @@ def write_rollouts(
         raise ValueError(f"steps={steps}, size={size}; expected at least 2 steps and 16 pixels a side")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    write = partial(
-        _write_one, target, size=size, layout=layout, compressed=compressed, seed=seed, steps=steps
-    )
+    write = partial(_write_one, target, size=size, layout=layout, compressed=compressed, seed=seed, steps=steps)
     if workers == 1:
         return sorted(map(write, range(episodes)))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -131,9 +129,7 @@ def _info(rng: np.random.Generator, elapsed: int, grasped: bool, success: bool) 
     }
 
 
-def make_actions(
-    rng: np.random.Generator, steps: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+def make_actions(rng: np.random.Generator, steps: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """`(steps, 7)` metres, radians and gripper, and whether the object is held in each step.
 
     A quarter are below 0.01 m and 0.06 rad; the gripper closes and opens once, standing still.
@@ -214,9 +210,7 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> npt.NDArray[
     return np.clip(wall + edge * (table - wall), 0, 255).astype(np.int16)
 
 
-def _cloud(
-    rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int]
-) -> npt.NDArray[np.float32]:
+def _cloud(rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Noise of unit spread whose features are about `size / cells` pixels."""
     coarse = Image.fromarray(rng.normal(size=cells).astype(np.float32))
     return np.asarray(coarse.resize((size[1], size[0]), Image.Resampling.BICUBIC))

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
@@ -118,7 +117,7 @@ class LerobotSink:
             with pq.ParquetWriter(
                 path,
                 _arrow_schema(schema, features),
-                compression={name: "snappy" for name in _leaves(features)},
+                compression=dict.fromkeys(_leaves(features), "snappy"),
                 use_dictionary=[name for name in features if features[name]["dtype"] != "image"],
                 write_page_checksum=True,
             ) as writer:
@@ -146,9 +145,7 @@ class LerobotSink:
                 want = pa.ipc.open_stream(episodes[at].read()).read_all()
                 index = table["episode_index"].unique().to_pylist()
                 if index != [at] or not table.select(want.column_names).combine_chunks().equals(
-                    want.cast(
-                        pa.schema([table.schema.field(name) for name in want.column_names])
-                    ).combine_chunks()
+                    want.cast(pa.schema([table.schema.field(name) for name in want.column_names])).combine_chunks()
                 ):
                     raise VerifyError("E601", f"episode {at} in {file.name} is not what was written")
                 at += 1
@@ -180,7 +177,7 @@ class LerobotSink:
         length = int(episode.summary["length"])
         number = len(rows)
         start = rows[-1]["dataset_to_index"] if rows else 0
-        own = {
+        own: dict[str, np.ndarray[Any, Any]] = {
             "timestamp": (np.arange(length) / schema.fps).astype(np.float32),
             "frame_index": np.arange(length),
             "episode_index": np.full(length, number),
@@ -314,9 +311,7 @@ def _write_episodes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:
     # Readers use pandas and want the text as its index, which is a matter of this metadata.
-    table = pa.table(
-        {"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())}
-    )
+    table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
     pandas = {
         "index_columns": ["task"],
         "column_indexes": [],
@@ -339,9 +334,7 @@ def _write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:
         "creator": {"library": "pyarrow", "version": "0"},
         "pandas_version": "2.0.0",
     }
-    _write_parquet(
-        folder / "meta/tasks.parquet", table.replace_schema_metadata({"pandas": json.dumps(pandas)})
-    )
+    _write_parquet(folder / "meta/tasks.parquet", table.replace_schema_metadata({"pandas": json.dumps(pandas)}))
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

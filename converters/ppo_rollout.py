@@ -24,6 +24,7 @@ file's name starts with ``success_`` (the motion planner names so what ended in 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ from vla_data.sorting import natural
 InfoTiming = Literal["auto", "after", "before"]
 
 SUFFIXES: Final = (".npz", ".npy")
+_PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][\w.]{0,80}\.npy")
 ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
 CONVENTION: Final[dict[str, Json]] = {
     "kind": "delta",
@@ -57,7 +59,7 @@ CONVENTION: Final[dict[str, Json]] = {
 }
 
 
-class NotARollout(DataError):
+class NotARolloutError(DataError):
     """A healthy file of another kind that lies among the rollouts: it is left alone, not quarantined."""
 
     ignore = True
@@ -167,9 +169,7 @@ class PpoRolloutSource:
             info = read_info(rollout["info"], steps)
             success = info["success"]
             timing, rule = self._timing(rollout, info.get("elapsed_steps"), len(frames), steps)
-            task = text.instruction(
-                _read_text(rollout["instruction"]), allow_empty=self.allow_empty_instruction
-            )
+            task = text.instruction(_read_text(rollout["instruction"]), allow_empty=self.allow_empty_instruction)
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,
                 "next.success": _aligned(success, timing, name),
@@ -230,29 +230,23 @@ def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
 
 def _load(data: bytearray, name: str) -> Mapping[str, Any]:
     """The rollout's keys from the bytes of one file."""
-    if bytes(data[:2]) != b"PK":
-        if name.lower().endswith(".npz"):
-            raise DataError("E105", "not a zip archive: the file is cut or not an npz")
+    if not name.lower().endswith(".npz"):
         return _dictionary(npy.loads(data, name="the file"))
     archive = Archive(data, name="the archive", max_bytes=MAX_FILE)
     if archive.names == ("arr_0.npy",):
         return _dictionary(npy.loads(archive.read("arr_0.npy"), name="arr_0.npy"))
     keys = [member.removesuffix(".npy") for member in archive.names]
-    if "arr_0" in keys or not all(_is_plain(member) for member in archive.names):
+    if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
+        if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
+            raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
         raise DataError("E108", "an archive with other members than arr_0.npy")
-    if "image" not in keys or "action" not in keys:
-        raise NotARollout("E206", "plain arrays, but not a rollout's")
     return _unflatten({key: npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy") for key in keys})
-
-
-def _is_plain(member: str) -> bool:
-    return member.endswith(".npy") and "/" not in member and "\\" not in member and not member.startswith(".")
 
 
 def _dictionary(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         if isinstance(value, np.ndarray) and value.dtype != object:
-            raise NotARollout("E206", "a plain array, not a rollout")
+            raise NotARolloutError("E206", "a plain array, not a rollout")
         raise DataError("E206", f"the file holds a {type(value).__name__}, not a dictionary of a rollout")
     return value
 
@@ -333,9 +327,7 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
         if lengths and lengths != {steps}:
             raise DataError("E204", f"info of {sorted(lengths)} steps for {steps} actions")
         value = [{key: _row(column, t) for key, column in value.items()} for t in range(steps)]
-    if not isinstance(value, list | tuple | np.ndarray) or (
-        isinstance(value, np.ndarray) and value.ndim != 1
-    ):
+    if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and value.ndim != 1):
         raise DataError("E206", f"info is a {type(value).__name__}, not a list of dictionaries")
     infos = list(value)
     if len(infos) != steps:
@@ -344,9 +336,7 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
         if not isinstance(info, dict) or "success" not in info:
             raise DataError("E206", f"missing key info[{t}].success")
     columns: dict[str, NDArray[Any]] = {
-        "success": np.asarray(
-            [_read_flag(info["success"], t) for t, info in enumerate(infos)], dtype=np.bool_
-        )
+        "success": np.asarray([_read_flag(info["success"], t) for t, info in enumerate(infos)], dtype=np.bool_)
     }
     for key in infos[0]:
         if isinstance(key, str) and key != "success" and all(key in info for info in infos):

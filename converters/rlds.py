@@ -225,6 +225,4 @@ def _digest(record: bytes) -> str:
 
 
 def _write_json(path: Path, value: Json) -> None:
-    write_file(
-        path, json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False).encode() + b"\n", sync=False
-    )
+    write_file(path, json.dumps(value, indent=4, sort_keys=True, ensure_ascii=False).encode() + b"\n", sync=False)

@@ -29,9 +29,7 @@ def read_back(folder: Path) -> dict[str, Json]:
     tf.config.set_visible_devices([], "GPU")
     builder = tfds.builder_from_directory(str(folder))
     want = {
-        record.id: record.frames("kept")
-        for record in open_ledger(folder).records
-        if record.status == "published"
+        record.id: record.frames("kept") for record in open_ledger(folder).records if record.status == "published"
     }
     seen: dict[str, int] = {}
     splits: dict[str, Json] = {}
@@ -53,9 +51,7 @@ def read_back(folder: Path) -> dict[str, Json]:
         splits[split] = {"episodes": episodes, "frames": frames}
     if seen != want:
         wrong = sorted(name for name in {*seen, *want} if seen.get(name) != want.get(name))
-        raise VerifyError(
-            "E601", f"{len(wrong)} episodes differ from the ledger, the first is {show(wrong[0])}"
-        )
+        raise VerifyError("E601", f"{len(wrong)} episodes differ from the ledger, the first is {show(wrong[0])}")
     total = sum(seen.values())
     lines = [
         f"  Read back with TFDS {tfds.__version__}: {len(seen):,} episodes, {total:,} frames, all as recorded"

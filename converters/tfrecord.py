@@ -48,7 +48,7 @@ def _feature(value: Value) -> list[bytes | memoryview]:
             return _field(_FLOATS, _field(1, [packed]) if packed else [])
         if value.dtype != np.int64:
             raise TypeError(f"an Example holds float32 and int64, not {value.dtype}")
-        packed = b"".join(_varint(n & 0xFFFFFFFFFFFFFFFF) for n in value.reshape(-1).tolist())
+        packed = b"".join(_varint(n & 0xFFFFFFFFFFFFFFFF) for n in [int(item) for item in value.reshape(-1)])
         return _field(_INTS, _field(1, [packed]) if packed else [])
     items: list[bytes | memoryview] = []
     for item in value:

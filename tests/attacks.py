@@ -1582,7 +1582,7 @@ _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "png_2_32_high": ("E107|E109", lambda: png(1, (1 << 32) - 1, _TINY)),
     "png_flat": ("E107", lambda: png(1_000_000, 1, zlib_zeros(3_000_001))),
     "jpeg_65500": ("E107", lambda: jpeg_header(65_500, 65_500)),
-    "jpeg_65535_by_1": ("E107", lambda: jpeg_header(65_535, 1)),
+    "jpeg_65535_by_1": ("E107|E109", lambda: jpeg_header(65_535, 1)),
     "gif": ("E104|E107|E109", lambda: _GIF),
     "bmp": (
         "E104|E107|E109",

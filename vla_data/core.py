@@ -96,7 +96,8 @@ class Episode:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = {name: len(value) for name, value in (*self.arrays.items(), *self.frames.items())}
+        lengths = {name: len(array) for name, array in self.arrays.items()}
+        lengths |= {name: len(frames) for name, frames in self.frames.items()}
         wrong = {name: n for name, n in lengths.items() if n != len(self.index)}
         if wrong:
             raise ValueError(f"episode {self.id!r} has {len(self.index)} steps, but {wrong}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ class Transform(Protocol):
     those that differ.
     """
 
-    bucket: str
-    reason: str
+    bucket: ClassVar[str]
+    reason: ClassVar[str]
 
     def apply(self, episode: Episode) -> Episode:
         """A new episode; the argument stays as it is."""

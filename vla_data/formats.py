@@ -45,9 +45,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
 )
 """Format name -> where it is. Sorted."""
 
-BUILDERS: Final[Mapping[str, str]] = MappingProxyType(
-    {"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"}
-)
+BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
 """Dataset name -> module of its definition. Sorted."""
 
 GATES: Final[Mapping[str, Format]] = MappingProxyType({"tfds": Format("converters.tfds_gate", extra="tfds")})

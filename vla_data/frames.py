@@ -51,6 +51,5 @@ class Frames:
     def lossless_as(self, encoding: Encoding) -> bool:
         """Whether `encoded` gives back every pixel that is stored here."""
         return encoding == "png" or all(
-            not isinstance(item, np.ndarray) and images.header(item).encoding == encoding
-            for item in self.items
+            not isinstance(item, np.ndarray) and images.header(item).encoding == encoding for item in self.items
         )

@@ -94,11 +94,12 @@ def decode(data: bytes | memoryview, *, at_least: tuple[int, int] | None = None)
         return _decode_png(data)
     small = at_least or (0, 0)
     try:
-        return simplejpeg.decode_jpeg(
+        pixels: Pixels = simplejpeg.decode_jpeg(
             data, colorspace="RGB", min_height=small[0], min_width=small[1], fastdct=False, fastupsample=False
         )
     except ValueError as error:
         raise DataError("E109", f"a JPEG image is damaged ({error})") from None
+    return pixels
 
 
 def _decode_png(data: bytes | memoryview) -> Pixels:
@@ -116,9 +117,10 @@ def encode(pixels: Pixels, encoding: Encoding, *, quality: int = JPEG_QUALITY) -
     """Encode ``(height, width, 3)`` uint8 RGB pixels; the same bytes for the same pixels and versions."""
     if encoding == "png":
         return _encode_png(pixels)
-    return simplejpeg.encode_jpeg(
+    data: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(pixels), quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False
     )
+    return data
 
 
 def _encode_png(pixels: Pixels) -> bytes:

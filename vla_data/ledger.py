@@ -187,8 +187,7 @@ class Ledger:
         if frame is None:
             answer["frames"] = {bucket: record.frames(bucket) for bucket in BUCKETS}
             answer["spans"] = [
-                {"start": s.start, "stop": s.stop, "bucket": s.bucket, "reason": s.reason}
-                for s in record.spans
+                {"start": s.start, "stop": s.stop, "bucket": s.bucket, "reason": s.reason} for s in record.spans
             ]
             return answer
         before = 0
@@ -261,9 +260,7 @@ def _record(row: Mapping[str, Any]) -> Record:
 def to_json(record: Record) -> dict[str, Any]:
     """A JSON-ready dictionary of a record."""
     return {
-        name: [
-            {"start": s.start, "stop": s.stop, "bucket": s.bucket, "reason": s.reason} for s in record.spans
-        ]
+        name: [{"start": s.start, "stop": s.stop, "bucket": s.bucket, "reason": s.reason} for s in record.spans]
         if name == "spans"
         else list(record.notes)
         if name == "notes"

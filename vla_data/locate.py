@@ -20,9 +20,7 @@ def find_sidecar(path: Path) -> Path | None:
             return path / side
     # DATA_DIR/<name>/<config>/<version>, from any level of it
     for depth in ("*", "*/*", "*/*/*"):
-        found = [
-            p / side for p in sorted(path.glob(depth)) for side in SIDECARS if (p / side / FILE).is_file()
-        ]
+        found = [p / side for p in sorted(path.glob(depth)) for side in SIDECARS if (p / side / FILE).is_file()]
         if len(found) > 1:
             names = ", ".join(show(p.parent) for p in found[:4])
             raise UsageError("E001", f"{show(path)} has several datasets; name one of {names}")

@@ -76,9 +76,7 @@ def run(
         records = [item.record for part in parts for item in made[part.number]]
         for record in records:
             if record.status in ("failed", "ignored") and on_problem is not None:
-                on_problem(
-                    record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)")
-                )
+                on_problem(record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)"))
         _check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
@@ -178,8 +176,7 @@ def _select(
     if not published:
         raise RefusedError("E402", "no episode is left to publish: all are rejected or quarantined")
     out = [
-        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record
-        for record in records
+        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
     by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
     if by_default:

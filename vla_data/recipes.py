@@ -40,8 +40,11 @@ def ppo_sft(
         raise ValueError(f"there is no compat mode {compat!r}; there is 'rl4vla'")
     success: tuple[Step, ...] = ()
     if min_success_steps or success_rule == "last":
-        rule = {"min_steps": max(min_success_steps, 1), "rule": success_rule}
-        success = (RequireSuccess(**rule), CutAfterSuccess(**rule))  # type: ignore[arg-type]
+        enough = max(min_success_steps, 1)
+        success = (
+            RequireSuccess(min_steps=enough, rule=success_rule),
+            CutAfterSuccess(min_steps=enough, rule=success_rule),
+        )
     small = SmallActions(
         pos=pos_thresh,
         rot=rot_thresh,

@@ -37,7 +37,7 @@ HOMEPAGE: Final = "https://pypi.org/project/vla-data/"
 IMAGE_SIZE: Final = (480, 640)
 """RL4VLA's; used in the features only until there is data, which has its own size."""
 
-_SOURCE_OPTIONS: Final = {
+_SOURCE_OPTIONS: Final[dict[str, Any]] = {
     f.name: f.default if f.name != "allow_images" else frozenset()
     for f in fields(PpoRolloutSource)
     if f.name not in ("root", "camera")

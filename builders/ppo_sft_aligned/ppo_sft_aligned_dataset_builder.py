@@ -84,9 +84,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata["source"] = tfds.features.Text()
             metadata["original_length"] = tfds.features.Scalar(dtype=np.int32)
             metadata["filtered_length"] = tfds.features.Scalar(dtype=np.int32)
-        return tfds.features.FeaturesDict(
-            {"steps": tfds.features.Dataset(step), "episode_metadata": metadata}
-        )
+        return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(step), "episode_metadata": metadata})
 
     def download_and_prepare(
         self,

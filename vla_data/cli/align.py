@@ -36,7 +36,7 @@ from vla_data.pipeline import run
 @run_options
 @click.pass_context
 def command(
-    ctx: click.Context, rollouts: str, out: Path, images: str, debug: bool, as_json: bool, **options: Any
+    ctx: click.Context, /, rollouts: str, out: Path, images: str, debug: bool, as_json: bool, **options: Any
 ) -> None:
     """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
 

@@ -46,6 +46,7 @@ from vla_data.formats import load_builder, load_gate, parse_address
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     name: str,
     rollouts: str,
     data_dir: Path,

@@ -21,7 +21,7 @@ from vla_data.survey import survey
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(
-    ctx: click.Context, source: str, everything: bool, debug: bool, as_json: bool, **options: Any
+    ctx: click.Context, /, source: str, everything: bool, debug: bool, as_json: bool, **options: Any
 ) -> None:
     """Say what a SOURCE holds: features, counts, conventions, problems, and what is undeclared."""
     given = changed(ctx, options)

@@ -17,25 +17,26 @@ from vla_data.safety.text import show
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class FloatOrNone(click.ParamType):
+# click.ParamType is generic from 8.5 on, and was not before.
+class FloatOrNone(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A number, or the word ``none``."""
 
     name = "float|none"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """See `click.ParamType`."""
         if value is None or str(value).lower() == "none":
             return None
         return float(click.FLOAT.convert(value, param, ctx))
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """Height and width, as ``480x640``."""
 
     name = "HxW"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """See `click.ParamType`."""
         try:
             height, width = (int(n) for n in str(value).lower().split("x"))
         except ValueError:
@@ -69,9 +70,7 @@ recipe_options = _stack(
         show_default=True,
         help="Steps that move less (m), turn less and switch no gripper are pruned.",
     ),
-    click.option(
-        "--rot-thresh", type=FloatOrNone(), default=0.06, show_default=True, help="The same, in rad."
-    ),
+    click.option("--rot-thresh", type=FloatOrNone(), default=0.06, show_default=True, help="The same, in rad."),
     click.option(
         "--initial-gripper",
         type=FloatOrNone(),
@@ -93,9 +92,7 @@ recipe_options = _stack(
         show_default=True,
         help="Steps kept before and after a gripper switch.",
     ),
-    click.option(
-        "--min-length", type=click.IntRange(1), default=1, show_default=True, help="Fewest steps left."
-    ),
+    click.option("--min-length", type=click.IntRange(1), default=1, show_default=True, help="Fewest steps left."),
     click.option("--max-length", type=click.IntRange(1), help="Most steps left."),
     click.option(
         "--compat",
@@ -175,9 +172,7 @@ def watch(*, quiet: bool) -> dict[str, Any]:
     return {**settings, "on_progress": progress}
 
 
-def show_report(
-    report: Report, *, as_json: bool, where: Path, extra: Mapping[str, Any] | None = None
-) -> None:
+def show_report(report: Report, *, as_json: bool, where: Path, extra: Mapping[str, Any] | None = None) -> None:
     """Print a report, and leave with its exit code."""
     if as_json:
         print_json({**report.to_json(), **(extra or {})})

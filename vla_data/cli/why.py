@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -29,6 +28,7 @@ from vla_data.safety.text import show
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     source: str,
     episode: str,
     frame: int | None,

@@ -55,7 +55,7 @@ class _Process(multiprocessing.context.SpawnProcess):
             main = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             try:
-                return multiprocessing.context.SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+                return multiprocessing.context.SpawnProcess._Popen(process_obj)
             finally:
                 sys.modules["__main__"] = main
 
@@ -85,9 +85,7 @@ def _work(part: Part) -> int:
     return part.number
 
 
-def make_parts(
-    job: Job, digest: str, parts: Sequence[Part], *, workers: int, limits: Limits
-) -> Iterator[Part]:
+def make_parts(job: Job, digest: str, parts: Sequence[Part], *, workers: int, limits: Limits) -> Iterator[Part]:
     """Make all parts; yields each when it is done, in any order."""
     crashed: list[tuple[Part, list[EpisodeRef]]] = []
     with _pool(job, digest, workers, limits) as pool:
@@ -108,7 +106,7 @@ def make_parts(
 
 @contextlib.contextmanager
 def _pool(job: Job, digest: str, workers: int, limits: Limits) -> Iterator[Any]:
-    pool = ProcessPool(
+    pool: Any = ProcessPool(
         max_workers=workers, context=_Context(), initializer=_start, initargs=(job, digest, limits)
     )
     try:

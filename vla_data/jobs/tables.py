@@ -18,9 +18,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "bool": pa.bool_(),
     "strings": pa.list_(pa.string()),
     "spans": pa.list_(
-        pa.struct(
-            [("start", pa.int64()), ("stop", pa.int64()), ("bucket", pa.string()), ("reason", pa.string())]
-        )
+        pa.struct([("start", pa.int64()), ("stop", pa.int64()), ("bucket", pa.string()), ("reason", pa.string())])
     ),
 }
 

@@ -44,7 +44,7 @@ def workspace(target: Path) -> Iterator[Path]:
 
 def _is_same(handle: int, folder: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(handle), os.stat(folder))
+        return os.path.samestat(os.fstat(handle), folder.stat())
     except FileNotFoundError:
         return False
 

@@ -10,22 +10,26 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from typing import Final
+from typing import Any, Final
 
 import deflate
 
 from vla_data.errors import DataError
+from vla_data.safety.text import show
 
 MAX_MEMBERS: Final = 1024
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _END: Final = struct.Struct("<4s4H2IH")
+_IN_EXTRA: Final = 0xFFFFFFFF
+_STREAMED: Final = 0x8
+_FLAGS: Final = 0x6 | _STREAMED | 0x800  # compression level, streamed, UTF-8 name: what NumPy may write
 _DESCRIPTOR: Final = 24  # the longest data descriptor that may follow a streamed member
 
 
 class Archive:
     """A zip file in memory whose structure has been checked; ``names`` are its members in file order."""
 
-    def __init__(self, data: bytes | memoryview, *, name: str, max_bytes: int) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, *, name: str, max_bytes: int) -> None:
         self._view = memoryview(data)
         self._name = name
         self._max_bytes = max_bytes
@@ -35,7 +39,7 @@ class Archive:
                 infos = archive.infolist()
                 start = archive.start_dir
         except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, UnicodeError) as error:
-            raise DataError("E105", f"{name} is not a whole zip archive ({error})") from None
+            raise DataError("E108", f"{name} is not a sound zip archive ({show(error)})") from None
         self._infos = {info.filename: info for info in infos}
         self._offsets = self._check(infos, start)
         self.names = tuple(self._infos)
@@ -56,39 +60,53 @@ class Archive:
         self._count = total
 
     def _check(self, infos: list[zipfile.ZipInfo], start: int) -> dict[str, int]:
+        """Offset of each member's data, if the archive can be understood in one way only."""
         if len(infos) != self._count:
             raise DataError("E108", f"{self._name} has not as many members as it declares")
         if len(self._infos) != len(infos):
             raise DataError("E108", f"{self._name} has two members of one name")
         if sum(info.file_size for info in infos) > self._max_bytes:
             raise DataError("E107", f"{self._name} declares more than {self._max_bytes:,} bytes")
-        at = 0
+        at = gap_allowed = 0
         offsets = {}
         for number, info in enumerate(sorted(infos, key=lambda info: info.header_offset)):
             what = f"member {number} of {self._name}"
-            if info.flag_bits & 0x1:
-                raise DataError("E108", f"{what} is encrypted")
+            if info.flag_bits & ~_FLAGS:
+                raise DataError("E108", f"{what} is encrypted, patched or otherwise odd")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError("E108", f"{what} is neither stored nor deflated")
-            gap = info.header_offset - at
-            if gap < 0 or gap > (_DESCRIPTOR if number and previous.flag_bits & 0x8 else 0):
+            if not 0 <= info.header_offset - at <= gap_allowed:
                 raise DataError("E108", f"{what} overlaps another one or follows stray bytes")
-            if info.header_offset + _LOCAL.size > start:
-                raise DataError("E108", f"{what} lies outside of the archive")
-            fields = _LOCAL.unpack_from(self._view, info.header_offset)
-            name_at = info.header_offset + _LOCAL.size
-            raw = bytes(self._view[name_at : name_at + fields[9]])
-            if fields[0] != b"PK\x03\x04" or raw != info.orig_filename.encode("utf-8", "surrogateescape"):
-                raise DataError("E108", f"{what} has two names")
-            data_at = name_at + fields[9] + fields[10]
+            data_at = self._local_header(info, start, what)
             at = data_at + info.compress_size
             if at > start:
                 raise DataError("E108", f"{what} lies outside of the archive")
             offsets[info.filename] = data_at
-            previous = info
-        if start - at > _DESCRIPTOR:
+            gap_allowed = _DESCRIPTOR if info.flag_bits & _STREAMED else 0
+        if start - at > gap_allowed:
             raise DataError("E108", f"{self._name} has stray bytes after its members")
         return offsets
+
+    def _local_header(self, info: zipfile.ZipInfo, start: int, what: str) -> int:
+        """Check that a member's own header says what the directory says; returns where its data starts."""
+        if info.header_offset + _LOCAL.size > start:
+            raise DataError("E108", f"{what} lies outside of the archive")
+        fields: tuple[Any, ...] = _LOCAL.unpack_from(self._view, info.header_offset)
+        magic, _, flags, method, _, _, crc, packed, size, name_length, extra_length = fields
+        name_at = info.header_offset + _LOCAL.size
+        extra_at = name_at + name_length
+        extra = bytes(self._view[extra_at : extra_at + extra_length])
+        if (packed, size) == (_IN_EXTRA, _IN_EXTRA) and extra[:4] == b"\x01\x00\x10\x00":
+            size, packed = struct.unpack_from("<QQ", extra, 4)  # np.savez always writes this zip64 form
+        same = (flags, method) == (info.flag_bits, info.compress_type)
+        if not info.flag_bits & _STREAMED:
+            same &= (crc, packed, size) == (info.CRC, info.compress_size, info.file_size)
+        name = bytes(self._view[name_at:extra_at])
+        same &= info.filename == info.orig_filename
+        same &= name == info.orig_filename.encode("utf-8" if flags & 0x800 else "cp437", "replace")
+        if magic != b"PK\x03\x04" or not same:
+            raise DataError("E108", f"{what} is described in two ways")
+        return int(extra_at + extra_length)
 
     def read(self, name: str) -> bytes | memoryview:
         """The content of one member, checked against its declared size and CRC.

@@ -36,7 +36,7 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         raise DataError("E133", "the file is not there") from None
     except (OSError, RuntimeError) as error:  # link loops
         raise DataError("E131", f"it can't be opened ({show(error)})") from None
-    with open(handle, "rb", buffering=0) as file:
+    try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise DataError("E131", "not a regular file")
@@ -46,8 +46,10 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         view = memoryview(data)
         at = 0
         while at < len(data):
-            n = file.readinto(view[at:])
+            n = os.readv(handle, [view[at:]])
             if not n:
                 raise DataError("E105", f"the file ends after {at:,} of {len(data):,} bytes")
             at += n
+    finally:
+        os.close(handle)
     return data, hashlib.sha256(data).hexdigest()

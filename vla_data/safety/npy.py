@@ -18,12 +18,12 @@ MAX_HEADER: Final = 10_000
 _MAGIC: Final = b"\x93NUMPY"
 _HEADER: Final = re.compile(
     r"\{'descr': '(?P<descr>[^'\\]{1,40})', 'fortran_order': (?P<fortran>True|False), "
-    r"'shape': \((?P<shape>(?:\d{1,19},? ?){0,8})\), ?\} *\n"
+    r"'shape': \((?P<shape>(?:\d{1,19},|\d{1,19}(?:, \d{1,19}){1,7})?)\), ?\} *\n"
 )
 _PLAIN: Final = re.compile(r"^[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,6})$")
 
 
-def loads(data: bytes | memoryview, *, name: str) -> Any:
+def loads(data: bytes | bytearray | memoryview, *, name: str) -> Any:
     """What ``np.load`` would give for these bytes; a 0-d object array gives its one item.
 
     Plain arrays are read-only views of ``data``.
@@ -79,6 +79,12 @@ def loads(data: bytes | memoryview, *, name: str) -> Any:
         return flat.reshape(shape, order="F" if match["fortran"] == "True" else "C")
     except (ValueError, OverflowError):
         raise DataError("E102", f"the header of {name} is malformed") from None
+
+
+def is_plain(data: bytes | bytearray | memoryview) -> bool:
+    """Whether these bytes are an npy file of numbers or text, by its header alone."""
+    head = bytes(memoryview(data)[:200])
+    return head.startswith(_MAGIC) and re.search(rb"'descr': '[<>|=]?[b?iufSUc]\d", head) is not None
 
 
 def _objects(body: memoryview, shape: tuple[int, ...], name: str) -> Any:

@@ -23,9 +23,7 @@ def show(text: object) -> str:
             out.append("\\\\")
         elif unicodedata.category(char) in _UNSAFE_TO_SHOW:
             code = ord(char)
-            out.append(
-                f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-            )
+            out.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
         else:
             out.append(char)
     return "".join(out)
@@ -39,9 +37,7 @@ def instruction(text: str, *, allow_empty: bool = False) -> str:
             than 1,024 characters.
     """
     if len(text) > MAX_INSTRUCTION:
-        raise DataError(
-            "E212", f"the instruction has {len(text):,} characters, more than {MAX_INSTRUCTION:,}"
-        )
+        raise DataError("E212", f"the instruction has {len(text):,} characters, more than {MAX_INSTRUCTION:,}")
     for at, char in enumerate(text):
         if unicodedata.category(char) in ("Cc", "Cs"):
             raise DataError("E212", f"the instruction has the character {show(char)} at {at}")

@@ -22,11 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.safety.text import show
 
 MAX_OPCODES: Final = 1_000_000
 MAX_NODES: Final = 200_000
 MAX_DEPTH: Final = 16
 MAX_INT_BYTES: Final = 16
+MAX_BYTES: Final = 2 << 30
+"""Of all arrays, images and strings together; one that stands in several places counts each time."""
 
 _DTYPE = re.compile(r"^(\?|b1|[iu][1248]|f[248]|O8?|[SU]\d{1,6})$")
 
@@ -55,7 +58,6 @@ _RECONSTRUCT = _Global("numpy._core.multiarray._reconstruct")
 _SCALAR = _Global("numpy._core.multiarray.scalar")
 _NDARRAY = _Global("numpy.ndarray")
 _DTYPE_CLASS = _Global("numpy.dtype")
-_FROMBUFFER = _Global("numpy._core.numeric._frombuffer")
 _IMAGE = _Global("PIL.Image.Image")
 _SET = _Global("builtins.set")
 _ENCODE = _Global("_codecs.encode")
@@ -72,10 +74,8 @@ ALLOWED: Final[dict[tuple[str, str], _Global]] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "scalar"): _SCALAR,
-    ("numpy._core.numeric", "_frombuffer"): _FROMBUFFER,
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy.core.multiarray", "scalar"): _SCALAR,
-    ("numpy.core.numeric", "_frombuffer"): _FROMBUFFER,
 }
 
 _HINTS: Final = {
@@ -102,11 +102,15 @@ class _DType:
         self.byteorder = "|"
 
     def build(self, state: Any) -> None:
-        if not (type(state) is tuple and 8 <= len(state) <= 9 and state[1] in ("<", ">", "=", "|")):
+        # (version, byte order, subdtype, names, fields, item size, alignment, flags)
+        if not (type(state) is tuple and len(state) == 8 and state[0] == 3 and state[1] in ("<", ">", "=", "|")):
             raise DataError("E104", "the state of a dtype is malformed")
-        # subdtype, names, fields: a plain dtype has none. Forged ones read foreign memory in NumPy.
+        # A plain dtype has no parts. Forged ones read foreign memory in NumPy.
         if any(part is not None for part in state[2:5]):
             raise DataError("E104", "structured dtypes are not allowed")
+        expected = np.dtype(self.code).__reduce__()[2]
+        if (state[5], state[7]) != (expected[5], expected[7]):
+            raise DataError("E104", "the state of a dtype does not fit its type")
         self.byteorder = state[1]
 
     @property
@@ -129,8 +133,8 @@ class _Array:
     def build(self, state: Any) -> None:
         if not (type(state) is tuple and len(state) == 5):
             raise DataError("E104", "the state of an array is malformed")
-        _, shape, dtype, fortran, data = state
-        if type(dtype) is not _DType or type(fortran) not in (bool, int):
+        version, shape, dtype, fortran, data = state
+        if version != 1 or type(dtype) is not _DType or type(fortran) not in (bool, int):
             raise DataError("E104", "the state of an array is malformed")
         self.value = _array(_shape(shape), dtype, data, fortran=bool(fortran))
 
@@ -244,9 +248,7 @@ class _Machine:
     def take(self, n: int) -> memoryview:
         end = self.at + n
         if end > len(self.view):
-            raise DataError(
-                "E105", f"the pickle claims {n:,} bytes where {len(self.view) - self.at:,} are left"
-            )
+            raise DataError("E105", f"the pickle claims {n:,} bytes where {len(self.view) - self.at:,} are left")
         out = self.view[self.at : end]
         self.at = end
         return out
@@ -318,7 +320,8 @@ class _Machine:
         except KeyError:
             hint = _HINTS.get(module.split(".")[0])
             raise DataError(
-                "E101", f"class {module}.{name}"[:120] + " is not allowed" + (f"; {hint}" if hint else "")
+                "E101",
+                f"class {show(f'{module}.{name}'[:120])} is not allowed" + (f"; {hint}" if hint else ""),
             ) from None
 
     def reduce(self) -> None:
@@ -335,15 +338,6 @@ class _Machine:
             self.push(_DType(args[0]))
         elif func is _SCALAR:
             self.push(self._scalar(args))
-        elif func is _FROMBUFFER:
-            if (
-                len(args) != 4
-                or type(args[1]) is not _DType
-                or args[1].is_object
-                or args[3] not in ("C", "F")
-            ):
-                raise DataError("E104", "an array buffer is malformed")
-            self.push(_array(_shape(args[2]), args[1], args[0], fortran=args[3] == "F"))
         elif func is _SET:
             if len(args) != 1 or type(args[0]) is not list:
                 raise DataError("E104", "a set that is not made from a list")
@@ -574,7 +568,7 @@ def _settle(root: Any) -> Any:
     """
     holder = [root]
     work: list[tuple[Any, int]] = [(holder, 0)]
-    seen = 0
+    seen = size = 0
     while work:
         container, depth = work.pop()
         if depth > MAX_DEPTH:
@@ -591,6 +585,9 @@ def _settle(root: Any) -> Any:
             if seen > MAX_NODES:
                 raise DataError("E106", f"more than {MAX_NODES:,} objects in one file")
             final = _final(item)
+            size += _size(final)
+            if size > MAX_BYTES:
+                raise DataError("E107", f"the objects of one file have more than {MAX_BYTES:,} bytes")
             if final is not item:
                 if kind is tuple or kind is np.ndarray:
                     raise DataError("E104", "an array or image inside a tuple")
@@ -598,3 +595,11 @@ def _settle(root: Any) -> Any:
             if type(final) in (dict, list, tuple) or (type(final) is np.ndarray and final.dtype.hasobject):
                 work.append((final, depth + 1))
     return holder[0]
+
+
+def _size(value: Any) -> int:
+    if type(value) is Image:
+        return len(value.data)
+    if type(value) is np.ndarray:
+        return value.nbytes
+    return len(value) if type(value) in (bytes, memoryview, str) else 0
