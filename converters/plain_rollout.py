@@ -67,7 +67,7 @@ class PlainRolloutSink:
         if "observation.state" in episode.arrays:
             arrays["state"] = episode.arrays["observation.state"]
         if episode.meta.get("motion_planner"):
-            arrays["is_image_encode"] = np.asarray(False)  # noqa: FBT003 - NumPy's own signature
+            arrays["is_image_encode"] = np.asarray(False)
         data = _npz(arrays)
         return Encoded([data], {"length": len(episode)}, content_digest(episode.task, arrays, {}))
 

@@ -228,7 +228,7 @@ def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
                 yield Path(entry.path).relative_to(root).as_posix(), size
 
 
-def _load(data: bytearray, name: str) -> Mapping[str, Any]:
+def _load(data: bytes, name: str) -> Mapping[str, Any]:
     """The rollout's keys from the bytes of one file."""
     if not name.lower().endswith(".npz"):
         return _dictionary(npy.loads(data, name="the file"))

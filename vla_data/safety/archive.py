@@ -29,13 +29,13 @@ _DESCRIPTOR: Final = 24  # the longest data descriptor that may follow a streame
 class Archive:
     """A zip file in memory whose structure has been checked; ``names`` are its members in file order."""
 
-    def __init__(self, data: bytes | bytearray | memoryview, *, name: str, max_bytes: int) -> None:
+    def __init__(self, data: bytes | memoryview, *, name: str, max_bytes: int) -> None:
         self._view = memoryview(data)
         self._name = name
         self._max_bytes = max_bytes
         self._check_end()
         try:
-            with zipfile.ZipFile(io.BytesIO(self._view)) as archive:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 infos = archive.infolist()
                 start = archive.start_dir
         except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, UnicodeError) as error:
@@ -49,7 +49,7 @@ class Archive:
         # search backwards and accept others. This also bounds the number of members before they are read.
         tail = bytes(self._view[-_END.size :])
         if len(tail) < _END.size or tail[:4] != b"PK\x05\x06":
-            if bytes(self._view).rfind(b"PK\x05\x06") >= 0:
+            if b"PK\x05\x06" in bytes(self._view[-65_558:]):
                 raise DataError("E108", f"{self._name} has data after its end")
             raise DataError("E105", f"{self._name} has no end record: the file is cut or is no zip archive")
         _, disk, first, here, total, *_, comment = _END.unpack(tail)

@@ -14,7 +14,7 @@ from vla_data.safety.text import show
 MAX_FILE: Final = 2 << 30
 
 
-def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[bytearray, str]:
+def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[bytes, str]:
     """The bytes of a regular file and their SHA-256, read once so that both speak of the same bytes.
 
     Args:
@@ -42,14 +42,12 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
             raise DataError("E131", "not a regular file")
         if facts.st_size > max_bytes:
             raise DataError("E107", f"a file of {facts.st_size:,} bytes, more than {max_bytes:,}")
-        data = bytearray(facts.st_size)
-        view = memoryview(data)
-        at = 0
-        while at < len(data):
-            n = os.readv(handle, [view[at:]])
-            if not n:
-                raise DataError("E105", f"the file ends after {at:,} of {len(data):,} bytes")
-            at += n
+        pieces = [os.read(handle, facts.st_size)]
+        while missing := facts.st_size - sum(map(len, pieces)):
+            pieces.append(os.read(handle, missing))
+            if not pieces[-1]:
+                raise DataError("E105", f"the file ends {missing:,} bytes before its size")
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:
         os.close(handle)
     return data, hashlib.sha256(data).hexdigest()

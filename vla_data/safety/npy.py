@@ -23,7 +23,7 @@ _HEADER: Final = re.compile(
 _PLAIN: Final = re.compile(r"^[<>|=]?(b1|\?|[iu][1248]|f[248]|[SU]\d{1,6})$")
 
 
-def loads(data: bytes | bytearray | memoryview, *, name: str) -> Any:
+def loads(data: bytes | memoryview, *, name: str) -> Any:
     """What ``np.load`` would give for these bytes; a 0-d object array gives its one item.
 
     Plain arrays are read-only views of ``data``.
@@ -81,7 +81,7 @@ def loads(data: bytes | bytearray | memoryview, *, name: str) -> Any:
         raise DataError("E102", f"the header of {name} is malformed") from None
 
 
-def is_plain(data: bytes | bytearray | memoryview) -> bool:
+def is_plain(data: bytes | memoryview) -> bool:
     """Whether these bytes are an npy file of numbers or text, by its header alone."""
     head = bytes(memoryview(data)[:200])
     return head.startswith(_MAGIC) and re.search(rb"'descr': '[<>|=]?[b?iufSUc]\d", head) is not None

@@ -532,7 +532,7 @@ def _frame(m: _Machine) -> None:
         raise DataError("E105", f"the pickle claims {n:,} bytes where {len(m.view) - m.at:,} are left")
 
 
-def loads(data: bytes | bytearray | memoryview) -> Any:
+def loads(data: bytes | memoryview) -> Any:
     """The plain Python value in a pickle: dict, list, tuple, set, str, bytes, numbers, arrays, `Image`.
 
     Byte strings of 256 bytes or more come back as read-only views of ``data``.
