@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,13 +13,20 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from vla_data.core import Json
+from vla_data.digest import content_digest
 from vla_data.errors import VerifyError
+from vla_data.ledger import Record
 from vla_data.locate import open_ledger
 from vla_data.safety.text import show
 
+_ENCODED = {"steps": {"observation": {"image": tfds.decode.SkipDecoding()}}}
+
 
 def read_back(folder: Path) -> dict[str, Json]:
-    """Open every episode of every split, decode every image, and check what comes out.
+    """Open every episode of every split, decode every image, and compare all with the ledger: which episodes
+    there are, in which split, with how many steps, and by their digests the actions, images and texts.
+
+    TensorFlow is told to leave the GPUs alone, which it can be told only before its first use in a process.
 
     Returns:
         "splits": name -> episodes and frames; "lines": what a person should see.
@@ -26,33 +34,35 @@ def read_back(folder: Path) -> dict[str, Json]:
     Raises:
         VerifyError: E601, the dataset does not hold what its ledger says.
     """
-    tf.config.set_visible_devices([], "GPU")
-    builder = tfds.builder_from_directory(str(folder))
-    want = {
-        record.id: record.frames("kept") for record in open_ledger(folder).records if record.status == "published"
-    }
-    seen: dict[str, int] = {}
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+    want = {record.id: record for record in open_ledger(folder).records if record.status == "published"}
+    seen: set[str] = set()
     splits: dict[str, Json] = {}
     low, high = np.full(7, np.inf), np.full(7, -np.inf)
-    for split in builder.info.splits:
-        frames = episodes = 0
-        for episode in tfds.as_numpy(builder.as_dataset(split=split)):
-            name = episode["episode_metadata"]["file_path"].decode("utf-8", "surrogateescape")
-            steps = list(episode["steps"])
-            _check_steps(name, steps, builder.info.features["steps"]["observation"]["image"].shape)
-            if steps:
-                actions = np.stack([step["action"] for step in steps])
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+        image = builder.info.features["steps"]["observation"]["image"]
+        for split in builder.info.splits:
+            frames = episodes = 0
+            for episode in tfds.as_numpy(builder.as_dataset(split=split, decoders=_ENCODED)):
+                name = episode["episode_metadata"]["file_path"].decode("utf-8", "surrogateescape")
+                if name in seen:
+                    raise VerifyError("E601", f"{show(name)} is there twice")
+                if name not in want or want[name].split != split:
+                    raise VerifyError("E601", f"{show(name)} is in {split}, against the ledger")
+                seen.add(name)
+                actions = _check(want[name], list(episode["steps"]), image)
                 low, high = np.minimum(low, actions.min(axis=0)), np.maximum(high, actions.max(axis=0))
-            if name in seen:
-                raise VerifyError("E601", f"{show(name)} is there twice")
-            seen[name] = len(steps)
-            episodes += 1
-            frames += len(steps)
-        splits[split] = {"episodes": episodes, "frames": frames}
-    if seen != want:
-        wrong = sorted(name for name in {*seen, *want} if seen.get(name) != want.get(name))
-        raise VerifyError("E601", f"{len(wrong)} episodes differ from the ledger, the first is {show(wrong[0])}")
-    total = sum(seen.values())
+                episodes += 1
+                frames += len(actions)
+            splits[split] = {"episodes": episodes, "frames": frames}
+    except (tf.errors.OpError, OSError) as error:
+        reason = show((str(error).splitlines() or [""])[0])
+        raise VerifyError("E601", f"TFDS can't read {show(folder)}: {reason}") from None
+    if missing := sorted(want.keys() - seen):
+        raise VerifyError("E601", f"{len(missing):,} episodes are missing, the first is {show(missing[0])}")
+    total = sum(part["frames"] for part in splits.values())
     lines = [
         f"  Read back with TFDS {tfds.__version__}: {len(seen):,} episodes, {total:,} frames, all as recorded"
     ]
@@ -65,10 +75,22 @@ def read_back(folder: Path) -> dict[str, Json]:
     return {"splits": splits, "lines": lines}
 
 
-def _check_steps(name: str, steps: list[Json], shape: tuple[int, ...]) -> None:
-    for t, step in enumerate(steps):
-        image = step["observation"]["image"]
-        if image.shape != shape or image.dtype != np.uint8:
-            raise VerifyError("E601", f"{show(name)} step {t}: image {image.shape} {image.dtype}")
-        if step["action"].shape != (7,) or not np.isfinite(step["action"]).all():
-            raise VerifyError("E601", f"{show(name)} step {t}: action {step['action']}")
+def _check(record: Record, steps: list[Json], image: tfds.features.Image) -> np.ndarray:
+    """The actions of an episode, when it is what the ledger says."""
+    name = show(record.id)
+    if len(steps) != record.frames("kept") or not steps:
+        raise VerifyError("E601", f"{name} has {len(steps):,} steps, not {record.frames('kept'):,}")
+    frames = [step["observation"]["image"] for step in steps]
+    for t, data in enumerate(frames):
+        try:
+            image.decode_example(data)
+        except (tf.errors.OpError, ValueError):
+            raise VerifyError("E601", f"{name} step {t}: no image of {image.shape}") from None
+    actions = np.stack([step["action"] for step in steps])
+    if actions.shape[1:] != (7,) or not np.isfinite(actions).all():
+        raise VerifyError("E601", f"{name}: actions of shape {actions.shape}, or not finite")
+    texts = {step["language_instruction"] for step in steps}
+    found = content_digest(texts.pop().decode("utf-8", "surrogateescape"), {"action": actions}, {"image": frames})
+    if texts or found != record.content_sha256:
+        raise VerifyError("E601", f"{name} has other content than the ledger says")
+    return actions

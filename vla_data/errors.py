@@ -31,7 +31,6 @@ CODES: Final[dict[str, str]] = {
     "E131": "not-a-regular-file",
     "E132": "seal-broken",
     "E133": "missing-file",
-    "E141": "bad-json",
     # content
     "E201": "not-finite",
     "E202": "out-of-range",
@@ -43,7 +42,6 @@ CODES: Final[dict[str, str]] = {
     "E208": "lossy-cast",
     "E211": "no-instruction",
     "E212": "text",
-    "E222": "info-timing",
     # workers
     "E501": "worker-killed",
     "E502": "reader-crashed",

@@ -222,8 +222,8 @@ DEFINITIONS: Final = {
     "total_files": "rollout files found, whatever became of them",
     "successful_episodes": "read, and solved by the success rule",
     "failed_episodes": "read, and not solved by the success rule",
-    "filtered_episodes": "solved, and a rule took some frames or all (overlaps)",
-    "error_episodes": "quarantined: could not be read or must not be used",
+    "filtered_episodes": "solved, and a rule took some frames or all",
+    "error_episodes": "quarantined: unreadable or must not be used",
     "success_rate": "successful / total",
 }
 """What each number of the statistics block counts; total = successful + failed + error."""

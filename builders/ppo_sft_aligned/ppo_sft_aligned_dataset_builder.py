@@ -18,7 +18,7 @@ import re
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import tensorflow_datasets as tfds
 
@@ -92,9 +92,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     name = NAME
     VERSION = tfds.core.Version(VERSION)
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     # TFDS builds every config of this list when none is asked for. `_RLDS` is known by name all the same.
-    BUILDER_CONFIGS = [PpoSftAlignedConfig()]
+    BUILDER_CONFIGS: ClassVar[list[PpoSftAlignedConfig]] = [PpoSftAlignedConfig()]
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder of your rollouts: --manual_dir=ROLLOUTS"
 
     report: Report | None = None
@@ -160,7 +160,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             self.report = Report(folder, open_ledger(folder))
         else:
             self.report = definition.build(
-                rollouts, folder, max_episodes=limit, num_shards=config.num_shards, replace=replace, on_problem=_say
+                rollouts,
+                folder,
+                max_episodes=limit,
+                num_shards=config.num_shards,
+                replace=replace,
+                on_problem=_say,
             )
         self.info.read_from_directory(folder)
         # The images have the size that the data has, which was not known when this object was made.
@@ -183,6 +188,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise UsageError("E001", "shards are not cut by a given size; use --num_shards")
         if config.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
             raise UsageError("E001", "metadata is not updated alone; --overwrite builds the dataset anew")
+        if _COMMAND_LINE and any(word.startswith("--publish_dir") for word in sys.argv):
+            raise UsageError("E001", "--publish_dir would leave out vla_data/; copy the dataset with cp -r")
         if config.manual_dir is None:
             raise UsageError("E001", f"there are no rollouts. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         if multiprocessing.current_process().daemon:
@@ -205,7 +212,7 @@ def _known(config: Any) -> Any:
             raise UsageError(
                 "E001",
                 f"there is no config {show(name)!r}; there are {_DEFAULT} and {_RLDS}, and options as JSON, "
-                'for example --config=\'{"min_success_steps": 6}\'',
+                "for example --config='{\"min_success_steps\": 6}'",
             )
     elif config is not None and config.name == _DEFAULT:
         return _DEFAULT

@@ -1,0 +1,86 @@
+"""The README's code and commands work as written, and show what it says they show."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DOCS = [README, *((ROOT / "docs" / name).read_text() for name in ("rollouts.md", "curation.md", "errors.md"))]
+
+
+def blocks(language: str) -> list[str]:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [text for name, text in fences if name == language]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "tests/data/rollouts", tmp_path / "rollouts")
+    return tmp_path
+
+
+def test_the_lines_of_python_run_without_a_guard_and_print_the_report_of_the_readme(folder: Path) -> None:
+    (script,) = [block for block in blocks("python") if "vd.run" in block]
+    (folder / "eight.py").write_text(script)
+    done = subprocess.run([sys.executable, "eight.py"], cwd=folder, capture_output=True, text=True)
+    assert done.stderr == ""
+    (report,) = [block for block in blocks("") if "Total files" in block]
+    assert report in done.stdout
+
+
+def test_the_lines_of_python_are_eight() -> None:
+    (script,) = [block for block in blocks("python") if "vd.run" in block]
+    assert len(script.splitlines()) == 8
+
+
+def test_the_commands_run(folder: Path) -> None:
+    commands = [
+        shlex.split(line, comments=True)
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("vla-data ")
+    ]
+    assert len(commands) >= 6
+    for command in commands:
+        run = [sys.executable, "-m", "vla_data", *command[1:]]
+        done = subprocess.run(run, cwd=folder, capture_output=True, text=True)
+        assert (command, 0, "") == (command, done.returncode, done.stderr)
+
+
+def test_every_option_that_the_documents_name_exists() -> None:
+    helps = ""
+    for command in ("align", "build", "inspect", "why", "seal", "sanitize"):
+        run = [sys.executable, "-m", "vla_data", command, "--help"]
+        helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    foreign = {"--manual", "--data", "--config", "--help"}  # of tfds, or a part of a word
+    named = {option for text in DOCS for option in re.findall(r"--[a-z][a-z-]+", text)} - foreign
+    assert sorted(option for option in named if option not in helps) == []
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+            if not link.startswith("http"):
+                assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_every_code_is_documented() -> None:
+    from vla_data.errors import CODES
+
+    text = (ROOT / "docs/errors.md").read_text()
+    assert [code for code in CODES if code not in text] == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the scripts are for POSIX shells")
+def test_the_scripts_are_executable() -> None:
+    for name in ("scripts/demo", "scripts/test", ".ci/run"):
+        assert os.access(ROOT / name, os.X_OK)
