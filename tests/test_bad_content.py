@@ -282,10 +282,16 @@ def test_sizes_whose_sum_overflows_are_quarantined(tmp_path: Path) -> None:
         PpoRolloutSource(root=tmp_path).read(EpisodeRef("e0.npz", 0))
 
 
-def test_message_about_a_member_with_control_characters_is_one_printable_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_message_about_a_member_with_control_characters_is_one_printable_line(
+    damaged: bool, tmp_path: Path
+) -> None:
     plain_npz(tmp_path)
-    with zipfile.ZipFile(tmp_path / "e0.npz", "a") as archive:
+    path = tmp_path / "e0.npz"
+    with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("info.\x1b]2;title\x07\nx.npy", b"no array")
+    if damaged:
+        path.write_bytes(path.read_bytes().replace(b"no array", b"no arrax"))
     record = examine(PpoRolloutSource(root=tmp_path), (), EpisodeRef("e0.npz", 0))
     assert record.status in ("failed", "ignored")
     assert record.line().isprintable()

@@ -74,9 +74,8 @@ def loads(data: bytes | memoryview, *, name: str) -> Any:
         raise DataError("E105", f"{name} ends after {len(body):,} of {need:,} bytes")
     if need < len(body):
         raise DataError("E102", f"{name} has {len(body) - need:,} bytes after its data")
-    flat = np.frombuffer(body, dtype=dtype) if need else np.empty(count, dtype=dtype)
     try:
-        return flat.reshape(shape, order="F" if match["fortran"] == "True" else "C")
+        return unpickle.plain_array(body, dtype, count).reshape(shape, order="F" if match["fortran"] == "True" else "C")
     except (ValueError, OverflowError):
         raise DataError("E102", f"the header of {name} is malformed") from None
 

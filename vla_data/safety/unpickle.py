@@ -199,8 +199,21 @@ def _array(shape: tuple[int, ...], dtype: _DType, data: Any, *, fortran: bool) -
             raise DataError("E104", "the bytes of an array are malformed") from None
     if not isinstance(data, bytes | memoryview) or len(data) != count * kind.itemsize:
         raise DataError("E104", f"an array of {count:,} x {kind} does not have that many bytes")
-    flat = np.frombuffer(data, dtype=kind) if len(data) else np.empty(count, dtype=kind)
-    return _reshaped(flat, shape, order)
+    return _reshaped(plain_array(data, kind, count), shape, order)
+
+
+def plain_array(data: bytes | memoryview, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """``count`` items of a plain dtype from exactly their bytes, without a copy.
+
+    Raises:
+        DataError: E104 for text beyond Unicode, of which NumPy makes strings that break Python.
+    """
+    if not len(data):
+        return np.empty(count, dtype=dtype)
+    flat = np.frombuffer(data, dtype=dtype)
+    if dtype.kind == "U" and (flat.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder)) > 0x10FFFF).any():
+        raise DataError("E104", "text beyond Unicode")
+    return flat
 
 
 def _reshaped(flat: NDArray[Any], shape: tuple[int, ...], order: Any) -> NDArray[Any]:
