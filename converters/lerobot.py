@@ -36,6 +36,9 @@ VIDEO_FILE_MB: Final = 200
 DATA_PATH: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH: Final = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
+_ROWS: Final = 500
+"""Episodes whose metadata is written at a time."""
+
 # The features that every LeRobot dataset has, besides its own.
 _INDEX_FEATURES: Final = {
     "timestamp": pa.float32(),
@@ -91,49 +94,39 @@ class LerobotSink:
             counted = ImageStats.of(frames)
             stats[name] = counted.to_json()
             counts[name] = counted.counts.tolist()
-        table = pa.table(columns)
+        # Statistics travel with the episode's bytes, so that planning never holds those of all episodes.
+        facts = {"stats": json.dumps(stats), "counts": json.dumps(counts)}
+        table = pa.table(columns).replace_schema_metadata(facts)
         buffer = io.BytesIO()
         with pa.ipc.new_stream(buffer, table.schema) as writer:
             writer.write_table(table)
-        summary = {
-            "length": len(episode),
-            "task": episode.task,
-            "stats": stats,
-            "image_counts": counts,
-            "bytes": buffer.getbuffer().nbytes,
-        }
+        summary = {"length": len(episode), "task": episode.task, "bytes": buffer.getbuffer().nbytes}
         return Encoded([buffer.getbuffer()], summary, content_digest(episode.task, arrays, encoded))
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data files, episode metadata, tasks, statistics and ``info.json``."""
         tasks = _tasks(episodes)
         features = _features(schema)
-        rows: list[dict[str, Any]] = []
-        vectors: dict[str, list[np.ndarray[Any, Any]]] = {}
+        totals = _Totals(folder / EPISODES_PATH.format(chunk_index=0, file_index=0))
         for number, group in enumerate(self._files(episodes)):
             place = {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}
             path = folder / DATA_PATH.format(**place)
             path.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(
                 path,
-                _arrow_schema(schema, features),
+                _arrow_schema(features),
                 compression=dict.fromkeys(_leaves(features), "snappy"),
                 use_dictionary=[name for name in features if features[name]["dtype"] != "image"],
                 write_page_checksum=True,
             ) as writer:
                 for episode in group:
-                    row, table = self._episode(episode, schema, tasks, rows, vectors)
-                    rows.append({**row, **{f"data/{key}": value for key, value in place.items()}})
-                    writer.write_table(table, row_group_size=max(len(table), 1))
-        _write_episodes(folder, rows)
+                    table, stats = self._table(episode, schema, features, tasks, totals)
+                    totals.add(episode, table, stats, place)
+                    writer.write_table(table, row_group_size=len(table))
+        totals.close()
         _write_tasks(folder, tasks)
-        stats = {name: vector_stats(np.concatenate(parts)) for name, parts in vectors.items()}
-        for name in (name for name in features if features[name]["dtype"] == "image"):
-            counts = sum(np.asarray(e.summary["image_counts"][name], dtype=np.int64) for e in episodes)
-            total = sum(int(e.summary["length"]) for e in episodes)
-            stats[name] = ImageStats(np.asarray(counts), total).to_json()
-        _write_json(folder / "meta/stats.json", dict(sorted(stats.items())))
-        _write_json(folder / "meta/info.json", self._info(features, schema, rows, tasks))
+        _write_json(folder / "meta/stats.json", totals.stats())
+        _write_json(folder / "meta/info.json", self._info(features, schema, totals, tasks))
 
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read every row group back, with its checksums, and compare it with what was encoded."""
@@ -164,62 +157,50 @@ class LerobotSink:
             size = grown
         yield group
 
-    def _episode(
+    def _table(
         self,
         episode: Published,
         schema: Schema,
+        features: Mapping[str, Json],
         tasks: Mapping[str, int],
-        rows: Sequence[Mapping[str, Any]],
-        vectors: dict[str, list[np.ndarray[Any, Any]]],
-    ) -> tuple[dict[str, Any], pa.Table]:
-        """One episode's metadata row and its table with the index columns."""
+        totals: _Totals,
+    ) -> tuple[pa.Table, dict[str, Json]]:
+        """One episode's rows with the index columns, and its statistics."""
         table = pa.ipc.open_stream(episode.read()).read_all()
-        length = int(episode.summary["length"])
-        number = len(rows)
-        start = rows[-1]["dataset_to_index"] if rows else 0
+        stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
+        for name, counts in json.loads(table.schema.metadata[b"counts"]).items():
+            totals.add_image(name, ImageStats(np.asarray(counts, dtype=np.int64), len(table)))
         own: dict[str, np.ndarray[Any, Any]] = {
-            "timestamp": (np.arange(length) / schema.fps).astype(np.float32),
-            "frame_index": np.arange(length),
-            "episode_index": np.full(length, number),
-            "index": np.arange(start, start + length),
-            "task_index": np.full(length, tasks[episode.summary["task"]]),
+            "timestamp": (np.arange(len(table)) / schema.fps).astype(np.float32),
+            "frame_index": np.arange(len(table)),
+            "episode_index": np.full(len(table), totals.episodes),
+            "index": np.arange(totals.frames, totals.frames + len(table)),
+            "task_index": np.full(len(table), tasks[episode.summary["task"]]),
         }
         for name, values in own.items():
             table = table.append_column(name, pa.array(values, _INDEX_FEATURES[name]))
-        stats = dict(episode.summary["stats"]) | {name: vector_stats(v) for name, v in own.items()}
-        for name in table.column_names:
-            if table.schema.field(name).type != _IMAGE:
-                vectors.setdefault(name, []).append(_values(table[name]))
-        row: dict[str, Any] = {
-            "episode_index": number,
-            "tasks": [episode.summary["task"]],
-            "length": length,
-            "dataset_from_index": start,
-            "dataset_to_index": start + length,
-            "vla_data/source": episode.id,
-        }
-        for name in sorted(stats):
-            row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
-        return row, table.select([f.name for f in _arrow_schema(schema, _features(schema))])
+            stats[name] = vector_stats(values)
+        arrow = _arrow_schema(features)
+        return table.select(arrow.names).cast(arrow), stats
 
     def _info(
         self,
         features: Mapping[str, Json],
         schema: Schema,
-        rows: Sequence[Mapping[str, Any]],
+        totals: _Totals,
         tasks: Mapping[str, int],
     ) -> Json:
         return {
             "codebase_version": VERSION,
             "robot_type": self.robot or schema.robot,
-            "total_episodes": len(rows),
-            "total_frames": rows[-1]["dataset_to_index"],
+            "total_episodes": totals.episodes,
+            "total_frames": totals.frames,
             "total_tasks": len(tasks),
             "chunks_size": CHUNK_FILES,
             "data_files_size_in_mb": self.data_file_mb,
             "video_files_size_in_mb": VIDEO_FILE_MB,
             "fps": int(schema.fps) if float(schema.fps).is_integer() else schema.fps,
-            "splits": {"train": f"0:{len(rows)}"},
+            "splits": {"train": f"0:{totals.episodes}"},
             "data_path": DATA_PATH,
             "video_path": None,
             "features": features,
@@ -281,7 +262,7 @@ def _leaves(features: Mapping[str, Json]) -> list[str]:
     return out
 
 
-def _arrow_schema(schema: Schema, features: Mapping[str, Json]) -> pa.Schema:
+def _arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
     """Arrow fields with the metadata by which Hugging Face ``datasets`` knows them."""
     fields = []
     hf: dict[str, Json] = {}
@@ -303,10 +284,72 @@ def _arrow_schema(schema: Schema, features: Mapping[str, Json]) -> pa.Schema:
     return pa.schema(fields, metadata=metadata)
 
 
-def _write_episodes(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    place = {"chunk_index": 0, "file_index": 0}
-    whole = [{**row, **{f"meta/episodes/{key}": value for key, value in place.items()}} for row in rows]
-    _write_parquet(folder / EPISODES_PATH.format(**place), pa.Table.from_pylist(whole))
+class _Totals:
+    """What adds up over the episodes of a dataset, and the file of their metadata, written as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.episodes = 0
+        self.frames = 0
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._vectors: dict[str, list[np.ndarray[Any, Any]]] = {}
+        self._images: dict[str, ImageStats] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add_image(self, name: str, stats: ImageStats) -> None:
+        """Count an image feature of one more episode."""
+        self._images[name] = self._images[name] + stats if name in self._images else stats
+
+    def add(
+        self, episode: Published, table: pa.Table, stats: Mapping[str, Json], place: Mapping[str, int]
+    ) -> None:
+        """One more episode, with the data file that it is in."""
+        for field in table.schema:
+            if field.type != _IMAGE:
+                self._vectors.setdefault(field.name, []).append(_values(table[field.name]))
+        row: dict[str, Any] = {
+            "episode_index": self.episodes,
+            "tasks": [episode.summary["task"]],
+            "length": len(table),
+            "dataset_from_index": self.frames,
+            "dataset_to_index": self.frames + len(table),
+            "data/chunk_index": place["chunk_index"],
+            "data/file_index": place["file_index"],
+            "meta/episodes/chunk_index": 0,
+            "meta/episodes/file_index": 0,
+            "vla_data/source": episode.id,
+        }
+        for name in sorted(stats):
+            row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
+        self._rows.append(row)
+        self.episodes += 1
+        self.frames += len(table)
+        if len(self._rows) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path, table.schema, compression="snappy", write_page_checksum=True
+            )
+        self._writer.write_table(table)
+        self._rows = []
+
+    def close(self) -> None:
+        """Finish the file of episode metadata."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def stats(self) -> dict[str, Json]:
+        """The content of ``meta/stats.json``: exact over all frames."""
+        out = {name: vector_stats(np.concatenate(parts)) for name, parts in self._vectors.items()}
+        out |= {name: counted.to_json() for name, counted in self._images.items()}
+        return dict(sorted(out.items()))
 
 
 def _write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:

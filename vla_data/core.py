@@ -7,6 +7,7 @@ of them at once. ``T`` is the number of steps of an episode. A step ``t`` holds 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,25 @@ class Schema:
             "fps": self.fps,
             "robot": self.robot,
         }
+
+    def to_text(self) -> str:
+        """One line of JSON, equal for equal schemas."""
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> Schema:
+        """What `to_text` was made from."""
+        facts = json.loads(text)
+        features = {
+            name: Feature(
+                dtype=feature["dtype"],
+                shape=tuple(feature["shape"]),
+                names=tuple(feature["names"]) if feature["names"] else None,
+                convention=feature["convention"],
+            )
+            for name, feature in facts["features"].items()
+        }
+        return cls(features=features, fps=facts["fps"], robot=facts["robot"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as changed
 from pathlib import Path
 
-from vla_data.core import EpisodeRef, Feature, Json, Published, Schema, Sink, Source
+from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
 from vla_data.errors import RefusedError, UsageError
 from vla_data.jobs.io import machine_errors, make_folder, remove_tree, write_file
@@ -154,7 +154,7 @@ def _select(
     records: Sequence[Record],
     *,
     dedup: bool,
-) -> tuple[list[tuple[Published, Mapping[str, Json]]], list[Record], list[str]]:
+) -> tuple[list[tuple[Published, str]], list[Record], list[str]]:
     """The episodes to publish with their schemas, all records with what became of duplicates, warnings."""
     first: dict[str, str] = {}
     again: dict[str, str] = {}
@@ -169,7 +169,7 @@ def _select(
                 if dedup:
                     continue
             episode = Published(item.record.id, item.summary, item.sha256, _Reader(job, part, item))
-            published.append((episode, item.schema or {}))
+            published.append((episode, item.schema))
     warnings = []
     if again and not dedup:
         name, original = next(iter(again.items()))
@@ -213,7 +213,7 @@ def _as_duplicate(record: Record, original: str) -> Record:
     )
 
 
-def _common_schema(published: Iterable[tuple[Published, Mapping[str, Json]]]) -> Schema:
+def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
     """The one schema of all episodes.
 
     Raises:
@@ -221,24 +221,14 @@ def _common_schema(published: Iterable[tuple[Published, Mapping[str, Json]]]) ->
     """
     groups: dict[str, list[str]] = defaultdict(list)
     for episode, schema in published:
-        groups[json.dumps(schema, sort_keys=True)].append(episode.id)
+        groups[schema].append(episode.id)
     if len(groups) > 1:
         listed = "; ".join(
             f"{len(ids):,} episodes with {_differences(text, groups)} (as {show(ids[0])})"
             for text, ids in sorted(groups.items(), key=lambda group: -len(group[1]))[:5]
         )
         raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}")
-    facts = json.loads(next(iter(groups)))
-    features = {
-        name: Feature(
-            dtype=feature["dtype"],
-            shape=tuple(feature["shape"]),
-            names=tuple(feature["names"]) if feature["names"] else None,
-            convention=feature["convention"],
-        )
-        for name, feature in facts["features"].items()
-    }
-    return Schema(features=features, fps=facts["fps"], robot=facts["robot"])
+    return Schema.from_text(next(iter(groups)))
 
 
 def _differences(text: str, groups: Iterable[str]) -> str:

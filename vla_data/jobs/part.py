@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -88,7 +89,7 @@ class Made:
 
     record: Record
     summary: Mapping[str, Json] | None
-    schema: Mapping[str, Json] | None
+    schema: str
     offset: int
     size: int
     sha256: str
@@ -163,7 +164,7 @@ def write_part(
     pieces: list[bytes | memoryview] = []
     at = 0
     for record, encoded, schema in results:
-        row: dict[str, Json] = {"offset": at, "size": 0, "sha256": "", "summary": None, "schema": None}
+        row: dict[str, Json] = {"offset": at, "size": 0, "sha256": "", "summary": None, "schema": ""}
         if encoded is not None:
             sha256 = hashlib.sha256()
             for piece in encoded.blob:
@@ -173,7 +174,7 @@ def write_part(
             record = replace(record, content_sha256=encoded.content)
             row["sha256"] = sha256.hexdigest()
             row["summary"] = encoded.summary
-            row["schema"] = schema.to_json() if schema is not None else None
+            row["schema"] = schema.to_text() if schema is not None else ""
             at += row["size"]
         episodes.append({**row, "record": to_json(record)})
     write_file(_blob(job, part), pieces, sync=False)
@@ -211,7 +212,7 @@ def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
         Made(
             from_json(row["record"]),
             row["summary"],
-            row["schema"],
+            sys.intern(row["schema"]),  # as a rule one for all episodes
             row["offset"],
             row["size"],
             row["sha256"],

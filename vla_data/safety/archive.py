@@ -96,7 +96,7 @@ class Archive:
         name_at = info.header_offset + _LOCAL.size
         extra_at = name_at + name_length
         extra = bytes(self._view[extra_at : extra_at + extra_length])
-        if (packed, size) == (_IN_EXTRA, _IN_EXTRA) and extra[:4] == b"\x01\x00\x10\x00":
+        if (packed, size) == (_IN_EXTRA, _IN_EXTRA) and extra[:4] == b"\x01\x00\x10\x00" and len(extra) >= 20:
             size, packed = struct.unpack_from("<QQ", extra, 4)  # np.savez always writes this zip64 form
         same = (flags, method) == (info.flag_bits, info.compress_type)
         if not info.flag_bits & _STREAMED:

@@ -75,7 +75,9 @@ def loads(data: bytes | memoryview, *, name: str) -> Any:
     if need < len(body):
         raise DataError("E102", f"{name} has {len(body) - need:,} bytes after its data")
     try:
-        return unpickle.plain_array(body, dtype, count).reshape(shape, order="F" if match["fortran"] == "True" else "C")
+        return unpickle.plain_array(body, dtype, count).reshape(
+            shape, order="F" if match["fortran"] == "True" else "C"
+        )
     except (ValueError, OverflowError):
         raise DataError("E102", f"the header of {name} is malformed") from None
 

@@ -1,0 +1,206 @@
+"""What ``import vla_data`` costs and offers, and that tables, codes and versions agree with each other."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import vla_data as vd
+from vla_data import errors, formats
+from vla_data.cli import COMMANDS
+from vla_data.core import Sink, Source
+
+ROOT = Path(__file__).parent.parent
+HEAVY = (
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+    "jax",
+    "lerobot",
+    "apache_beam",
+    "pandas",
+    "pyarrow",
+    "h5py",
+    "av",
+)
+TIMED = "import time; start = time.perf_counter(); import vla_data; print(time.perf_counter() - start)"
+
+
+def loaded(statement: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has after ``statement``."""
+    script = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{n.split('.')[0] for n in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(json.loads(done.stdout)) & set(HEAVY)
+
+
+@pytest.mark.parametrize("statement", ["import vla_data", "import vla_data.cli", "from vla_data import *"])
+def test_import_loads_no_heavy_package(statement: str) -> None:
+    assert loaded(statement) == set()
+
+
+def test_that_check_can_fail() -> None:
+    assert loaded("import vla_data, pyarrow") == {"pyarrow"}
+
+
+def test_import_time_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Shown and not asserted: a busy machine is no defect. The goal is 0.3 s."""
+    runs = [
+        float(subprocess.run([sys.executable, "-c", TIMED], capture_output=True, check=True, cwd=ROOT).stdout)
+        for _ in range(5)
+    ]
+    with capsys.disabled():
+        print(f"\nimport vla_data: {min(runs):.3f} s (best of {len(runs)})")
+
+
+def test_all_names_what_is_public_in_order() -> None:
+    public = {name for name, value in vars(vd).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    assert set(vd.__all__) == public | {"__version__", "recipes", "steps"}
+    assert list(vd.__all__) == sorted(vd.__all__)
+    assert vd.steps.__all__ == sorted(vd.steps.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(set(vd.__all__) - {"__version__"}))
+def test_public_names_are_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(vd, name))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [formats.FORMATS, formats.BUILDERS, formats.GATES, COMMANDS],
+    ids=["formats", "builders", "gates", "cli"],
+)
+def test_tables_are_sorted(table: dict[str, object]) -> None:
+    assert list(table) == sorted(table)
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_format_has_the_classes_that_the_table_names(name: str) -> None:
+    entry = formats.FORMATS[name]
+    module = importlib.import_module(entry.module)
+    assert entry.source or entry.sink
+    for attribute, protocol in ((entry.source, Source), (entry.sink, Sink)):
+        if attribute is not None:
+            wanted = {member for member in vars(protocol) if member[0] != "_"}
+            assert wanted <= set(dir(getattr(module, attribute))) | set(
+                getattr(getattr(module, attribute), "__dataclass_fields__", ())
+            )
+
+
+@pytest.mark.parametrize("name", formats.BUILDERS)
+def test_builder_has_a_definition(name: str) -> None:
+    module = formats.load_builder(name)
+    assert name == module.NAME
+    assert module.Definition({}).config_name == "default"
+    assert (ROOT / "builders" / name / f"{name}_dataset_builder.py").is_file()
+
+
+@pytest.mark.parametrize("name", formats.GATES)
+def test_gate_is_a_module_with_read_back(name: str) -> None:
+    path = ROOT / (formats.GATES[name].module.replace(".", "/") + ".py")
+    functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert "read_back" in functions
+
+
+def test_every_converter_is_in_a_table() -> None:
+    known = {entry.module for entry in (*formats.FORMATS.values(), *formats.GATES.values())}
+    classes = re.compile(r"^class \w+(Source|Sink)\b", re.MULTILINE)
+    for path in (ROOT / "converters").glob("*.py"):
+        if classes.search(path.read_text()):
+            assert f"converters.{path.stem}" in known
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_is_in_the_module_of_its_name(name: str) -> None:
+    assert importlib.import_module(f"vla_data.cli.{name}").command.name == name
+
+
+def project() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_version_is_the_projects() -> None:
+    assert vd.__version__ == project()["project"]["version"]  # type: ignore[index]
+
+
+def test_wheel_holds_the_three_packages_and_nothing_else() -> None:
+    packages = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]  # type: ignore[index]
+    assert packages == ["vla_data", "converters", "builders"]
+    assert all((ROOT / name / "__init__.py").is_file() for name in packages)
+
+
+def sources() -> Iterator[Path]:
+    for package in ("vla_data", "converters", "builders"):
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def strings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def used_codes(paths: Sequence[Path]) -> dict[str, str]:
+    """Error code -> a file that has it in a string."""
+    return {
+        code: str(path.relative_to(ROOT))
+        for path in paths
+        for text in strings(path)
+        for code in re.findall(r"\bE\d{3}\b", text)
+    }
+
+
+def test_every_code_that_is_used_is_published() -> None:
+    used = used_codes([path for path in sources() if path.name != "errors.py"])
+    assert {code: path for code, path in used.items() if code not in errors.CODES} == {}
+
+
+def test_every_published_code_is_used() -> None:
+    used = used_codes([path for path in sources() if path.name != "errors.py"])
+    assert sorted(set(errors.CODES) - set(used)) == []
+
+
+def test_codes_have_distinct_short_names() -> None:
+    assert len(set(errors.CODES.values())) == len(errors.CODES)
+    assert all(re.fullmatch(r"E\d{3}", code) for code in errors.CODES)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in errors.CODES.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code"),
+    [
+        ("VlaDataError", 1),
+        ("UsageError", 2),
+        ("DataError", 3),
+        ("RefusedError", 4),
+        ("TargetExistsError", 5),
+        ("VerifyError", 6),
+        ("MachineError", 7),
+        ("LockedError", 8),
+    ],
+)
+def test_error_class_has_its_exit_code(name: str, exit_code: int) -> None:
+    error = getattr(errors, name)("E105", "cut")
+    assert error.exit_code == exit_code
+    assert str(error) == "E105 truncated: cut"
+
+
+def test_validation_does_not_rest_on_assert() -> None:
+    """``python -O`` removes it (row 102); what a worker knows of itself may be asserted."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assert) and "is not None" not in ast.unparse(node.test)
+    ]
+    assert found == []
