@@ -28,7 +28,7 @@ def main() -> None:
         root = Path(folder)
         counts = (64, 640, 6400) if arguments.full else (64, 640)
         # One set of files; each count reads the first so many of them.
-        write_rollouts(root / "rollouts", episodes=counts[-1], size=(120, 160), layout="ppo", steps=40, workers=2)
+        write_rollouts(root / "rollouts", episodes=counts[-1], size=(96, 128), layout="ppo", steps=30, workers=2)
         for sink in ("build", "align"):
             for count in counts:
                 out = root / f"{sink}{count}"

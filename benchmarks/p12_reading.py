@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks import harness
@@ -43,6 +44,10 @@ def read_peer(folder: str) -> float:
     return time.perf_counter() - start
 
 
+def _read(folder: str, side: str, _repeat: int) -> float:
+    return float(harness.run_function(f"benchmarks.p12_reading:read_{side}", folder=folder)[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=8)
@@ -56,10 +61,7 @@ def main() -> None:
             write_rollouts(
                 Path(folder), episodes=arguments.episodes, layout=layout, compressed=compressed, workers=2
             )
-            sides = {
-                side: (lambda _, side=side: harness.run_function(f"{__spec__.name}:read_{side}", folder=folder)[1])
-                for side in ("ours", "peer")
-            }
+            sides = {side: partial(_read, folder, side) for side in ("ours", "peer")}
             done = {
                 name: harness.median(times)
                 for name, times in harness.alternate(sides, repeats=arguments.repeats).items()

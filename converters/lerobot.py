@@ -36,7 +36,7 @@ VIDEO_FILE_MB: Final = 200
 DATA_PATH: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH: Final = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
-_ROWS: Final = 500
+_ROWS: Final = 100
 """Episodes whose metadata is written at a time."""
 
 # The features that every LeRobot dataset has, besides its own.
@@ -305,9 +305,9 @@ class _Totals:
         self, episode: Published, table: pa.Table, stats: Mapping[str, Json], place: Mapping[str, int]
     ) -> None:
         """One more episode, with the data file that it is in."""
-        for field in table.schema:
-            if field.type != _IMAGE:
-                self._vectors.setdefault(field.name, []).append(_values(table[field.name]))
+        for name in table.column_names:
+            if table.schema.field(name).type != _IMAGE:
+                self._vectors.setdefault(name, []).append(_values(table[name]))
         row: dict[str, Any] = {
             "episode_index": self.episodes,
             "tasks": [episode.summary["task"]],

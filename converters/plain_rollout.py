@@ -23,7 +23,7 @@ import numpy as np
 
 from vla_data.core import Array, Encoded, Episode, Published, Schema
 from vla_data.digest import content_digest
-from vla_data.errors import VerifyError
+from vla_data.errors import DataError, VerifyError
 from vla_data.frames import Frames
 from vla_data.images import encode
 from vla_data.jobs.io import write_file
@@ -53,6 +53,8 @@ class PlainRolloutSink:
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """The bytes of one npz file."""
+        if len(episode) == 0:
+            raise DataError("E207", "the episode has no steps left")
         (camera,) = episode.frames
         frames = episode.frames[camera]
         if camera in episode.final:

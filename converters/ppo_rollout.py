@@ -323,8 +323,10 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
         DataError: E204 for another number of infos than steps, E206 and E205 for a missing or odd ``success``.
     """
     if isinstance(value, dict):  # one dictionary of arrays over time
-        lengths = {len(column) for column in value.values() if isinstance(column, np.ndarray) and column.ndim}
-        if lengths and lengths != {steps}:
+        if "success" in value and not _is_column(value["success"]):
+            raise DataError("E204", f"one info for {steps} actions")
+        lengths = {len(column) for column in value.values() if _is_column(column)}
+        if lengths != {steps}:
             raise DataError("E204", f"info of {sorted(lengths)} steps for {steps} actions")
         value = [{key: _row(column, t) for key, column in value.items()} for t in range(steps)]
     if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and value.ndim != 1):
@@ -348,8 +350,12 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
     return columns
 
 
+def _is_column(column: Any) -> bool:
+    return isinstance(column, list) or (isinstance(column, np.ndarray) and column.ndim > 0)
+
+
 def _row(column: Any, t: int) -> Any:
-    return column[t] if isinstance(column, np.ndarray) and column.ndim else column
+    return column[t] if _is_column(column) else column
 
 
 def _single(value: Any) -> Any:

@@ -353,9 +353,7 @@ def npz(member_bytes: bytes, name: str = "arr_0.npy", method: int = DEFLATED) ->
     return archive([member(name, member_bytes, method)])
 
 
-def _pickle_case(
-    row: int, name: str, codes: str, item: Callable[..., bytes], endings: str = "npy npz"
-) -> None:
+def _pickle_case(row: int, name: str, codes: str, item: Callable[..., bytes], endings: str = "npy npz") -> None:
     """Add ``item(canary)``, a whole pickle, as the body of an npy file and of the npy file in an npz."""
     for ending in endings.split():
 
@@ -766,9 +764,7 @@ _DTYPES: dict[str, bytes] = {
     "complex": dtype("c16", dtype_state("q")),
     "number_for_text": call(DTYPE, num(12), FALSE, TRUE),
     "class_for_text": call(DTYPE, NDARRAY, FALSE, TRUE),
-    "dict_for_text": call(
-        DTYPE, dct([(text("names"), lst([text("a")])), (text("formats"), lst([text("O")]))])
-    ),
+    "dict_for_text": call(DTYPE, dct([(text("names"), lst([text("a")])), (text("formats"), lst([text("O")]))])),
     "no_arguments": call(DTYPE),
     "text_of_1_mb": dtype("f" * 1_000_000, dtype_state()),
 }
@@ -780,9 +776,7 @@ _constant(
     9,
     "dtype_text_of_10_to_the_18",
     "E104|E105|E107",
-    pickled(
-        boxed(rollout(action=array(call(DTYPE, text("S" + "9" * 18), FALSE, TRUE), tup(num(1)), raw(b"x"))))
-    ),
+    pickled(boxed(rollout(action=array(call(DTYPE, text("S" + "9" * 18), FALSE, TRUE), tup(num(1)), raw(b"x"))))),
 )
 _constant(
     9,
@@ -1031,8 +1025,7 @@ _MANY: dict[str, tuple[str, bytes]] = {
     # 14 levels are within the depth limit, so only counting what a walk would visit finds it.
     "laughs_wide_not_deep": (
         "E106",
-        put(lst([NONE] * 64), 100)
-        + b"".join(b"0" + put(lst([get(100 + n)] * 64), 101 + n) for n in range(8)),
+        put(lst([NONE] * 64), 100) + b"".join(b"0" + put(lst([get(100 + n)] * 64), 101 + n) for n in range(8)),
     ),
     "flat_list_of_300_k": ("E106", lst([NONE] * 300_000)),
     "flat_dict_of_300_k": ("E106", dct((num(n), NONE) for n in range(300_000))),
@@ -1155,11 +1148,7 @@ _HEADERS: dict[str, tuple[str, bytes]] = {
     "nested_structure": (
         "E102|E104",
         npy_header(
-            "{'descr': "
-            + "[('f', " * 300
-            + "'<f8'"
-            + ")]" * 300
-            + ", 'fortran_order': False, 'shape': (1,), }"
+            "{'descr': " + "[('f', " * 300 + "'<f8'" + ")]" * 300 + ", 'fortran_order': False, 'shape': (1,), }"
         ),
     ),
     "subarray_descr": (
@@ -1229,9 +1218,7 @@ def _bomb_member(*, said: int | None = None) -> Member:
 
 def _small_bomb(method: int, pack: Callable[[bytes], bytes], said: int | None = None) -> bytes:
     content = npy_object(PROTO4 + b"\x8e" + struct.pack("<Q", 32 << 20)) + bytes(32 << 20) + STOP
-    return archive(
-        [Member(b"arr_0.npy", pack(content), _or(said, len(content)), zlib.crc32(content), method)]
-    )
+    return archive([Member(b"arr_0.npy", pack(content), _or(said, len(content)), zlib.crc32(content), method)])
 
 
 def _zip_lzma(content: bytes) -> bytes:
@@ -1535,10 +1522,7 @@ def zlib_zeros(size: int) -> bytes:
     blocks, rest = divmod(size, 1 << 20)
     checksum = (size % 65521) << 16 | 1  # Adler-32 of zeros
     return (
-        b"\x78\xda"
-        + _zero_block(raw_stream=False) * blocks
-        + deflated(bytes(rest))
-        + struct.pack(">I", checksum)
+        b"\x78\xda" + _zero_block(raw_stream=False) * blocks + deflated(bytes(rest)) + struct.pack(">I", checksum)
     )
 
 
@@ -1548,11 +1532,7 @@ def jpeg_header(width: int, height: int) -> bytes:
     tables = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" + b"\1" * 64
     start = b"\xff\xc0" + struct.pack(">H", 2 + len(frame)) + frame
     return (
-        b"\xff\xd8"
-        + tables
-        + start
-        + b"\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00\x00\x3f\x00"
-        + b"\0\xff\xd9"
+        b"\xff\xd8" + tables + start + b"\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00\x00\x3f\x00" + b"\0\xff\xd9"
     )
 
 
@@ -1568,9 +1548,7 @@ def _encoded_arrays(data: bytes) -> bytes:
 
 
 _GIF = (
-    b"GIF89a"
-    + struct.pack("<2H", 60_000, 60_000)
-    + b"\x00\x00\x00,\x00\x00\x00\x00\x60\xea\x60\xea\x00\x02\x00;"
+    b"GIF89a" + struct.pack("<2H", 60_000, 60_000) + b"\x00\x00\x00,\x00\x00\x00\x00\x60\xea\x60\xea\x00\x02\x00;"
 )
 _TINY = zlib.compress(b"\0" * 13 * 3, 9)
 _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -1595,9 +1573,7 @@ _BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tiff": (
         "E104|E107|E109",
         lambda: (
-            b"II*\0\x08\0\0\0\x02\0"
-            + struct.pack("<2HIIHHII", 256, 4, 1, 60_000, 257, 4, 1, 60_000)
-            + bytes(4)
+            b"II*\0\x08\0\0\0\x02\0" + struct.pack("<2HIIHHII", 256, 4, 1, 60_000, 257, 4, 1, 60_000) + bytes(4)
         ),
     ),
     "eps": (
@@ -1648,9 +1624,7 @@ _SIZE = tup(num(4), num(3))
 _STATES: dict[str, bytes] = {
     "size_60000_of_1_byte": picture(60_000, 60_000, b"x"),
     "size_2_31": picture((1 << 31) - 1, (1 << 31) - 1, b"x"),
-    "size_whose_product_wraps": _image_state(
-        b"}", text("RGB"), tup(num(1 << 32), num(1 << 32)), NONE, raw(b"")
-    ),
+    "size_whose_product_wraps": _image_state(b"}", text("RGB"), tup(num(1 << 32), num(1 << 32)), NONE, raw(b"")),
     "size_negative": picture(-4, -3, bytes(36)),
     "size_zero": picture(0, 0, b""),
     "size_of_floats": _image_state(b"}", text("RGB"), tup(real(4.0), real(3.0)), NONE, raw(bytes(36))),

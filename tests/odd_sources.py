@@ -98,10 +98,8 @@ DEEDS = {
     "segfault": lambda: ctypes.string_at(8),
     "abort": os.abort,
     "exit": lambda: os._exit(3),
-    "exit_0": lambda: os._exit(0),
     "sleep": lambda: time.sleep(600),
     "sleep_stubbornly": _ignore_terminate,
     "allocate": _allocate,
     "bug": _overflow,
-    "print": lambda: print("text on standard output", flush=True),
 }

@@ -148,7 +148,7 @@ BAD: Mapping[str, tuple[str, Any]] = {
     "instruction_not_utf8": ("E212", healthy(instruction=b"\xff\xfe")),
     "instruction_lone_surrogate": ("E212", healthy(instruction="a\ud800b")),
     "instruction_nul": ("E212", healthy(instruction="a\x00b")),
-    "instruction_code_points_beyond_unicode": ("E212", healthy(instruction=bad_code_points()[:1])),
+    "instruction_code_points_beyond_unicode": ("E104", healthy(instruction=bad_code_points()[:1])),
     # 61
     "instruction_newline": ("E212", healthy(instruction="In: pick\nOut: done")),
     "instruction_tab": ("E212", healthy(instruction="pick\tplace")),
@@ -262,7 +262,7 @@ PLAIN: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "info_of_one_number": ("E206", {"info": np.asarray(5)}),
     "success_column_of_text": ("E205", {"info.success": np.array(["True"] * T)}),
     "action_of_text": ("E203", {"action": np.asarray("abc")}),
-    "instruction_beyond_unicode": ("E212", {"instruction": bad_code_points()[0:1].reshape(())}),
+    "instruction_beyond_unicode": ("E104", {"instruction": bad_code_points()[0:1].reshape(())}),
 }
 
 

@@ -42,7 +42,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """``vla-data ARGUMENTS`` in a process of its own; a hang is a failure."""
     done = subprocess.run(
-        [sys.executable, "-m", "vla_data", *map(os.fspath, map(_text, arguments))],
+        [sys.executable, "-m", "vla_data", *map(_text, arguments)],
         env={**os.environ, **env} if env is not None else None,
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=options.pop("stderr", subprocess.PIPE),
@@ -57,8 +57,8 @@ def run(
     return done
 
 
-def _text(argument: object) -> str | Path:
-    return argument if isinstance(argument, Path) else str(argument)
+def _text(argument: object) -> str:
+    return os.fspath(argument) if isinstance(argument, Path) else str(argument)
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -403,6 +403,7 @@ def test_sanitize_keeps_files_apart_whose_names_would_meet(tmp_path: Path) -> No
         (("seal", "{empty}"), 2),
         (("build", "ppo_stf_aligned", "--input", "{good}", "--data-dir", "{out}"), 2),
     ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else None,
 )
 def test_exit_code_and_one_line(arguments: tuple[str, ...], code: int, good: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -664,7 +665,7 @@ def test_runs_without_home_and_locale(env: dict[str, str], tmp_path: Path) -> No
     spoil(folder / "é.npz")
     for arguments in (("align", folder, tmp_path / "out"), ("why", tmp_path / "out", "\N{CARROT}")):
         done = subprocess.run(
-            [sys.executable, "-m", "vla_data", *map(os.fsencode, arguments)],
+            [sys.executable, "-m", "vla_data", *(os.fsencode(argument) for argument in arguments)],
             env=env,
             cwd=ROOT,
             capture_output=True,

@@ -114,6 +114,11 @@ def test_the_next_float_above_the_threshold_is_kept(limit: float, column: int) -
     assert [1] == kept(SmallActions(pos=limit, rot=limit), action)
 
 
+def test_a_norm_is_rounded_to_float32_before_it_is_compared() -> None:
+    """In double precision, that of float32 0.3 and 0.4 is 0.500000012, a fifth of a float32 step above 0.5."""
+    assert [0] == kept(SmallActions(pos=0.5), [[0.3, 0.4, 0, 0, 0, 0, 1]])
+
+
 def test_a_threshold_of_zero_keeps_every_motion() -> None:
     assert [0, 1] == kept(SmallActions(pos=0.0, rot=0.0), [STILL, [1e-6, 0, 0, 0, 0, 0, 1]])
 

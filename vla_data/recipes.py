@@ -22,7 +22,8 @@ def ppo_sft(
     """PPO rollouts to supervised data: keep solved episodes up to their success, without idle steps.
 
     Args:
-        min_success_steps: successes that make an episode solved; 0 keeps all episodes, uncut.
+        min_success_steps: successes that make an episode solved; 0 keeps all episodes, uncut (but not with
+            the rule "last", which counts nothing).
         success_rule: see `vla_data.steps.success_end`.
         pos_thresh: metres a step; None switches the test off. See `vla_data.steps.SmallActions`.
         rot_thresh: radians a step; None switches the test off.

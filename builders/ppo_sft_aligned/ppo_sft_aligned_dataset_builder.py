@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -238,6 +239,9 @@ def _leave(code: int) -> None:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception hook that shows expected errors as one line and exits with their code."""
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted; the same command goes on where this one stopped")
+        sys.exit(130)
     if isinstance(error, json.JSONDecodeError):
         error = UsageError("E001", f"--config or --download_config is no JSON: {error}")
     elif isinstance(error, RuntimeError) and str(error).startswith("The `fail_if_exists` flag was True"):
@@ -249,6 +253,11 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     sys.exit(error.exit_code)
 
 
+def _terminate(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
 _python_hook: Final = sys.excepthook
 if _COMMAND_LINE:
     sys.excepthook = _one_line
+    signal.signal(signal.SIGTERM, _terminate)

@@ -97,16 +97,21 @@ class Made:
 
 def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Schema | None]:
     """Read, curate and encode one episode."""
+    record: Record | None = None
     try:
         record, episode = _curated(job.source, job.steps, ref)
         if episode is None:
             return record, None, None
         schema = job.source.schema(episode)
         return record, job.sink.encode(episode, schema), schema
-    except DataError as error:
+    except (DataError, MemoryError) as problem:
+        if isinstance(problem, DataError):
+            error = problem
+        else:
+            error = DataError("E504", "more memory is needed than a worker may use")
+        if record is not None:  # it was read, and could not be encoded
+            error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None
-    except MemoryError:
-        return failed(ref, DataError("E504", "more memory is needed than a worker may use")), None, None
 
 
 def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:

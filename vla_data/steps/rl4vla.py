@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vla_data.core import Episode
 from vla_data.steps.gripper import gripper_events
+from vla_data.steps.small_actions import check_thresholds
 
 Positions = NDArray[np.int64]
 
@@ -29,7 +30,7 @@ class Rl4vlaCompat:
     Attributes:
         pos: metres, or None.
         rot: radians, or None.
-        min_steps: successive flags after which it stops.
+        min_steps: successive flags after which it stops; 0: never.
     """
 
     pos: float | None = 0.01
@@ -37,6 +38,11 @@ class Rl4vlaCompat:
     min_steps: int = 6
     bucket: ClassVar[str] = "pruned"
     reason: ClassVar[str] = "small_action"
+
+    def __post_init__(self) -> None:
+        check_thresholds(pos=self.pos, rot=self.rot)
+        if self.min_steps < 0:
+            raise ValueError(f"min_steps is {self.min_steps}; it is a number of steps")
 
     def keep(self, episode: Episode) -> Positions:
         """Positions that survive its small-action filter."""
@@ -48,6 +54,8 @@ class Rl4vlaCompat:
         return np.flatnonzero(np.asarray(moving, dtype=np.bool_) | events)
 
     def _end(self, episode: Episode, kept: int) -> int | None:
+        if self.min_steps == 0:
+            return None
         flags = episode.arrays["info.success"]
         streak = 0
         for i in range(kept):
@@ -75,5 +83,6 @@ class Rl4vlaCompat:
 def _moves(row: NDArray[np.floating], pos: float | None, rot: float | None) -> bool:
     if pos is None and rot is None:
         return True
-    moved = pos is not None and bool(np.linalg.norm(row[:3]) > pos)
-    return moved or (rot is not None and bool(np.linalg.norm(row[3:6]) > rot))
+    # In double precision, as NumPy 1 compares, with which RL4VLA's builders run; NumPy 2 would not.
+    moved = pos is not None and float(np.linalg.norm(row[:3])) > pos
+    return moved or (rot is not None and float(np.linalg.norm(row[3:6])) > rot)

@@ -37,6 +37,13 @@ def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None)
     return out
 
 
+def check_thresholds(**thresholds: float | None) -> None:
+    """Raises ValueError for one that is negative or no number."""
+    for name, value in thresholds.items():
+        if value is not None and not value >= 0:  # also refuses NaN
+            raise ValueError(f"{name} is {value}; a threshold is 0 or more, or None")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallActions:
     """Drops the steps that neither move nor switch the gripper.
@@ -58,9 +65,7 @@ class SmallActions:
     reason: ClassVar[str] = "small_action"
 
     def __post_init__(self) -> None:
-        for name, value in (("pos", self.pos), ("rot", self.rot)):
-            if value is not None and not value >= 0:  # also refuses NaN
-                raise ValueError(f"{name} is {value}; a threshold is 0 or more, or None")
+        check_thresholds(pos=self.pos, rot=self.rot)
         if self.window < 0:
             raise ValueError(f"window is {self.window}; it is a number of steps")
 
@@ -72,6 +77,8 @@ class SmallActions:
         """
         if not np.isfinite(action).all():
             raise ValueError("an action that is not finite can't be pruned or kept by its size")
+        if len(action) == 0:
+            return np.zeros(0, dtype=np.bool_)
         events = gripper_events(action[:, 6], initial=self.initial_gripper, hysteresis=self.hysteresis)
         near = np.convolve(events, np.ones(2 * self.window + 1), mode="full") > 0
         return moves(action, pos=self.pos, rot=self.rot) | near[self.window : self.window + len(action)]
