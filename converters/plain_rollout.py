@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,12 +89,18 @@ class PlainRolloutSink:
 
 
 def _names(episodes: Sequence[Published]) -> list[str]:
-    """Each file's own name with ``.npz``; with both suffixes where two would become one."""
+    """Each file's own name with ``.npz``; where two would be one, with both suffixes, and then a number."""
     stems = [episode.id.rsplit(".", 1)[0] for episode in episodes]
-    return [
-        f"{stem if stems.count(stem) == 1 else episode.id}.npz"
-        for stem, episode in zip(stems, episodes, strict=True)
-    ]
+    often = Counter(stems)
+    taken: set[str] = set()
+    names = []
+    for stem, episode in zip(stems, episodes, strict=True):
+        base = stem if often[stem] == 1 else episode.id
+        tries = (f"{base}{f'_{n}' if n else ''}.npz" for n in itertools.count())
+        name = next(name for name in tries if name not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _image_arrays(frames: Frames) -> dict[str, Array]:

@@ -45,7 +45,8 @@ from vla_data.sorting import natural
 InfoTiming = Literal["auto", "after", "before"]
 
 SUFFIXES: Final = (".npz", ".npy")
-_PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][\w.]{0,80}\.npy")
+_INFO_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")  # other keys are of no use to anyone here
+_PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
 CONVENTION: Final[dict[str, Json]] = {
     "kind": "delta",
@@ -101,24 +102,25 @@ class PpoRolloutSource:
         if not self.root.exists():
             raise UsageError("E003", f"{text.show(self.root)} is not there")
         if not self.root.is_dir():
-            return [EpisodeRef(self.root.name, self.root.stat().st_size)]
+            return [_ref(self.root.name, self.root.stat().st_size)]
         found = dict(_walk(self.root, self.root))
         for name in read_seal(self.root) or ():
             if name.lower().endswith(SUFFIXES):
                 found.setdefault(name, 0)  # sealed and gone: reading it says so
-        names = sorted(found, key=natural)[: self.max_episodes]
-        return [EpisodeRef(name, found[name]) for name in names]
+        refs = [_ref(name, size) for name, size in found.items()]
+        return sorted(refs, key=lambda ref: natural(ref.id))[: self.max_episodes]
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 of the file. See `vla_data.core.Source`."""
-        return read_file(self.folder / ref.id, root=self.folder)[1]
+        return read_file(self.folder / (ref.where or ref.id), root=self.folder)[1]
 
     def read(self, ref: EpisodeRef) -> Episode:
         """Read one rollout. See `vla_data.core.Source`."""
-        data, sha256 = read_file(self.folder / ref.id, root=self.folder)
+        name = ref.where or ref.id
+        data, sha256 = read_file(self.folder / name, root=self.folder)
         try:
             seal = read_seal(self.folder)
-            if seal is not None and seal.get(ref.id, sha256) != sha256:
+            if seal is not None and seal.get(name, sha256) != sha256:
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
             return self._episode(ref.id, _load(data, ref.id), sha256)
         except DataError as error:
@@ -148,7 +150,7 @@ class PpoRolloutSource:
         return Schema(features=features, fps=self.fps)
 
     def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
-        for key in ("action", "image", "info", "instruction"):
+        for key in ("action", "image", "info"):
             if key not in rollout:
                 raise DataError("E206", f"missing key {key!r}")
         notes: list[str] = []
@@ -157,7 +159,7 @@ class PpoRolloutSource:
         try:
             frames = read_images(
                 rollout["image"],
-                encoded=bool(rollout.get("is_image_encode", False)),
+                encoded=_single(rollout.get("is_image_encode")) in (True,),
                 allowed=self.allow_images,
                 size=self.image_size,
                 notes=notes,
@@ -169,7 +171,9 @@ class PpoRolloutSource:
             info = read_info(rollout["info"], steps)
             success = info["success"]
             timing, rule = self._timing(rollout, info.get("elapsed_steps"), len(frames), steps)
-            task = text.instruction(_read_text(rollout["instruction"]), allow_empty=self.allow_empty_instruction)
+            task = text.instruction(
+                _read_text(rollout.get("instruction")), allow_empty=self.allow_empty_instruction
+            )
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,
                 "next.success": _aligned(success, timing, name),
@@ -216,6 +220,12 @@ class PpoRolloutSource:
         if "is_image_encode" in rollout:
             return "before", "motion_planner"
         return "after", "default"
+
+
+def _ref(name: str, size: int) -> EpisodeRef:
+    """Names that are not UTF-8 are escaped, and never depend on the locale that this runs in."""
+    name_id = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return EpisodeRef(name_id, size, "" if name_id == name else name)
 
 
 def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
@@ -266,11 +276,13 @@ def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
     if sizes is not None:
         image = rollout["image"]
         ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
-        if not ok or image.ndim != 1 or image.dtype != np.uint8 or (sizes < 0).any():
+        ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
+        if not ok or (sizes < 0).any():
             raise DataError("E203", "image_sizes does not fit image")
+        total = sum(sizes.tolist())  # in Python's integers, which don't overflow
+        if total != len(image):
+            raise DataError("E204", f"image_sizes add up to {total:,}, not to {len(image):,} bytes")
         ends = np.cumsum(sizes)
-        if len(ends) and int(ends[-1]) != len(image):
-            raise DataError("E204", f"image_sizes add up to {int(ends[-1]):,}, not to {len(image):,} bytes")
         rollout["image"] = [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]
     return rollout
 
@@ -280,7 +292,7 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
 
     Raises:
         DataError: E203 for another shape, E207 for none at all, E201 or E202 for a value that is no number or
-            beyond ``limit``, E208 for one that float32 can't hold to seven digits.
+            beyond ``limit``, E208 for no number at all or an integer that float32 can't hold.
     """
     try:
         # Object arrays and ragged lists end here too; no element is converted that is not a number.
@@ -341,7 +353,12 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
         "success": np.asarray([_read_flag(info["success"], t) for t, info in enumerate(infos)], dtype=np.bool_)
     }
     for key in infos[0]:
-        if isinstance(key, str) and key != "success" and all(key in info for info in infos):
+        if (
+            isinstance(key, str)
+            and key != "success"
+            and _INFO_KEY.fullmatch(key)
+            and all(key in info for info in infos)
+        ):
             column = [_single(info[key]) for info in infos]
             if all(isinstance(item, bool | int | float | np.bool_ | np.number) for item in column):
                 array = np.asarray(column)
@@ -389,7 +406,7 @@ def _read_text(value: Any) -> str:
         except UnicodeDecodeError:
             raise DataError("E212", "the instruction is not UTF-8") from None
     if value is None:
-        raise DataError("E211", "the instruction is None")
+        return ""
     if not isinstance(value, str):
         raise DataError("E212", f"the instruction is a {type(value).__name__}")
     return str(value)

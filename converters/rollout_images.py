@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from vla_data.errors import DataError
 from vla_data.frames import Frames, Stored
 from vla_data.safety.unpickle import Image
 
-Allowed = Literal["gray", "rgba", "chw"]
+Allowed = Literal["gray", "rgba", "chw", "palette"]
+_FIXES: Final[dict[int, Allowed]] = {0: "palette", 1: "gray", 2: "rgba", 4: "rgba"}
 
 
 def read_images(
@@ -36,7 +36,7 @@ def read_images(
         DataError: E203 for a form, type or size that is not allowed, E109 and E107 for damaged or huge ones.
     """
     if not isinstance(value, list | tuple | np.ndarray) or (
-        isinstance(value, np.ndarray) and value.ndim not in (1, 4)
+        isinstance(value, np.ndarray) and value.ndim not in (1, 3, 4)
     ):
         what = f"of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
         raise DataError("E203", f"image is {what}, not a list of images")
@@ -62,6 +62,8 @@ def _size(item: Stored) -> tuple[int, int]:
 
 def _one(item: Any, t: int, encoded: bool, allowed: frozenset[Allowed], found: dict[str, None]) -> Stored:
     if isinstance(item, Image):
+        if item.mode == "P":
+            _allow("palette", t, allowed, found)
         item = _pixels(item, t)
     if isinstance(item, np.ndarray) and encoded and item.ndim == 3 and 1 in item.shape[:2]:
         # With is_image_encode, RL4VLA's collector wraps the JPEG bytes into a one-line gray picture and
@@ -77,10 +79,14 @@ def _one(item: Any, t: int, encoded: bool, allowed: frozenset[Allowed], found: d
         if head.channels == 3:
             images.decode(item, at_least=(1, 1))  # finds damage behind a healthy header
             return item
-        return _convert(images.decode(item), "gray" if head.channels == 1 else "rgba", t, allowed, found)
+        if head.encoding == "jpeg" and head.channels == 4:
+            raise DataError("E203", f"image[{t}] is a CMYK JPEG, not RGB")
+        fix = _FIXES[head.channels]
+        _allow(fix, t, allowed, found)
+        return images.decode(item)
     if not isinstance(item, np.ndarray) or item.dtype != np.uint8:
-        what = item.dtype if isinstance(item, np.ndarray) else type(item).__name__
-        raise DataError("E203", f"image[{t}] is {what}, not uint8 or encoded")
+        what = f"an array of {item.dtype}" if isinstance(item, np.ndarray) else f"a {type(item).__name__}"
+        raise DataError("E203", f"image[{t}] is {what}, not of uint8 or encoded")
     return _array(item, t, allowed, found)
 
 
@@ -92,25 +98,22 @@ def _array(item: images.Pixels, t: int, allowed: frozenset[Allowed], found: dict
         return item
     if len(shape) == 2 or (len(shape) == 3 and shape[2] == 1):
         gray = item.reshape(shape[0], shape[1], 1)
-        return _convert(np.repeat(gray, 3, axis=2), "gray", t, allowed, found)
+        _allow("gray", t, allowed, found)
+        return np.repeat(gray, 3, axis=2)
     if len(shape) == 3 and shape[2] == 4:
-        return _convert(np.ascontiguousarray(item[..., :3]), "rgba", t, allowed, found)
+        _allow("rgba", t, allowed, found)
+        return np.ascontiguousarray(item[..., :3])
     if len(shape) == 3 and shape[0] == 3:
-        return _convert(np.ascontiguousarray(item.transpose(1, 2, 0)), "chw", t, allowed, found)
+        _allow("chw", t, allowed, found)
+        return np.ascontiguousarray(item.transpose(1, 2, 0))
     raise DataError("E203", f"image[{t}] has shape {shape}, not (height, width, 3)")
 
 
-def _convert(
-    pixels: images.Pixels,
-    fix: Allowed,
-    t: int,
-    allowed: Sequence[str] | frozenset[str],
-    found: dict[str, None],
-) -> images.Pixels:
+def _allow(fix: Allowed, t: int, allowed: frozenset[Allowed], found: dict[str, None]) -> None:
+    """Note a fix, if it may be applied."""
     if fix not in allowed:
         raise DataError("E203", f"image[{t}] is {fix}; --allow-images {fix} converts such images")
     found[f"image_{fix}_to_rgb"] = None
-    return pixels
 
 
 def _pixels(image: Image, t: int) -> images.Pixels:

@@ -145,10 +145,17 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRef:
-    """One episode that a source can read: its id and its size there in bytes."""
+    """One episode that a source can read.
+
+    Attributes:
+        id: the same on every machine; valid Unicode.
+        size: in the source, in bytes.
+        where: how the source finds it, where that is not the id.
+    """
 
     id: str
     size: int
+    where: str = ""
 
 
 @runtime_checkable

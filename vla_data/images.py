@@ -31,7 +31,7 @@ _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an encoded image says of itself; sizes in pixels."""
+    """What an encoded image says of itself; sizes in pixels. ``channels`` is 0 for palette images."""
 
     encoding: Encoding
     height: int
@@ -75,7 +75,7 @@ def _png_header(view: memoryview) -> Header:
     width, height, depth, colours = struct.unpack_from(">IIBB", view, 16)
     if depth != 8:
         raise DataError("E109", f"a PNG image with {depth} bits a channel; only 8 are supported")
-    return Header("png", height, width, {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colours, 0))
+    return Header("png", height, width, {0: 1, 2: 3, 4: 2, 6: 4}.get(colours, 0))
 
 
 def decode(data: bytes | memoryview, *, at_least: tuple[int, int] | None = None) -> Pixels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,7 +144,7 @@ def _check_bad(records: Sequence[Record], max_bad: float | None) -> None:
     if bad > allowed:
         raise RefusedError(
             "E401",
-            f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {bad / len(counted):.2f} accepts it",
+            f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {math.ceil(100 * bad / len(counted)) / 100:g} accepts it",
         )
 
 

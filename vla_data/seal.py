@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Final
 
 from vla_data.errors import DataError, UsageError
 from vla_data.jobs.io import write_file
+from vla_data.safety.files import read_file
+from vla_data.safety.text import show
 from vla_data.sorting import natural
 
 SEAL: Final = "SHA256SUMS"
@@ -29,7 +32,7 @@ def read_seal(folder: Path) -> Mapping[str, str] | None:
     """
     path = folder / SEAL
     try:
-        facts = path.stat()
+        facts = path.lstat()
     except FileNotFoundError:
         return None
     return _parse(path, facts.st_mtime_ns, facts.st_size)
@@ -37,12 +40,17 @@ def read_seal(folder: Path) -> Mapping[str, str] | None:
 
 @functools.lru_cache(maxsize=4)
 def _parse(path: Path, _mtime: int, _size: int) -> Mapping[str, str]:
-    return dict(parse_sums(path.read_bytes()))
+    try:
+        data, _ = read_file(path, root=path.parent)
+    except DataError as error:
+        raise UsageError("E001", f"{SEAL}: {error.message}") from None
+    return dict(parse_sums(data))
 
 
 def parse_sums(data: bytes) -> Iterable[tuple[str, str]]:
     """(relative path, SHA-256) of each line of a ``sha256sum`` file."""
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+    lines = os.fsdecode(data).split("\n")
+    for number, line in enumerate(lines[:-1] if lines[-1] == "" else lines, 1):
         match = _LINE.fullmatch(line)
         if match is None:
             raise UsageError("E001", f"line {number} of {SEAL} is not in the format of sha256sum")
@@ -58,7 +66,7 @@ def format_sums(sums: Mapping[str, str]) -> bytes:
     for name in sorted(sums, key=natural):
         escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
         lines.append(f"{chr(92) if escaped != name else ''}{sums[name]}  {escaped}\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    return os.fsencode("".join(lines))
 
 
 def hash_file(path: Path) -> str:
@@ -71,12 +79,18 @@ def write_seal(folder: Path, names: Iterable[str]) -> int:
     """Write the seal of these files, given relative to ``folder``; returns how many there are.
 
     Raises:
-        DataError: E132 when a file that an earlier seal covers has changed since; nothing is written.
+        DataError: E132 when a file that an earlier seal covers has changed since, E133 when it is gone, E131
+            for what is no regular file; nothing is written.
     """
     old = read_seal(folder) or {}
-    sums = {name: hash_file(folder / name) for name in names}
+    sums = {}
+    for name in names:
+        try:
+            sums[name] = read_file(folder / name, root=folder)[1]
+        except DataError as error:
+            raise DataError(error.code, f"{show(name)}: {error.message}") from None
     for name, digest in sums.items():
         if old.get(name, digest) != digest:
-            raise DataError("E132", f"{name} is not what was sealed; remove {SEAL} to seal it anew")
+            raise DataError("E132", f"{show(name)} is not what was sealed; remove {SEAL} to seal it anew")
     write_file(folder / SEAL, format_sums({**old, **sums}))
     return len(sums)

@@ -18,4 +18,4 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 def unit_hash(name: str, *, salt: str) -> float:
     """A number in [0, 1) that depends on ``name`` and ``salt`` alone (SHA-256, first 53 bits)."""
     digest = hashlib.sha256(f"{salt}\0{name}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

@@ -10,10 +10,10 @@ import difflib
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from converters.ppo_rollout import PpoRolloutSource
 from converters.rlds import RldsSink
@@ -25,6 +25,8 @@ from vla_data.pipeline import MANIFEST, run
 from vla_data.recipes import ppo_sft
 from vla_data.report import Report
 from vla_data.safety.text import show
+
+T = TypeVar("T")
 
 NAME: Final = "ppo_sft_aligned"
 VERSION: Final = "1.0.0"
@@ -94,14 +96,14 @@ class Definition:
         chosen["allow_images"] = frozenset(chosen.get("allow_images", ()))
         if max_episodes is not None:
             chosen["max_episodes"] = max_episodes
-        return PpoRolloutSource(root=rollouts, **chosen)
+        return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
     def steps(self) -> tuple[Step, ...]:
         """The recipe."""
         chosen = self._chosen(_RECIPE_OPTIONS)
         if chosen.get("gripper_hysteresis") is not None:
             chosen["gripper_hysteresis"] = tuple(chosen["gripper_hysteresis"])
-        return ppo_sft(**chosen)
+        return _valid(ppo_sft, **chosen)
 
     def folder(self, data_dir: Path) -> Path:
         """Where the dataset lies below a TFDS data dir."""
@@ -109,7 +111,8 @@ class Definition:
 
     def sink(self, folder: Path, *, num_shards: int | None = None) -> RldsSink:
         """The writer."""
-        return RldsSink(
+        return _valid(
+            RldsSink,
             target=folder,
             name=NAME,
             config=self.config_name,
@@ -134,13 +137,8 @@ class Definition:
             UsageError: an option has no such value.
             VlaDataError: see `vla_data.run`.
         """
-        try:
-            source = self.source(rollouts, max_episodes=max_episodes)
-            steps = self.steps()
-            sink = self.sink(folder, num_shards=num_shards)
-        except (TypeError, ValueError) as error:
-            raise UsageError("E001", show(error)) from None
-        return run(source, steps, sink, **settings)
+        source = self.source(rollouts, max_episodes=max_episodes)
+        return run(source, self.steps(), self.sink(folder, num_shards=num_shards), **settings)
 
     def is_built(self, rollouts: Path, folder: Path, *, max_episodes: int | None = None) -> bool:
         """Whether ``folder`` holds this dataset, made of exactly these rollouts.
@@ -173,6 +171,14 @@ class Definition:
     def to_json(self) -> dict[str, Json]:
         """All options with their values."""
         return {name: _plain(self.options.get(name, default)) for name, default in sorted(OPTIONS.items())}
+
+
+def _valid(make: Callable[..., T], **options: Any) -> T:
+    """What ``make`` makes of options that a user gave."""
+    try:
+        return make(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError("E001", show(error)) from None
 
 
 def _plain(value: Any) -> Json:

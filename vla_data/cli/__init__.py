@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -9,12 +10,14 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
 from vla_data._version import __version__
 from vla_data.errors import VlaDataError
+from vla_data.jobs.io import machine_errors
+from vla_data.safety.text import show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -30,11 +33,16 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 
 EXIT_CODES: Final = """\b
 Exit codes:
-  0  done                                3  done, some episodes quarantined
-  1  a defect of vla-data                2  the call or the input as a whole is wrong
-  4  refused: too many bad, or no good   5  the target exists
-  6  verification failed                 7  disk full, permission, I/O error: run again
-  8  locked by another run               130, 143  interrupted: run again
+   0  done
+   1  a defect of vla-data
+   2  the call, or the input as a whole, is wrong
+   3  done; some episodes were quarantined
+   4  refused: too many bad episodes, or none left
+   5  the target exists
+   6  what was read back is not what was written
+   7  disk full, permission, input/output error: run it again
+   8  another run is writing the target
+   130, 143  interrupted: run it again
 """
 
 
@@ -63,12 +71,31 @@ def cli() -> None:
 
 def say(line: str) -> None:
     """One line for a person, on standard error, where it never mixes with results."""
-    click.echo(f"vla-data: {line}", err=True)
+    _write(sys.stderr, f"vla-data: {line}\n")
+
+
+def emit(text: str) -> None:
+    """Results, on standard output."""
+    _write(sys.stdout, f"{text}\n")
 
 
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    emit(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write, if anybody reads: the work is done whether or not somebody looks at the report."""
+    if stream is None:
+        return
+    encoding = stream.encoding or "utf-8"
+    with contextlib.suppress(BrokenPipeError), machine_errors("cannot print"):
+        try:
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()
+        except BrokenPipeError:
+            # Python would complain again when it closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _terminate(number: int, _frame: Any) -> None:
@@ -80,24 +107,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Abort:
         say("interrupted; the same command goes on where this one stopped")
         code = 130
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        say(f"E001 usage: {show(error.format_message())}{where}")
+        code = 2
     except VlaDataError as error:
-        if "--json" in sys.argv:
-            print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
-        say(str(error))
         code = error.exit_code
-    except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        with contextlib.suppress(VlaDataError):
+            if "--json" in sys.argv:
+                print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
+            say(str(error))
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        say(f"E901 bug: {type(error).__name__}: {error} (--debug shows where)".splitlines()[0])
+        say(f"E901 bug: {type(error).__name__}: {show(error)} (--debug shows where)")
         code = 1
     sys.exit(code)

@@ -16,7 +16,6 @@ from vla_data.cli.options import (
     source_options,
     watch,
 )
-from vla_data.errors import UsageError
 from vla_data.formats import load_builder, open_sink, parse_address
 from vla_data.pipeline import run
 
@@ -45,11 +44,8 @@ def command(
     _, folder = parse_address(rollouts)
     builder = load_builder("ppo_sft_aligned")
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
-    try:
-        source = definition.source(folder, max_episodes=options["max_episodes"])
-        steps = definition.steps()
-    except ValueError as error:
-        raise UsageError("E001", str(error)) from None
+    source = definition.source(folder, max_episodes=options["max_episodes"])
+    steps = definition.steps()
     sink = open_sink(out, format="lerobot", images=images)
     settings = {name: options[name] for name in RUN}
     report = run(source, steps, sink, **settings, **watch(quiet=as_json))

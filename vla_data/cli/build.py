@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from vla_data.cli import emit
 from vla_data.cli.options import (
     RUN,
+    Number,
     changed,
     recipe_options,
     run_options,
@@ -37,7 +39,7 @@ from vla_data.formats import load_builder, load_gate, parse_address
     show_default=True,
     help="Four fields of episode_metadata, or file_path alone as in RL4VLA's own sets.",
 )
-@click.option("--val-fraction", type=click.FloatRange(0, 1, max_open=True), default=0.05, show_default=True)
+@click.option("--val-fraction", type=Number(0, 1, max_open=True), default=0.05, show_default=True)
 @click.option("--num-shards", type=click.IntRange(1), help="Shards a split.  [default: by size]")
 @click.option("--test", is_flag=True, help="Read the result back with stock TFDS and check it.")
 @recipe_options
@@ -76,5 +78,5 @@ def command(
     )
     extra = {"test": load_gate("tfds").read_back(target)} if test else {}
     if test and not as_json:
-        click.echo("\n".join(extra["test"]["lines"]) + "\n")
+        emit("\n".join(extra["test"]["lines"]) + "\n")
     show_report(report, as_json=as_json, where=target, extra=extra)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vla_data.cli import print_json
+from vla_data.cli import emit, print_json
 from vla_data.cli.options import changed, source_options
 from vla_data.core import Json
 from vla_data.safety.text import show
@@ -32,7 +32,7 @@ def command(
         print_json(facts)
         return
     for line in _lines(facts, 0):
-        click.echo(line)
+        emit(line)
 
 
 def _lines(value: Json, depth: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vla_data.cli import print_json, say
+from vla_data.cli import emit, print_json, say
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -27,7 +28,18 @@ class FloatOrNone(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         """See `click.ParamType`."""
         if value is None or str(value).lower() == "none":
             return None
-        return float(click.FLOAT.convert(value, param, ctx))
+        return Number().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN, which no comparison refuses, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -109,18 +121,18 @@ source_options = _stack(
         show_default=True,
         help="Whether info[t] is of after or before action t.",
     ),
-    click.option("--fps", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True),
+    click.option("--fps", type=Number(0, min_open=True), default=5.0, show_default=True),
     click.option("--image-size", type=Size(), help="Quarantine episodes with images of another size."),
     click.option(
         "--allow-images",
-        type=click.Choice(["gray", "rgba", "chw"]),
+        type=click.Choice(["gray", "rgba", "chw", "palette"]),
         multiple=True,
         help="Convert such images to RGB instead of refusing them.",
     ),
     click.option("--allow-empty-instruction", is_flag=True, help="Keep episodes without a text."),
     click.option(
         "--action-limit",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(0, min_open=True),
         default=100.0,
         show_default=True,
         help="Quarantine episodes with an action value beyond this.",
@@ -133,7 +145,7 @@ run_options = _stack(
     click.option("--replace", is_flag=True, help="Publish over an existing dataset of ours."),
     click.option(
         "--max-bad",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         help="Refuse when more than this share is quarantined.  [default: 0.1, or one episode]",
     ),
     click.option("--dedup", is_flag=True, help="Drop episodes whose content an earlier one has."),
@@ -159,7 +171,7 @@ def changed(ctx: click.Context, names: Mapping[str, Any]) -> dict[str, Any]:
 def watch(*, quiet: bool) -> dict[str, Any]:
     """Arguments of `vla_data.run` that show its progress: a bar on a terminal, nothing elsewhere."""
     settings: dict[str, Any] = {"on_problem": say}
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         return settings
     bar = click.progressbar(length=1, label="episodes", file=sys.stderr, show_pos=True, width=30)
 
@@ -177,11 +189,11 @@ def show_report(report: Report, *, as_json: bool, where: Path, extra: Mapping[st
     if as_json:
         print_json({**report.to_json(), **(extra or {})})
     else:
-        click.echo(str(report))
+        emit(str(report))
         for line in report.warnings:
             say(f"warning: {line}")
-        click.echo(f"\n  Dataset: {show(where)}")
+        emit(f"\n  Dataset: {show(where)}")
         splits = ", ".join(f"{name} {n:,}" for name, n in report.details["splits"].items())
-        click.echo(f"  Episodes: {splits}")
+        emit(f"  Episodes: {splits}")
     if report.exit_code:
         raise click.exceptions.Exit(report.exit_code)

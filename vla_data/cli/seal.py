@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vla_data.cli import emit
 from vla_data.errors import UsageError
 from vla_data.formats import open_source
 from vla_data.jobs.io import machine_errors
@@ -28,5 +29,5 @@ def command(folder: Path, debug: bool) -> None:
     if not refs:
         raise UsageError("E003", f"{show(folder)} has no rollouts")
     with machine_errors("cannot seal"):
-        count = write_seal(folder, [ref.id for ref in refs])
-    click.echo(f"{count:,} files sealed in {show(folder / SEAL)}")
+        count = write_seal(folder, [ref.where or ref.id for ref in refs])
+    emit(f"{count:,} files sealed in {show(folder / SEAL)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vla_data.cli import print_json
+from vla_data.cli import emit, print_json
 from vla_data.cli.options import changed, recipe_options, source_options
 from vla_data.core import EpisodeRef
 from vla_data.errors import UsageError
@@ -52,7 +52,7 @@ def command(
     if as_json:
         print_json(answer)
         return
-    click.echo("\n".join(_lines(answer)))
+    emit("\n".join(_lines(answer)))
 
 
 def _examine(reader: Any, steps: Any, episode: str, frame: int | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from pebble import ProcessExpired, ProcessPool
 
-from vla_data.core import EpisodeRef
+from vla_data.core import Encoded, EpisodeRef
 from vla_data.errors import DataError
 from vla_data.jobs.part import Job, Part, failed, make_episode, make_part, write_part
 
@@ -158,7 +158,10 @@ def _rescue(job: Job, digest: str, part: Part, limits: Limits) -> None:
 
 def _alone(ref: EpisodeRef) -> Any:
     assert _job is not None
-    return make_episode(_job, ref)
+    record, encoded, schema = make_episode(_job, ref)
+    if encoded is not None:  # views can't be sent to another process
+        encoded = Encoded([bytes(piece) for piece in encoded.blob], encoded.summary, encoded.content)
+    return record, encoded, schema
 
 
 def _cause(death: Any) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,14 @@ def check_target(target: Path, source: Path | None, *, replace: bool) -> None:
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a dataset of ours, and so may be replaced when asked."""
-    return any((folder / side / "manifest.json").is_file() for side in ("meta/vla_data", "vla_data"))
+    for side in ("meta/vla_data", "vla_data", "."):
+        try:
+            manifest = json.loads((folder / side / "manifest.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(manifest, dict) and {"format_version", "recipe_digest"} <= manifest.keys():
+            return True
+    return False
 
 
 def publish(staging: Path, target: Path) -> None:

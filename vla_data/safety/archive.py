@@ -20,6 +20,7 @@ from vla_data.safety.text import show
 MAX_MEMBERS: Final = 1024
 _LOCAL: Final = struct.Struct("<4s5H3I2H")
 _END: Final = struct.Struct("<4s4H2IH")
+_END_MARK: Final = b"PK\x05\x06"
 _IN_EXTRA: Final = 0xFFFFFFFF
 _STREAMED: Final = 0x8
 _FLAGS: Final = 0x6 | _STREAMED | 0x800  # compression level, streamed, UTF-8 name: what NumPy may write
@@ -48,8 +49,10 @@ class Archive:
         # np.savez writes no comment, so the end record is the last 22 bytes; the zipfile module would
         # search backwards and accept others. This also bounds the number of members before they are read.
         tail = bytes(self._view[-_END.size :])
-        if len(tail) < _END.size or tail[:4] != b"PK\x05\x06":
-            if b"PK\x05\x06" in bytes(self._view[-65_558:]):
+        if len(tail) < _END.size or tail[:4] != _END_MARK:
+            window = bytes(self._view[-65_558:])
+            at = window.rfind(_END_MARK)
+            if 0 <= at <= len(window) - _END.size:
                 raise DataError("E108", f"{self._name} has data after its end")
             raise DataError("E105", f"{self._name} has no end record: the file is cut or is no zip archive")
         _, disk, first, here, total, *_, comment = _END.unpack(tail)
@@ -115,21 +118,22 @@ class Archive:
             DataError: E105 when the content is damaged or not as long as declared.
         """
         info = self._infos[name]
+        member = show(name)
         at = self._offsets[name]
         raw = self._view[at : at + info.compress_size]
         data: bytes | memoryview
         if info.compress_type == zipfile.ZIP_STORED:
             if info.compress_size != info.file_size:
-                raise DataError("E108", f"{name} of {self._name} declares two sizes")
+                raise DataError("E108", f"{member} of {self._name} declares two sizes")
             data = raw
         else:
             # Deflate expands at most 1032 times, so a larger claim is a lie: refused before allocating.
             if info.file_size > 1032 * max(info.compress_size, 1) + 64:
-                raise DataError("E105", f"{name} of {self._name} can't hold {info.file_size:,} bytes")
+                raise DataError("E105", f"{member} of {self._name} can't hold {info.file_size:,} bytes")
             try:
                 data = memoryview(deflate.deflate_decompress(raw, info.file_size)) if info.file_size else b""
             except Exception as error:  # the binding raises its own DeflateError, and ValueError
-                raise DataError("E105", f"{name} of {self._name} is damaged ({error})") from None
+                raise DataError("E105", f"{member} of {self._name} is damaged ({error})") from None
         if len(data) != info.file_size or deflate.crc32(data) != info.CRC:
-            raise DataError("E105", f"{name} of {self._name} is damaged (checksum)")
+            raise DataError("E105", f"{member} of {self._name} is damaged (checksum)")
         return data

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import DataError
-from vla_data.safety.text import show
 
 MAX_FILE: Final = 2 << 30
 
@@ -34,8 +33,10 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise DataError("E133", "the file is not there") from None
-    except (OSError, RuntimeError) as error:  # link loops
-        raise DataError("E131", f"it can't be opened ({show(error)})") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise DataError(
+            "E131", f"it can't be opened ({getattr(error, 'strerror', None) or 'a loop of links'})"
+        ) from None
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):

@@ -66,6 +66,8 @@ class SmallActions:
 
     def __post_init__(self) -> None:
         check_thresholds(pos=self.pos, rot=self.rot)
+        if self.hysteresis is not None and not self.hysteresis[0] < self.hysteresis[1]:
+            raise ValueError(f"hysteresis is {self.hysteresis}; it needs low < high")
         if self.window < 0:
             raise ValueError(f"window is {self.window}; it is a number of steps")
 
