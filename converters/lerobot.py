@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vla_data import checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
@@ -68,6 +69,11 @@ class LerobotSink:
     jpeg_quality: int = JPEG_QUALITY
     data_file_mb: int = DATA_FILE_MB
     robot: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.one_of("images", self.images, ("jpeg", "png"))
+        checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
+        checks.whole("data_file_mb", self.data_file_mb, low=1)
 
     @property
     def one_schema(self) -> bool:

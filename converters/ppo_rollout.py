@@ -26,16 +26,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollout_images import Allowed, read_images
+from vla_data import checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.errors import DataError, UsageError
+from vla_data.images import MAX_SIDE
 from vla_data.safety import npy, text
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE, read_file
@@ -66,7 +68,7 @@ class NotARolloutError(DataError):
     ignore = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PpoRolloutSource:
     """Reads a folder (with its subfolders) of rollout files, or one file.
 
@@ -91,6 +93,29 @@ class PpoRolloutSource:
     allow_empty_instruction: bool = False
     action_limit: float = 100.0
     max_episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
+        object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
+        object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        if self.image_size is not None:
+            if len(self.image_size) != 2:
+                raise ValueError(f"image_size is {self.image_size!r}, not a height and a width")
+            height, width = (checks.whole("image_size", n, low=1, high=MAX_SIDE) for n in self.image_size)
+            object.__setattr__(self, "image_size", (height, width))
+        if isinstance(self.allow_images, str):
+            raise ValueError(f"allow_images is {self.allow_images!r}, not a list of names")
+        allowed = frozenset(checks.one_of("allow_images", name, get_args(Allowed)) for name in self.allow_images)
+        object.__setattr__(self, "allow_images", allowed)
+        checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        if self.max_episodes is not None:
+            checks.whole("max_episodes", self.max_episodes, low=1)
+
+    def __repr__(self) -> str:
+        """Every option in a fixed order; a set has none of its own."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        options["allow_images"] = sorted(self.allow_images)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
     @property
     def folder(self) -> Path:
@@ -159,7 +184,7 @@ class PpoRolloutSource:
         try:
             frames = read_images(
                 rollout["image"],
-                encoded=_single(rollout.get("is_image_encode")) in (True,),
+                encoded=_is_true(rollout.get("is_image_encode", False)),
                 allowed=self.allow_images,
                 size=self.image_size,
                 notes=notes,
@@ -369,6 +394,13 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
 
 def _is_column(column: Any) -> bool:
     return isinstance(column, list) or (isinstance(column, np.ndarray) and column.ndim > 0)
+
+
+def _is_true(value: Any) -> bool:
+    value = _single(value)
+    if not isinstance(value, bool | np.bool_):
+        raise DataError("E203", "is_image_encode is not True or False")
+    return bool(value)
 
 
 def _row(column: Any, t: int) -> Any:

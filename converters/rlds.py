@@ -12,12 +12,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 
 from converters import tfds_files, tfrecord
-from vla_data import images
+from vla_data import checks, images
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
@@ -62,10 +62,14 @@ class RldsSink:
     jpeg_quality: int = images.JPEG_QUALITY
 
     def __post_init__(self) -> None:
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"val_fraction is {self.val_fraction}; it is a share below 1")
-        if self.num_shards is not None and self.num_shards < 1:
-            raise ValueError(f"num_shards is {self.num_shards}")
+        checks.one_of("step_fields", self.step_fields, get_args(StepFields))
+        checks.one_of("metadata", self.metadata, get_args(Metadata))
+        checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
+        object.__setattr__(
+            self, "val_fraction", checks.number("val_fraction", self.val_fraction, low=0, high=0.99)
+        )
+        if self.num_shards is not None:
+            checks.whole("num_shards", self.num_shards, low=1, high=100_000)
 
     @property
     def one_schema(self) -> bool:
@@ -112,7 +116,7 @@ class RldsSink:
         return split
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
-        """Write shards, ``features.json``, ``dataset_info.json`` and ``metadata.json``."""
+        """Write shards, ``features.json`` and ``dataset_info.json``."""
         splits = []
         for name, shards in self._shards(episodes).items():
             for number, shard in enumerate(shards):

@@ -105,7 +105,9 @@ def test_the_audit_hook_can_see_an_execution(tmp_path: Path) -> None:
     """The proof above can fail: plain NumPy on the first attack does touch its canary."""
     attack, canary = ATTACKS[0], tmp_path / "canary"
     path = attack.build(tmp_path, canary)
-    loader = "import sys, numpy as np; f = np.load(sys.argv[1], allow_pickle=True); f['arr_0'] if hasattr(f, 'files') else f"
+    loader = (
+        "import sys, numpy as np; f = np.load(sys.argv[1], allow_pickle=True); hasattr(f, 'files') and f['arr_0']"
+    )
     subprocess.run([sys.executable, "-c", loader, str(path)], capture_output=True, timeout=60)
     assert canary.exists()
 

@@ -1,7 +1,5 @@
 """Compat mode against an independent statement of what RL4VLA's builder does, in memory and through files."""
 
-# ruff: noqa: SIM300 - the expected value stands on the left, also where it is a literal
-
 from __future__ import annotations
 
 from collections.abc import Mapping

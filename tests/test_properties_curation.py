@@ -1,7 +1,5 @@
 """What must hold for every episode and every folder of rollouts; the numbers are those of the test plan."""
 
-# ruff: noqa: SIM300 - the expected value stands on the left, also where it is a literal
-
 from __future__ import annotations
 
 import math

@@ -142,9 +142,9 @@ def _check_bad(records: Sequence[Record], max_bad: float | None) -> None:
     if bad and bad == len(counted):
         raise RefusedError("E402", f"none of {bad:,} episodes can be used")
     if bad > allowed:
+        enough = math.ceil(100 * bad / len(counted)) / 100
         raise RefusedError(
-            "E401",
-            f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {math.ceil(100 * bad / len(counted)) / 100:g} accepts it",
+            "E401", f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {enough:g} accepts it"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from vla_data import checks
 from vla_data.curate import Step
 from vla_data.steps import CutAfterSuccess, Length, RequireSuccess, Rl4vlaCompat, SmallActions, SuccessRule
 
@@ -35,10 +38,12 @@ def ppo_sft(
         compat: "rl4vla": what RL4VLA's builder does, bugs included; the options after ``rot_thresh`` have no
             part in it.
     """
+    checks.whole("min_success_steps", min_success_steps, low=0)
+    checks.one_of("success_rule", success_rule, get_args(SuccessRule))
     if compat == "rl4vla":
         return (Rl4vlaCompat(pos=pos_thresh, rot=rot_thresh, min_steps=min_success_steps),)
     if compat is not None:
-        raise ValueError(f"there is no compat mode {compat!r}; there is 'rl4vla'")
+        checks.one_of("compat", compat, ("rl4vla",))
     success: tuple[Step, ...] = ()
     if min_success_steps or success_rule == "last":
         enough = max(min_success_steps, 1)

@@ -20,6 +20,8 @@ from converters.rlds import RldsSink
 from vla_data.core import Json
 from vla_data.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
+from vla_data.jobs.io import make_folder, write_file
+from vla_data.jobs.part import fingerprint, recipe
 from vla_data.locate import open_ledger
 from vla_data.pipeline import MANIFEST, run
 from vla_data.recipes import ppo_sft
@@ -67,11 +69,16 @@ class Definition:
     config: str = ""
 
     def __post_init__(self) -> None:
-        for name in self.options:
+        options = dict(self.options)
+        for name, value in options.items():
+            # JSON's 1 and the command line's 1.0 are one choice and must have one name.
+            if isinstance(value, int) and not isinstance(value, bool) and isinstance(OPTIONS.get(name), float):
+                options[name] = float(value)
             if name not in OPTIONS:
                 close = difflib.get_close_matches(name, OPTIONS, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(OPTIONS)}"
                 raise UsageError("E001", f"{NAME} has no option {show(name)!r}; {hint}")
+        object.__setattr__(self, "options", options)
 
     @property
     def config_name(self) -> str:
@@ -91,19 +98,13 @@ class Definition:
     def source(self, rollouts: Path, *, max_episodes: int | None = None) -> PpoRolloutSource:
         """The reader of a folder of rollouts."""
         chosen = self._chosen(_SOURCE_OPTIONS)
-        if chosen.get("image_size") is not None:
-            chosen["image_size"] = tuple(chosen["image_size"])
-        chosen["allow_images"] = frozenset(chosen.get("allow_images", ()))
         if max_episodes is not None:
             chosen["max_episodes"] = max_episodes
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
     def steps(self) -> tuple[Step, ...]:
         """The recipe."""
-        chosen = self._chosen(_RECIPE_OPTIONS)
-        if chosen.get("gripper_hysteresis") is not None:
-            chosen["gripper_hysteresis"] = tuple(chosen["gripper_hysteresis"])
-        return _valid(ppo_sft, **chosen)
+        return _valid(ppo_sft, **self._chosen(_RECIPE_OPTIONS))
 
     def folder(self, data_dir: Path) -> Path:
         """Where the dataset lies below a TFDS data dir."""
@@ -138,9 +139,17 @@ class Definition:
             VlaDataError: see `vla_data.run`.
         """
         source = self.source(rollouts, max_episodes=max_episodes)
-        return run(source, self.steps(), self.sink(folder, num_shards=num_shards), **settings)
+        report = run(source, self.steps(), self.sink(folder, num_shards=num_shards), **settings)
+        if folder.parts[-3:] == self.folder(Path()).parts:
+            # What `tfds.builder` looks up for a name without a config; stock TFDS writes it too.
+            default = folder.parents[1] / ".config" / "metadata.json"
+            make_folder(default.parent)
+            write_file(default, b'{"default_config_name": "default"}', sync=False)
+        return report
 
-    def is_built(self, rollouts: Path, folder: Path, *, max_episodes: int | None = None) -> bool:
+    def is_built(
+        self, rollouts: Path, folder: Path, *, max_episodes: int | None = None, num_shards: int | None = None
+    ) -> bool:
         """Whether ``folder`` holds this dataset, made of exactly these rollouts.
 
         Raises:
@@ -148,19 +157,16 @@ class Definition:
         """
         if not folder.exists():
             return False
-        manifest = folder / "vla_data" / MANIFEST
-        if manifest.is_file():
-            source = self.source(rollouts, max_episodes=max_episodes)
-            made = json.loads(manifest.read_bytes())["recipe"]
-            now = {"source": repr(source), "steps": [repr(step) for step in self.steps()]}
-            if {key: made[key] for key in now} == now:
-                ledger = open_ledger(folder)
-                known = {record.id: record.source_sha256 for record in ledger.records}
-                refs = {ref.id: ref for ref in source.episodes()}
-                if refs.keys() == known.keys() and all(
-                    known[name] in (None, source.fingerprint(ref)) for name, ref in refs.items()
-                ):
-                    return True
+        source = self.source(rollouts, max_episodes=max_episodes)
+        wanted = recipe(source, self.steps(), self.sink(folder, num_shards=num_shards))
+        try:
+            made = json.loads((folder / "vla_data" / MANIFEST).read_bytes())["recipe"]
+        except (OSError, ValueError, KeyError, TypeError):
+            made = None  # not ours, or damaged
+        if made == wanted:
+            known = {record.id: record.source_sha256 for record in open_ledger(folder).records}
+            if known == {ref.id: fingerprint(source, ref) for ref in source.episodes()}:
+                return True
         raise TargetExistsError(
             "E412", f"{show(folder)} was built from other rollouts or options; --overwrite builds it anew"
         )

@@ -157,7 +157,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         limit = config.max_examples_per_split
         replace = config.download_mode.overwrite_dataset
         definition = self._definition
-        if not replace and definition.is_built(rollouts, folder, max_episodes=limit):
+        if not replace and definition.is_built(rollouts, folder, max_episodes=limit, num_shards=config.num_shards):
             self.report = Report(folder, open_ledger(folder))
         else:
             self.report = definition.build(

@@ -196,11 +196,19 @@ def is_made(job: Job, digest: str, part: Part) -> bool:
         return False
 
 
+def fingerprint(source: Source, ref: EpisodeRef) -> str | None:
+    """`Source.fingerprint`, or None for what can't be read at all, which is how the ledger has it."""
+    try:
+        return source.fingerprint(ref)
+    except DataError:
+        return None
+
+
 def _is_current(job: Job, part: Part, made: Sequence[Made], i: int) -> bool:
     record = made[i].record
     if record.reason.startswith("E5"):  # a worker died over it: another try may go better
         return False
-    if record.source_sha256 is None or job.source.fingerprint(part.refs[i]) != record.source_sha256:
+    if fingerprint(job.source, part.refs[i]) != record.source_sha256:
         return False
     return made[i].summary is None or _digest(read_blob(job, part, made[i])) == made[i].sha256
 

@@ -27,7 +27,8 @@ from pebble import ProcessExpired, ProcessPool
 
 from vla_data.core import Encoded, EpisodeRef
 from vla_data.errors import DataError
-from vla_data.jobs.part import Job, Part, failed, make_episode, make_part, write_part
+from vla_data.jobs.part import Job, Part, failed, fingerprint, make_episode, make_part, write_part
+from vla_data.ledger import Record
 
 # From <sys/prctl.h> and glibc's <malloc.h>.
 _PR_SET_PDEATHSIG: Final = 1
@@ -149,11 +150,15 @@ def _rescue(job: Job, digest: str, part: Part, limits: Limits) -> None:
             try:
                 results.append(pool.schedule(_alone, args=(ref,), timeout=limits.seconds).result())
             except FutureTimeout:
-                error = DataError("E503", f"not done after {limits.seconds:g} s")
-                results.append((failed(ref, error), None, None))
+                results.append(_lost(job, ref, DataError("E503", f"not done after {limits.seconds:g} s")))
             except ProcessExpired as death:
-                results.append((failed(ref, _cause(death)), None, None))
+                results.append(_lost(job, ref, _cause(death)))
     write_part(job, digest, part, results)
+
+
+def _lost(job: Job, ref: EpisodeRef, error: DataError) -> tuple[Record, None, None]:
+    error.source_sha256 = fingerprint(job.source, ref)
+    return failed(ref, error), None, None
 
 
 def _alone(ref: EpisodeRef) -> Any:

@@ -33,10 +33,10 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise DataError("E133", "the file is not there") from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise DataError(
-            "E131", f"it can't be opened ({getattr(error, 'strerror', None) or 'a loop of links'})"
-        ) from None
+    except RuntimeError:  # before Python 3.13
+        raise DataError("E131", "a loop of links") from None
+    except OSError as error:
+        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
     try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vla_data import checks
 from vla_data.core import Episode
 
 
@@ -20,8 +21,9 @@ class Length:
     max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.min_steps < 1 or (self.max_steps is not None and self.max_steps < self.min_steps):
-            raise ValueError(f"lengths from {self.min_steps} to {self.max_steps} let no episode pass")
+        checks.whole("min_length", self.min_steps, low=1)
+        if self.max_steps is not None:
+            checks.whole("max_length", self.max_steps, low=self.min_steps)
 
     def reject(self, episode: Episode) -> str | None:
         """``empty_after_pruning``, ``too_short``, ``too_long``, or None."""

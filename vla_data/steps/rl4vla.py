@@ -15,9 +15,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data import checks
 from vla_data.core import Episode
 from vla_data.steps.gripper import gripper_events
-from vla_data.steps.small_actions import check_thresholds
+from vla_data.steps.small_actions import set_thresholds
 
 Positions = NDArray[np.int64]
 
@@ -40,9 +41,8 @@ class Rl4vlaCompat:
     reason: ClassVar[str] = "small_action"
 
     def __post_init__(self) -> None:
-        check_thresholds(pos=self.pos, rot=self.rot)
-        if self.min_steps < 0:
-            raise ValueError(f"min_steps is {self.min_steps}; it is a number of steps")
+        set_thresholds(self)
+        checks.whole("min_success_steps", self.min_steps, low=0)
 
     def keep(self, episode: Episode) -> Positions:
         """Positions that survive its small-action filter."""

@@ -7,11 +7,12 @@ The rule is RL4VLA's (thresholds per control step at 5 Hz, strict ``>``), with g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data import checks
 from vla_data.core import Episode
 from vla_data.steps.gripper import gripper_events
 
@@ -37,11 +38,12 @@ def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None)
     return out
 
 
-def check_thresholds(**thresholds: float | None) -> None:
-    """Raises ValueError for one that is negative or no number."""
-    for name, value in thresholds.items():
-        if value is not None and not value >= 0:  # also refuses NaN
-            raise ValueError(f"{name} is {value}; a threshold is 0 or more, or None")
+def set_thresholds(step: Any) -> None:
+    """Check ``pos`` and ``rot`` of a frozen step, and make them floats, so that equal recipes look alike."""
+    for name in ("pos", "rot"):
+        value = getattr(step, name)
+        if value is not None:
+            object.__setattr__(step, name, checks.number(f"{name}_thresh", value, low=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +67,12 @@ class SmallActions:
     reason: ClassVar[str] = "small_action"
 
     def __post_init__(self) -> None:
-        check_thresholds(pos=self.pos, rot=self.rot)
-        if self.hysteresis is not None and not self.hysteresis[0] < self.hysteresis[1]:
-            raise ValueError(f"hysteresis is {self.hysteresis}; it needs low < high")
-        if self.window < 0:
-            raise ValueError(f"window is {self.window}; it is a number of steps")
+        set_thresholds(self)
+        if self.initial_gripper is not None:
+            object.__setattr__(self, "initial_gripper", checks.number("initial_gripper", self.initial_gripper))
+        if self.hysteresis is not None:
+            object.__setattr__(self, "hysteresis", checks.pair("gripper_hysteresis", self.hysteresis))
+        checks.whole("gripper_window", self.window, low=0)
 
     def keep(self, action: NDArray[np.floating]) -> NDArray[np.bool_]:
         """``(T,)``: which steps stay.

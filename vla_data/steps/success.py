@@ -7,11 +7,12 @@ a collector called it, and pruning happens later, so that a streak is a streak i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data import checks
 from vla_data.core import Episode
 
 SuccessRule = Literal["consecutive", "cumulative", "last"]
@@ -50,7 +51,8 @@ class RequireSuccess:
     reason: ClassVar[str] = "no_success"
 
     def __post_init__(self) -> None:
-        _check(self.min_steps)
+        checks.whole("min_success_steps", self.min_steps, low=1)
+        checks.one_of("success_rule", self.rule, get_args(SuccessRule))
 
     def successful(self, episode: Episode) -> bool:
         """Whether the episode is solved."""
@@ -76,14 +78,10 @@ class CutAfterSuccess:
     reason: ClassVar[str] = "after_success"
 
     def __post_init__(self) -> None:
-        _check(self.min_steps)
+        checks.whole("min_success_steps", self.min_steps, low=1)
+        checks.one_of("success_rule", self.rule, get_args(SuccessRule))
 
     def apply(self, episode: Episode) -> Episode:
         """The episode up to and with the step that completes the success."""
         end = success_end(episode.success_after, min_steps=self.min_steps, rule=self.rule)
         return episode if end is None else episode.take(np.arange(end))
-
-
-def _check(min_steps: int) -> None:
-    if min_steps < 1:
-        raise ValueError(f"min_steps is {min_steps}; at least 1 success is needed to be a success")
