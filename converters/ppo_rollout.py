@@ -248,9 +248,8 @@ class PpoRolloutSource:
 
 
 def _ref(name: str, size: int) -> EpisodeRef:
-    """Names that are not UTF-8 are escaped, and never depend on the locale that this runs in."""
-    name_id = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return EpisodeRef(name_id, size, "" if name_id == name else name)
+    plain = text.portable(name)
+    return EpisodeRef(plain, size, "" if plain == name else name)
 
 
 def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:

@@ -872,7 +872,7 @@ def test_quarantined_episodes_are_exit_code_3(tmp_path: Path, tfds_build: Tfds, 
     [
         (["--config=nope"], 2, "E001 usage: there is no config 'nope'"),
         (['--config={"pos_tresh": 1}'], 2, "did you mean 'pos_thresh'"),
-        (['--config={"pos_thresh": -1}'], 2, "a threshold is 0 or more"),
+        (['--config={"pos_thresh": -1}'], 2, "pos_thresh is -1.0, not 0 or more"),
         (["--config={bad"], 2, "no JSON"),
         (["--manual_dir=/nowhere/rollouts"], 2, "E003 not-found"),
         (["--data_dir=/dev/null/data"], 7, "E703 input-output"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from vla_data.core import Json, iter_spans
 from vla_data.errors import CODES, UsageError
 from vla_data.safety.text import show
-from vla_data.sorting import natural
 
 Status = Literal["published", "rejected", "failed", "ignored"]
 
@@ -208,7 +208,7 @@ class Ledger:
         """Write as Parquet, one row an episode; the same bytes for the same ledger and version."""
         from vla_data.jobs.tables import write_table  # pyarrow takes a quarter of a second to import
 
-        write_table([_row(record) for record in self.records], _columns(), path)
+        write_table((_row(record) for record in self.records), _columns(), path)
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
@@ -274,11 +274,12 @@ def to_json(record: Record) -> dict[str, Any]:
 def from_json(row: Mapping[str, Any]) -> Record:
     """What `to_json` was made from."""
     values = dict(row)
-    values["spans"] = tuple(Span(**span) for span in values["spans"])
-    values["notes"] = tuple(values["notes"])
+    # A few words stand in every record of a large job: one object each is enough.
+    values["spans"] = tuple(
+        Span(span["start"], span["stop"], sys.intern(span["bucket"]), sys.intern(span["reason"]))
+        for span in values["spans"]
+    )
+    values["notes"] = tuple(map(sys.intern, values["notes"]))
+    values["status"] = sys.intern(values["status"])
+    values["reason"] = sys.intern(values["reason"])
     return Record(**values)
-
-
-def in_order(records: Iterable[Record]) -> Sequence[Record]:
-    """Records by natural order of their ids, which is the order of every source."""
-    return sorted(records, key=lambda record: natural(record.id))

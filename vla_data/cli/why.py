@@ -14,7 +14,7 @@ from vla_data.formats import load_builder, parse_address
 from vla_data.jobs.part import examine
 from vla_data.ledger import Ledger
 from vla_data.locate import find_sidecar, open_ledger
-from vla_data.safety.text import show
+from vla_data.safety.text import portable, show
 
 
 @click.command("why")
@@ -42,6 +42,7 @@ def command(
     EPISODE is a source file, a unique part of its name, or the episode's number in the dataset.
     """
     _, path = parse_address(source)
+    episode = portable(episode)
     if find_sidecar(path) is not None:
         answer = open_ledger(path).why(episode, frame)
     else:

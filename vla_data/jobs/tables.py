@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_data.jobs.io import write_file
 
+_BATCH: Final = 1000
 _TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -23,17 +25,15 @@ _TYPES: Mapping[str, pa.DataType] = {
 }
 
 
-def write_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
+def write_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
     """Write rows with these columns (name -> one of "string", "int64", "bool", "strings", "spans")."""
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist([dict(row) for row in rows], schema=schema),
-        buffer,
-        compression="zstd",
-        write_page_checksum=True,
-    )
-    write_file(path, buffer.getvalue())
+    with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
+        every = iter(rows)
+        while batch := [dict(row) for row in itertools.islice(every, _BATCH)]:
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+    write_file(path, buffer.getbuffer())
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from typing import Final
 
@@ -27,6 +28,11 @@ def show(text: object) -> str:
         else:
             out.append(char)
     return "".join(out)
+
+
+def portable(name: str) -> str:
+    """A file name as text that is the same in every locale: UTF-8, with bytes that are none of it escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def instruction(text: str, *, allow_empty: bool = False) -> str:
