@@ -9,7 +9,7 @@ import numpy as np
 from vla_data import images
 from vla_data.errors import DataError
 from vla_data.frames import Frames, Stored
-from vla_data.safety.unpickle import Image
+from vla_data.safety.stand_ins import Image
 
 Allowed = Literal["gray", "rgba", "chw", "palette"]
 _FIXES: Final[dict[int, Allowed]] = {0: "palette", 1: "gray", 2: "rgba", 4: "rgba"}

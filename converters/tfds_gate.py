@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages are not ours to show
-
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from vla_data.core import Json
 from vla_data.digest import content_digest
@@ -19,6 +16,25 @@ from vla_data.ledger import Record
 from vla_data.locate import open_ledger
 from vla_data.safety.text import show
 
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages, which its libraries write themselves, off the user's terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _silence():
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
 _ENCODED = {"steps": {"observation": {"image": tfds.decode.SkipDecoding()}}}
 
 
@@ -26,16 +42,12 @@ def read_back(folder: Path) -> dict[str, Json]:
     """Open every episode of every split, decode every image, and compare all with the ledger: which episodes
     there are, in which split, with how many steps, and by their digests the actions, images and texts.
 
-    TensorFlow is told to leave the GPUs alone, which it can be told only before its first use in a process.
-
     Returns:
         "splits": name -> episodes and frames; "lines": what a person should see.
 
     Raises:
         VerifyError: E601, the dataset does not hold what its ledger says.
     """
-    with contextlib.suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
     want = {record.id: record for record in open_ledger(folder).records if record.status == "published"}
     seen: set[str] = set()
     splits: dict[str, Json] = {}

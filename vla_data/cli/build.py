@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,10 @@ def command(
         **settings,
         **watch(quiet=as_json),
     )
-    extra = {"test": load_gate("tfds").read_back(target)} if test else {}
+    extra = {}
+    if test:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # reading back has no use for a GPU
+        extra["test"] = load_gate("tfds").read_back(target)
     if test and not as_json:
         emit("\n".join(extra["test"]["lines"]) + "\n")
     show_report(report, as_json=as_json, where=target, extra=extra)

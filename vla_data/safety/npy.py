@@ -13,6 +13,7 @@ import numpy as np
 
 from vla_data.errors import DataError
 from vla_data.safety import unpickle
+from vla_data.safety.stand_ins import plain_array
 
 MAX_HEADER: Final = 10_000
 _MAGIC: Final = b"\x93NUMPY"
@@ -75,9 +76,7 @@ def loads(data: bytes | memoryview, *, name: str) -> Any:
     if need < len(body):
         raise DataError("E102", f"{name} has {len(body) - need:,} bytes after its data")
     try:
-        return unpickle.plain_array(body, dtype, count).reshape(
-            shape, order="F" if match["fortran"] == "True" else "C"
-        )
+        return plain_array(body, dtype, count).reshape(shape, order="F" if match["fortran"] == "True" else "C")
     except (ValueError, OverflowError):
         raise DataError("E102", f"the header of {name} is malformed") from None
 

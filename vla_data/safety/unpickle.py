@@ -15,13 +15,29 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.safety.stand_ins import (
+    ALLOWED,
+    DTYPE,
+    ENCODE,
+    IMAGE,
+    NDARRAY,
+    RECONSTRUCT,
+    SCALAR,
+    SET,
+    ArrayState,
+    DTypeState,
+    Global,
+    Image,
+    ImageState,
+    final,
+    hashable,
+    make_array,
+)
 from vla_data.safety.text import show
 
 MAX_OPCODES: Final = 1_000_000
@@ -31,53 +47,6 @@ MAX_INT_BYTES: Final = 16
 MAX_BYTES: Final = 2 << 30
 """Of all arrays, images and strings together; one that stands in several places counts each time."""
 
-_DTYPE = re.compile(r"^(\?|b1|[iu][1248]|f[248]|O8?|[SU]\d{1,6})$")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A pickled PIL image: ``data`` holds ``height * width * bands`` bytes, row by row."""
-
-    mode: str
-    width: int
-    height: int
-    data: memoryview
-    palette: bytes | None = None
-
-
-class _Global:
-    """Stand-in for one name on the allow-list; compared by identity, never called."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-_RECONSTRUCT = _Global("numpy._core.multiarray._reconstruct")
-_SCALAR = _Global("numpy._core.multiarray.scalar")
-_NDARRAY = _Global("numpy.ndarray")
-_DTYPE_CLASS = _Global("numpy.dtype")
-_IMAGE = _Global("PIL.Image.Image")
-_SET = _Global("builtins.set")
-_ENCODE = _Global("_codecs.encode")
-
-# numpy renamed its core package in 2.0 and Python its builtins in 3.0; both spellings mean the same thing.
-ALLOWED: Final[dict[tuple[str, str], _Global]] = {
-    ("PIL.Image", "Image"): _IMAGE,
-    ("PIL.JpegImagePlugin", "JpegImageFile"): _IMAGE,
-    ("PIL.PngImagePlugin", "PngImageFile"): _IMAGE,
-    ("__builtin__", "set"): _SET,
-    ("_codecs", "encode"): _ENCODE,
-    ("builtins", "set"): _SET,
-    ("numpy", "dtype"): _DTYPE_CLASS,
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "scalar"): _SCALAR,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): _SCALAR,
-}
-
 _HINTS: Final = {
     "torch": "call .cpu().numpy() when collecting",
     "dill": "re-save with np.savez of plain arrays",
@@ -86,162 +55,6 @@ _HINTS: Final = {
     "copyreg": "re-save with pickle protocol 2 or newer",
     "copy_reg": "re-save with pickle protocol 2 or newer",
 }
-
-_BANDS: Final = {"L": 1, "P": 1, "RGB": 3, "RGBA": 4}
-
-
-class _DType:
-    """A dtype under construction: its code from REDUCE, its byte order from BUILD."""
-
-    __slots__ = ("byteorder", "code")
-
-    def __init__(self, code: str) -> None:
-        if not _DTYPE.match(code):
-            raise DataError("E104", f"dtype {code[:40]!r} is not a plain one")
-        self.code = code
-        self.byteorder = "|"
-
-    def build(self, state: Any) -> None:
-        # (version, byte order, subdtype, names, fields, item size, alignment, flags)
-        if not (type(state) is tuple and len(state) == 8 and state[0] == 3 and state[1] in ("<", ">", "=", "|")):
-            raise DataError("E104", "the state of a dtype is malformed")
-        # A plain dtype has no parts. Forged ones read foreign memory in NumPy.
-        if any(part is not None for part in state[2:5]):
-            raise DataError("E104", "structured dtypes are not allowed")
-        expected = np.dtype(self.code).__reduce__()[2]
-        if (state[5], state[7]) != (expected[5], expected[7]):
-            raise DataError("E104", "the state of a dtype does not fit its type")
-        self.byteorder = state[1]
-
-    @property
-    def is_object(self) -> bool:
-        return self.code.startswith("O")
-
-    def numpy(self) -> np.dtype[Any]:
-        order = "" if self.byteorder == "|" else self.byteorder
-        return np.dtype(order + self.code)
-
-
-class _Array:
-    """An ndarray under construction; ``value`` is set by BUILD."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: NDArray[Any] | None = None
-
-    def build(self, state: Any) -> None:
-        if not (type(state) is tuple and len(state) == 5):
-            raise DataError("E104", "the state of an array is malformed")
-        version, shape, dtype, fortran, data = state
-        if version != 1 or type(dtype) is not _DType or type(fortran) not in (bool, int):
-            raise DataError("E104", "the state of an array is malformed")
-        self.value = _array(_shape(shape), dtype, data, fortran=bool(fortran))
-
-
-class _ImageState:
-    """A PIL image under construction."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: Image | None = None
-
-    def build(self, state: Any) -> None:
-        # Image.__getstate__ is [info, mode, size, palette, data]; image files append what their version
-        # of Pillow knows (file name, layers), which nothing here needs.
-        if type(state) is tuple and len(state) == 2 and state[0] is None:
-            state = state[1]
-        if not (type(state) is list and 5 <= len(state) <= 12):
-            raise DataError("E104", "the state of an image is malformed")
-        _, mode, size, palette, data = state[:5]
-        if type(mode) is not str or mode not in _BANDS:
-            raise DataError("E104", f"image mode {str(mode)[:20]!r} is not one of {', '.join(_BANDS)}")
-        if type(size) not in (tuple, list) or len(size) != 2 or any(type(n) is not int for n in size):
-            raise DataError("E104", "the size of an image is malformed")
-        width, height = size
-        length = len(data) if isinstance(data, bytes | memoryview) else -1
-        if min(width, height) < 1 or length != width * height * _BANDS[mode]:
-            raise DataError("E104", f"an image of {width}x{height} {mode} has {max(length, 0):,} bytes")
-        colours = None
-        if mode == "P":
-            if type(palette) is not list or len(palette) > 768 or any(type(n) is not int for n in palette):
-                raise DataError("E104", "the palette of an image is malformed")
-            if any(not 0 <= n <= 255 for n in palette):
-                raise DataError("E104", "the palette of an image is malformed")
-            colours = bytes(palette)
-        self.value = Image(mode, width, height, memoryview(data), colours)
-
-
-def _shape(shape: Any) -> tuple[int, ...]:
-    if type(shape) is not tuple or len(shape) > 8 or any(type(n) is not int or n < 0 for n in shape):
-        raise DataError("E104", "the shape of an array is malformed")
-    return shape
-
-
-def _array(shape: tuple[int, ...], dtype: _DType, data: Any, *, fortran: bool) -> NDArray[Any]:
-    count = 1
-    for n in shape:
-        count *= n
-    order: Any = "F" if fortran else "C"
-    if dtype.is_object:
-        if type(data) is not list or len(data) != count:
-            raise DataError("E104", "an object array does not hold as many items as its shape says")
-        out = np.empty(count, dtype=object)
-        for i, item in enumerate(data):
-            out[i] = _final(item)
-        return _reshaped(out, shape, order)
-    kind = dtype.numpy()
-    if isinstance(data, str):  # protocol <= 2 stores bytes as latin-1 text
-        try:
-            data = data.encode("latin-1")
-        except UnicodeEncodeError:
-            raise DataError("E104", "the bytes of an array are malformed") from None
-    if not isinstance(data, bytes | memoryview) or len(data) != count * kind.itemsize:
-        raise DataError("E104", f"an array of {count:,} x {kind} does not have that many bytes")
-    return _reshaped(plain_array(data, kind, count), shape, order)
-
-
-def plain_array(data: bytes | memoryview, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    """``count`` items of a plain dtype from exactly their bytes, without a copy.
-
-    Raises:
-        DataError: E104 for text beyond Unicode, of which NumPy makes strings that break Python.
-    """
-    if not len(data):
-        return np.empty(count, dtype=dtype)
-    flat = np.frombuffer(data, dtype=dtype)
-    if dtype.kind == "U" and (flat.view(np.dtype(np.uint32).newbyteorder(dtype.byteorder)) > 0x10FFFF).any():
-        raise DataError("E104", "text beyond Unicode")
-    return flat
-
-
-def _reshaped(flat: NDArray[Any], shape: tuple[int, ...], order: Any) -> NDArray[Any]:
-    try:
-        return flat.reshape(shape, order=order)
-    except (ValueError, OverflowError):  # a zero-sized shape whose other sides are beyond NumPy's limit
-        raise DataError("E104", "the shape of an array is malformed") from None
-
-
-def _final(item: Any) -> Any:
-    """What a stand-in stands for, once it is complete."""
-    kind = type(item)
-    if kind is _Array or kind is _ImageState:
-        if item.value is None:
-            raise DataError("E104", "an array or image has no content")
-        return item.value
-    if kind is _DType or kind is _Global:
-        raise DataError("E104", "a class or dtype where data should be")
-    return item
-
-
-def _hashable(key: Any) -> Any:
-    if type(key) not in (str, int, bool, float, bytes, tuple, type(None)) or (
-        type(key) is tuple and any(type(k) not in (str, int) for k in key)
-    ):
-        raise DataError("E104", f"a {type(key).__name__} as dictionary key")
-    return key
-
 
 _MARK: Final = object()
 
@@ -341,21 +154,21 @@ class _Machine:
         args, func = self.pop(), self.pop()
         if type(args) is not tuple:
             raise DataError("E104", "a call without a tuple of arguments")
-        if func is _RECONSTRUCT:
-            if len(args) != 3 or args[0] is not _NDARRAY:
+        if func is RECONSTRUCT:
+            if len(args) != 3 or args[0] is not NDARRAY:
                 raise DataError("E104", "an array that is not numpy.ndarray")
-            self.push(_Array())
-        elif func is _DTYPE_CLASS:
+            self.push(ArrayState())
+        elif func is DTYPE:
             if not args or type(args[0]) is not str:
                 raise DataError("E104", "a dtype that is not given as text")
-            self.push(_DType(args[0]))
-        elif func is _SCALAR:
+            self.push(DTypeState(args[0]))
+        elif func is SCALAR:
             self.push(self._scalar(args))
-        elif func is _SET:
+        elif func is SET:
             if len(args) != 1 or type(args[0]) is not list:
                 raise DataError("E104", "a set that is not made from a list")
-            self.push({_hashable(item) for item in args[0]})
-        elif func is _ENCODE:
+            self.push({hashable(item) for item in args[0]})
+        elif func is ENCODE:
             if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
                 raise DataError("E104", "bytes that are not latin-1 text")
             try:
@@ -363,23 +176,23 @@ class _Machine:
             except UnicodeEncodeError:
                 raise DataError("E104", "bytes that are not latin-1 text") from None
         else:
-            raise DataError("E103", f"a call of {func.name if type(func) is _Global else 'something'}")
+            raise DataError("E103", f"a call of {func.name if type(func) is Global else 'something'}")
 
     def _scalar(self, args: tuple[Any, ...]) -> Any:
         # One argument, or an object dtype, makes NumPy itself crash.
-        if len(args) != 2 or type(args[0]) is not _DType or args[0].is_object:
+        if len(args) != 2 or type(args[0]) is not DTypeState or args[0].is_object:
             raise DataError("E104", "a NumPy scalar is malformed")
-        return _array((), args[0], args[1], fortran=False)[()]
+        return make_array((), args[0], args[1], fortran=False)[()]
 
     def new_object(self) -> None:
         args, cls = self.pop(), self.pop()
-        if cls is not _IMAGE or args != ():
+        if cls is not IMAGE or args != ():
             raise DataError("E103", "an object that is not an image")
-        self.push(_ImageState())
+        self.push(ImageState())
 
     def build(self) -> None:
         state, target = self.pop(), self.top()
-        if type(target) not in (_Array, _DType, _ImageState):
+        if type(target) not in (ArrayState, DTypeState, ImageState):
             raise DataError("E104", f"a state for a {type(target).__name__}")
         target.build(state)
 
@@ -394,13 +207,13 @@ class _Machine:
         if type(target) is not dict or len(items) % 2:
             raise DataError("E104", f"keys set on a {type(target).__name__}")
         for i in range(0, len(items), 2):
-            target[_hashable(items[i])] = items[i + 1]
+            target[hashable(items[i])] = items[i + 1]
 
     def add_items(self) -> None:
         items, target = self.since_mark(), self.top()
         if type(target) is not set:
             raise DataError("E104", f"set items added to a {type(target).__name__}")
-        target.update(_hashable(item) for item in items)
+        target.update(hashable(item) for item in items)
 
     def long(self, n: int) -> None:
         if not 0 <= n <= MAX_INT_BYTES:
@@ -597,16 +410,16 @@ def _settle(root: Any) -> Any:
             seen += 1
             if seen > MAX_NODES:
                 raise DataError("E106", f"more than {MAX_NODES:,} objects in one file")
-            final = _final(item)
-            size += _size(final)
+            settled = final(item)
+            size += _size(settled)
             if size > MAX_BYTES:
                 raise DataError("E107", f"the objects of one file have more than {MAX_BYTES:,} bytes")
-            if final is not item:
+            if settled is not item:
                 if kind is tuple or kind is np.ndarray:
                     raise DataError("E104", "an array or image inside a tuple")
-                container[key] = final
-            if type(final) in (dict, list, tuple) or (type(final) is np.ndarray and final.dtype.hasobject):
-                work.append((final, depth + 1))
+                container[key] = settled
+            if type(settled) in (dict, list, tuple) or (type(settled) is np.ndarray and settled.dtype.hasobject):
+                work.append((settled, depth + 1))
     return holder[0]
 
 
