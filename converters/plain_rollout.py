@@ -1,36 +1,23 @@
-"""Rollouts as plain ``.npz`` files, one an episode: arrays that ``np.load`` reads with ``allow_pickle=False``.
-
-image             (T or T+1, H, W, 3) uint8; or encoded images one after the other, with image_sizes
-image_sizes       (T or T+1,) int64, bytes of each encoded image
-action            (T, 7) float32
-instruction       text
-info.<key>        (T,) what the environment said, as recorded; info.success is always there
-state             (T, D) float32, where the rollout has it
-is_image_encode   only where the rollout has the mark of RL4VLA's motion planner
-"""
+"""Writes rollouts as plain ``.npz`` files, one an episode, in the layout of `vla_data.plain_npz`."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from vla_data.core import Array, Encoded, Episode, Published, Schema
+from vla_data.core import Encoded, Episode, Published, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
 from vla_data.frames import Frames
 from vla_data.images import encode
 from vla_data.jobs.io import write_file
-
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+from vla_data.plain_npz import Member, as_array, image_members, npz_pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +49,18 @@ class PlainRolloutSink:
         if camera in episode.final:
             last = episode.final[camera]
             frames = Frames((*frames.items, *last.items), frames.height, frames.width)
-        arrays: dict[str, Array] = {
+        members: dict[str, Member] = {
             "action": episode.arrays["action"],
             "instruction": np.asarray(episode.task),
-            **_image_arrays(frames),
+            **_image_members(frames),
             **{name: array for name, array in episode.arrays.items() if name.startswith("info.")},
         }
         if "observation.state" in episode.arrays:
-            arrays["state"] = episode.arrays["observation.state"]
+            members["state"] = episode.arrays["observation.state"]
         if episode.meta.get("motion_planner"):
-            arrays["is_image_encode"] = np.asarray(False)
-        data = _npz(arrays)
+            members["is_image_encode"] = np.asarray(False)
+        arrays = {name: as_array(member) for name, member in members.items()}
+        data = b"".join(npz_pieces(members))
         return Encoded([data], {"length": len(episode)}, content_digest(episode.task, arrays, {}))
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
@@ -103,23 +91,9 @@ def _names(episodes: Sequence[Published]) -> list[str]:
     return names
 
 
-def _image_arrays(frames: Frames) -> dict[str, Array]:
+def _image_members(frames: Frames) -> dict[str, Member]:
     if all(isinstance(item, np.ndarray) for item in frames.items):
         return {"image": np.stack([np.asarray(item) for item in frames.items])}
-    data = [encode(item, "png") if isinstance(item, np.ndarray) else bytes(item) for item in frames.items]
-    return {
-        "image": np.frombuffer(b"".join(data), dtype=np.uint8),
-        "image_sizes": np.asarray([len(item) for item in data], dtype=np.int64),
-    }
-
-
-def _npz(arrays: Mapping[str, Array]) -> bytes:
-    """Like ``np.savez_compressed``, but without the time of day."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
-            archive.writestr(info, member.getbuffer(), zipfile.ZIP_DEFLATED, compresslevel=1)
-    return buffer.getvalue()
+    return image_members(
+        [encode(item, "png") if isinstance(item, np.ndarray) else bytes(item) for item in frames.items]  # type: ignore[arg-type]
+    )

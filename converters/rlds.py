@@ -83,14 +83,18 @@ class RldsSink:
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One framed record."""
-        (camera,) = episode.frames
-        frames = list(episode.frames[camera].encoded("jpeg", quality=self.jpeg_quality))
+        if "action" not in episode.arrays:
+            raise DataError("E206", "missing key 'action'")
+        frames = {
+            _camera_key(name, len(episode.frames)): list(camera.encoded("jpeg", quality=self.jpeg_quality))
+            for name, camera in episode.frames.items()
+        }
         action = episode.arrays["action"].astype(np.float32, copy=False)
-        text = episode.task.encode()
+        tasks = episode.arrays.get("task", [episode.task] * len(episode))
         features: dict[str, tfrecord.Value] = {
-            "steps/observation/image": frames,
+            **{f"steps/observation/{key}": items for key, items in frames.items()},
             "steps/action": action,
-            "steps/language_instruction": [text] * len(episode),
+            "steps/language_instruction": [str(task).encode() for task in tasks],
             "episode_metadata/file_path": [episode.id.encode("utf-8", "surrogateescape")],
             "episode_metadata/source": [str(episode.meta.get("source", "ppo_rollout")).encode()],
             "episode_metadata/original_length": np.asarray([episode.meta["source_length"]], np.int64),
@@ -100,7 +104,7 @@ class RldsSink:
             features.update(_rlds_fields(episode))
         record = tfrecord.frame(tfrecord.example(features))
         summary = {"length": len(episode), "bytes": sum(map(len, record)) - tfrecord.FRAME}
-        content = content_digest(episode.task, {"action": action}, {"image": frames})
+        content = content_digest(episode.task, {"action": action}, frames)
         return Encoded(record, summary, content)
 
     def split_of(self, ids: Sequence[str]) -> dict[str, str]:
@@ -150,11 +154,16 @@ class RldsSink:
 
     def features(self, schema: Schema) -> Json:
         """The content of ``features.json``."""
-        (camera,) = (name for name, feature in schema.features.items() if feature.dtype == "image")
-        height, width, _ = schema.features[camera].shape
-        observation = {"image": tfds_files.image(height, width, "jpeg", "Camera image before the action.")}
+        cameras = {name: f.shape for name, f in schema.features.items() if f.dtype == "image"}
+        observation = {
+            _camera_key(name, len(cameras)): tfds_files.image(
+                shape[0], shape[1], "jpeg", "Image before the action."
+            )
+            for name, shape in cameras.items()
+        }
+        action = schema.features["action"].shape if "action" in schema.features else (7,)
         step: dict[str, Json] = {
-            "action": tfds_files.tensor((7,), "float32", "Translation, rotation, gripper."),
+            "action": tfds_files.tensor(action, "float32", "Translation, rotation, gripper."),
             "language_instruction": tfds_files.text("The instruction."),
         }
         if self.step_fields == "rlds":
@@ -165,7 +174,7 @@ class RldsSink:
             step["is_first"] = tfds_files.scalar("bool", "First step of the episode.")
             step["is_last"] = tfds_files.scalar("bool", "Last step of the episode.")
             step["is_terminal"] = tfds_files.scalar("bool", "Last step, and the task is solved.")
-            step["reward"] = tfds_files.scalar("float32", "1 on the last step of a solved episode.")
+            step["reward"] = tfds_files.scalar("float32", "The recorded one, or 1 on a terminal step.")
             step["discount"] = tfds_files.scalar("float32", "0 on a terminal step, else 1.")
         step["observation"] = tfds_files.folder(observation)
         metadata = {"file_path": tfds_files.text("Source file, relative to the rollout folder.")}
@@ -211,17 +220,27 @@ def _rlds_fields(episode: Episode) -> dict[str, tfrecord.Value]:
     An episode that was cut by a limit is not terminal: its last step has ``is_last`` alone.
     """
     last = np.arange(len(episode)) == len(episode) - 1
-    terminal = last & episode.success_after
+    terminal = last
+    for flag in ("next.success", "next.done"):  # without either, a recording ends because the task is done
+        if flag in episode.arrays:
+            terminal = last & episode.arrays[flag].astype(bool)
+            break
+    reward = episode.arrays.get("next.reward", terminal)
     fields: dict[str, tfrecord.Value] = {
         "steps/is_first": (np.arange(len(episode)) == 0).astype(np.int64),
         "steps/is_last": last.astype(np.int64),
         "steps/is_terminal": terminal.astype(np.int64),
-        "steps/reward": terminal.astype(np.float32),
+        "steps/reward": reward.astype(np.float32),
         "steps/discount": (1 - terminal).astype(np.float32),
     }
     if "observation.state" in episode.arrays:
         fields["steps/observation/state"] = episode.arrays["observation.state"].astype(np.float32)
     return fields
+
+
+def _camera_key(name: str, cameras: int) -> str:
+    """RL4VLA's and OpenVLA's ``image`` for the only camera, else the camera's own name."""
+    return "image" if cameras == 1 else name.removeprefix("observation.images.")
 
 
 def _digest(record: bytes) -> str:

@@ -56,7 +56,7 @@ def read_images(
 def _size(item: Stored) -> tuple[int, int]:
     if isinstance(item, np.ndarray):
         return item.shape[0], item.shape[1]
-    head = images.header(item)
+    head = images.header(item)  # type: ignore[arg-type]  # a rollout has nothing lazy
     return head.height, head.width
 
 

@@ -50,7 +50,7 @@ class Curated:
         episode: what is left, or None when a filter rejected it.
         reason: the code of that filter, or empty.
         success: whether the first step that knows a success rule calls it solved; without one, whether any
-            flag is true.
+            flag is true; without flags, True.
         spans: the bucket of every source frame.
     """
 
@@ -84,7 +84,7 @@ def _success(episode: Episode, steps: Sequence[Step]) -> bool:
         rule = getattr(step, "successful", None)
         if rule is not None:
             return bool(rule(episode))
-    return "next.success" in episode.arrays and bool(episode.success_after.any())
+    return "next.success" not in episode.arrays or bool(episode.success_after.any())
 
 
 def _lost(step: Transform, before: Episode, after: Episode) -> list[tuple[str, str, NDArray[np.int64]]]:

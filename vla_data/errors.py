@@ -28,9 +28,11 @@ CODES: Final[dict[str, str]] = {
     "E107": "too-large",
     "E108": "odd-archive",
     "E109": "bad-image",
+    "E122": "path-template",
     "E131": "not-a-regular-file",
     "E132": "seal-broken",
     "E133": "missing-file",
+    "E141": "bad-json",
     # content
     "E201": "not-finite",
     "E202": "out-of-range",
@@ -42,6 +44,7 @@ CODES: Final[dict[str, str]] = {
     "E208": "lossy-cast",
     "E211": "no-instruction",
     "E212": "text",
+    "E221": "timestamps",
     # workers
     "E501": "worker-killed",
     "E502": "reader-crashed",

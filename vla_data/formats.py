@@ -20,16 +20,14 @@ from vla_data.safety.text import show
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Where a format's code is.
+    """Where a format's code is, as ``module:Class``; a module is imported when its class is used.
 
     Attributes:
-        module: imported when the format is used.
-        source: name of its source class, or None.
-        sink: name of its sink class, or None.
+        source: its source class, or None.
+        sink: its sink class, or None.
         extra: what to install for it, or None.
     """
 
-    module: str
     source: str | None = None
     sink: str | None = None
     extra: str | None = None
@@ -37,10 +35,10 @@ class Format:
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     {
-        "lerobot": Format("converters.lerobot", sink="LerobotSink"),
-        "plain_rollout": Format("converters.plain_rollout", sink="PlainRolloutSink"),
-        "ppo_rollout": Format("converters.ppo_rollout", source="PpoRolloutSource"),
-        "rlds": Format("converters.rlds", sink="RldsSink"),
+        "lerobot": Format(source="converters.lerobot_source:LerobotSource", sink="converters.lerobot:LerobotSink"),
+        "plain_rollout": Format(sink="converters.plain_rollout:PlainRolloutSink"),
+        "ppo_rollout": Format(source="converters.ppo_rollout:PpoRolloutSource"),
+        "rlds": Format(sink="converters.rlds:RldsSink"),
     }
 )
 """Format name -> where it is. Sorted."""
@@ -48,8 +46,8 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
 BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
 """Dataset name -> module of its definition. Sorted."""
 
-GATES: Final[Mapping[str, Format]] = MappingProxyType({"tfds": Format("converters.tfds_gate", extra="tfds")})
-"""Reader -> module with a ``read_back(folder)`` that opens a dataset as that reader does. Sorted."""
+GATES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({"tfds": ("converters.tfds_gate", "tfds")})
+"""Reader -> (module with a ``read_back(folder)`` that opens a dataset as that reader does, extra). Sorted."""
 
 
 def parse_address(address: str | Path) -> tuple[str | None, Path]:
@@ -111,7 +109,7 @@ def load_builder(name: str) -> ModuleType:
 
 def load_gate(name: str) -> ModuleType:
     """The module of a reader that judges datasets."""
-    return _load(GATES[name].module, GATES[name].extra)
+    return _load(*GATES[name])
 
 
 def _part(name: str, role: str) -> Any:
@@ -122,7 +120,8 @@ def _part(name: str, role: str) -> Any:
     if attribute is None:
         can = ", ".join(n for n, f in FORMATS.items() if getattr(f, role))
         raise UsageError("E002", f"format {name} has no {role}; these have: {can}")
-    return getattr(_load(entry.module, entry.extra), attribute)
+    module, _, name = str(attribute).rpartition(":")
+    return getattr(_load(module, entry.extra), name)
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

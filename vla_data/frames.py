@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 from vla_data import images
 from vla_data.images import Encoding, Pixels
 
-Stored = bytes | memoryview | Pixels
+
+class Lazy(Protocol):
+    """An image that is made when somebody looks at it, such as a frame of a video."""
+
+    def pixels(self) -> Pixels:
+        """``(height, width, 3)`` uint8 RGB."""
+        ...
+
+
+Stored = bytes | memoryview | Pixels | Lazy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +29,7 @@ class Frames:
     """``T`` images of one size. Selecting some costs nothing; encoded ones pass through untouched.
 
     Attributes:
-        items: each image as PNG or JPEG bytes or as ``(height, width, 3)`` uint8 RGB pixels.
+        items: each image as PNG or JPEG bytes, as ``(height, width, 3)`` uint8 RGB pixels, or lazily.
         height: in pixels.
         width: in pixels.
     """
@@ -38,12 +48,16 @@ class Frames:
     def pixels(self, i: int, *, at_least: tuple[int, int] | None = None) -> Pixels:
         """Image ``i`` as ``(height, width, 3)`` uint8 RGB; see `vla_data.images.decode` for ``at_least``."""
         item = self.items[i]
-        return item if isinstance(item, np.ndarray) else images.decode(item, at_least=at_least)
+        if isinstance(item, np.ndarray):
+            return item
+        if isinstance(item, bytes | memoryview):
+            return images.decode(item, at_least=at_least)
+        return item.pixels()
 
     def encoded(self, encoding: Encoding, *, quality: int = images.JPEG_QUALITY) -> Iterator[bytes]:
         """Each image in ``encoding``. Bytes that are already in it are handed on as they are."""
         for i, item in enumerate(self.items):
-            if not isinstance(item, np.ndarray) and images.header(item).encoding == encoding:
+            if isinstance(item, bytes | memoryview) and images.header(item).encoding == encoding:
                 yield bytes(item)
             else:
                 yield images.encode(self.pixels(i), encoding, quality=quality)
@@ -51,5 +65,6 @@ class Frames:
     def lossless_as(self, encoding: Encoding) -> bool:
         """Whether `encoded` gives back every pixel that is stored here."""
         return encoding == "png" or all(
-            not isinstance(item, np.ndarray) and images.header(item).encoding == encoding for item in self.items
+            isinstance(item, bytes | memoryview) and images.header(item).encoding == encoding
+            for item in self.items
         )

@@ -97,7 +97,8 @@ def run(
                 checked.result()
             publish(staging, sink.target)
             remove_tree(work)
-    return Report(sink.target, ledger, tuple(warnings), _details(ledger, schema))
+    judged = any(hasattr(step, "successful") for step in steps)
+    return Report(sink.target, ledger, judged, tuple(warnings), _details(ledger, schema))
 
 
 def _cores() -> int:

@@ -17,6 +17,16 @@ _TITLES = {
     "error_episodes": "Error episodes",
     "success_rate": "Success rate",
 }
+_MEANING = {
+    "total_files": "found in the source",
+    "published_episodes": "in the dataset",
+    "error_episodes": "quarantined: unreadable or must not be used",
+}
+_TITLES_UNJUDGED = {
+    "total_files": "Episodes",
+    "published_episodes": "Published episodes",
+    "error_episodes": "Error episodes",
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,14 @@ class Report:
     Attributes:
         target: where the dataset lies.
         ledger: what became of every source episode and frame.
+        judged: whether the recipe has a success rule; without one, success is not reported.
         warnings: what a user should look at, a line each.
         details: facts about the dataset, such as its splits.
     """
 
     target: Path
     ledger: Ledger
+    judged: bool = True
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Json] = field(default_factory=dict)
 
@@ -63,9 +75,10 @@ class Report:
     def __str__(self) -> str:
         counts = self.counts
         lines = []
-        for name, title in _TITLES.items():
+        titles = _TITLES if self.judged else _TITLES_UNJUDGED
+        for name, title in titles.items():
             value = f"{100 * counts[name]:.2f} %" if name == "success_rate" else f"{counts[name]:,}"
-            lines.append(f"  {title:<20}{value:>9}   {DEFINITIONS[name]}")
+            lines.append(f"  {title:<20}{value:>9}   {DEFINITIONS[name] if self.judged else _MEANING[name]}")
         lines.append("")
         lines.append(f"  {'Source frames':<20}{counts['source']:>9,}   = the sum of these:")
         for bucket in BUCKETS:

@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar
 
 from converters.ppo_rollout import PpoRolloutSource
 from converters.rlds import RldsSink
-from vla_data.core import Json
+from vla_data.core import Json, Source
 from vla_data.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
+from vla_data.formats import open_source
 from vla_data.jobs.io import make_folder, write_file
 from vla_data.jobs.part import fingerprint, recipe
 from vla_data.locate import open_ledger
@@ -27,6 +28,7 @@ from vla_data.pipeline import MANIFEST, run
 from vla_data.recipes import ppo_sft
 from vla_data.report import Report
 from vla_data.safety.text import show
+from vla_data.selection import Selection
 
 T = TypeVar("T")
 
@@ -95,15 +97,25 @@ class Definition:
             return "rlds"
         return "p" + hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
-    def source(self, rollouts: Path, *, max_episodes: int | None = None) -> PpoRolloutSource:
-        """The reader of a folder of rollouts."""
+    def source(self, rollouts: Path, *, max_episodes: int | None = None) -> Source:
+        """The reader of a folder of rollouts, or of a LeRobot dataset, such as ``vla-data align`` writes."""
         chosen = self._chosen(_SOURCE_OPTIONS)
+        if is_lerobot(rollouts):
+            if chosen:
+                raise UsageError("E001", f"{', '.join(chosen)} can't be chosen for a LeRobot dataset")
+            source: Source = open_source(f"lerobot:{rollouts}")
+            limited = max_episodes is not None and max_episodes < len(source.episodes())
+            return Selection(source, tuple(range(max_episodes or 0))) if limited else source
         if max_episodes is not None:
             chosen["max_episodes"] = max_episodes
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
-    def steps(self) -> tuple[Step, ...]:
-        """The recipe."""
+    def steps(self, rollouts: Path) -> tuple[Step, ...]:
+        """The recipe. A LeRobot dataset is taken as it is, unless an option of the recipe is given: one of ours
+        has been through it, and its streaks are pruned ones.
+        """
+        if is_lerobot(rollouts) and not self._chosen(_RECIPE_OPTIONS):
+            return ()
         return _valid(ppo_sft, **self._chosen(_RECIPE_OPTIONS))
 
     def folder(self, data_dir: Path) -> Path:
@@ -139,7 +151,7 @@ class Definition:
             VlaDataError: see `vla_data.run`.
         """
         source = self.source(rollouts, max_episodes=max_episodes)
-        report = run(source, self.steps(), self.sink(folder, num_shards=num_shards), **settings)
+        report = run(source, self.steps(rollouts), self.sink(folder, num_shards=num_shards), **settings)
         if folder.parts[-3:] == self.folder(Path()).parts:
             # What `tfds.builder` looks up for a name without a config; stock TFDS writes it too.
             default = folder.parents[1] / ".config" / "metadata.json"
@@ -158,7 +170,7 @@ class Definition:
         if not folder.exists():
             return False
         source = self.source(rollouts, max_episodes=max_episodes)
-        wanted = recipe(source, self.steps(), self.sink(folder, num_shards=num_shards))
+        wanted = recipe(source, self.steps(rollouts), self.sink(folder, num_shards=num_shards))
         try:
             made = json.loads((folder / "vla_data" / MANIFEST).read_bytes())["recipe"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -177,6 +189,11 @@ class Definition:
     def to_json(self) -> dict[str, Json]:
         """All options with their values."""
         return {name: _plain(self.options.get(name, default)) for name, default in sorted(OPTIONS.items())}
+
+
+def is_lerobot(path: Path) -> bool:
+    """Whether a folder is a LeRobot dataset."""
+    return (path / "meta/info.json").is_file()
 
 
 def _valid(make: Callable[..., T], **options: Any) -> T:

@@ -53,7 +53,7 @@ class PpoSftAlignedConfig(tfds.core.BuilderConfig):
         self.definition = Definition(options, _checked(name, Definition(options).config_name))
         try:
             self.definition.source(Path())
-            self.definition.steps()
+            self.definition.steps(Path())
             self.definition.sink(Path())
         except (TypeError, ValueError) as error:
             raise UsageError("E001", show(error)) from None

@@ -21,8 +21,9 @@ from vla_data.safety.text import show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "align": "Roll outs into a LeRobot v3.0 dataset for supervised fine-tuning.",
+        "align": "Rollouts into a LeRobot v3.0 dataset for supervised fine-tuning.",
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
+        "convert": "Another format, every frame, nothing curated.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
         "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",

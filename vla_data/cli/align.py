@@ -10,6 +10,8 @@ import click
 from vla_data.cli.options import (
     RUN,
     changed,
+    image_options,
+    lerobot_options,
     recipe_options,
     run_options,
     show_report,
@@ -23,20 +25,12 @@ from vla_data.pipeline import run
 @click.command("align")
 @click.argument("rollouts")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--images",
-    type=click.Choice(["jpeg", "png"]),
-    default="jpeg",
-    show_default=True,
-    help="JPEG (quality 95; JPEG input passes through) or lossless PNG.",
-)
+@image_options
 @recipe_options
 @source_options
 @run_options
 @click.pass_context
-def command(
-    ctx: click.Context, /, rollouts: str, out: Path, images: str, debug: bool, as_json: bool, **options: Any
-) -> None:
+def command(ctx: click.Context, /, rollouts: str, out: Path, debug: bool, as_json: bool, **options: Any) -> None:
     """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
 
     Solved episodes are kept up to their success, without idle steps; every source frame is accounted for.
@@ -45,8 +39,8 @@ def command(
     builder = load_builder("ppo_sft_aligned")
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
     source = definition.source(folder, max_episodes=options["max_episodes"])
-    steps = definition.steps()
-    sink = open_sink(out, format="lerobot", images=images)
+    steps = definition.steps(folder)
+    sink = open_sink(out, format="lerobot", **lerobot_options(options))
     settings = {name: options[name] for name in RUN}
     report = run(source, steps, sink, **settings, **watch(quiet=as_json))
     show_report(report, as_json=as_json, where=out)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from vla_data.cli import emit, print_json, say
+from vla_data.codec import VideoSettings
+from vla_data.errors import UsageError
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -139,6 +141,41 @@ source_options = _stack(
     ),
     click.option("--max-episodes", type=click.IntRange(1), help="Read only the first so many files."),
 )
+
+image_options = _stack(
+    click.option(
+        "--images",
+        type=click.Choice(["jpeg", "png"]),
+        default="jpeg",
+        show_default=True,
+        help="JPEG (quality 95; JPEG input passes through) or lossless PNG.",
+    ),
+    click.option(
+        "--video",
+        type=click.Choice(["av1", "h264"]),
+        help="Write the cameras as video instead; lossy.",
+    ),
+    click.option(
+        "--crf", type=click.IntRange(0, 63), default=30, show_default=True, help="Video quality; 0 best."
+    ),
+    click.option(
+        "--gop", type=click.IntRange(1), default=2, show_default=True, help="Frames from key frame to key frame."
+    ),
+    click.option("--preset", help="The encoder's speed.  [default: 12 for av1, medium for h264]"),
+)
+
+
+def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the LeRobot sink from those of `image_options`, which are taken out of ``options``."""
+    names = ("images", "video", "crf", "gop", "preset")
+    images, codec, crf, gop, preset = (options.pop(name) for name in names)
+    if codec is None:
+        return {"images": images}
+    try:
+        return {"video": VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)}
+    except ValueError as error:
+        raise UsageError("E001", show(error)) from None
+
 
 run_options = _stack(
     click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]"),

@@ -49,7 +49,7 @@ def command(
         builder = load_builder("ppo_sft_aligned")
         definition = builder.Definition(changed(ctx, builder.OPTIONS))
         reader = definition.source(path, max_episodes=options["max_episodes"])
-        answer = _examine(reader, definition.steps(), episode, frame)
+        answer = _examine(reader, definition.steps(path), episode, frame)
     if as_json:
         print_json(answer)
         return

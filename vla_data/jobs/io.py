@@ -6,10 +6,11 @@ A file is written beside its name, synced and renamed; a reader never meets half
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,31 @@ def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True) 
         step("rename", path)
         os.replace(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            beside.unlink(missing_ok=True)
         raise
     return size
+
+
+class open_file(io.FileIO):  # noqa: N801 - it is used as `open` is
+    """A new file for a library that writes to an open one, with each of its writes a step.
+
+    It is neither synced nor renamed: this is for files of a folder that is published as a whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        step("open", path)
+        super().__init__(path, "wb")
+        self._path = path
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it: a raw file may write less, which libraries don't look at."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest:
+            step("write", self._path)
+            rest = rest[super().write(rest) :]
+        return size
 
 
 def make_folder(path: Path) -> None:
@@ -79,13 +102,16 @@ def sync_folder(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise
     finally:
         os.close(handle)
 
 
 def sync_tree(root: Path) -> None:
     """Make every file and every name below ``root`` durable, contents before names."""
-    for folder, _, files in os.walk(root, topdown=False):
+    for folder, _, files in os.walk(root, topdown=False, onerror=_fail):
         for name in files:
             path = Path(folder, name)
             step("fsync", path)
@@ -97,7 +123,23 @@ def sync_tree(root: Path) -> None:
         sync_folder(Path(folder))
 
 
+def _fail(error: OSError) -> None:
+    raise error
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder of ours; nothing happens when it is gone already."""
-    step("remove", path)
-    shutil.rmtree(path, ignore_errors=False) if path.exists() else None
+    if path.exists():
+        step("remove", path)
+        shutil.rmtree(path)
+
+
+def check_space(folder: Path, wanted: int) -> None:
+    """Refuse to begin what can't end.
+
+    Raises:
+        MachineError: E701, the disk of ``folder`` has less than ``wanted`` bytes left.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise MachineError("E701", f"{wanted:,} bytes are needed beside the target, and {free:,} are free")

@@ -1,33 +1,36 @@
 """Worker processes with limits of time and memory, in which a death costs one episode.
 
-A part whose worker dies, hangs or runs out of memory is tried again episode by episode, each alone; an
-episode that fails again is quarantined, and nothing else is lost.
+Each worker has a pipe of its own and one part at a time; the parent is a single thread that waits for all pipes.
+So a worker may die, hang or be stopped at any instant without holding up another. A part whose worker dies,
+hangs or runs out of memory is tried again episode by episode, each alone; an episode that fails again and
+again is quarantined, and nothing else is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import itertools
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.context
 import os
+import pickle
 import resource
 import signal
 import sys
 import threading
+import time
+import traceback
 import types
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pebble import ProcessExpired, ProcessPool
-
-from vla_data.core import Encoded, EpisodeRef
-from vla_data.errors import DataError
-from vla_data.jobs.part import Job, Part, failed, fingerprint, make_episode, make_part, write_part
+from vla_data.core import Encoded, EpisodeRef, Schema
+from vla_data.errors import DataError, MachineError
+from vla_data.jobs.io import make_folder, remove_tree
+from vla_data.jobs.part import Job, Part, failed, fingerprint, make_part, read_blob, read_part, write_part
 from vla_data.ledger import Record
 
 # From <sys/prctl.h> and glibc's <malloc.h>.
@@ -35,6 +38,12 @@ _PR_SET_PDEATHSIG: Final = 1
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
 _START_LOCK: Final = threading.Lock()
+
+_TRIES: Final = 3
+"""Of an episode alone: a machine short of memory may kill it once for no fault of its own."""
+_STARTS: Final = 20
+"""Workers that may die one after the other before they are ready for work."""
+_START_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +77,48 @@ class _Process(multiprocessing.context.SpawnProcess):
                 sys.modules["__main__"] = main
 
 
-class _Context(multiprocessing.context.SpawnContext):
-    Process = _Process
+class _Worker:
+    """One process, the pipe to it, and the part that it is making."""
+
+    def __init__(self, job: Job, digest: str, limits: Limits) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.process = _Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
+        # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback.
+        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+            theirs.close()
+        self.part: Part | None = None
+        self.deadline = time.monotonic() + _START_SECONDS
+
+    def give(self, part: Part, seconds: float) -> None:
+        self.part, self.deadline = part, time.monotonic() + seconds
+        with contextlib.suppress(OSError):  # it is dead, which shows when its answer is read
+            self.pipe.send(part)
+
+    def answer(self) -> BaseException | None:
+        """What it sent: None when all is well, the exception it met, or what it died of."""
+        try:
+            error: BaseException | None = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return _cause(self.process.exitcode or 0)
+        if isinstance(error, MemoryError):
+            return DataError("E504", "more memory is needed than a worker may use")
+        return error
+
+    def stop(self) -> None:
+        self.process.kill()  # nothing else ends one that is stopped
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
 
 
-_job: Job | None = None
-_digest = ""
-
-
-def _start(job: Job, digest: str, limits: Limits) -> None:
-    """Set up a worker: limits, and signals left to the parent."""
-    global _job, _digest
-    _job, _digest = job, digest
+def _serve(pipe: Any, parent: int, job: Job, digest: str, limits: Limits) -> None:
+    """A worker's life: set limits, then make the parts that come through the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     os.umask(0o077)
     if sys.platform == "linux":
         # Die with the parent, also when that is killed.
@@ -89,71 +128,123 @@ def _start(job: Job, digest: str, limits: Limits) -> None:
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != parent:  # it died before this one asked to be told
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # the parent's own limit may be lower
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        pipe.send(None)
+        while True:
+            part = pipe.recv()
+            error: BaseException | None = None
+            try:
+                make_part(job, digest, part)
+            except Exception as problem:
+                error = _portable(problem)
+            pipe.send(error)
 
 
-def _work(part: Part) -> int:
-    assert _job is not None
-    make_part(_job, _digest, part)
-    return part.number
+def _portable(error: Exception) -> Exception:
+    """The exception as it can be sent, with the worker's traceback as a note."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def make_parts(job: Job, digest: str, parts: Sequence[Part], *, workers: int, limits: Limits) -> Iterator[Part]:
     """Make all parts; yields each when it is done, in any order."""
     crashed: list[Part] = []
-    todo = iter(parts)
-    with _pool(job, digest, workers, limits) as pool:
-        waiting: dict[Any, Part] = {}
-        while True:
-            # A few parts ahead keep every worker busy; a million futures would only take memory.
-            for part in itertools.islice(todo, 2 * workers - len(waiting)):
-                future = pool.schedule(_work, args=(part,), timeout=limits.seconds * len(part.refs))
-                waiting[future] = part
-            if not waiting:
-                break
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                part = waiting.pop(future)
-                try:
-                    future.result()
-                except (ProcessExpired, FutureTimeout):
-                    crashed.append(part)
-                else:
-                    yield part
+    for part, error in _make(job, digest, parts, workers, limits):
+        if error is not None:
+            crashed.append(part)
+        else:
+            yield part
     for part in crashed:
         _rescue(job, digest, part, limits)
         yield part
 
 
-@contextlib.contextmanager
-def _pool(job: Job, digest: str, workers: int, limits: Limits) -> Iterator[Any]:
-    pool: Any = ProcessPool(
-        max_workers=workers, context=_Context(), initializer=_start, initargs=(job, digest, limits)
-    )
+def _make(
+    job: Job, digest: str, parts: Iterable[Part], workers: int, limits: Limits
+) -> Iterator[tuple[Part, DataError | None]]:
+    """Make parts in up to so many workers; yields each with what its worker died of, or None.
+
+    Any other exception in a worker is a defect, or the machine's failure, and is raised here.
+    """
+    todo = deque(parts)
+    crew: list[_Worker] = []
+    failures = 0
     try:
-        yield pool
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
+        while todo or any(worker.part for worker in crew):
+            while len(crew) < workers and len(crew) < len(todo) + sum(w.part is not None for w in crew):
+                crew.append(_Worker(job, digest, limits))
+            nearest = min(worker.deadline for worker in crew)
+            heard = multiprocessing.connection.wait(
+                [worker.pipe for worker in crew], timeout=max(0.0, nearest - time.monotonic())
+            )
+            for worker in list(crew):
+                if worker.pipe in heard:
+                    error = worker.answer()
+                elif time.monotonic() >= worker.deadline:
+                    error = DataError("E503", f"not done after {limits.seconds:g} s")
+                else:
+                    continue
+                part, worker.part, worker.deadline = worker.part, None, float("inf")
+                if part is not None:
+                    if error is not None and not isinstance(error, DataError):
+                        raise error
+                    yield part, error
+                elif error is not None:
+                    failures += 1
+                    if failures > _STARTS:
+                        raise MachineError("E703", f"no worker process can start: {error}")
+                else:
+                    failures = 0
+                if error is not None:
+                    crew.remove(worker)
+                    worker.stop()
+                elif todo:
+                    part = todo.popleft()
+                    worker.give(part, limits.seconds * len(part.refs))
     finally:
-        pool.join()
+        for worker in crew:
+            worker.process.kill()
+        for worker in crew:
+            worker.stop()
 
 
 def _rescue(job: Job, digest: str, part: Part, limits: Limits) -> None:
-    """Make a part whose worker died: each episode in a worker of its own."""
-    results: list[Any] = []
-    for ref in part.refs:
-        with _pool(job, digest, 1, limits) as pool:
-            try:
-                results.append(pool.schedule(_alone, args=(ref,), timeout=limits.seconds).result())
-            except FutureTimeout:
-                results.append(_lost(job, ref, DataError("E503", f"not done after {limits.seconds:g} s")))
-            except ProcessExpired as death:
-                results.append(_lost(job, ref, _cause(death)))
+    """Make a part whose worker died, each episode alone; they wait in a folder of their own."""
+    alone = replace(job, work=job.work / f"{part.number:08d}.alone")
+    make_folder(alone.work)
+    singles = [Part(number, (ref,)) for number, ref in enumerate(part.refs)]
+    todo, lost = singles, dict[int, DataError]()
+    for _ in range(_TRIES):
+        lost = {one.number: error for one, error in _make(alone, digest, todo, 1, limits) if error is not None}
+        todo = [one for one in todo if one.number in lost]
+        if not todo:
+            break
+    results = [
+        _lost(job, one.refs[0], lost[one.number]) if one.number in lost else _found(alone, digest, one)
+        for one in singles
+    ]
     write_part(job, digest, part, results)
+    remove_tree(alone.work)
+
+
+def _found(alone: Job, digest: str, one: Part) -> tuple[Record, Encoded | None, Schema | None]:
+    made = read_part(alone, digest, one)
+    if made is None:
+        raise AssertionError("an episode was made alone and has no receipt")
+    (item,) = made
+    if item.summary is None:
+        return item.record, None, None
+    encoded = Encoded([read_blob(alone, one, item)], item.summary, str(item.record.content_sha256))
+    return item.record, encoded, Schema.from_text(item.schema)
 
 
 def _lost(job: Job, ref: EpisodeRef, error: DataError) -> tuple[Record, None, None]:
@@ -161,17 +252,8 @@ def _lost(job: Job, ref: EpisodeRef, error: DataError) -> tuple[Record, None, No
     return failed(ref, error), None, None
 
 
-def _alone(ref: EpisodeRef) -> Any:
-    assert _job is not None
-    record, encoded, schema = make_episode(_job, ref)
-    if encoded is not None:  # views can't be sent to another process
-        encoded = Encoded([bytes(piece) for piece in encoded.blob], encoded.summary, encoded.content)
-    return record, encoded, schema
-
-
-def _cause(death: Any) -> DataError:
-    number = -death.exitcode if (death.exitcode or 0) < 0 else 0
-    if number == signal.SIGKILL:
+def _cause(code: int) -> DataError:
+    if code == -signal.SIGKILL:
         return DataError("E501", "the worker was killed (signal 9, likely memory)")
-    name = signal.Signals(number).name if number else f"exit code {death.exitcode}"
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return DataError("E502", f"the worker crashed ({name})")

@@ -1,0 +1,65 @@
+"""Sources for fault tests. Importable by spawned workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters.ppo_rollout import PpoRolloutSource
+from tests.odd_sources import OddSource
+from vla_data.core import Episode, EpisodeRef, Schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedSource:
+    """Rollouts of a folder; every read is noted in a file, and the listing may be shuffled before it is sorted."""
+
+    root: Path = field(repr=False)
+    reads: Path | None = field(default=None, repr=False)
+
+    @property
+    def _inner(self) -> PpoRolloutSource:
+        return PpoRolloutSource(root=self.root)
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self._inner.episodes()
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        return self._inner.fingerprint(ref)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        if self.reads is not None:
+            note(self.reads, ref.id)
+        return self._inner.read(ref)
+
+    def schema(self, episode: Episode) -> Schema:
+        return self._inner.schema(episode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotedSource(OddSource):
+    """An `OddSource` whose every read notes the worker's process id, so that a test can murder it; and takes time.
+
+    Attributes:
+        pids: file of "<pid> <episode>" lines.
+        pause: seconds of each read.
+    """
+
+    pids: Path = field(repr=False)
+    pause: float = 0.0
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        import time
+
+        note(self.pids, f"{os.getpid()} {ref.id}")
+        time.sleep(self.pause)
+        return super().read(ref)
+
+
+def note(path: Path, line: str) -> None:
+    """Append one line in one write, which other processes never split."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(handle, f"{line}\n".encode())
+    os.close(handle)

@@ -1,0 +1,353 @@
+"""A machine that fails on command: runs in forked processes that die, or whose disk fails, at a chosen step.
+
+    lab = Lab(folder)                                    # a zygote for each core, with everything imported
+    lab.run(Case("rlds", target))                        # Outcome(steps=412, code=0, ...)
+    lab.run(Case("rlds", target, kill=17))               # SIGKILL to driver and workers before the 17th step
+    lab.run(Case("rlds", target, fail=17, errno=ENOSPC)) # the 17th step fails
+
+`python -m tests.faults` is the zygote: one thread, so it may fork. It reads cases from standard input, a line of
+JSON each. Steps are those of `vla_data.jobs.io`, counted over the driver and its worker, which is forked too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import mmap
+import os
+import queue
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ZYGOTES = 2
+EPISODES = 24
+_SUBREAPER = 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One run of `vla_data.run`, and what happens to it."""
+
+    sink: str
+    source: str
+    target: str
+    replace: bool = False
+    workers: int = 1  # 0: the driver makes the parts itself
+    part: int = 4  # episodes in one
+    kill: int = 0
+    fail: int = 0
+    errno: int = 0
+    sticky: bool = False  # every later step that needs space fails too
+    max_file: int = 0  # RLIMIT_FSIZE
+    reads: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a run: ``code`` is the exit code of `vla_data.errors`, -9 when it was killed."""
+
+    code: int
+    steps: int = 0
+    error: str = ""
+    message: str = ""
+    seconds: float = 0.0
+    names: dict[str, int] = field(default_factory=dict)
+
+
+class Zygote:
+    """A process that forks one run after another."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run_together(self, cases: Sequence[Case]) -> list[Outcome]:
+        """Start all at the same moment."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([asdict(case) for case in cases]) + "\n")
+        self._process.stdin.flush()
+        return [Outcome(**row) for row in json.loads(self._process.stdout.readline())]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+class Lab:
+    """Some zygotes, and small rollouts for them."""
+
+    def __init__(self, folder: Path, episodes: int = EPISODES) -> None:
+        self.folder = folder
+        self.source = make_rollouts(folder / "rollouts", episodes)
+        self._idle: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
+        self._all = [Zygote() for _ in range(ZYGOTES)]
+        for zygote in self._all:
+            self._idle.put(zygote)
+        self._golden: dict[str, str] = {}
+
+    def run(self, case: Case) -> Outcome:
+        return self.run_together([case])[0]
+
+    def run_together(self, cases: Sequence[Case]) -> list[Outcome]:
+        zygote = self._idle.get()
+        try:
+            return zygote.run_together(cases)
+        finally:
+            self._idle.put(zygote)
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """The results for all items, as many at a time as there are zygotes."""
+        with ThreadPoolExecutor(ZYGOTES) as pool:
+            return list(pool.map(function, items))
+
+    def case(self, sink: str, target: Path, **changes: Any) -> Case:
+        return Case(sink=sink, target=str(target), **{"source": str(self.source), **changes})
+
+    def golden(self, sink: str) -> str:
+        """The hash of the dataset that a run without any fault makes."""
+        if sink not in self._golden:
+            target = self.folder / f"golden-{sink}"
+            outcome = self.run(self.case(sink, target))
+            assert outcome.code == 0, outcome
+            self._golden[sink] = str(tree_hash(target))
+        return self._golden[sink]
+
+    def old(self, sink: str) -> Path:
+        """Another dataset of ours, for runs to replace."""
+        target = self.folder / f"old-{sink}"
+        if not target.exists():
+            few = make_rollouts(self.folder / "few", 3, seed=100)
+            assert self.run(self.case(sink, target, source=str(few))).code == 0
+        return target
+
+    def close(self) -> None:
+        for zygote in self._all:
+            zygote.close()
+
+
+def make_rollouts(folder: Path, count: int, *, seed: int = 0) -> Path:
+    """Tiny rollouts as collectors write them, once."""
+    from tests.rollouts import rollout, save
+
+    if not folder.exists():
+        for i in range(count):
+            save(folder, f"e{i:03d}.npz", rollout(4 + i % 3, images="jpeg", size=(8, 16), seed=seed + i))
+    return folder
+
+
+def tree_hash(root: Path) -> str | None:
+    """SHA-256 of the names and contents below a folder; None when there is none."""
+    if not root.exists():
+        return None
+    found = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        found.update(f"{path.relative_to(root)}\0".encode())
+        if path.is_file():
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def work_of(target: Path) -> Path:
+    return target.parent / f".{target.name}.vla-data"
+
+
+def leftovers(target: Path) -> list[str]:
+    """What lies beside the target and should not."""
+    return sorted(path.name for path in target.parent.iterdir() if path != target)
+
+
+def finished(target: Path) -> set[str]:
+    """Episodes of parts that are made: those that may not be read again."""
+    done = set()
+    for receipt in (work_of(target) / "parts").glob("*.json"):
+        with contextlib.suppress(ValueError):
+            done |= {row["record"]["id"] for row in json.loads(receipt.read_bytes())["episodes"]}
+    return done
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+# In the zygote and its children.
+
+
+class Count:
+    """A number that forked processes share."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 8)
+
+    def next(self) -> int:
+        value = self.value + 1
+        self._memory[:8] = struct.pack("q", value)
+        return value
+
+    @property
+    def value(self) -> int:
+        return int(struct.unpack("q", self._memory[:8])[0])
+
+
+def arm(case: Case, count: Count, names: dict[str, int]) -> Callable[[str, Path], None]:
+    """The hook that lets the case's step go wrong."""
+    needs_space = {"open", "write", "mkdir", "fsync"}
+
+    def hook(name: str, path: Path) -> None:
+        number = count.next()
+        names[name] = names.get(name, 0) + 1
+        if case.log:
+            handle = os.open(case.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(handle, f"{name}\t{path}\n".encode())
+            os.close(handle)
+        if number == case.kill:
+            if name == "remove" and path.is_dir():  # die in the middle of it
+                files = sorted(item for item in path.rglob("*") if item.is_file())
+                for item in files[: len(files) // 2]:
+                    item.unlink()
+            os.killpg(0, signal.SIGKILL)
+        if number == case.fail or (case.sticky and number > case.fail > 0 and name in needs_space):
+            raise OSError(case.errno, os.strerror(case.errno), str(path))
+
+    return hook
+
+
+def perform(case: Case, count: Count) -> Outcome:
+    """Run it in this process."""
+    import multiprocessing
+
+    from tests.fault_sources import CountedSource
+    from vla_data import open_sink, pipeline
+    from vla_data.errors import VlaDataError
+    from vla_data.jobs import io, part, pool
+
+    part.MAX_EPISODES = case.part  # type: ignore[misc]
+    pool._Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]
+    if case.workers == 0:
+        pipeline.make_parts = make_here  # type: ignore[assignment]
+    names: dict[str, int] = {}
+    io.hook = arm(case, count, names)
+    source = CountedSource(root=Path(case.source), reads=Path(case.reads) if case.reads else None)
+    target = Path(case.target)
+    if case.sink == "rlds":
+        from converters.rlds import RldsSink
+
+        sink: Any = RldsSink(target=target, name="set", num_shards=4, val_fraction=0.2)
+    else:
+        sink = open_sink(target, format="lerobot", images="jpeg")
+    begin = time.perf_counter()
+    try:
+        pipeline.run(source, (), sink, workers=case.workers or 1, replace=case.replace)
+    except VlaDataError as error:
+        return Outcome(
+            code=error.exit_code,
+            error=error.code,
+            message=str(error),
+            steps=count.value,
+            seconds=time.perf_counter() - begin,
+            names=names,
+        )
+    except Exception as error:
+        return Outcome(code=1, error="bug", message=f"{type(error).__name__}: {error}", steps=count.value)
+    return Outcome(code=0, steps=count.value, seconds=time.perf_counter() - begin, names=names)
+
+
+def make_here(job: Any, digest: str, parts: Any, **_: Any) -> Iterator[Any]:
+    """Make parts without a worker."""
+    from vla_data.jobs.part import make_part
+
+    for part in parts:
+        make_part(job, digest, part)
+        yield part
+
+
+def _fork(case: Case, wait: int, gate: int) -> tuple[int, int, Count]:
+    """Start a run that waits until the other end of the gate is closed; returns pid, its report and its steps."""
+    count = Count()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os.setpgid(0, 0)
+        signal.alarm(60)
+        if case.max_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (case.max_file, case.max_file))
+        os.close(gate)
+        os.read(wait, 1)
+        try:
+            text = json.dumps(asdict(perform(case, count))).encode()
+        except BaseException as error:
+            text = json.dumps({"code": 1, "error": "test", "message": repr(error)}).encode()
+        os.write(writer, text)
+        os._exit(0)
+    os.close(writer)
+    return child, reader, count
+
+
+def _run(cases: Sequence[Case]) -> list[Outcome]:
+    wait, gate = os.pipe()
+    started = [_fork(case, wait, gate) for case in cases]
+    os.close(gate)
+    os.close(wait)
+    outcomes = []
+    for pid, reader, count in started:
+        with open(reader, "rb") as file:
+            text = file.read()
+        status = os.waitpid(pid, 0)[1]
+        if os.WIFSIGNALED(status):
+            outcomes.append(Outcome(code=-os.WTERMSIG(status), steps=count.value))
+        else:
+            outcomes.append(Outcome(**json.loads(text)))
+    # Their workers are ours now; no run may begin before they are gone.
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    return outcomes
+
+
+def _main() -> None:
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+    import converters.lerobot
+    import converters.rlds
+    import tests.fault_sources
+    import vla_data.jobs.tables
+    import vla_data.pipeline  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import pandas  # noqa: F401 - pyarrow would import it in each run
+    import pyarrow.compute  # noqa: F401
+
+    for line in sys.stdin:
+        outcomes = _run([Case(**row) for row in json.loads(line)])
+        print(json.dumps([asdict(outcome) for outcome in outcomes]), flush=True)
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,44 @@
+"""``vla-data repair``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import watch
+from vla_data.cli.verify import show_verdict
+from vla_data.errors import VerifyError
+from vla_data.repair import repair
+from vla_data.safety.text import show
+
+
+@click.command("repair")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(dst: Path, source: str | None, workers: int | None, debug: bool, as_json: bool) -> None:
+    """Give the damaged dataset DST the bytes back that it was published with.
+
+    SOURCE is what it was made from; it must not have changed since. Without it only renamed files and SHA256SUMS
+    can be repaired. Files that are healthy are not written.
+    """
+    done = repair(dst, source, workers=workers, **watch(quiet=as_json))
+    if as_json:
+        print_json(done.to_json())
+        if not done.after.ok:
+            raise click.exceptions.Exit(VerifyError.exit_code)
+        return
+    if done.before.ok:
+        emit(f"{show(dst)}: nothing is damaged")
+    for damage in done.before.damages:
+        say(f"was damaged: {damage.line()}")
+    for name in done.replaced:
+        emit(f"rebuilt: {show(name)}")
+    for name in done.removed:
+        emit(f"moved or removed: {show(name)}, which held a copy")
+    if not done.before.ok:
+        show_verdict(done.after, as_json=False)

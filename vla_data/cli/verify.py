@@ -1,0 +1,66 @@
+"""``vla-data verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import Number
+from vla_data.errors import CODES, VerifyError
+from vla_data.formats import GATES
+from vla_data.verify import Verdict, verify
+
+
+class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A share, as ``5%`` or ``0.05``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType`."""
+        text = str(value)
+        number = Number().convert(text.removesuffix("%"), param, ctx) / (100 if text.endswith("%") else 1)
+        if not 0 < number <= 1:
+            self.fail(f"{text!r} is not a share above 0 and up to 100%", param, ctx)
+        return number
+
+
+@click.command("verify")
+@click.argument("dst", type=click.Path(path_type=Path))
+@click.option("--sample", type=Share(), help="Hash only such a share of the files, for example 5%.")
+@click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")
+@click.option("--deep", is_flag=True, help="Also read everything and compute again what can be.")
+@click.option("--reader", type=click.Choice(list(GATES)), help="Also open the dataset with this library.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    dst: Path,
+    sample: float | None,
+    seed: int | None,
+    deep: bool,
+    reader: str | None,
+    debug: bool,
+    as_json: bool,
+) -> None:
+    """Check that the dataset DST is what was published; every damaged file is named.
+
+    By default all files must be there with their SHA-256, and no others where readers look for data.
+    """
+    show_verdict(verify(dst, sample=sample, seed=seed, deep=deep, reader=reader), as_json=as_json)
+
+
+def show_verdict(verdict: Verdict, *, as_json: bool) -> None:
+    """Print a verdict: damages on standard error, a line each; leave with exit code 6 if there are any."""
+    if as_json:
+        print_json(verdict.to_json())
+    else:
+        emit(str(verdict))
+    for line in verdict.notes:
+        say(f"note: {line}")
+    for damage in verdict.damages:
+        say(f"E601 {CODES['E601']}: {damage.line()}")
+    if not verdict.ok:
+        raise click.exceptions.Exit(VerifyError.exit_code)

@@ -1,0 +1,361 @@
+"""Making a damaged dataset whole again, byte for byte.
+
+**How.** The job is run again, from the sources and the recipe in the manifest, into the hidden work folder beside
+the dataset; the result is compared with the sums of the damaged dataset, and only the files that differ are
+renamed into it. Everything is rebuilt because every file depends on all episodes (indices, statistics, shards),
+and because equal sums of *all* files are a proof that the rebuilt ones are the lost ones. It costs as much time
+and disk as the job did; files that are healthy are not written.
+
+**Recipe.** It is in the manifest as ``repr``s, which are provenance and not code: they are parsed as literals, and
+only classes of our own tables are made of them. The result must have the same ``repr`` again. A recipe with
+somebody's own steps can't be repaired here; the program that made the dataset makes it anew with ``replace=True``.
+
+**Atomic.** Each file is replaced by one rename of a file that is on the disk, and ``SHA256SUMS`` last. A repair
+that is interrupted leaves a dataset that is less damaged than before, never more, and the same command goes on.
+Files that are not ours are left alone, but for copies of ours under other names where readers would find them.
+
+Without the sources, what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vla_data import steps as library
+from vla_data.codec import VideoSettings
+from vla_data.core import Json, Sink, Source
+from vla_data.curate import Step
+from vla_data.errors import TargetExistsError, UsageError, VerifyError
+from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
+from vla_data.jobs.io import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
+from vla_data.jobs.part import fingerprint, recipe, versions
+from vla_data.jobs.workspace import workspace
+from vla_data.ledger import FILE, Ledger
+from vla_data.pipeline import MANIFEST, Progress, run, source_digest
+from vla_data.safety.text import show
+from vla_data.seal import format_sums, hash_file
+from vla_data.selection import Selection
+from vla_data.verify import Verdict, find_dataset, is_almost, recipe_digest, verify
+
+_FOLDER: Final = "repair"
+_LONGEST: Final = 1 << 20
+_SHOWN: Final = 3
+_AGAIN: Final = "make it again with the original command and --replace"
+# Dataclasses that options of sources and sinks may hold, and steps.
+_PARTS: Final[Mapping[str, type[Any]]] = {
+    cls.__name__: cls
+    for cls in (VideoSettings, *(getattr(library, name) for name in library.__all__))
+    if dataclasses.is_dataclass(cls) and isinstance(cls, type)
+}
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` did.
+
+    Attributes:
+        before: what was wrong.
+        replaced: files that were written, relative.
+        removed: copies of our files that lay under other names.
+        after: what is left; ``ok`` unless files that are not ours are in the way of readers.
+    """
+
+    before: Verdict
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+    after: Verdict
+
+    def to_json(self) -> dict[str, Json]:
+        """One JSON-ready object."""
+        return {
+            "before": [damage.to_json() for damage in self.before.damages],
+            "replaced": list(self.replaced),
+            "removed": list(self.removed),
+            **self.after.to_json(),
+        }
+
+
+def repair(
+    path: str | Path,
+    source: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+    on_problem: Callable[[str], None] | None = None,
+) -> Repaired:
+    """Restore the bytes that ``SHA256SUMS`` names.
+
+    Args:
+        path: the dataset.
+        source: what it was made from, as `vla_data.open_source` takes it; None: use only what the dataset holds.
+        workers: see `vla_data.run`.
+        on_progress: see `vla_data.run`.
+        on_problem: see `vla_data.run`.
+
+    Raises:
+        UsageError: E001 when the source is needed and not given; else as `vla_data.open_source`.
+        TargetExistsError: E412 when these are not the sources or not the versions that it was made with.
+        VerifyError: E601 when the manifest is too damaged to say how it was made, or the rebuilt files are not the
+            lost ones.
+        MachineError, LockedError: as `vla_data.run`.
+    """
+    found, _ = find_dataset(Path(path))
+    root = found.resolve()
+    before = verify(root)
+    if before.ok:
+        return Repaired(before, (), (), before)
+    with workspace(root) as work, machine_errors("cannot repair"):
+        removed = _rename_back(before)
+        now = verify(root) if removed else before
+        replaced: list[str] = []
+        if any(damage.kind != "unexpected" for damage in now.damages):
+            sums = _proven_sums(now)
+            if sums is not None:
+                replaced = [now.sums]
+                write_file(root / now.sums, sums)
+                sync_folder((root / now.sums).parent)
+            elif source is None:
+                names = ", ".join(dict.fromkeys(show(damage.file) for damage in now.damages[:_SHOWN]))
+                raise UsageError("E001", f"{names}: this needs what it was made from: vla-data repair DST SOURCE")
+            else:
+                rebuilt = _rebuild(now, source, work, workers, on_progress, on_problem)
+                _compare(now, rebuilt)
+                replaced = _replace(now, rebuilt)
+            now = verify(root)
+        if copies := _remove_copies(now):
+            removed += copies
+            now = verify(root)
+        remove_tree(work / _FOLDER)
+    return Repaired(before, tuple(replaced), tuple(removed), now)
+
+
+def _rename_back(verdict: Verdict) -> list[str]:
+    """Give files that lie under a name that is not ours their own back; returns the wrong names."""
+    lost = {
+        verdict.listed[damage.file]: damage.file
+        for damage in verdict.damages
+        if damage.kind == "missing" and damage.file in verdict.listed
+    }
+    moved = []
+    for name in _unexpected(verdict):
+        target = lost.pop(hash_file(verdict.root / name), None)
+        if target is not None:
+            _move(verdict.root / name, verdict.root / target)
+            moved.append(name)
+    return moved
+
+
+def _remove_copies(verdict: Verdict) -> list[str]:
+    """Remove files that hold what a healthy file of ours holds, where readers would read both."""
+    healthy = {digest for name, digest in verdict.hashes.items() if verdict.listed.get(name) == digest}
+    copies = [name for name in _unexpected(verdict) if hash_file(verdict.root / name) in healthy]
+    for name in copies:
+        step("remove", verdict.root / name)
+        (verdict.root / name).unlink()
+    return copies
+
+
+def _unexpected(verdict: Verdict) -> list[str]:
+    return [damage.file for damage in verdict.damages if damage.kind == "unexpected"]
+
+
+def _proven_sums(verdict: Verdict) -> bytes | None:
+    """What ``SHA256SUMS`` held, if nothing else is damaged: if the digest of every file of the manifest's list
+    stands in it, at most almost. None where that can't be shown.
+    """
+    if {damage.file for damage in verdict.damages if damage.kind != "unexpected"} != {verdict.sums}:
+        return None
+    files = _manifest(verdict.root / verdict.sidecar).get("files")
+    if not isinstance(files, dict) or not (verdict.root / verdict.sums).is_file():
+        return None
+    text = (verdict.root / verdict.sums).read_bytes().decode("latin-1")
+    # A digest stands at the start of a line and before two spaces; one flipped bit can only spoil one of both.
+    there = {line[:64] for line in text.split("\n")} | {piece[-64:] for piece in text.split("  ")}
+    sums = {}
+    for name in (*files, (Path(verdict.sidecar) / MANIFEST).as_posix()):
+        digest = hash_file(verdict.root / name)
+        if digest not in there and not any(len(x) == 64 and is_almost(x, digest) for x in there):
+            return None
+        sums[name] = digest
+    return format_sums(sums)
+
+
+def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
+    """Refuse a rebuilt dataset that is not the damaged one."""
+    spoilt = any(damage.file == damaged.sums for damage in damaged.damages)
+    for name, digest in damaged.listed.items():
+        found = rebuilt.listed.get(name)
+        if found != digest and not (spoilt and (found is None or is_almost(found, digest))):
+            raise VerifyError("E601", f"nothing is changed: {show(name)} would not have the bytes that it had")
+    if not damaged.listed:
+        old, new = _manifest(damaged.root / damaged.sidecar), _manifest(rebuilt.root / rebuilt.sidecar)
+        if old != new:
+            raise VerifyError("E601", "nothing is changed: the rebuilt dataset has another manifest")
+
+
+def _replace(damaged: Verdict, rebuilt: Verdict) -> list[str]:
+    """Rename the rebuilt files that differ into the dataset, the sums last; returns their names."""
+    changed = [name for name, digest in rebuilt.listed.items() if damaged.hashes.get(name) != digest]
+    if any(damage.file == damaged.sums for damage in damaged.damages):
+        changed.append(damaged.sums)
+    for name in changed:
+        _move(rebuilt.root / name, damaged.root / name)
+    return changed
+
+
+def _move(file: Path, target: Path) -> None:
+    make_folder(target.parent)
+    step("rename", target)
+    os.replace(file, target)  # it was synced when it was published into its folder
+    sync_folder(target.parent)
+
+
+def _rebuild(
+    damaged: Verdict,
+    source: str | Path,
+    work: Path,
+    workers: int | None,
+    on_progress: Progress | None,
+    on_problem: Callable[[str], None] | None,
+) -> Verdict:
+    """The dataset made again, in the work folder of the damaged one."""
+    folder = damaged.root / damaged.sidecar
+    manifest = _manifest(folder)
+    try:
+        trusted = recipe_digest(manifest) == manifest["recipe_digest"]
+    except (KeyError, TypeError):
+        trusted = False
+    if not trusted:
+        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {_AGAIN}")
+    _check_versions(manifest["versions"])
+    target = work / _FOLDER / damaged.root.name
+    reader, steps, sink = open_recipe(manifest["recipe"], source, target)
+    _check_sources(reader, manifest, folder)
+    make_folder(target.parent)
+    run(
+        reader,
+        steps,
+        sink,
+        workers=workers,
+        replace=True,  # of an interrupted repair
+        max_bad=1.0,
+        dedup="duplicate" in (manifest.get("reasons") or {}),
+        on_progress=on_progress,
+        on_problem=on_problem,
+    )
+    verdict = verify(target)
+    verdict.require()
+    return verdict
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _check_versions(made: Mapping[str, str]) -> None:
+    here = versions()
+    other = [
+        f"{name} {show(made.get(name))} (here {here.get(name)})"
+        for name in sorted({*made, *here})
+        if made.get(name) != here.get(name)
+    ]
+    if other:
+        raise TargetExistsError(
+            "E412", f"it was made with {', '.join(other)}, which may give other bytes; {_AGAIN}"
+        )
+
+
+def _check_sources(source: Source, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuse other sources before a whole job is run on them."""
+    found = {ref.id: fingerprint(source, ref) for ref in source.episodes()}
+    if source_digest(found) == manifest.get("source_digest"):
+        return
+    try:
+        known = {record.id: record.source_sha256 for record in Ledger.read(folder / FILE).records}
+    except Exception:  # the ledger may be what is damaged, and Parquet fails in many ways
+        raise TargetExistsError("E412", "these are not the rollouts that it was made from") from None
+    for name in sorted({*known, *found}):
+        if name not in found or name not in known or known[name] != found[name]:
+            how = "is not there" if name not in found else "is new" if name not in known else "has changed"
+            raise TargetExistsError(
+                "E412", f"these are not the rollouts that it was made from: {show(name)} {how}"
+            )
+    raise VerifyError("E601", f"{MANIFEST} and {FILE} are of different rollouts: {_AGAIN}")
+
+
+def open_recipe(
+    facts: Mapping[str, Any], source: str | Path, target: Path
+) -> tuple[Source, tuple[Step, ...], Sink]:
+    """Source, steps and sink of a manifest's recipe.
+
+    Raises:
+        VerifyError: E601 when it has anything that is not ours.
+    """
+    try:
+        reader = _source(ast.parse(_text(facts["source"]), mode="eval").body, source)
+        steps = tuple(_part(ast.parse(_text(text), mode="eval").body) for text in facts["steps"])
+        name, options = _call(ast.parse(_text(facts["sink"]), mode="eval").body)
+        if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the recipe
+            options["description"] = load_builder(options["name"]).DESCRIPTION
+        sink = open_sink(target, format=_format(name, "sink"), **options)
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
+        raise VerifyError("E601", f"the recipe can't be repeated here ({show(error)}): {_AGAIN}") from None
+    if recipe(reader, steps, sink) != facts:
+        raise VerifyError("E601", f"the recipe is not one that this version writes: {_AGAIN}")
+    return reader, steps, sink
+
+
+def _source(node: ast.expr, where: str | Path) -> Source:
+    name, options = _call(node, raw=("source",))
+    if name == "Selection":
+        return Selection(_source(options["source"], where), tuple(options["positions"]))
+    return open_source(f"{_format(name, 'source')}:{parse_address(where)[1]}", **options)
+
+
+def _format(name: str, role: str) -> str:
+    """The format whose source or sink class has this name."""
+    for key, entry in FORMATS.items():
+        if str(getattr(entry, role)).rpartition(":")[2] == name:
+            return key
+    raise ValueError(f"no {role} {name}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise ValueError("not a recipe")
+    return value
+
+
+def _part(node: ast.expr) -> Any:
+    """A step, or an object that is an option."""
+    name, options = _call(node)
+    if name not in _PARTS:
+        raise ValueError(f"{name} is not of vla-data")
+    return _PARTS[name](**options)
+
+
+def _call(node: ast.expr, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """``Name(option=literal, ...)`` -> its name and options; nothing is evaluated. Those in ``raw`` stay nodes."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
+        raise ValueError("not of the form Name(option=value)")
+    options: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg in ("root", "target"):
+            raise ValueError("an option that no recipe has")
+        value = keyword.value
+        if keyword.arg in raw:
+            options[keyword.arg] = value
+        else:
+            options[keyword.arg] = _part(value) if isinstance(value, ast.Call) else ast.literal_eval(value)
+    return node.func.id, options

@@ -1,0 +1,64 @@
+"""Some episodes of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The episodes of a source at some positions.
+
+    Attributes:
+        source: any source.
+        positions: positions in its list of episodes, each once.
+    """
+
+    source: Source
+    positions: tuple[int, ...]
+
+    @property
+    def root(self) -> Path | None:
+        """The source's root."""
+        return getattr(self.source, "root", None)
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """The selected episodes, in the source's order."""
+        every = self.source.episodes()
+        missing = [n for n in self.positions if n >= len(every)]
+        if missing:
+            raise UsageError("E007", f"there are {len(every):,} episodes, 0 to {len(every) - 1}; no {missing[0]}")
+        return [every[n] for n in sorted(self.positions)]
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """The source's."""
+        return self.source.fingerprint(ref)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one episode."""
+        return self.source.read(ref)
+
+    def schema(self, episode: Episode) -> Schema:
+        """The source's."""
+        return self.source.schema(episode)
+
+
+def parse_positions(text: str) -> tuple[int, ...]:
+    """``0,3,5-9`` -> (0, 3, 5, 6, 7, 8, 9).
+
+    Raises:
+        UsageError: E001 for anything else.
+    """
+    out: dict[int, None] = {}
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError("E001", f"{text!r} is no list of episodes like 0,3,5-9")
+        for n in range(int(first), int(last or first) + 1):
+            out[n] = None
+    return tuple(out)
