@@ -71,6 +71,11 @@ class LerobotSink:
             raise UsageError("E006", "av is not installed: pip install 'vla-data[video]'")
 
     @property
+    def holds_empty(self) -> bool:
+        """LeRobot has no episodes without frames."""
+        return False
+
+    @property
     def one_schema(self) -> bool:
         """All episodes share one schema."""
         return True

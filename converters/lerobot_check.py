@@ -74,6 +74,7 @@ class _Dataset:
     _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
     _used: dict[int, None] = field(default_factory=dict)
     _lossy: bool = False
+    _row_file: str = "meta/episodes"
 
     def run(self) -> None:
         info = self._json(INFO)
@@ -138,6 +139,7 @@ class _Dataset:
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, table in self._batches("meta/episodes/*/*.parquet"):
+            self._row_file = name
             for row in table.to_pylist():
                 yield name, row
 
@@ -192,11 +194,15 @@ class _Dataset:
                 if values.dtype.kind in "biuf":
                     stats[name] = vector_stats(values)
                     self._vectors.setdefault(name, []).append(values)
-        if not self._videos and content_digest(json.dumps(tasks), arrays, encoded) != record.content_sha256:
-            wrong("the content is not that of the ledger's digest")
         if row is None:
-            wrong("the episode has no row", "meta/episodes")
+            wrong("the episode has no row", self._row_file)
             return
+        if not self._videos and content_digest(json.dumps(tasks), arrays, encoded) != record.content_sha256:
+            told = list(row[1].get("tasks") or ()) * n  # of one task, as nearly all have
+            if content_digest(json.dumps(told), arrays, encoded) == record.content_sha256:
+                wrong("the task of the episode's frames is another", TASKS)
+            else:
+                wrong("the content is not that of the ledger's digest")
         self._compare_row(record, *row, file, n, list(dict.fromkeys(tasks)), stats)
 
     def _examine_images(

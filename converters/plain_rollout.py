@@ -31,6 +31,11 @@ class PlainRolloutSink:
     target: Path = field(repr=False)
 
     @property
+    def holds_empty(self) -> bool:
+        """A rollout has steps."""
+        return False
+
+    @property
     def one_schema(self) -> bool:
         """Each file stands for itself."""
         return False
@@ -57,6 +62,8 @@ class PlainRolloutSink:
         }
         if "observation.state" in episode.arrays:
             members["state"] = episode.arrays["observation.state"]
+        if episode.meta.get("fps"):
+            arrays["fps"] = np.asarray(episode.meta["fps"])
         if episode.meta.get("motion_planner"):
             members["is_image_encode"] = np.asarray(False)
         arrays = {name: as_array(member) for name, member in members.items()}

@@ -12,7 +12,7 @@ plain arrays (what ``vla-data sanitize`` writes):
 motion planner, which record it before. ``info_timing="auto"`` decides for each file by the first of these
 that applies, and records which one did:
 
-1. ``elapsed_steps`` counts 1, 2, ..., T: after. It counts 0, 1, ..., T-1: before.
+1. ``elapsed_steps`` counts 1, 2, ..., T: after. It counts 0, 1, ..., T-1: before. (With T of 2 or more.)
 2. T+1 images: after.
 3. The key ``is_image_encode`` (only the motion planner writes it): before.
 4. Otherwise: after.
@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.rollout_fields import is_true, read_action, read_info, read_state, read_text
+from converters.rollout_fields import is_true, read_action, read_fps, read_info, read_state, read_text
 from converters.rollout_images import Allowed, read_images
 from vla_data import checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
@@ -49,6 +49,7 @@ InfoTiming = Literal["auto", "after", "before"]
 
 SUFFIXES: Final = (".npz", ".npy")
 _PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
+DEFAULT_FPS: Final = 5.0
 ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
 CONVENTION: Final[dict[str, Json]] = {
     "kind": "delta",
@@ -75,7 +76,8 @@ class PpoRolloutSource:
     Attributes:
         root: the folder or file.
         info_timing: whether ``info[t]`` holds "after" or "before" action ``t``; "auto" as stated above.
-        fps: control rate of the collector, steps per second; RL4VLA's environments run at 5 Hz.
+        fps: control rate of the collector, steps per second; None: what the file says (`vla_data.RolloutWriter`
+            writes it), else the 5 Hz of RL4VLA's environments.
         camera: name of the camera in ``observation.images.<camera>``.
         image_size: ``(height, width)`` that every image must have, or None.
         allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
@@ -86,7 +88,7 @@ class PpoRolloutSource:
 
     root: Path = field(repr=False)
     info_timing: InfoTiming = "auto"
-    fps: float = 5.0
+    fps: float | None = None
     camera: str = "primary"
     image_size: tuple[int, int] | None = None
     allow_images: frozenset[Allowed] = frozenset()
@@ -96,7 +98,8 @@ class PpoRolloutSource:
 
     def __post_init__(self) -> None:
         checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
-        object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
+        if self.fps is not None:
+            object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
         if self.image_size is not None:
             if len(self.image_size) != 2:
@@ -172,7 +175,7 @@ class PpoRolloutSource:
                 names=ACTION_NAMES if is_action else None,
                 convention=CONVENTION if is_action else {},
             )
-        return Schema(features=features, fps=self.fps)
+        return Schema(features=features, fps=self.fps or episode.meta.get("fps") or DEFAULT_FPS)
 
     def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
         for key in ("action", "image", "info"):
@@ -196,6 +199,9 @@ class PpoRolloutSource:
             info = read_info(rollout["info"], steps)
             success = info["success"]
             timing, rule = self._timing(rollout, info.get("elapsed_steps"), len(frames), steps)
+            fps = read_fps(rollout.get("fps"))
+            if self.fps is not None and fps not in (None, self.fps):
+                raise DataError("E221", f"the file says {fps:g} steps a second, not {self.fps:g}")
             task = text.instruction(
                 read_text(rollout.get("instruction")), allow_empty=self.allow_empty_instruction
             )
@@ -225,6 +231,7 @@ class PpoRolloutSource:
                 "info_timing": timing,
                 "info_timing_rule": rule,
                 "motion_planner": "is_image_encode" in rollout,
+                "fps": fps,
             },
             notes=tuple(notes),
         )
@@ -234,7 +241,7 @@ class PpoRolloutSource:
     ) -> tuple[Literal["after", "before"], str]:
         if self.info_timing != "auto":
             return self.info_timing, "declared"
-        if counter is not None and counter.dtype.kind in "iu":
+        if counter is not None and counter.dtype.kind in "iu" and steps > 1:
             # A 1-step episode at 1 is "after"; an aliased counter (all values alike) matches neither.
             if np.array_equal(counter, np.arange(1, steps + 1)):
                 return "after", "elapsed_steps"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters import tfds_files, tfrecord
 from vla_data import checks, images
@@ -72,6 +73,11 @@ class RldsSink:
             checks.whole("num_shards", self.num_shards, low=1, high=100_000)
 
     @property
+    def holds_empty(self) -> bool:
+        """An episode may have no steps, as RL4VLA's builder writes some."""
+        return True
+
+    @property
     def one_schema(self) -> bool:
         """All episodes share one schema."""
         return True
@@ -107,17 +113,21 @@ class RldsSink:
         content = content_digest(episode.task, {"action": action}, frames)
         return Encoded(record, summary, content)
 
-    def split_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """Id -> split. By hash; with two or more episodes, each split gets at least one."""
-        rank = {name: unit_hash(name, salt="vla-data split") for name in ids}
-        split = {name: "val" if rank[name] < self.val_fraction else "train" for name in ids}
-        if len(ids) > 1 and self.val_fraction > 0 and "val" not in split.values():
+    def split_of(self, contents: Mapping[str, str]) -> dict[str, str]:
+        """Id -> split, from id -> content digest. By hash of the ids; episodes with the same content go where the
+        first of them goes, so that no split has what the other has; with two or more contents, neither split is
+        empty.
+        """
+        first: dict[str, str] = {}
+        for name, content in contents.items():
+            first.setdefault(content, name)
+        rank = {name: unit_hash(name, salt="vla-data split") for name in first.values()}
+        split = {name: "val" if rank[name] < self.val_fraction else "train" for name in rank}
+        if len(rank) > 1 and self.val_fraction > 0 and "val" not in split.values():
             split[min(rank, key=lambda name: (rank[name], name))] = "val"
-        if len(ids) > 1 and "train" not in split.values():
+        if split and "train" not in split.values():
             split[max(rank, key=lambda name: (rank[name], name))] = "train"
-        if len(ids) == 1:
-            split[ids[0]] = "train"
-        return split
+        return {name: split[first[content]] for name, content in contents.items()}
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write shards, ``features.json`` and ``dataset_info.json``."""
@@ -190,7 +200,7 @@ class RldsSink:
         )
 
     def _shards(self, episodes: Sequence[Published]) -> dict[str, list[list[Published]]]:
-        split = self.split_of([episode.id for episode in episodes])
+        split = self.split_of({episode.id: episode.content for episode in episodes})
         out = {}
         for name in SPLITS:
             members = [episode for episode in episodes if split[episode.id] == name]
@@ -221,10 +231,18 @@ def _rlds_fields(episode: Episode) -> dict[str, tfrecord.Value]:
     """
     last = np.arange(len(episode)) == len(episode) - 1
     terminal = last
+    if "solved" in episode.meta:  # the flag itself may be on a step that was pruned
+        return _rlds_arrays(episode, last, last & bool(episode.meta["solved"]))
     for flag in ("next.success", "next.done"):  # without either, a recording ends because the task is done
         if flag in episode.arrays:
             terminal = last & episode.arrays[flag].astype(bool)
             break
+    return _rlds_arrays(episode, last, terminal)
+
+
+def _rlds_arrays(
+    episode: Episode, last: NDArray[np.bool_], terminal: NDArray[np.bool_]
+) -> dict[str, tfrecord.Value]:
     reward = episode.arrays.get("next.reward", terminal)
     fields: dict[str, tfrecord.Value] = {
         "steps/is_first": (np.arange(len(episode)) == 0).astype(np.int64),

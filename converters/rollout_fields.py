@@ -45,7 +45,7 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
         exact = bool((action.astype(np.float64) == raw.astype(np.float64)).all())
         if not exact and raw.dtype.kind != "f":
             raise _with_frames(DataError("E208", f"action of dtype {raw.dtype} does not fit float32"), raw)
-        notes.append(f"action_{raw.dtype}_to_float32" + ("" if exact else "_rounded"))
+        notes.append(f"action_{raw.dtype.name}_to_float32" + ("" if exact else "_rounded"))
     return action
 
 
@@ -121,6 +121,17 @@ def _read_flag(value: Any, t: int) -> bool:
         return bool(flag)
     what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)[:40]
     raise DataError("E205", f"info[{t}].success is {text.show(what)}, not True or False")
+
+
+def read_fps(value: Any) -> float | None:
+    """Steps per second, where a rollout says so."""
+    value = _single(value)
+    if value is None:
+        return None
+    good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not good or not np.isfinite(value) or not 1e-3 <= value <= 1e6:
+        raise DataError("E203", "fps is not a rate")
+    return float(value)
 
 
 def read_text(value: Any) -> str:

@@ -85,7 +85,7 @@ def collect(folder: str, *, episodes: int, steps: int, size: int, seed: int) -> 
                 episode.add(image=image, state=state, action=action * TO_UNITS, success=success, reward=reward)
                 solved = solved + 1 if success else 0
             path = episode.end(image=upright(observation))
-            print(f"{path}: {len(episode)} steps, {'solved' if solved else 'not solved'}")  # noqa: T201
+            print(f"{path}: {len(episode)} steps, {'solved' if solved else 'not solved'}")
     env.close()
 
 

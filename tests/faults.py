@@ -327,9 +327,6 @@ def _run(cases: Sequence[Case]) -> list[Outcome]:
 
 def _main() -> None:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
-    import converters.lerobot
-    import converters.rlds
-    import tests.fault_sources
     import vla_data.jobs.tables
     import vla_data.pipeline  # noqa: F401
 

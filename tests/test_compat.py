@@ -317,11 +317,11 @@ def counts_with_an_empty_episode(folder: Path, format: str) -> Mapping[str, floa
     return vd.run(vd.open_source(folder), vd.recipes.ppo_sft(compat="rl4vla"), sink, workers=1).counts
 
 
-def test_a_sink_that_refuses_an_episode_does_not_lose_its_frames(folder: Path) -> None:
-    """LeRobot can't hold an episode without steps, so its 8 source frames are of the quarantine."""
+def test_an_emptied_episode_is_rejected_where_the_format_can_not_hold_it(folder: Path) -> None:
+    """That is a rule's doing and no fault of the input, so nothing is quarantined."""
     counts = counts_with_an_empty_episode(folder, "lerobot")
 
-    assert (13, 5, 8) == (counts["source"], counts["kept"], counts["failed"])
+    assert (13, 5, 8, 0) == (counts["source"], counts["kept"], counts["rejected"], counts["failed"])
 
 
 def test_an_episode_without_steps_does_not_end_a_run_into_plain_rollouts(folder: Path) -> None:

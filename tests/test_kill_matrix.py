@@ -77,9 +77,7 @@ def check(lab: Lab, kill: Kill, folder: Path, *, more: int = 0) -> int:
     done = finished(target)
     reads = folder.with_suffix(".reads")
     reads.unlink(missing_ok=True)
-    again = lab.case(
-        kill.sink, target, replace=kill.over, workers=int(kill.step % 8 == 0), reads=str(reads)
-    )
+    again = lab.case(kill.sink, target, replace=kill.over, workers=int(kill.step % 8 == 0), reads=str(reads))
     outcome = lab.run(again)
     if seen == golden and not kill.over:
         assert outcome.code in (0, 5), (kill, outcome)  # it was killed after it had published
@@ -118,7 +116,9 @@ def test_kill_before_every_step(sink: str, lab: Lab) -> None:
     again = lab.each(lambda item: check(lab, item[1], lab.folder / f"{sink}-{item[0]}"), list(enumerate(kills)))
     TOTALS[f"{sink}: kills"] = len(kills)
     assert sum(again) == 0, "finished episodes were read again"
-    print(f"\n{sink}: {TOTALS[f'{sink}: steps']} steps in a run, {len(kills)} kills, all resumed to the same bytes")
+    print(
+        f"\n{sink}: {TOTALS[f'{sink}: steps']} steps in a run, {len(kills)} kills, all resumed to the same bytes"
+    )
 
 
 def test_there_are_enough_steps() -> None:

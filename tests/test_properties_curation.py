@@ -167,7 +167,8 @@ def misaligned(source: Episode) -> Episode:
 def test_3_images_actions_and_flags_are_of_one_timeline(
     source: Episode, compat: str | None, successes: int, window: int
 ) -> None:
-    steps = ppo_sft(compat=compat, min_success_steps=max(successes, 1), gripper_window=window)
+    chosen = {"compat": compat} if compat else {"gripper_window": window}
+    steps = ppo_sft(min_success_steps=max(successes, 1), **chosen)
     result = vd.curate(source, steps).episode
 
     assert result is None or is_one_timeline(source, result)

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -422,10 +423,11 @@ def test_existing_files_are_kept_and_numbers_go_on(tmp_path: Path) -> None:
 
 
 def test_a_number_is_not_given_again_when_its_sealed_file_is_gone(tmp_path: Path) -> None:
+    early = RolloutWriter(tmp_path, fps=20)
     with RolloutWriter(tmp_path, fps=20) as writer:
         record(writer).unlink()
-    with RolloutWriter(tmp_path, fps=20) as writer:
-        assert record(writer).name == "episode_000001.npz"
+    for later in (early, RolloutWriter(tmp_path, fps=20)):
+        assert record(later).name == f"episode_00000{1 + (later is not early)}.npz"
 
 
 def test_the_seal_grows_and_sha256sum_accepts_it(tmp_path: Path) -> None:
@@ -468,6 +470,7 @@ folder, me, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 random = np.random.default_rng(me)
 with RolloutWriter(folder, fps=20) as writer:
     print("ready", flush=True)
+    sys.stdin.readline()
     for n in range(count):
         episode = writer.episode(task=f"process {me} episode {n}")
         for t in range(3):
@@ -479,11 +482,26 @@ with RolloutWriter(folder, fps=20) as writer:
 
 def start(folder: Path, me: int, count: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", WRITE, str(folder), str(me), str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ready(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+
+def go(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
 
 
 def test_processes_that_write_at_once_do_not_collide(tmp_path: Path) -> None:
     running = [start(tmp_path, me, 25) for me in range(3)]
+    for process in running:
+        ready(process)
+    for process in running:
+        go(process)
     for process in running:
         _, problems = process.communicate(timeout=60)
         assert (process.returncode, problems) == (0, b"")
@@ -499,8 +517,8 @@ def test_killed_at_any_moment_all_that_is_there_is_whole(tmp_path: Path) -> None
     moments = random.Random(0)
     for me in range(25):
         process = start(tmp_path, me, 10_000)
-        assert process.stdout is not None
-        process.stdout.readline()
+        ready(process)
+        go(process)
         time.sleep(moments.uniform(0, 0.08))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -588,19 +606,63 @@ def test_memory_is_that_of_the_encoded_images(tmp_path: Path) -> None:
             assert peak < 1.2 * size + 2_000_000
 
 
-def test_vectorised_environments_record_several_episodes_at_once(tmp_path: Path) -> None:
-    """The loop of docs/recording.md, with environments whose episodes have 3, 4 and 5 steps."""
-    with RolloutWriter(tmp_path, fps=20) as writer:
-        episodes = [writer.episode(task=f"environment {i}") for i in range(3)]
-        for _ in range(12):
-            for i, episode in enumerate(episodes):
-                t = len(episode)
-                episode.add(image=IMAGES[t], action=ACTION, success=False)
-                if t + 1 == 3 + i:
-                    episode.end(image=IMAGES[t + 1])
-                    episodes[i] = writer.episode(task=f"environment {i}")
-        for episode in episodes:
-            episode.discard()
-    got = read(tmp_path)
-    assert [len(episode) for episode in got] == [3 + int(episode.task[-1]) for episode in got]
+class FakeEnvironment:
+    """One environment whose episode has 4 steps."""
+
+    def observe(self) -> dict[str, Any]:
+        return {"image": IMAGES[self.t]}
+
+    def reset(self) -> dict[str, Any]:
+        self.t = 0
+        return self.observe()
+
+    def step(self, _: Any) -> tuple[dict[str, Any], float, bool, dict[str, Any]]:
+        self.t += 1
+        return self.observe(), 1.0, self.t == 4, {"success": self.t > 2}
+
+
+class FakeEnvironments:
+    """Three that reset by themselves, with episodes of 3, 4 and 5 steps."""
+
+    tasks = ("environment 0", "environment 1", "environment 2")
+
+    def reset(self) -> list[Any]:
+        self.t = [0, 0, 0]
+        return [IMAGES[0]] * 3
+
+    def step(self, _: Any) -> tuple[list[Any], list[float], list[bool], list[dict[str, Any]]]:
+        after = [t + 1 for t in self.t]
+        dones = [t == 3 + i for i, t in enumerate(after)]
+        infos = [{"success": t > 2, "final_image": IMAGES[t]} for t in after]
+        self.t = [0 if done else t for t, done in zip(after, dones, strict=True)]
+        return [IMAGES[t] for t in self.t], [0.0] * 3, dones, infos
+
+
+def documented(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **names: Any) -> list[Episode]:
+    """What a piece of Python in docs/recording.md records."""
+    text = (Path(__file__).parent.parent / "docs" / "recording.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"vd": vd, **names})
+    return read(tmp_path / "rollouts")
+
+
+def test_the_documented_loop_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    got = documented(0, tmp_path, monkeypatch, env=FakeEnvironment(), policy=lambda _: ACTION)
+    assert [len(episode) for episode in got] == [4] * 100
+    assert got[0].arrays["next.success"].tolist() == [False, False, True, True]
+    np.testing.assert_array_equal([got[0].frames[CAMERA].pixels(t) for t in range(4)], IMAGES[:4])
+    np.testing.assert_array_equal(got[0].final[CAMERA].pixels(0), IMAGES[4])
+
+
+def test_the_documented_loop_for_vectorised_environments_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"env": FakeEnvironments(), "policy": lambda _: [ACTION] * 3, "steps": 13}
+    got = documented(1, tmp_path, monkeypatch, **names)
     assert sorted(len(episode) for episode in got) == [3] * 4 + [4] * 3 + [5] * 2
+    for episode in got:
+        steps = len(episode)
+        assert episode.task == f"environment {steps - 3}"
+        np.testing.assert_array_equal([episode.frames[CAMERA].pixels(t) for t in range(steps)], IMAGES[:steps])
+        np.testing.assert_array_equal(episode.final[CAMERA].pixels(0), IMAGES[steps])

@@ -516,6 +516,18 @@ def sink(val_fraction: float = 0.05) -> RldsSink:
     return RldsSink(target=Path("nowhere"), name="d", val_fraction=val_fraction)
 
 
+def named(ids: list[str]) -> dict[str, str]:
+    """Ids with contents that all differ."""
+    return {name: f"content of {name}" for name in ids}
+
+
+def test_equal_contents_are_in_one_split() -> None:
+    ids = named([f"env/ep_{i:03d}.npz" for i in range(100)])
+    twins = {f"again/{name}": content for name, content in ids.items()}
+    split = sink().split_of({**ids, **twins})
+    assert [split[name] for name in ids] == [split[name] for name in twins]
+
+
 IDS = st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=40)
 
 
@@ -523,12 +535,13 @@ IDS = st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=40)
 @given(IDS, IDS, st.sampled_from([0.05, 0.2, 0.5]))
 def test_a_split_does_not_depend_on_other_episodes(few: list[str], more: list[str], fraction: float) -> None:
     all_ids = sorted({*few, *more})
-    small, large = sink(fraction).split_of(few), sink(fraction).split_of(all_ids)
-    alone = {name: sink(fraction).split_of([name, *(f"anchor {i}" for i in range(200))])[name] for name in few[:5]}
+    small, large = sink(fraction).split_of(named(few)), sink(fraction).split_of(named(all_ids))
+    anchors = [f"anchor {i}" for i in range(200)]
+    alone = {name: sink(fraction).split_of(named([name, *anchors]))[name] for name in few[:5]}
     # An episode changes only where one of the splits would have been empty.
     assert sum(small[name] != large[name] for name in few) <= 1 + (len(few) < 2)
     assert sum(alone[name] != large[name] for name in few[:5]) <= 1
-    assert sink(fraction).split_of(few[::-1]) == small
+    assert sink(fraction).split_of(named(few[::-1])) == small
     for split in (small, large):
         if len(split) > 1:
             assert set(split.values()) == {"train", "val"}
@@ -537,7 +550,7 @@ def test_a_split_does_not_depend_on_other_episodes(few: list[str], more: list[st
 
 
 def test_splits_are_the_same_on_every_machine_and_in_every_release() -> None:
-    split = sink().split_of([f"env/ep_{i:03d}.npz" for i in range(100)])
+    split = sink().split_of(named([f"env/ep_{i:03d}.npz" for i in range(100)]))
     assert [i for i, part in enumerate(split.values()) if part == "val"] == VAL_OF_100
 
 
@@ -545,7 +558,7 @@ VAL_OF_100 = [18, 31, 34, 47, 88]
 
 
 def test_no_val_split_when_none_is_wanted() -> None:
-    assert set(sink(0).split_of(["a", "b", "c"]).values()) == {"train"}
+    assert set(sink(0).split_of(named(["a", "b", "c"])).values()) == {"train"}
 
 
 # --- Builder as an API -----------------------------------------------------------------------------------

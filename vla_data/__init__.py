@@ -19,6 +19,7 @@ from vla_data.jobs.pool import Limits
 from vla_data.ledger import Ledger, Record, Span
 from vla_data.locate import open_ledger
 from vla_data.pipeline import run
+from vla_data.recorder import RolloutWriter
 from vla_data.report import Report
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Published",
     "Record",
     "Report",
+    "RolloutWriter",
     "Schema",
     "Sink",
     "Source",

@@ -207,6 +207,7 @@ class Published:
     """One encoded episode that will be in the dataset, as `Sink.assemble` gets it."""
 
     id: str
+    content: str
     summary: Mapping[str, Json]
     blob_sha256: str
     read: Callable[[], bytes]
@@ -235,6 +236,11 @@ class Sink(Protocol):
         Raises:
             VerifyError: it differs.
         """
+        ...
+
+    @property
+    def holds_empty(self) -> bool:
+        """Whether an episode without steps can be written."""
         ...
 
     @property

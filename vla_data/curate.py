@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -75,6 +75,8 @@ def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
             after = step.apply(episode)
             lost.extend(_lost(step, episode, after))
             episode = after
+    if any(hasattr(step, "successful") for step in steps):
+        episode = replace(episode, meta={**episode.meta, "solved": success})
     kept = ("kept", "", episode.index)
     return Curated(episode, "", success, spans_of(len(source), [*lost, kept]))
 

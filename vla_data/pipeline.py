@@ -170,27 +170,32 @@ def _select(
                 again[item.record.id] = first[content]
                 if dedup:
                     continue
-            episode = Published(item.record.id, item.summary, item.sha256, _Reader(job, part, item))
+            episode = Published(item.record.id, content, item.summary, item.sha256, _Reader(job, part, item))
             published.append((episode, item.schema))
     warnings = []
     if again and not dedup:
         name, original = next(iter(again.items()))
         warnings.append(
-            f"{len(again):,} episodes repeat the content of another ({show(name)} that of {show(original)}); "
+            f"{_count(len(again))} the content of another ({show(name)} that of {show(original)}); "
             "--dedup drops them"
         )
     if not published:
-        raise RefusedError("E402", "no episode is left to publish: all are rejected or quarantined")
+        why = ", ".join(f"{reason} {count:,}" for reason, count in Ledger(tuple(records)).reasons().items())
+        raise RefusedError("E402", f"no episode is left to publish: {why}")
     out = [
         _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
     by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
     if by_default:
         warnings.append(
-            f"{by_default:,} episodes do not show whether info is of before or after the action; "
+            f"episodes that do not show whether info is of before or after the action: {by_default:,}; "
             "taken as after (--info-timing)"
         )
     return published, out, warnings
+
+
+def _count(n: int) -> str:
+    return "1 episode repeats" if n == 1 else f"{n:,} episodes repeat"
 
 
 class _Reader:
@@ -243,9 +248,9 @@ def _differences(text: str, groups: Iterable[str]) -> str:
 
 def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
     """Records with the places of their episodes in the dataset."""
-    ids = [record.id for record in records if record.status == "published"]
-    places = dict(zip(ids, range(len(ids)), strict=True))
-    splits = getattr(sink, "split_of", lambda ids: dict.fromkeys(ids, "train"))(ids)
+    contents = {r.id: str(r.content_sha256) for r in records if r.status == "published"}
+    places = dict(zip(contents, range(len(contents)), strict=True))
+    splits = getattr(sink, "split_of", lambda ids: dict.fromkeys(ids, "train"))(contents)
     for record in records:
         if record.status == "published":
             yield changed(record, output_index=places[record.id], split=splits[record.id])

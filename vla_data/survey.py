@@ -64,6 +64,7 @@ def _rollouts(address: str, everything: bool, options: dict[str, Any]) -> dict[s
     tally: dict[str, Counter[str]] = {
         key: Counter() for key in ("image_size", "info_timing", "instruction", "notes", "problems")
     }
+    other, fps = 0, None
     lengths, solved, low, high = [], 0, np.full(7, np.inf), np.full(7, -np.inf)
     problems: list[Json] = []
     features: dict[str, Json] = {}
@@ -71,11 +72,15 @@ def _rollouts(address: str, everything: bool, options: dict[str, Any]) -> dict[s
         try:
             episode = source.read(ref)
         except DataError as error:
+            if error.ignore:
+                other += 1
+                continue
             tally["problems"][f"{error.code} {error.name}"] += 1
             problems.append({"episode": ref.id, "code": error.code, "message": error.message})
             continue
         schema = source.schema(episode)
         features = features or schema.to_json()["features"]
+        fps = fps or schema.fps
         action = episode.arrays["action"]
         lengths.append(len(episode))
         solved += bool(episode.success_after.any())
@@ -91,8 +96,9 @@ def _rollouts(address: str, everything: bool, options: dict[str, Any]) -> dict[s
         "files_read": len(chosen),
         "bytes": sum(ref.size for ref in refs),
         "readable": len(lengths),
+        "other_files": other,
         "with_success": solved,
-        "fps": getattr(source, "fps", None),
+        "fps": fps,
         "features": features,
         "undeclared": _undeclared(features),
         "problem_files": problems,

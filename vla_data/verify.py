@@ -29,19 +29,21 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from vla_data import checks
 from vla_data.core import Json, Schema
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.formats import load_gate
 from vla_data.jobs.part import FORMAT
+from vla_data.jobs.workspace import is_ours
 from vla_data.ledger import FILE, Ledger
 from vla_data.locate import SIDECARS
 from vla_data.pipeline import MANIFEST, source_digest
 from vla_data.safety.text import show
 from vla_data.seal import SEAL, format_sums, hash_file, parse_sums
 
+T = TypeVar("T")
 Kind = Literal["missing", "differs", "unexpected", "content"]
 Blame = Callable[..., None]
 """``blame(file, problem, *episodes)``: how an ``examine`` reports."""
@@ -199,6 +201,10 @@ def verify(
             load_gate(reader).read_back(root)
         except VerifyError as error:
             check.blame(".", f"{reader}: {error.message}")
+        except UsageError:  # it is not installed
+            raise
+        except Exception as error:  # it is somebody else's, and what it can't open is damage too
+            check.blame(".", f"{reader} can't read it: {_why(error)}")
     return check.verdict()
 
 
@@ -212,7 +218,7 @@ def find_dataset(path: Path) -> tuple[Path, str]:
     for side in SIDECARS:
         if any((path / side / mark).is_file() for mark in marks):
             return path, side
-    if any((path / mark).is_file() for mark in marks[:3]):
+    if (path / SEAL).is_file() or (path / FILE).is_file() or is_ours(path):
         return path, "."
     for depth in ("*", "*/*", "*/*/*"):  # DATA_DIR/<name>/<config>/<version>, from any level of it
         # A deeper match inside of a dataset would be its own sidecar; `vla_data` itself is never a dataset.
@@ -266,11 +272,14 @@ class _Check:
         self._compare_names(found, known, healthy)
         there = sorted(name for name in self._listed if name in found)
         chosen = set(there) if sample is None else self._sample(there, sample, seed)
-        wrong_size = {name for name in there if known is not None and known.get(name, found[name]) != found[name]}
-        for name in sorted(wrong_size):
-            assert known is not None
-            self._add(name, f"has {found[name]:,} bytes, not {known[name]:,}", "differs")
-        self._compare_hashes(sorted(chosen - wrong_size))
+        wrong_size = {
+            name: f"has {found[name]:,} bytes, not {known[name]:,}"
+            for name in there
+            if known is not None and known.get(name, found[name]) != found[name]
+        }
+        for name in wrong_size.keys() - chosen:
+            self._add(name, wrong_size[name], "differs")
+        self._compare_hashes(sorted(chosen), wrong_size)
         hashed = [name for name in self._hashes if name in found]
         self._checked |= {
             "files": len(there),
@@ -357,7 +366,7 @@ class _Check:
         others = [name for name in names if name not in ours]
         return ours | set(random.Random(seed).sample(others, math.ceil(share * len(others))))
 
-    def _compare_hashes(self, names: list[str]) -> None:
+    def _compare_hashes(self, names: list[str], wrong_size: Mapping[str, str]) -> None:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing leaves the interpreter's lock
             found = list(pool.map(self._hash, names))
         owners = {digest: name for name, digest in self._listed.items()}
@@ -370,7 +379,7 @@ class _Check:
             elif digest in owners:
                 self._add(name, f"SHA-256 differs: it is that of {show(owners[digest])}", "differs")
             else:
-                self._add(name, "SHA-256 differs", "differs")
+                self._add(name, wrong_size.get(name, "SHA-256 differs"), "differs")
 
     def _hash(self, name: str) -> str | None:
         if name not in self._hashes:
@@ -386,21 +395,23 @@ class _Check:
     def examine(self) -> None:
         """Ledger, manifest and schema against each other, then the data against them."""
         folder = self._root / self._side
-        try:
-            ledger = Ledger.read(folder / FILE)
-            schema = Schema.from_text((folder / SCHEMA).read_text())
-        except FileNotFoundError as error:
-            if not (folder / MANIFEST).exists() and not (folder / FILE).exists():
-                raise UsageError("E003", f"{show(self._root)} has no ledger to examine it by") from None
-            self.blame(_join(self._side, Path(error.filename).name), "is missing, and the rest was not examined")
-            return
-        except Exception as error:  # a damaged Parquet file fails in many ways
-            self.blame(self._side, f"{FILE} or {SCHEMA} can't be read, the rest was not examined: {_why(error)}")
+        if not (folder / FILE).exists() and not (folder / MANIFEST).exists():
+            raise UsageError("E003", f"{show(self._root)} has no ledger to examine it by")
+        ledger = self._load(FILE, Ledger.read)
+        schema = self._load(SCHEMA, lambda path: Schema.from_text(path.read_text()))
+        if ledger is None or schema is None:
             return
         self._examine_ledger(ledger)
         self._examine_manifest(folder, ledger)
         examine = importlib.import_module(CHECKS[self._side]).examine
         self._checked |= examine(self._root, ledger, schema, self.blame)
+
+    def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
+        try:
+            return read(self._root / self._side / name)
+        except Exception as error:  # a damaged Parquet file fails in many ways
+            self.blame(_join(self._side, name), f"can't be read, so the rest was not examined: {_why(error)}")
+            return None
 
     def _examine_ledger(self, ledger: Ledger) -> None:
         file = _join(self._side, FILE)

@@ -121,6 +121,9 @@ def main() -> None:
             if "--json" in sys.argv:
                 print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
             say(str(error))
+    except ImportError as error:  # versions of two installed packages that do not fit
+        say(f"E006 missing-extra: {show(error)}")
+        code = 2
     except Exception as error:
         if "--debug" in sys.argv:
             raise

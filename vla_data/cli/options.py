@@ -123,7 +123,7 @@ source_options = _stack(
         show_default=True,
         help="Whether info[t] is of after or before action t.",
     ),
-    click.option("--fps", type=Number(0, min_open=True), default=5.0, show_default=True),
+    click.option("--fps", type=Number(0, min_open=True), help="Steps per second.  [default: the file's, or 5]"),
     click.option("--image-size", type=Size(), help="Quarantine episodes with images of another size."),
     click.option(
         "--allow-images",
@@ -231,6 +231,7 @@ def show_report(report: Report, *, as_json: bool, where: Path, extra: Mapping[st
             say(f"warning: {line}")
         emit(f"\n  Dataset: {show(where)}")
         splits = ", ".join(f"{name} {n:,}" for name, n in report.details["splits"].items())
-        emit(f"  Episodes: {splits}")
+        if set(report.details["splits"]) != {"train"}:
+            emit(f"  Episodes: {splits}")
     if report.exit_code:
         raise click.exceptions.Exit(report.exit_code)

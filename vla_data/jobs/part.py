@@ -102,6 +102,8 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         record, episode = _curated(job.source, job.steps, ref)
         if episode is None:
             return record, None, None
+        if len(episode) == 0 and not job.sink.holds_empty:
+            return _rejected(record, "empty_after_pruning"), None, None
         schema = job.source.schema(episode)
         return record, job.sink.encode(episode, schema), schema
     except (DataError, MemoryError) as problem:
@@ -112,6 +114,12 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         if record is not None:  # it was read, and could not be encoded
             error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None
+
+
+def _rejected(record: Record, reason: str) -> Record:
+    spans = (Span(0, record.length or 0, "rejected", reason),)
+    message = f"rejected by rule {reason}"
+    return replace(record, status="rejected", reason=reason, message=message, spans=spans)
 
 
 def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:

@@ -155,10 +155,11 @@ def publish(staging: Path, target: Path) -> None:
         try:
             _place(staging, target)
             sync_folder(work)
-            for folder in target.parents:  # a run may have made some of them
+            sync_folder(target.parent)
+            for folder in target.parent.parents:  # a run may have made some of them
                 if folder.stat().st_dev != work.stat().st_dev:
                     break
-                with suppress(PermissionError):
+                with suppress(PermissionError):  # then it made none here
                     sync_folder(folder)
         except BaseException:
             with suppress(OSError):

@@ -20,8 +20,8 @@ from vla_data.steps.gripper import gripper_events
 def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None) -> NDArray[np.bool_]:
     """``(T,)``: whether the translation is longer than ``pos`` or the rotation larger than ``rot``.
 
-    A threshold of None switches its test off; with both None every step moves. Norms are rounded to the
-    action's own precision before they are compared, so a float32 step of exactly 0.07 is not above 0.07.
+    A threshold of None switches its test off; with both None every step moves. Norms are computed and compared in
+    the action's own precision, so a float32 step of exactly 0.07 is not above 0.07.
 
     Args:
         action: ``(T, 7)``: translation, rotation, gripper.
@@ -33,8 +33,9 @@ def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None)
     out = np.zeros(len(action), dtype=np.bool_)
     for columns, limit in ((slice(0, 3), pos), (slice(3, 6), rot)):
         if limit is not None:
-            norm = np.linalg.norm(action[:, columns].astype(np.float64), axis=1).astype(action.dtype)
-            out |= norm > action.dtype.type(limit)
+            x, y, z = action[:, columns].T
+            # Spelled out, because BLAS rounds differently from machine to machine.
+            out |= np.sqrt(x * x + y * y + z * z) > action.dtype.type(limit)
     return out
 
 

@@ -1,0 +1,259 @@
+"""Several runs at once, interrupts, murdered workers, and the many ways to get the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import Lab, fresh, leftovers, tree_hash, work_of
+from tests.odd_sources import OddSource
+from tests.test_workers import data_of
+from vla_data import Limits, open_ledger, open_sink
+from vla_data.pipeline import run
+
+ROUNDS = int(os.environ.get("VLA_DATA_ROUNDS", "5"))
+INTERRUPTS = int(os.environ.get("VLA_DATA_INTERRUPTS", "20"))
+MURDERS = int(os.environ.get("VLA_DATA_MURDERS", "200"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab.close()
+
+
+# Several runs of one target.
+
+
+@pytest.mark.timeout(0)
+def test_of_eight_runs_at_once_one_wins(lab: Lab) -> None:
+    slowest = 0.0
+    ends: Counter[int] = Counter()
+    for number in range(ROUNDS):
+        target = fresh(lab.folder / f"race-{number}") / "out"
+        outcomes = lab.run_together([lab.case("rlds", target, workers=0)] * 8)
+        codes = Counter(outcome.code for outcome in outcomes)
+        assert codes[0] == 1, outcomes
+        assert set(codes) <= {0, 5, 8}, outcomes
+        assert tree_hash(target) == lab.golden("rlds")
+        assert leftovers(target) == []
+        slowest = max(slowest, *(outcome.seconds for outcome in outcomes if outcome.code))
+        ends += codes
+    assert slowest < 2.0
+    print(f"\n{ROUNDS} rounds of 8 runs: exits {dict(ends)}, slowest loser {slowest:.2f} s")
+
+
+@pytest.mark.timeout(0)
+def test_of_eight_replacing_runs_each_publishes_whole_or_is_locked_out(lab: Lab) -> None:
+    for number in range(ROUNDS):
+        target = fresh(lab.folder / f"replace-{number}") / "out"
+        shutil.copytree(lab.old("rlds"), target)
+        outcomes = lab.run_together([lab.case("rlds", target, workers=0, replace=True)] * 8)
+        codes = {outcome.code for outcome in outcomes}
+        assert 0 in codes, outcomes
+        assert codes <= {0, 8}, outcomes
+        assert tree_hash(target) == lab.golden("rlds")
+        assert leftovers(target) == []
+
+
+# Interrupts of the command line.
+
+
+def start(source: Path, target: Path, workers: int = 2, **more: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vla_data", "align", str(source), str(target), "--workers", str(workers)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **more,
+    )
+
+
+def await_start(process: subprocess.Popen[str], target: Path) -> None:
+    """Until the run holds its lock, or is done."""
+    while process.poll() is None and not work_of(target).exists():
+        time.sleep(0.005)
+
+
+@pytest.mark.timeout(0)
+def test_interrupt_at_any_moment(lab: Lab) -> None:
+    choose = random.Random(0)
+    golden = lab.folder / "golden-cli"
+    assert start(lab.source, golden).wait() == 0
+    target = fresh(lab.folder / "interrupted") / "out"
+    times = []
+    ends: Counter[int] = Counter()
+    while len(times) < INTERRUPTS:
+        process = start(lab.source, target)
+        await_start(process, target)
+        time.sleep(choose.uniform(0, 1.0))
+        number = choose.choice([signal.SIGINT, signal.SIGTERM])
+        begin = time.perf_counter()
+        os.killpg(process.pid, number)  # as a terminal does; workers get it too
+        out, err = process.communicate(timeout=20)
+        seconds = time.perf_counter() - begin
+        code = process.returncode
+        ends[code] += 1
+        assert "Traceback" not in out + err, err
+        if code == 128 + number:
+            times.append(seconds)
+            assert seconds < 2.0
+            assert tree_hash(target) in (None, tree_hash(golden))
+        else:  # it was done before
+            assert code in (0, -number), (code, err)
+        if target.exists():
+            assert tree_hash(target) == tree_hash(golden)
+            target = fresh(lab.folder / "interrupted") / "out"
+        elif choose.random() < 0.3:
+            assert start(lab.source, target).wait() == 0
+            assert tree_hash(target) == tree_hash(golden)
+            assert leftovers(target) == []
+            target = fresh(lab.folder / "interrupted") / "out"
+    print(f"\n{len(times)} interrupts: exits {dict(ends)}, slowest {max(times):.2f} s")
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02, 0.1])
+def test_second_interrupt_ends_at_once(pause: float, lab: Lab, tmp_path: Path) -> None:
+    process = start(lab.source, tmp_path / "out")
+    await_start(process, tmp_path / "out")
+    time.sleep(0.4)
+    begin = time.perf_counter()
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(pause)
+    out, err = process.communicate(timeout=20)
+    assert time.perf_counter() - begin < 1.0
+    assert process.returncode in (130, -signal.SIGINT, 0), (process.returncode, err)
+    assert "Traceback" not in out + err, err
+    if process.returncode:
+        assert start(lab.source, tmp_path / "out").wait() == 0
+    assert leftovers(tmp_path / "out") == []
+
+
+def test_workers_die_with_a_killed_driver(lab: Lab, tmp_path: Path) -> None:
+    import psutil
+
+    process = start(lab.source, tmp_path / "out")
+    await_start(process, tmp_path / "out")
+    time.sleep(0.1)
+    workers = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    gone, alive = psutil.wait_procs(workers, timeout=3)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE], (gone, alive)
+    assert start(lab.source, tmp_path / "out").wait() == 0
+
+
+# Murder.
+
+MURDER = """
+import json, multiprocessing, os, random, signal, sys, time
+from pathlib import Path
+import psutil
+from tests.fault_sources import NotedSource
+from vla_data import Limits, open_sink
+from vla_data.errors import VlaDataError
+from vla_data.jobs import io, part, pool
+from vla_data.pipeline import run
+import vla_data.jobs.tables
+
+folder, murders = Path(sys.argv[1]), int(sys.argv[2])
+poison = tuple(tuple(row) for row in json.loads(sys.argv[3]))
+part.MAX_EPISODES = 2
+pool._START_SECONDS = 1.0
+pool._Process = multiprocessing.get_context("fork").Process  # half a second faster than a spawned one
+driver, choose, done = os.getpid(), random.Random(0), {}
+murderer = os.fork()
+if murderer == 0:
+    ways = [signal.SIGKILL] * 5 + [signal.SIGSEGV] * 4 + [signal.SIGSTOP]
+    while sum(done.values()) < murders and os.getppid() == driver:
+        time.sleep(choose.uniform(0.0, 0.03))
+        workers = [child for child in psutil.Process(driver).children() if child.pid != os.getpid()]
+        if len(workers) < 2:  # episodes are tried alone now, and the machine has got better
+            time.sleep(0.4)
+            workers = [child for child in psutil.Process(driver).children() if child.pid != os.getpid()]
+        if workers:
+            way = choose.choice(ways)
+            try:
+                os.kill(choose.choice(workers).pid, way)
+            except ProcessLookupError:
+                continue
+            done[way.name] = done.get(way.name, 0) + 1
+    (folder / "murders").write_text(json.dumps(done))
+    os._exit(0)
+source = NotedSource(poison=poison, count=900, pids=folder / "pids", pause=0.005)
+run(source, (), __import__("vla_data").open_sink(folder / "out", images="png"), workers=4,
+    limits=Limits(seconds=0.4), max_bad=1.0)
+os.kill(murderer, 0)
+os.waitpid(murderer, 0)
+"""
+
+
+@pytest.mark.timeout(0)
+def test_murdered_workers_cost_nothing_and_poison_itself_alone(tmp_path: Path) -> None:
+    poison = ((7, "kill"), (100, "segfault"), (333, "sleep"), (612, "exit"))
+    command = [sys.executable, "-c", MURDER, str(tmp_path), str(MURDERS), json.dumps(poison)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    murders = json.loads((tmp_path / "murders").read_text())
+    ledger = open_ledger(tmp_path / "out")
+    failed = {record.id: record.reason for record in ledger.records if record.status == "failed"}
+    assert failed == {"7": "E501", "100": "E502", "333": "E503", "612": "E502"}
+    without = OddSource(count=900, without=tuple(number for number, _ in poison))
+    golden = run(without, (), open_sink(tmp_path / "golden", images="png"), workers=1, limits=Limits())
+    assert data_of(tmp_path / "out") == data_of(golden.target)
+    assert sum(murders.values()) == MURDERS
+    print(f"\n{murders} of workers: the result is whole but for 4 poisoned episodes")
+
+
+# One result.
+
+
+@pytest.mark.timeout(0)
+def test_one_result_whatever_the_circumstances(lab: Lab, tmp_path: Path) -> None:
+    choose = random.Random(0)
+    hashes = set()
+    for number in range(12):
+        folder = fresh(tmp_path / ("x" * number + str(number)))
+        names = sorted(path.name for path in lab.source.iterdir())
+        choose.shuffle(names)
+        source = fresh(folder / choose.choice(["in", "a b", "ünï"]))
+        for name in names:  # a listing has them in another order
+            shutil.copyfile(lab.source / name, source / name)
+        target = folder / choose.choice(["out", "d/e/out", "o ü t"])
+        environment = dict(
+            os.environ,
+            TZ=choose.choice(["UTC", "Asia/Tokyo", "America/New_York"]),
+            LANG=choose.choice(["C", "C.UTF-8", "de_DE.UTF-8"]),
+            LC_ALL=choose.choice(["C", "C.UTF-8", "tr_TR.UTF-8"]),
+            PYTHONHASHSEED=str(number),
+            PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+        )
+        workers = (1, 2, 4)[number % 3]
+        if number % 2:
+            killed = start(source, target, workers, env=environment, cwd=folder)
+            await_start(killed, target)
+            time.sleep(choose.uniform(0.3, 0.8))
+            killed.kill()
+            killed.communicate()
+            shutil.rmtree(target, ignore_errors=True)  # it may have been done
+        process = start(source, target, workers, env=environment, cwd=folder)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        hashes.add(tree_hash(target))
+    assert len(hashes) == 1
