@@ -63,7 +63,7 @@ class PlainRolloutSink:
         if "observation.state" in episode.arrays:
             members["state"] = episode.arrays["observation.state"]
         if episode.meta.get("fps"):
-            arrays["fps"] = np.asarray(episode.meta["fps"])
+            members["fps"] = np.asarray(episode.meta["fps"])
         if episode.meta.get("motion_planner"):
             members["is_image_encode"] = np.asarray(False)
         arrays = {name: as_array(member) for name, member in members.items()}

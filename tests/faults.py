@@ -146,13 +146,13 @@ class Lab:
             zygote.close()
 
 
-def make_rollouts(folder: Path, count: int, *, seed: int = 0) -> Path:
+def make_rollouts(folder: Path, count: int, *, steps: int = 4, seed: int = 0) -> Path:
     """Tiny rollouts as collectors write them, once."""
     from tests.rollouts import rollout, save
 
     if not folder.exists():
         for i in range(count):
-            save(folder, f"e{i:03d}.npz", rollout(4 + i % 3, images="jpeg", size=(8, 16), seed=seed + i))
+            save(folder, f"e{i:03d}.npz", rollout(steps + i % 3, images="jpeg", size=(8, 16), seed=seed + i))
     return folder
 
 

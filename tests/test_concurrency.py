@@ -35,6 +35,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.close()
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rollouts that the command line's own rules keep."""
+    return make_rollouts(tmp_path_factory.mktemp("rollouts") / "source", 24, steps=14)
+
+
 # Several runs of one target.
 
 
@@ -91,15 +97,15 @@ def await_start(process: subprocess.Popen[str], target: Path) -> None:
 
 
 @pytest.mark.timeout(0)
-def test_interrupt_at_any_moment(lab: Lab) -> None:
+def test_interrupt_at_any_moment(lab: Lab, source: Path) -> None:
     choose = random.Random(0)
     golden = lab.folder / "golden-cli"
-    assert start(lab.source, golden).wait() == 0
+    assert start(source, golden).wait() == 0
     target = fresh(lab.folder / "interrupted") / "out"
     times = []
     ends: Counter[int] = Counter()
     while len(times) < INTERRUPTS:
-        process = start(lab.source, target)
+        process = start(source, target)
         await_start(process, target)
         time.sleep(choose.uniform(0, 1.0))
         number = choose.choice([signal.SIGINT, signal.SIGTERM])
@@ -120,7 +126,7 @@ def test_interrupt_at_any_moment(lab: Lab) -> None:
             assert tree_hash(target) == tree_hash(golden)
             target = fresh(lab.folder / "interrupted") / "out"
         elif choose.random() < 0.3:
-            assert start(lab.source, target).wait() == 0
+            assert start(source, target).wait() == 0
             assert tree_hash(target) == tree_hash(golden)
             assert leftovers(target) == []
             target = fresh(lab.folder / "interrupted") / "out"
@@ -128,8 +134,8 @@ def test_interrupt_at_any_moment(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.02, 0.1])
-def test_second_interrupt_ends_at_once(pause: float, lab: Lab, tmp_path: Path) -> None:
-    process = start(lab.source, tmp_path / "out")
+def test_second_interrupt_ends_at_once(pause: float, source: Path, tmp_path: Path) -> None:
+    process = start(source, tmp_path / "out")
     await_start(process, tmp_path / "out")
     time.sleep(0.4)
     begin = time.perf_counter()
@@ -141,14 +147,14 @@ def test_second_interrupt_ends_at_once(pause: float, lab: Lab, tmp_path: Path) -
     assert process.returncode in (130, -signal.SIGINT, 0), (process.returncode, err)
     assert "Traceback" not in out + err, err
     if process.returncode:
-        assert start(lab.source, tmp_path / "out").wait() == 0
+        assert start(source, tmp_path / "out").wait() == 0
     assert leftovers(tmp_path / "out") == []
 
 
-def test_workers_die_with_a_killed_driver(lab: Lab, tmp_path: Path) -> None:
+def test_workers_die_with_a_killed_driver(source: Path, tmp_path: Path) -> None:
     import psutil
 
-    process = start(lab.source, tmp_path / "out")
+    process = start(source, tmp_path / "out")
     await_start(process, tmp_path / "out")
     time.sleep(0.1)
     workers = psutil.Process(process.pid).children()
@@ -156,7 +162,7 @@ def test_workers_die_with_a_killed_driver(lab: Lab, tmp_path: Path) -> None:
     process.communicate()
     gone, alive = psutil.wait_procs(workers, timeout=3)
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE], (gone, alive)
-    assert start(lab.source, tmp_path / "out").wait() == 0
+    assert start(source, tmp_path / "out").wait() == 0
 
 
 # Murder.
@@ -225,16 +231,16 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(tmp_path: Path) -
 
 
 @pytest.mark.timeout(0)
-def test_one_result_whatever_the_circumstances(lab: Lab, tmp_path: Path) -> None:
+def test_one_result_whatever_the_circumstances(source: Path, tmp_path: Path) -> None:
     choose = random.Random(0)
     hashes = set()
     for number in range(12):
         folder = fresh(tmp_path / ("x" * number + str(number)))
-        names = sorted(path.name for path in lab.source.iterdir())
+        names = sorted(path.name for path in source.iterdir())
         choose.shuffle(names)
-        source = fresh(folder / choose.choice(["in", "a b", "ünï"]))
+        shuffled = fresh(folder / choose.choice(["in", "a b", "ünï"]))
         for name in names:  # a listing has them in another order
-            shutil.copyfile(lab.source / name, source / name)
+            shutil.copyfile(source / name, shuffled / name)
         target = folder / choose.choice(["out", "d/e/out", "o ü t"])
         environment = dict(
             os.environ,
@@ -246,13 +252,13 @@ def test_one_result_whatever_the_circumstances(lab: Lab, tmp_path: Path) -> None
         )
         workers = (1, 2, 4)[number % 3]
         if number % 2:
-            killed = start(source, target, workers, env=environment, cwd=folder)
+            killed = start(shuffled, target, workers, env=environment, cwd=folder)
             await_start(killed, target)
             time.sleep(choose.uniform(0.3, 0.8))
             killed.kill()
             killed.communicate()
             shutil.rmtree(target, ignore_errors=True)  # it may have been done
-        process = start(source, target, workers, env=environment, cwd=folder)
+        process = start(shuffled, target, workers, env=environment, cwd=folder)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         hashes.add(tree_hash(target))
