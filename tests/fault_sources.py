@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.ppo_rollout import PpoRolloutSource
-from tests.odd_sources import OddSource
+from tests.odd_sources import DEEDS, OddSource
 from vla_data.core import Episode, EpisodeRef, Schema
 
 
@@ -51,11 +52,14 @@ class NotedSource(OddSource):
     pause: float = 0.0
 
     def read(self, ref: EpisodeRef) -> Episode:
-        import time
-
         note(self.pids, f"{os.getpid()} {ref.id}")
         time.sleep(self.pause)
-        return super().read(ref)
+        deed = dict(self.poison).get(int(ref.id))
+        if deed is not None:
+            DEEDS[deed]()
+        # Of the same few contents: in `OddSource` an episode has more steps the higher its number.
+        few = OddSource().read(replace(ref, id=str(int(ref.id) % 7)))
+        return replace(few, id=ref.id, meta={**few.meta, "source_sha256": self.fingerprint(ref)})
 
 
 def note(path: Path, line: str) -> None:

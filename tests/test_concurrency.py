@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Lab, fresh, leftovers, tree_hash, work_of
-from tests.odd_sources import OddSource
+from tests.fault_sources import NotedSource
+from tests.faults import Lab, fresh, leftovers, make_rollouts, tree_hash, work_of
 from tests.test_workers import data_of
 from vla_data import Limits, open_ledger, open_sink
 from vla_data.pipeline import run
@@ -90,6 +90,11 @@ def start(source: Path, target: Path, workers: int = 2, **more: Any) -> subproce
     )
 
 
+def finish(process: subprocess.Popen[str]) -> int:
+    process.communicate(timeout=60)
+    return process.returncode
+
+
 def await_start(process: subprocess.Popen[str], target: Path) -> None:
     """Until the run holds its lock, or is done."""
     while process.poll() is None and not work_of(target).exists():
@@ -100,7 +105,7 @@ def await_start(process: subprocess.Popen[str], target: Path) -> None:
 def test_interrupt_at_any_moment(lab: Lab, source: Path) -> None:
     choose = random.Random(0)
     golden = lab.folder / "golden-cli"
-    assert start(source, golden).wait() == 0
+    assert finish(start(source, golden)) == 0
     target = fresh(lab.folder / "interrupted") / "out"
     times = []
     ends: Counter[int] = Counter()
@@ -126,7 +131,7 @@ def test_interrupt_at_any_moment(lab: Lab, source: Path) -> None:
             assert tree_hash(target) == tree_hash(golden)
             target = fresh(lab.folder / "interrupted") / "out"
         elif choose.random() < 0.3:
-            assert start(source, target).wait() == 0
+            assert finish(start(source, target)) == 0
             assert tree_hash(target) == tree_hash(golden)
             assert leftovers(target) == []
             target = fresh(lab.folder / "interrupted") / "out"
@@ -147,7 +152,7 @@ def test_second_interrupt_ends_at_once(pause: float, source: Path, tmp_path: Pat
     assert process.returncode in (130, -signal.SIGINT, 0), (process.returncode, err)
     assert "Traceback" not in out + err, err
     if process.returncode:
-        assert start(source, tmp_path / "out").wait() == 0
+        assert finish(start(source, tmp_path / "out")) == 0
     assert leftovers(tmp_path / "out") == []
 
 
@@ -162,7 +167,7 @@ def test_workers_die_with_a_killed_driver(source: Path, tmp_path: Path) -> None:
     process.communicate()
     gone, alive = psutil.wait_procs(workers, timeout=3)
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE], (gone, alive)
-    assert start(source, tmp_path / "out").wait() == 0
+    assert finish(start(source, tmp_path / "out")) == 0
 
 
 # Murder.
@@ -220,7 +225,8 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(tmp_path: Path) -
     ledger = open_ledger(tmp_path / "out")
     failed = {record.id: record.reason for record in ledger.records if record.status == "failed"}
     assert failed == {"7": "E501", "100": "E502", "333": "E503", "612": "E502"}
-    without = OddSource(count=900, without=tuple(number for number, _ in poison))
+    gone = tuple(number for number, _ in poison)
+    without = NotedSource(count=900, without=gone, pids=tmp_path / "pids")
     golden = run(without, (), open_sink(tmp_path / "golden", images="png"), workers=1, limits=Limits())
     assert data_of(tmp_path / "out") == data_of(golden.target)
     assert sum(murders.values()) == MURDERS

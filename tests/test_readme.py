@@ -14,7 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-DOCS = [README, *((ROOT / "docs" / name).read_text() for name in ("rollouts.md", "curation.md", "errors.md"))]
+DOCS = [
+    README,
+    *(
+        (ROOT / "docs" / name).read_text()
+        for name in ("rollouts.md", "curation.md", "errors.md", "verifying.md", "recording.md")
+    ),
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -58,7 +64,7 @@ def test_the_commands_run(folder: Path) -> None:
 
 def test_every_option_that_the_documents_name_exists() -> None:
     helps = ""
-    for command in ("align", "build", "inspect", "why", "seal", "sanitize"):
+    for command in ("align", "build", "inspect", "why", "seal", "sanitize", "convert", "verify", "repair"):
         run = [sys.executable, "-m", "vla_data", command, "--help"]
         helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
     foreign = {"--manual", "--data", "--config", "--help"}  # of tfds, or a part of a word

@@ -62,10 +62,6 @@ class Made:
     def files(self) -> list[str]:
         return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
 
-    @functools.cached_property
-    def has_sizes(self) -> bool:
-        return "files" in json.loads((self.root / self.side / "manifest.json").read_bytes())
-
     def tree(self) -> dict[str, str]:
         return {name: hash_file(self.root / name) for name in self.files}
 
@@ -126,9 +122,7 @@ def blamed(verdict: Verdict) -> set[str]:
 
 def is_named(made: Made, name: str) -> bool:
     """Whether this file and no other is blamed."""
-    found = blamed(verify(made.root))
-    # A name that was cut off or changed in the sums is known for what it is by the list of the manifest.
-    return bool(found) if name == made.sums and not made.has_sizes else found == {name}
+    return blamed(verify(made.root)) == {name}
 
 
 def assert_found(made: Made, name: str, at: int, bit: int) -> None:
@@ -207,8 +201,6 @@ def test_removed_cut_grown_and_emptied_files_are_named(fresh: Callable[[str], Ma
 
 def test_sizes_are_compared_before_contents(fresh: Callable[[str], Made]) -> None:
     made = fresh("lerobot")
-    if not made.has_sizes:
-        pytest.skip("the manifest has no sizes")
     (made.root / "meta/stats.json").write_bytes(b"")
     (damage,) = verify(made.root, sample=0.01, seed=0).damages
     assert (damage.file, damage.problem[:13]) == ("meta/stats.json", "has 0 bytes, ")
@@ -372,10 +364,9 @@ def sum_up(made: Made) -> None:
     """Make sums and sizes fit again, as a careful liar would."""
     side = made.root / made.side
     names = [name for name in made.files if name != made.sums]
-    if made.has_sizes:
-        own = (Path(made.side) / "manifest.json").as_posix()
-        sizes = {name: (made.root / name).stat().st_size for name in names if name != own}
-        rewrite_json(side / "manifest.json", lambda manifest: manifest.update(files=sizes))
+    own = (Path(made.side) / "manifest.json").as_posix()
+    sizes = {name: (made.root / name).stat().st_size for name in names if name != own}
+    rewrite_json(side / "manifest.json", lambda manifest: manifest.update(files=sizes))
     (made.root / made.sums).write_bytes(format_sums({name: hash_file(made.root / name) for name in names}))
 
 
@@ -751,8 +742,6 @@ def test_renamed_files_need_no_source(fresh: Callable[[str], Made]) -> None:
 @pytest.mark.parametrize("at", [3, 64, 65, 66, 70, -1, "line"])
 def test_sums_need_no_source(fresh: Callable[[str], Made], at: int | str) -> None:
     made = fresh("lerobot")
-    if not made.has_sizes:
-        pytest.skip("the manifest has no sizes")
     before = made.tree()
     data = bytearray((made.root / made.sums).read_bytes())
     data[data.index(b"\n") if at == "line" else int(at)] ^= 1

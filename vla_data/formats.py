@@ -49,6 +49,15 @@ BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "build
 GATES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({"tfds": ("converters.tfds_gate", "tfds")})
 """Reader -> (module with a ``read_back(folder)`` that opens a dataset as that reader does, extra). Sorted."""
 
+CHECKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        ".": "converters.plain_rollout_check",
+        "meta/vla_data": "converters.lerobot_check",
+        "vla_data": "converters.rlds_check",
+    }
+)
+"""Sidecar folder -> module with ``examine(root, ledger, schema, blame)``, which knows the format. Sorted."""
+
 
 def parse_address(address: str | Path) -> tuple[str | None, Path]:
     """``FORMAT:PATH`` or a path -> (format or None, path)."""

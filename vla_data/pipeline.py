@@ -27,6 +27,7 @@ from vla_data.seal import SEAL, format_sums, hash_file
 Progress = Callable[[int, int], None]
 
 MANIFEST = "manifest.json"
+SCHEMA = "schema.json"
 
 
 def run(
@@ -89,7 +90,7 @@ def run(
             remove_tree(staging)
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
-            _write_sidecar(staging / sink.sidecar, job, schema, ledger)
+            _write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
             with ThreadPoolExecutor(1) as beside:
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
@@ -258,7 +259,11 @@ def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
             yield record
 
 
-def _write_sidecar(folder: Path, job: Job, schema: Schema, ledger: Ledger) -> None:
+def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> None:
+    """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
+    folder = root / job.sink.sidecar
+    ledger.write(folder / FILE)
+    _write_json(folder / SCHEMA, schema.to_json())
     published = [record for record in ledger.records if record.status == "published"]
     content = hashlib.sha256(
         "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode(
@@ -274,10 +279,15 @@ def _write_sidecar(folder: Path, job: Job, schema: Schema, ledger: Ledger) -> No
         "versions": versions(),
         "counts": ledger.counts(),
         "reasons": ledger.reasons(),
+        "files": {
+            path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()
+        },
     }
-    ledger.write(folder / FILE)
-    for name, value in ((MANIFEST, manifest), ("schema.json", schema.to_json())):
-        write_file(folder / name, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
+    _write_json(folder / MANIFEST, manifest)
+
+
+def _write_json(path: Path, value: Json) -> None:
+    write_file(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
 
 
 def source_digest(sources: Mapping[str, str | None]) -> str:

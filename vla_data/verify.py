@@ -34,7 +34,7 @@ from typing import Final, Literal, TypeVar
 from vla_data import checks
 from vla_data.core import Json, Schema
 from vla_data.errors import DataError, UsageError, VerifyError
-from vla_data.formats import load_gate
+from vla_data.formats import CHECKS, load_gate
 from vla_data.jobs.part import FORMAT
 from vla_data.jobs.workspace import is_ours
 from vla_data.ledger import FILE, Ledger
@@ -49,13 +49,6 @@ Blame = Callable[..., None]
 """``blame(file, problem, *episodes)``: how an ``examine`` reports."""
 
 SCHEMA: Final = "schema.json"
-CHECKS: Final[Mapping[str, str]] = {
-    ".": "converters.plain_rollout_check",
-    "meta/vla_data": "converters.lerobot_check",
-    "vla_data": "converters.rlds_check",
-}
-"""Sidecar folder -> module with an ``examine(root, ledger, schema, blame)`` that returns facts. Sorted."""
-
 # What readers pick up by its name; anything else that lies about is somebody's note.
 _DATA: Final = re.compile(r".*\.(parquet|arrow|npz|npy|mp4)|.*\.tfrecord.*", re.IGNORECASE | re.DOTALL)
 # Of 64 digits. Digests of different contents share 4 on average, and 32 about once in 10^20.
