@@ -104,8 +104,7 @@ class LerobotSink:
                 content[name] = list(frames.encoded(self.images, quality=self.jpeg_quality))
                 columns[name] = _image_column(content[name], self.images)
             else:
-                videos[name] = self._encode_video(frames, schema.fps)
-                content[name] = [videos[name]]
+                videos[name], content[name] = self._encode_video(frames, schema.fps)
             counted = ImageStats.of(frames)
             stats[name] = counted.to_json()
             counts[name] = counted.counts.tolist()
@@ -124,11 +123,13 @@ class LerobotSink:
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)
 
-    def _encode_video(self, frames: Frames, fps: float) -> bytes:
+    def _encode_video(self, frames: Frames, fps: float) -> tuple[bytes, Sequence[bytes]]:
+        """An mp4 file, and the digests of its packets, which are what survives joining."""
         from vla_data import video  # loads a video library, which images need not
 
         assert self.video is not None
-        return video.encode((frames.pixels(i) for i in range(len(frames))), self.video, fps=fps)
+        data = video.encode((frames.pixels(i) for i in range(len(frames))), self.video, fps=fps)
+        return data, video.packet_digests(io.BytesIO(data))
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data and video files, episode metadata, tasks, statistics, ``info.json`` and the card."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -96,8 +97,13 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 
 def await_start(process: subprocess.Popen[str], target: Path) -> None:
-    """Until the run holds its lock, or is done."""
-    while process.poll() is None and not work_of(target).exists():
+    """Until the run has opened its work folder, or is done: before, Python itself is being interrupted."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            if any(
+                os.readlink(link) == str(work_of(target)) for link in Path(f"/proc/{process.pid}/fd").iterdir()
+            ):
+                return
         time.sleep(0.005)
 
 

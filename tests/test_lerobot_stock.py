@@ -1,6 +1,8 @@
 """What stock `LeRobotDataset` and lerobot's own tools make of our datasets.
 
-The interpreter with lerobot is that of ``.venv-lerobot``, which ``scripts/test`` makes, or ``LEROBOT_PYTHON``.
+lerobot pins other versions of what TensorFlow needs, so it lives in environments of its own, which
+``scripts/test`` makes: 0.4.4, the newest for Python 3.11, and 0.6.1, where there is a Python 3.12.
+``LEROBOT_PYTHON`` names other interpreters.
 """
 
 from __future__ import annotations
@@ -20,18 +22,24 @@ from vla_data import video
 from vla_data.codec import VideoSettings
 
 ROOT = Path(__file__).parents[1]
-PYTHON = Path(os.environ.get("LEROBOT_PYTHON", ROOT / ".venv-lerobot/bin/python"))
+OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
+PYTHONS = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()]
 CAMERA = "observation.images.primary"
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no interpreter with lerobot; scripts/test makes one")
+pytestmark = pytest.mark.skipif(not PYTHONS, reason="no interpreter with lerobot; scripts/test makes one")
 
 
 def source() -> vd.Source:
     return vd.open_source(ROOT / "tests/data/rollouts")
 
 
-def judged(root: Path, *words: str) -> dict[str, Any]:
-    run = [str(PYTHON), str(ROOT / "tests/judges/lerobot_judge.py"), str(root), *words]
+@pytest.fixture(params=PYTHONS or [""], ids=lambda path: path.split(os.sep)[-3] if path else "none")
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def judged(python: str, root: Path, *words: str) -> dict[str, Any]:
+    run = [python, str(ROOT / "tests/judges/lerobot_judge.py"), str(root), *words]
     done = subprocess.run(run, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("JUDGE ")]
@@ -81,9 +89,9 @@ def compare_stats(seen: dict[str, Any], episodes: list[vd.Episode]) -> None:
         np.testing.assert_allclose(np.quantile(actions, q, axis=0), stats[name], rtol=1e-6, atol=1e-7)
 
 
-def test_png_images_are_exact(make: Callable[..., Path], episodes: list[vd.Episode]) -> None:
+def test_png_images_are_exact(python: str, make: Callable[..., Path], episodes: list[vd.Episode]) -> None:
     root = make(images="png")
-    seen = judged(root, "pixels")
+    seen = judged(python, root, "pixels")
     compare_numbers(seen, episodes)
     compare_stats(seen, episodes)
     with np.load(f"{root}.pixels.npz") as stored:
@@ -98,8 +106,8 @@ def test_png_images_are_exact(make: Callable[..., Path], episodes: list[vd.Episo
     assert seen["last_is_pad"] == [False, True]
 
 
-def test_jpeg_images_open(make: Callable[..., Path], episodes: list[vd.Episode]) -> None:
-    compare_numbers(judged(make(images="jpeg")), episodes)
+def test_jpeg_images_open(python: str, make: Callable[..., Path], episodes: list[vd.Episode]) -> None:
+    compare_numbers(judged(python, make(images="jpeg")), episodes)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +116,10 @@ def test_jpeg_images_open(make: Callable[..., Path], episodes: list[vd.Episode])
     ids=["av1", "h264"],
 )
 def test_videos_open_and_look_like_their_source(
-    make: Callable[..., Path], episodes: list[vd.Episode], settings: VideoSettings, least: float
+    python: str, make: Callable[..., Path], episodes: list[vd.Episode], settings: VideoSettings, least: float
 ) -> None:
     root = make(video=settings)
-    seen = judged(root, "pixels")
+    seen = judged(python, root, "pixels")
     compare_numbers(seen, episodes)
     with np.load(f"{root}.pixels.npz") as stored:
         pixels = stored[CAMERA]
@@ -121,9 +129,9 @@ def test_videos_open_and_look_like_their_source(
     assert found >= least
 
 
-def test_stock_tools_delete_split_and_merge(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_stock_tools_edit(python: str, make: Callable[..., Path], tmp_path: Path) -> None:
     root = make(images="png")
-    edit = [str(PYTHON.parent / "lerobot-edit-dataset"), "--repo_id", "judge/set", "--root", str(root)]
+    edit = [str(Path(python).parent / "lerobot-edit-dataset"), "--repo_id", "judge/set", "--root", str(root)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_LEROBOT_HOME": str(tmp_path)}
     delete = ["--operation.type", "delete_episodes", "--operation.episode_indices", "[0]"]
     done = subprocess.run(
