@@ -130,10 +130,11 @@ def test_there_are_enough_steps() -> None:
 def test_every_file_is_written_through_the_seam(sink: str, lab: Lab) -> None:
     log = lab.folder / f"seam-{sink}"
     steps_of(lab, sink, warm=False, over=False, log=log)
-    opened = {line.split("\t")[1] for line in lines(log) if line.startswith("open\t")}
-    names = {Path(path).name.removesuffix(".tmp").lstrip(".") for path in opened}
+    opened = {Path(line.split("\t")[1]) for line in lines(log) if line.startswith("open\t")}
+    plain = {path.with_name(path.name.removeprefix(".").removesuffix(".tmp")) for path in opened}
     target = lab.folder / "count/out"
-    missed = [path.name for path in target.rglob("*") if path.is_file() and path.name.lstrip(".") not in names]
+    files = [path.relative_to(target) for path in target.rglob("*") if path.is_file()]
+    missed = [str(path) for path in files if work_of(target) / "staging" / path not in plain]
     assert missed == []
     writes = [line for line in lines(log) if line.startswith("write\t")]
     assert len(writes) > EPISODES

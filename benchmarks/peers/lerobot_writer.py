@@ -1,7 +1,8 @@
 """lerobot's own way from rollouts to a LeRobot dataset, for comparison.
 
-A script for an interpreter of its own that has lerobot; it imports nothing of this project. It reads the files with
-`np.load` and pickle and hands every step to `LeRobotDataset.create`, `add_frame`, `save_episode` and `finalize`.
+A script for an interpreter of its own that has lerobot; it imports nothing of this project. It reads the files
+with `np.load` and pickle and hands every step to `LeRobotDataset.create`, `add_frame`, `save_episode` and
+`finalize`.
 
     python lerobot_writer.py '{"rollouts": "...", "out": "...", "mode": {"video": "libsvtav1", "streaming": true}}'
 
