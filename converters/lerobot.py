@@ -32,7 +32,7 @@ from vla_data.digest import content_digest
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.frames import Frames
 from vla_data.images import JPEG_QUALITY, Encoding
-from vla_data.jobs.io import write_file
+from vla_data.jobs.io import open_file, write_file
 from vla_data.statistics import ImageStats, vector_stats
 
 DATA_FILE_MB: Final = 100
@@ -141,13 +141,16 @@ class LerobotSink:
         for place, members in meta.places(sizes, self.data_file_mb << 20):
             path = folder / meta.DATA_PATH.format(**place)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(
-                path,
-                meta.arrow_schema(features),
-                compression=dict.fromkeys(meta.compressed_columns(features), "snappy"),
-                use_dictionary=[n for n, f in features.items() if f["dtype"] not in ("image", "video")],
-                write_page_checksum=True,
-            ) as writer:
+            with (
+                open_file(path) as file,
+                pq.ParquetWriter(
+                    file,
+                    meta.arrow_schema(features),
+                    compression=dict.fromkeys(meta.compressed_columns(features), "snappy"),
+                    use_dictionary=[n for n, f in features.items() if f["dtype"] not in ("image", "video")],
+                    write_page_checksum=True,
+                ) as writer,
+            ):
                 for i in members:
                     table, stats, counts = _table(episodes[i], schema, features, tasks, totals)
                     data = {f"data/{key}": value for key, value in place.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
 from vla_data.errors import RefusedError, UsageError
-from vla_data.jobs.io import machine_errors, make_folder, remove_tree, write_file
+from vla_data.jobs.io import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part, recipe, versions
 from vla_data.jobs.pool import Limits, make_parts
 from vla_data.jobs.workspace import check_target, publish, workspace
@@ -88,6 +88,7 @@ def run(
         staging = work / "staging"
         with machine_errors("cannot write the dataset"):
             remove_tree(staging)
+            check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
             _write_sidecar(staging, job, schema, ledger)

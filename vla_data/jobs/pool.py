@@ -190,7 +190,9 @@ def _make(
                 if worker.pipe in heard:
                     error = worker.answer()
                 elif time.monotonic() >= worker.deadline:
-                    error = DataError("E503", f"not done after {limits.seconds:g} s")
+                    # Its answer may have come while another's was handled.
+                    late = not worker.pipe.poll()
+                    error = DataError("E503", f"not done after {limits.seconds:g} s") if late else worker.answer()
                 else:
                     continue
                 part, worker.part, worker.deadline = worker.part, None, float("inf")
