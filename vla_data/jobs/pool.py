@@ -13,6 +13,7 @@ import ctypes
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.resource_tracker
 import os
 import pickle
 import resource
@@ -83,7 +84,9 @@ class _Worker:
     def __init__(self, job: Job, digest: str, limits: Limits) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         self.process = _Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
-        # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback.
+        # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback. The resource
+        # tracker unblocks the signal when it is started, which the first worker would do.
+        multiprocessing.resource_tracker.ensure_running()
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
