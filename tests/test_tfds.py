@@ -675,7 +675,7 @@ def test_wrong_values_are_refused(options: dict[str, Any]) -> None:
 
 
 def test_default_options_are_the_default_config_whatever_they_are_called(tmp_path: Path) -> None:
-    for config in (None, "default", PpoSftAlignedConfig(), PpoSftAlignedConfig(name="default", fps=5.0)):
+    for config in (None, "default", PpoSftAlignedConfig(), PpoSftAlignedConfig(name="default", action_limit=100)):
         assert Builder(data_dir=tmp_path, config=config).info.full_name == "ppo_sft_aligned/default/1.0.0"
     for config in ("rlds", PpoSftAlignedConfig(step_fields="rlds")):
         assert Builder(data_dir=tmp_path, config=config).info.full_name == "ppo_sft_aligned/rlds/1.0.0"

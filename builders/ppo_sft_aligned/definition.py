@@ -74,7 +74,8 @@ class Definition:
         options = dict(self.options)
         for name, value in options.items():
             # JSON's 1 and the command line's 1.0 are one choice and must have one name.
-            if isinstance(value, int) and not isinstance(value, bool) and isinstance(OPTIONS.get(name), float):
+            real = name == "fps" or isinstance(OPTIONS.get(name), float)
+            if real and isinstance(value, int) and not isinstance(value, bool):
                 options[name] = float(value)
             if name not in OPTIONS:
                 close = difflib.get_close_matches(name, OPTIONS, n=1)
