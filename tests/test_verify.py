@@ -31,7 +31,8 @@ from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageE
 from vla_data.jobs import io as jobs_io
 from vla_data.jobs.workspace import workspace
 from vla_data.ledger import Ledger
-from vla_data.repair import open_recipe, repair
+from vla_data.provenance import open_recipe
+from vla_data.repair import repair
 from vla_data.seal import SEAL, format_sums, hash_file
 from vla_data.selection import Selection
 from vla_data.verify import Verdict, find_dataset, verify
@@ -816,7 +817,7 @@ def test_a_recipe_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save(tmp_path / "r", "a.npz", rollout())
     source = repr(vd.open_source(tmp_path / "r"))
     with pytest.raises(VerifyError) as problem:
-        open_recipe({"source": source, "steps": [], "sink": sink}, tmp_path / "r", tmp_path / "out")
+        open_recipe({"source": source, "steps": [], "sink": sink}, [tmp_path / "r"], tmp_path / "out")
     assert problem.value.code == "E601"
     assert not (tmp_path / "hacked").exists()
 
@@ -839,7 +840,7 @@ def test_every_recipe_of_ours_can_be_repeated(tmp_path: Path) -> None:
         vd.open_sink(tmp_path / "x", format="plain_rollout"),
     ):
         facts = recipe(source, steps, sink)
-        again = open_recipe(json.loads(json.dumps(facts)), tmp_path, tmp_path / "x")
+        again = open_recipe(json.loads(json.dumps(facts)), [tmp_path], tmp_path / "x")
         assert again == (source, steps, sink)
 
 

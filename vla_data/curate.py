@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.core import Episode
+from vla_data.core import Episode, Schema
 from vla_data.ledger import Span, spans_of
 
 
@@ -19,7 +19,8 @@ class Transform(Protocol):
 
     ``bucket`` ("pruned" or "truncated") and ``reason`` say what the ledger calls the frames that it drops. A
     step that drops for several reasons also has ``lost(episode)``: (bucket, reason, source positions) of
-    those that differ.
+    those that differ. One that changes what features there are or what they mean has ``describe(schema)``,
+    which gives the schema of its results.
     """
 
     bucket: ClassVar[str]
@@ -77,8 +78,17 @@ def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
             episode = after
     if any(hasattr(step, "successful") for step in steps):
         episode = replace(episode, meta={**episode.meta, "solved": success})
-    kept = ("kept", "", episode.index)
+    kept = ("kept", "", np.unique(episode.index))  # resampling may show a source frame twice
     return Curated(episode, "", success, spans_of(len(source), [*lost, kept]))
+
+
+def describe(schema: Schema, steps: Sequence[Step]) -> Schema:
+    """What episodes of this schema are after ``steps``."""
+    for step in steps:
+        change = getattr(step, "describe", None)
+        if change is not None:
+            schema = change(schema)
+    return schema
 
 
 def _success(episode: Episode, steps: Sequence[Step]) -> bool:
@@ -90,7 +100,7 @@ def _success(episode: Episode, steps: Sequence[Step]) -> bool:
 
 
 def _lost(step: Transform, before: Episode, after: Episode) -> list[tuple[str, str, NDArray[np.int64]]]:
-    gone = np.setdiff1d(before.index, after.index, assume_unique=True)
+    gone = np.setdiff1d(before.index, after.index)
     out: list[tuple[str, str, NDArray[np.int64]]] = []
     if hasattr(step, "lost"):
         out = list(step.lost(before))

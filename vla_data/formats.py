@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
@@ -35,10 +35,12 @@ class Format:
 
 FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
     {
+        "hdf5": Format(source="converters.hdf5_source:Hdf5Source", extra="hdf5"),
         "lerobot": Format(source="converters.lerobot_source:LerobotSource", sink="converters.lerobot:LerobotSink"),
         "plain_rollout": Format(sink="converters.plain_rollout:PlainRolloutSink"),
         "ppo_rollout": Format(source="converters.ppo_rollout:PpoRolloutSource"),
-        "rlds": Format(sink="converters.rlds:RldsSink"),
+        "rlds": Format(source="converters.rlds_source:RldsSource", sink="converters.rlds:RldsSink"),
+        "robomimic": Format(sink="converters.robomimic:RobomimicSink", extra="hdf5"),
     }
 )
 """Format name -> where it is. Sorted."""
@@ -48,6 +50,10 @@ BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "build
 
 GATES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({"tfds": ("converters.tfds_gate", "tfds")})
 """Reader -> (module with a ``read_back(folder)`` that opens a dataset as that reader does, extra). Sorted."""
+
+HDF5: Final = (".hdf5", ".h5", ".hdf")
+ROLLOUT: Final = (".npz", ".npy")
+"""Endings of files, by which a folder's format is detected."""
 
 CHECKS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -70,8 +76,8 @@ def parse_address(address: str | Path) -> tuple[str | None, Path]:
 def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
-    By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json`` (rlds), or rollout files
-    (ppo_rollout), in this order.
+    By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in the only version folder
+    below (rlds), HDF5 files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, E002 when it is none of these.
@@ -80,14 +86,22 @@ def detect(path: Path) -> str:
         raise UsageError("E003", f"{show(path)} is not there")
     if (path / "meta/info.json").is_file():
         return "lerobot"
-    if (path / "dataset_info.json").is_file() and (path / "features.json").is_file():
+    if len(versions(path)) == 1:
         return "rlds"
-    suffixes = (".npz", ".npy")
-    if path.is_file() and path.name.lower().endswith(suffixes):
-        return "ppo_rollout"
-    if path.is_dir() and any(p.name.lower().endswith(suffixes) for p in path.rglob("*")):
-        return "ppo_rollout"
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, ppo_rollout")
+    for name, suffixes in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT)):
+        if path.is_file() and path.name.lower().endswith(suffixes):
+            return name
+        if path.is_dir() and any(p.name.lower().endswith(suffixes) for p in path.rglob("*")):
+            return name
+    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout")
+
+
+def versions(path: Path) -> list[Path]:
+    """The TFDS version folders at ``path`` or up to three levels below: ``DATA_DIR/<name>/<config>/<version>``."""
+    found = [path] if (path / "features.json").is_file() else []
+    for depth in ("*", "*/*", "*/*/*"):
+        found = found or sorted(file.parent for file in path.glob(f"{depth}/features.json"))
+    return [folder for folder in found if (folder / "dataset_info.json").is_file()]
 
 
 def open_source(address: str | Path, **options: Any) -> Source:
@@ -99,7 +113,16 @@ def open_source(address: str | Path, **options: Any) -> Source:
     """
     name, path = parse_address(address)
     name = name or detect(path)
-    source: Source = _part(name, "source")(root=path, **options)
+    cls = _part(name, "source")
+    known = {field.name for field in fields(cls)} - {"root"}
+    for option in options:
+        if option not in known:
+            flag = option.replace("_", "-")
+            raise UsageError("E001", f"--{flag} is no option of format {name}; it has {_flags(known)}")
+    try:
+        source: Source = cls(root=path, **options)
+    except ValueError as error:
+        raise UsageError("E001", show(error)) from None
     return source
 
 
@@ -131,6 +154,10 @@ def _part(name: str, role: str) -> Any:
         raise UsageError("E002", f"format {name} has no {role}; these have: {can}")
     module, _, name = str(attribute).rpartition(":")
     return getattr(_load(module, entry.extra), name)
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names)) or "none"
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from vla_data.errors import RefusedError, UsageError
 from vla_data.jobs.io import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part, recipe, versions
 from vla_data.jobs.pool import Limits, make_parts
+from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, publish, workspace
 from vla_data.ledger import FILE, Ledger, Record
 from vla_data.report import Report
@@ -68,11 +69,10 @@ def run(
     """
     refs = list(source.episodes())
     _check_refs(refs)
-    root = getattr(source, "root", None)
-    check_target(sink.target, root, replace=replace)
+    check_target(sink.target, roots(source), replace=replace)
     with workspace(sink.target) as work:
         # Another run may have published between the first look and the lock.
-        check_target(sink.target, root, replace=replace)
+        check_target(sink.target, roots(source), replace=replace)
         job = Job(source, tuple(steps), sink, work / "parts")
         parts = plan(refs)
         made = _make(job, parts, len(refs), workers or _cores(), limits or Limits(), on_progress)
@@ -83,7 +83,7 @@ def run(
         _check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
-        ledger = Ledger(tuple(_placed(sink, records)))
+        ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
         staging = work / "staging"
         with machine_errors("cannot write the dataset"):
@@ -91,7 +91,7 @@ def run(
             check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
-            _write_sidecar(staging, job, schema, ledger)
+            manifest = _write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
             with ThreadPoolExecutor(1) as beside:
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
@@ -99,8 +99,16 @@ def run(
                 checked.result()
             publish(staging, sink.target)
             remove_tree(work)
+    remember(manifest, roots(source))
     judged = any(hasattr(step, "successful") for step in steps)
     return Report(sink.target, ledger, judged, tuple(warnings), _details(ledger, schema))
+
+
+def roots(source: Source) -> tuple[Path, ...]:
+    """The folders or files that a source reads, as far as it tells."""
+    several: Sequence[Path] | None = getattr(source, "roots", None)
+    root: Path | None = getattr(source, "root", None)
+    return tuple(several) if several is not None else () if root is None else (root,)
 
 
 def _cores() -> int:
@@ -241,18 +249,33 @@ def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
 
 
 def _differences(text: str, groups: Iterable[str]) -> str:
-    """The features of one schema that not all of them share."""
-    mine = json.loads(text)["features"]
-    others = [json.loads(other)["features"] for other in groups]
-    names = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
-    return ", ".join(f"{name} {mine[name]['dtype']}{tuple(mine[name]['shape'])}" for name in names) or "fewer"
+    """What not all schemas share: features of one of them with type and size, conventions, rate and robot."""
+    mine = json.loads(text)
+    others = [json.loads(other) for other in groups]
+    out = []
+    for name, feature in mine["features"].items():
+        theirs = [other["features"].get(name) for other in others]
+        if any(other is None or _type(other) != _type(feature) for other in theirs):
+            out.append(f"{name} {_type(feature)}")
+        elif any(other["names"] != feature["names"] for other in theirs):
+            out.append(f"{name} of elements named {feature['names'] or 'nothing'}")
+        convention = feature["convention"]
+        found = [other["convention"] for other in theirs if other is not None]
+        keys = {key for other in found for key in {*other, *convention} if other.get(key) != convention.get(key)}
+        out.extend(f"{name} {key}={convention.get(key, 'undeclared')}" for key in sorted(keys))
+    out.extend(f"{key} {mine[key]}" for key in ("fps", "robot") if any(o[key] != mine[key] for o in others))
+    return ", ".join(out) or "fewer features"
 
 
-def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
+def _type(feature: Mapping[str, Json]) -> str:
+    return f"{feature['dtype']}{tuple(feature['shape'])}"
+
+
+def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published]) -> Iterable[Record]:
     """Records with the places of their episodes in the dataset."""
-    contents = {r.id: str(r.content_sha256) for r in records if r.status == "published"}
-    places = dict(zip(contents, range(len(contents)), strict=True))
-    splits = getattr(sink, "split_of", lambda ids: dict.fromkeys(ids, "train"))(contents)
+    places = {episode.id: place for place, episode in enumerate(published)}
+    split_of: Callable[[Sequence[Published]], Mapping[str, str]] | None = getattr(sink, "split_of", None)
+    splits = dict.fromkeys(places, "train") if split_of is None else split_of(published)
     for record in records:
         if record.status == "published":
             yield changed(record, output_index=places[record.id], split=splits[record.id])
@@ -260,7 +283,7 @@ def _placed(sink: Sink, records: Sequence[Record]) -> Iterable[Record]:
             yield record
 
 
-def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> None:
+def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[str, Json]:
     """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
     folder = root / job.sink.sidecar
     ledger.write(folder / FILE)
@@ -285,6 +308,7 @@ def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> None
         },
     }
     _write_json(folder / MANIFEST, manifest)
+    return manifest
 
 
 def _write_json(path: Path, value: Json) -> None:

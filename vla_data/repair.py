@@ -14,13 +14,12 @@ somebody's own steps can't be repaired here; the program that made the dataset m
 that is interrupted leaves a dataset that is less damaged than before, never more, and the same command goes on.
 Files that are not ours are left alone, but for copies of ours under other names where readers would find them.
 
-Without the sources, what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
+The sources are looked for where they lay when this machine made the dataset, unless they are named. Without them,
+what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,32 +27,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data import steps as library
-from vla_data.codec import VideoSettings
-from vla_data.core import Json, Sink, Source
-from vla_data.curate import Step
+from vla_data.core import Json, Source
 from vla_data.errors import TargetExistsError, UsageError, VerifyError
-from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
 from vla_data.jobs.io import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
-from vla_data.jobs.part import fingerprint, recipe, versions
+from vla_data.jobs.part import fingerprint, versions
+from vla_data.jobs.whereabouts import recall
 from vla_data.jobs.workspace import workspace
 from vla_data.ledger import FILE, Ledger
 from vla_data.pipeline import MANIFEST, Progress, run, source_digest
+from vla_data.provenance import AGAIN, Address, open_recipe
 from vla_data.safety.text import show
 from vla_data.seal import format_sums, hash_file
-from vla_data.selection import Selection
 from vla_data.verify import Verdict, find_dataset, is_almost, recipe_digest, verify
 
 _FOLDER: Final = "repair"
-_LONGEST: Final = 1 << 20
 _SHOWN: Final = 3
-_AGAIN: Final = "make it again with the original command and --replace"
-# Dataclasses that options of sources and sinks may hold, and steps.
-_PARTS: Final[Mapping[str, type[Any]]] = {
-    cls.__name__: cls
-    for cls in (VideoSettings, *(getattr(library, name) for name in library.__all__))
-    if dataclasses.is_dataclass(cls) and isinstance(cls, type)
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class Repaired:
 
 def repair(
     path: str | Path,
-    source: str | Path | None = None,
+    source: Address | Sequence[Address] = (),
     *,
     workers: int | None = None,
     on_progress: Progress | None = None,
@@ -94,7 +82,8 @@ def repair(
 
     Args:
         path: the dataset.
-        source: what it was made from, as `vla_data.open_source` takes it; None: use only what the dataset holds.
+        source: what it was made from, as `vla_data.open_source` takes it; several for a merged dataset, in order.
+            None: where they lay when this machine made it, or else only what the dataset holds.
         workers: see `vla_data.run`.
         on_progress: see `vla_data.run`.
         on_problem: see `vla_data.run`.
@@ -108,6 +97,7 @@ def repair(
     """
     found, _ = find_dataset(Path(path))
     root = found.resolve()
+    sources = (source,) if isinstance(source, str | Path) else tuple(source)
     before = verify(root)
     if before.ok:
         return Repaired(before, (), (), before)
@@ -121,11 +111,11 @@ def repair(
                 replaced = [now.sums]
                 write_file(root / now.sums, sums)
                 sync_folder((root / now.sums).parent)
-            elif source is None:
+            elif not (sources := sources or recall(_manifest(now.root / now.sidecar))):
                 names = ", ".join(dict.fromkeys(show(damage.file) for damage in now.damages[:_SHOWN]))
                 raise UsageError("E001", f"{names}: this needs what it was made from: vla-data repair DST SOURCE")
             else:
-                rebuilt = _rebuild(now, source, work, workers, on_progress, on_problem)
+                rebuilt = _rebuild(now, sources, work, workers, on_progress, on_problem)
                 _compare(now, rebuilt)
                 replaced = _replace(now, rebuilt)
             now = verify(root)
@@ -219,7 +209,7 @@ def _move(file: Path, target: Path) -> None:
 
 def _rebuild(
     damaged: Verdict,
-    source: str | Path,
+    sources: Sequence[Address],
     work: Path,
     workers: int | None,
     on_progress: Progress | None,
@@ -233,10 +223,10 @@ def _rebuild(
     except (KeyError, TypeError):
         trusted = False
     if not trusted:
-        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {_AGAIN}")
+        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
     _check_versions(manifest["versions"])
     target = work / _FOLDER / damaged.root.name
-    reader, steps, sink = open_recipe(manifest["recipe"], source, target)
+    reader, steps, sink = open_recipe(manifest["recipe"], sources, target)
     _check_sources(reader, manifest, folder)
     make_folder(target.parent)
     run(
@@ -272,7 +262,7 @@ def _check_versions(made: Mapping[str, str]) -> None:
     ]
     if other:
         raise TargetExistsError(
-            "E412", f"it was made with {', '.join(other)}, which may give other bytes; {_AGAIN}"
+            "E412", f"it was made with {', '.join(other)}, which may give other bytes; {AGAIN}"
         )
 
 
@@ -291,71 +281,4 @@ def _check_sources(source: Source, manifest: Mapping[str, Any], folder: Path) ->
             raise TargetExistsError(
                 "E412", f"these are not the rollouts that it was made from: {show(name)} {how}"
             )
-    raise VerifyError("E601", f"{MANIFEST} and {FILE} are of different rollouts: {_AGAIN}")
-
-
-def open_recipe(
-    facts: Mapping[str, Any], source: str | Path, target: Path
-) -> tuple[Source, tuple[Step, ...], Sink]:
-    """Source, steps and sink of a manifest's recipe.
-
-    Raises:
-        VerifyError: E601 when it has anything that is not ours.
-    """
-    try:
-        reader = _source(ast.parse(_text(facts["source"]), mode="eval").body, source)
-        steps = tuple(_part(ast.parse(_text(text), mode="eval").body) for text in facts["steps"])
-        name, options = _call(ast.parse(_text(facts["sink"]), mode="eval").body)
-        if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the recipe
-            options["description"] = load_builder(options["name"]).DESCRIPTION
-        sink = open_sink(target, format=_format(name, "sink"), **options)
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
-        raise VerifyError("E601", f"the recipe can't be repeated here ({show(error)}): {_AGAIN}") from None
-    if recipe(reader, steps, sink) != facts:
-        raise VerifyError("E601", f"the recipe is not one that this version writes: {_AGAIN}")
-    return reader, steps, sink
-
-
-def _source(node: ast.expr, where: str | Path) -> Source:
-    name, options = _call(node, raw=("source",))
-    if name == "Selection":
-        return Selection(_source(options["source"], where), tuple(options["positions"]))
-    return open_source(f"{_format(name, 'source')}:{parse_address(where)[1]}", **options)
-
-
-def _format(name: str, role: str) -> str:
-    """The format whose source or sink class has this name."""
-    for key, entry in FORMATS.items():
-        if str(getattr(entry, role)).rpartition(":")[2] == name:
-            return key
-    raise ValueError(f"no {role} {name}")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise ValueError("not a recipe")
-    return value
-
-
-def _part(node: ast.expr) -> Any:
-    """A step, or an object that is an option."""
-    name, options = _call(node)
-    if name not in _PARTS:
-        raise ValueError(f"{name} is not of vla-data")
-    return _PARTS[name](**options)
-
-
-def _call(node: ast.expr, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """``Name(option=literal, ...)`` -> its name and options; nothing is evaluated. Those in ``raw`` stay nodes."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-        raise ValueError("not of the form Name(option=value)")
-    options: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in ("root", "target"):
-            raise ValueError("an option that no recipe has")
-        value = keyword.value
-        if keyword.arg in raw:
-            options[keyword.arg] = value
-        else:
-            options[keyword.arg] = _part(value) if isinstance(value, ast.Call) else ast.literal_eval(value)
-    return node.func.id, options
+    raise VerifyError("E601", f"{MANIFEST} and {FILE} are of different rollouts: {AGAIN}")

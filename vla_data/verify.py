@@ -25,7 +25,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -151,8 +151,28 @@ class Verdict:
         ]
         if "episodes" in seen:
             lines.append(f"  Examined      {seen['episodes']:>12,}   episodes, {seen['frames']:,} frames")
+        if "against" in seen:
+            lines.extend(_agreement(seen["against"]))
         lines.append(f"  Damages       {len(self.damages):>12,}")
         return "\n".join(lines)
+
+
+def _agreement(facts: Mapping[str, Json]) -> list[str]:
+    """What comparing with the sources gave, a line a feature."""
+    lines = [f"  Compared      {facts['compared']:>12,}   episodes with their sources"]
+    for name, feature in facts["features"].items():
+        how = f"{feature['differing']:,} differ" if feature["differing"] else "equal"
+        if "psnr_min" in feature and not feature["differing"]:
+            how = f"lossy, PSNR {feature['psnr_min']:.1f} dB or more, mean {feature['psnr_mean']:.1f}"
+        elif feature.get("same_bytes") == feature["values"]:
+            how = "the same bytes"
+        if "dtype" in feature:
+            how += f" as {feature['dtype'].split()[-1]}"
+        lines.append(f"    {show(name)}: {feature['values']:,}, {how}")
+    for title, key in (("Not stored", "not_stored"), ("Added", "added")):
+        if facts[key]:
+            lines.append(f"  {title}: {', '.join(show(name) for name in facts[key])}")
+    return lines
 
 
 def verify(
@@ -162,6 +182,7 @@ def verify(
     deep: bool = False,
     seed: int | None = None,
     reader: str | None = None,
+    against: str | Path | Sequence[str | Path] = (),
 ) -> Verdict:
     """Compare a dataset with its ``SHA256SUMS``, and with itself.
 
@@ -172,6 +193,8 @@ def verify(
         deep: also read everything and compute again what can be.
         seed: which files are sampled; None: others each time. It is in ``checked``.
         reader: a name in `vla_data.formats.GATES`; also open the dataset with that.
+        against: what it was made from, as `vla_data.open_source` takes it, several for a merged dataset; also
+            compare everything with that, see `vla_data.against`. The facts are in ``checked["against"]``.
 
     Raises:
         UsageError: E001 for options that can't be, E003 when there is nothing of ours, E006 for a reader that is
@@ -189,6 +212,9 @@ def verify(
     check.run(sample, random.randrange(2**32) if seed is None else seed)
     if deep:
         check.examine()
+    sources = (against,) if isinstance(against, str | Path) else tuple(against)
+    if sources:
+        check.compare(sources)
     if reader is not None:
         try:
             load_gate(reader).read_back(root)
@@ -255,6 +281,19 @@ class _Check:
 
     def blame(self, file: str, problem: str, *episodes: str) -> None:
         self._damages.append(Damage(file, problem, "content", episodes))
+
+    def compare(self, sources: Sequence[str | Path]) -> None:
+        """With what it was made from."""
+        from vla_data.against import compare  # the readers of all formats, which most checks do not need
+
+        folder = self._root / self._side
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            ledger = Ledger.read(folder / FILE)
+        except Exception as error:  # Parquet fails in many ways
+            self.blame(_join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
+            return
+        self._checked["against"] = compare(self._root, manifest, ledger, sources, self.blame)
 
     def run(self, sample: float | None, seed: int) -> None:
         """Names, sizes and hashes."""

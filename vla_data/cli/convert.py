@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vla_data.cli.options import RUN, image_options, lerobot_options, run_options, show_report, watch
-from vla_data.core import Source
-from vla_data.formats import open_sink, open_source
+from vla_data.cli.conversion import (
+    TARGETS,
+    feature_options,
+    gate_option,
+    pass_gates,
+    reading_options,
+    show_gates,
+    sink_of,
+    source_of,
+    steps_of,
+)
+from vla_data.cli.options import RUN, image_options, run_options, show_report, watch
 from vla_data.pipeline import run
-from vla_data.selection import Selection, parse_positions
 
 
 @click.command("convert")
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--to", "to", type=click.Choice(["lerobot", "rlds"]), default="lerobot", show_default=True)
-@click.option("--episodes", help="Only these, by position, for example 0,3,5-9.")
+@click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
+@reading_options
+@feature_options
 @image_options
+@gate_option
 @run_options
 def command(
-    source: str, target: Path, to: str, episodes: str | None, debug: bool, as_json: bool, **options: Any
+    source: str, target: Path, to: str, gates: tuple[str, ...], debug: bool, as_json: bool, **options: Any
 ) -> None:
     """Convert SOURCE to another format, with every frame and nothing curated.
 
-    SOURCE is a folder of rollouts or a LeRobot dataset, and may name its format, as in lerobot:PATH. Images that
-    are JPEG already stay as they are.
+    SOURCE is a folder of rollouts, a LeRobot or RLDS dataset, or HDF5 files, and may name its format, as in
+    lerobot:PATH. Images that are JPEG already stay as they are.
     """
-    reader: Source = open_source(source)
-    if episodes is not None:
-        reader = Selection(reader, parse_positions(episodes))
-    images = lerobot_options(options)
-    if to == "lerobot":
-        sink = open_sink(target, format="lerobot", **images)
-    else:
-        name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
-        sink = open_sink(target, format="rlds", name=name, step_fields="rlds")
-    report = run(reader, (), sink, **{key: options[key] for key in RUN}, **watch(quiet=as_json))
-    show_report(report, as_json=as_json, where=target)
+    reader = source_of(source, options)
+    steps = steps_of(reader, options)
+    sink = sink_of(target, to, options)
+    report = run(reader, steps, sink, **{key: options[key] for key in RUN}, **watch(quiet=as_json))
+    seen = pass_gates(target, gates)
+    if not as_json:
+        show_gates(seen)
+    show_report(report, as_json=as_json, where=target, extra={"gates": seen} if gates else None)

@@ -58,11 +58,12 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return height, width
 
 
-def _stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in this order."""
     return lambda command: functools.reduce(lambda c, option: option(c), reversed(options), command)
 
 
-recipe_options = _stack(
+recipe_options = stack(
     click.option(
         "--min-success-steps",
         type=click.IntRange(0),
@@ -115,7 +116,7 @@ recipe_options = _stack(
     ),
 )
 
-source_options = _stack(
+source_options = stack(
     click.option(
         "--info-timing",
         type=click.Choice(["auto", "after", "before"]),
@@ -142,7 +143,7 @@ source_options = _stack(
     click.option("--max-episodes", type=click.IntRange(1), help="Read only the first so many files."),
 )
 
-image_options = _stack(
+image_options = stack(
     click.option(
         "--images",
         type=click.Choice(["jpeg", "png"]),
@@ -177,7 +178,7 @@ def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
         raise UsageError("E001", show(error)) from None
 
 
-run_options = _stack(
+run_options = stack(
     click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]"),
     click.option("--replace", is_flag=True, help="Publish over an existing dataset of ours."),
     click.option(

@@ -16,17 +16,17 @@ from vla_data.safety.text import show
 
 @click.command("repair")
 @click.argument("dst", type=click.Path(path_type=Path))
-@click.argument("source", required=False)
+@click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(dst: Path, source: str | None, workers: int | None, debug: bool, as_json: bool) -> None:
+def command(dst: Path, sources: tuple[str, ...], workers: int | None, debug: bool, as_json: bool) -> None:
     """Give the damaged dataset DST the bytes back that it was published with.
 
-    SOURCE is what it was made from; it must not have changed since. Without it only renamed files and SHA256SUMS
-    can be repaired. Files that are healthy are not written.
+    SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, it is
+    looked for where it lay when this machine made DST. Files that are healthy are not written.
     """
-    done = repair(dst, source, workers=workers, **watch(quiet=as_json))
+    done = repair(dst, sources, workers=workers, **watch(quiet=as_json))
     if as_json:
         print_json(done.to_json())
         if not done.after.ok:

@@ -34,6 +34,7 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")
 @click.option("--deep", is_flag=True, help="Also read everything and compute again what can be.")
 @click.option("--reader", type=click.Choice(list(GATES)), help="Also open the dataset with this library.")
+@click.option("--against", multiple=True, metavar="SRC", help="Also compare all with what DST was made from.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -42,6 +43,7 @@ def command(
     seed: int | None,
     deep: bool,
     reader: str | None,
+    against: tuple[str, ...],
     debug: bool,
     as_json: bool,
 ) -> None:
@@ -49,7 +51,7 @@ def command(
 
     By default all files must be there with their SHA-256, and no others where readers look for data.
     """
-    show_verdict(verify(dst, sample=sample, seed=seed, deep=deep, reader=reader), as_json=as_json)
+    show_verdict(verify(dst, sample=sample, seed=seed, deep=deep, reader=reader, against=against), as_json=as_json)
 
 
 def show_verdict(verdict: Verdict, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Final
 
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
-from vla_data.curate import Step, curate
+from vla_data.curate import Step, curate, describe
 from vla_data.errors import DataError
 from vla_data.jobs.io import write_file
 from vla_data.ledger import Record, Span, from_json, to_json
@@ -99,12 +99,14 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
     """Read, curate and encode one episode."""
     record: Record | None = None
     try:
-        record, episode = _curated(job.source, job.steps, ref)
+        source = job.source.read(ref)
+        steps = all_steps(job.source, job.steps, ref)
+        record, episode = _curated(source, steps, ref)
         if episode is None:
             return record, None, None
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
-        schema = job.source.schema(episode)
+        schema = describe(job.source.schema(source), steps)
         return record, job.sink.encode(episode, schema), schema
     except (DataError, MemoryError) as problem:
         if isinstance(problem, DataError):
@@ -125,13 +127,18 @@ def _rejected(record: Record, reason: str) -> Record:
 def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:
     """What would become of one episode."""
     try:
-        return _curated(source, steps, ref)[0]
+        return _curated(source.read(ref), all_steps(source, steps, ref), ref)[0]
     except DataError as error:
         return failed(ref, error)
 
 
-def _curated(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:
-    episode = source.read(ref)
+def all_steps(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Step, ...]:
+    """A merged source has steps of its own for each of its parts; they come first."""
+    own: Callable[[EpisodeRef], Sequence[Step]] | None = getattr(source, "steps_of", None)
+    return (*(own(ref) if own is not None else ()), *steps)
+
+
+def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:
     curated = curate(episode, steps)
     record = Record(
         id=ref.id,

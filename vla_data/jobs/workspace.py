@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -107,15 +107,15 @@ def _is_same(handle: int, folder: Path) -> bool:
         return False
 
 
-def check_target(target: Path, source: Path | None, *, replace: bool) -> None:
+def check_target(target: Path, sources: Iterable[Path], *, replace: bool) -> None:
     """Refuse a target that can't be published to, before any work.
 
     Raises:
-        UsageError: E001 when it is the source or inside of it, or not a folder.
+        UsageError: E001 when it is one of the sources, or one lies inside the other.
         TargetExistsError: E411 when it exists and may not be replaced.
     """
     real = target.resolve()
-    if source is not None:
+    for source in sources:
         root = source.resolve()
         if real == root or real.is_relative_to(root) or root.is_relative_to(real):
             raise UsageError("E001", f"the target {show(target)} and the input lie inside one another")

@@ -1,5 +1,6 @@
 """Curation steps, one per file. A step is a frozen dataclass whose ``repr`` is its provenance."""
 
+from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.length import Length
 from vla_data.steps.rl4vla import Rl4vlaCompat
@@ -8,9 +9,13 @@ from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule,
 
 __all__ = [
     "CutAfterSuccess",
+    "Declare",
+    "Fill",
     "Length",
+    "Rename",
     "RequireSuccess",
     "Rl4vlaCompat",
+    "SelectFeatures",
     "SmallActions",
     "SuccessRule",
     "gripper_events",

@@ -1,0 +1,267 @@
+"""A dataset beside its sources: every number, text and image is read from both and compared.
+
+The dataset is read by the source class of its format, which shares no code with the sink that wrote it beyond the
+format's constants. What the sources must give is computed again with the recipe of the manifest.
+
+Numbers must be equal, after the cast to the type that the dataset declares. Images of a lossless encoding must be
+equal too, and encoded bytes that were handed on are counted. Lossy images must resemble their own frame more than
+the ones before and after it, so that a shift is found however still a scene is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.core import Array, Episode, EpisodeRef, Json, Source
+from vla_data.curate import curate
+from vla_data.errors import DataError
+from vla_data.formats import open_source
+from vla_data.frames import Frames
+from vla_data.jobs.part import all_steps
+from vla_data.ledger import Ledger, Record
+from vla_data.provenance import Address, open_recipe
+
+Blame = Callable[..., None]
+
+MIN_PSNR: Final = 20.0
+"""Decibels. Below this two images show different things, whatever the codec."""
+
+_NEIGHBOURS: Final = 16
+_MARGIN: Final = 1.0
+
+
+@dataclass
+class Agreement:
+    """How one feature agrees.
+
+    Attributes:
+        episodes: compared.
+        values: compared: numbers, texts or images.
+        differing: of those, beyond what the encoding explains.
+        largest: difference of two numbers.
+        dtype: "from -> to" where the dataset has another type.
+        same_bytes: images whose encoded bytes were handed on.
+        psnrs: in dB, of every image that differs.
+    """
+
+    episodes: int = 0
+    values: int = 0
+    differing: int = 0
+    largest: float = 0.0
+    dtype: str = ""
+    same_bytes: int = 0
+    psnrs: list[float] = field(default_factory=list, repr=False)
+
+    def to_json(self) -> dict[str, Json]:
+        """JSON-ready."""
+        facts: dict[str, Json] = {"episodes": self.episodes, "values": self.values, "differing": self.differing}
+        if self.largest:
+            facts["largest_difference"] = self.largest
+        if self.dtype:
+            facts["dtype"] = self.dtype
+        if self.same_bytes:
+            facts["same_bytes"] = self.same_bytes
+        if self.psnrs:
+            facts["psnr_min"] = round(min(self.psnrs), 2)
+            facts["psnr_mean"] = round(float(np.mean(self.psnrs)), 2)
+        return facts
+
+
+def compare(
+    root: Path, manifest: dict[str, Any], ledger: Ledger, sources: Sequence[Address], blame: Blame
+) -> dict[str, Json]:
+    """Compare the dataset at ``root`` with the sources that it was made from.
+
+    Args:
+        root: the dataset.
+        manifest: its manifest, whose recipe is repeated.
+        ledger: its ledger, which says what episode is where.
+        sources: addresses; several for a merged dataset.
+        blame: called with (".", what is wrong, episode id) for everything that is not as it must be.
+
+    Returns:
+        "features": name -> `Agreement`; "not_stored": features of the source that the dataset lacks; "added": what
+        the dataset has beyond them.
+
+    Raises:
+        UsageError, VerifyError: as `vla_data.provenance.open_recipe`.
+    """
+    reader, steps, sink = open_recipe(manifest["recipe"], sources, root)
+    refs = {ref.id: ref for ref in reader.episodes()}
+    published = [record for record in ledger.records if record.status == "published"]
+    agreements: dict[str, Agreement] = {}
+    lost: dict[str, None] = {}
+    added: dict[str, None] = {}
+    seen = set()
+    for record, found in _paired(open_source(root), published, blame):
+        if record.id in seen:
+            blame(".", "is there twice", record.id)
+            continue
+        seen.add(record.id)
+        if record.id not in refs:
+            blame(".", "is not in the source", record.id)
+            continue
+        want = _wanted(reader, refs[record.id], steps, blame)
+        if want is None:
+            continue
+        problems = _Episode(want, found, agreements).compare(sink)
+        for problem in problems:
+            blame(".", problem, record.id)
+        stored = {*found.arrays, *found.frames}
+        lost |= dict.fromkeys(sorted({*want.arrays, *want.frames} - stored))
+        added |= dict.fromkeys(sorted(stored - {*want.arrays, *want.frames}))
+    for record in published:
+        if record.id not in seen:
+            blame(".", "is published by the ledger and not in the dataset", record.id)
+    return {
+        "compared": len(seen),
+        "features": {name: agreements[name].to_json() for name in sorted(agreements)},
+        "not_stored": sorted(lost),
+        "added": sorted(added),
+    }
+
+
+def _paired(source: Source, published: Sequence[Record], blame: Blame) -> Iterator[tuple[Record, Episode]]:
+    """Each episode of the dataset with its record: by the id that RLDS carries along, else by its place."""
+    by_id = {record.id: record for record in published}
+    by_place = {record.output_index: record for record in published}
+    for number, ref in enumerate(source.episodes()):
+        try:
+            episode = source.read(ref)
+        except DataError as error:
+            blame(".", f"can't be read: {error}", ref.id)
+            continue
+        name = (episode.meta.get("episode_metadata") or {}).get("file_path")
+        record = by_id.get(name) or by_place.get(number)
+        if record is None:
+            blame(".", "is not in the ledger", ref.id)
+        else:
+            yield record, episode
+
+
+def _wanted(reader: Source, ref: EpisodeRef, steps: Sequence[Any], blame: Blame) -> Episode | None:
+    """What the source gives by the recipe."""
+    try:
+        episode = curate(reader.read(ref), all_steps(reader, steps, ref)).episode
+    except DataError as error:
+        blame(".", f"its source can't be read: {error}", ref.id)
+        return None
+    if episode is None:
+        blame(".", "is rejected by the recipe now", ref.id)
+    return episode
+
+
+class _Episode:
+    """One episode, as it must be and as it was found."""
+
+    def __init__(self, want: Episode, found: Episode, agreements: dict[str, Agreement]) -> None:
+        self._want, self._found, self._agreements = want, found, agreements
+
+    def compare(self, sink: object) -> Iterator[str]:
+        """What is wrong, a sentence each."""
+        want, found = self._want, self._found
+        if len(want) != len(found):
+            yield f"has {len(found):,} steps, its source {len(want):,}"
+            return
+        yield from self._texts()
+        for name in sorted(want.arrays.keys() & found.arrays.keys() - {"task"}):
+            yield from self._array(name, want.arrays[name], found.arrays[name])
+        for name in sorted(want.frames.keys() & found.frames.keys()):
+            yield from self._frames(name, want.frames[name], found.frames[name], sink)
+
+    def _agreement(self, name: str) -> Agreement:
+        agreement = self._agreements.setdefault(name, Agreement())
+        agreement.episodes += 1
+        return agreement
+
+    def _texts(self) -> Iterator[str]:
+        texts = [
+            [str(text) for text in episode.arrays.get("task", [episode.task] * len(episode))]
+            for episode in (self._want, self._found)
+        ]
+        agreement = self._agreement("task")
+        agreement.values += len(texts[0])
+        if texts[0] != texts[1]:
+            agreement.differing += sum(a != b for a, b in zip(*texts, strict=True))
+            yield "has another instruction than its source"
+
+    def _array(self, name: str, want: Array, found: Array) -> Iterator[str]:
+        agreement = self._agreement(name)
+        agreement.values += want.size
+        if want.dtype.kind == "U" or found.dtype.kind == "U":
+            differs: Array = np.asarray(want.astype(str) != found.astype(str))
+        else:
+            if want.dtype != found.dtype:
+                agreement.dtype = f"{want.dtype} -> {found.dtype}"
+            if want.reshape(len(want), -1).shape != found.reshape(len(found), -1).shape:
+                agreement.differing += want.size
+                yield f"{name} is {found.shape}, in its source {want.shape}"
+                return
+            cast = want.reshape(found.shape).astype(found.dtype)
+            differs = ~_equal(cast, found)
+            if differs.any() and found.dtype.kind in "fiu":
+                gap = np.abs(cast[differs].astype(np.float64) - found[differs].astype(np.float64))
+                agreement.largest = max(agreement.largest, float(np.nanmax(gap)) if gap.size else 0.0)
+        if differs.any():
+            agreement.differing += int(differs.sum())
+            first = int(np.argwhere(differs)[0][0])
+            yield f"{name} differs from its source at frame {first} and {int(differs.sum()) - 1:,} other values"
+
+    def _frames(self, name: str, want: Frames, found: Frames, sink: object) -> Iterator[str]:
+        agreement = self._agreement(name)
+        agreement.values += len(want)
+        if (want.height, want.width) != (found.height, found.width):
+            agreement.differing += len(want)
+            yield f"{name} is {found.height}x{found.width}, in its source {want.height}x{want.width}"
+            return
+        lossy = [t for t in range(len(want)) if not self._same(agreement, want, found, t)]
+        lossless = getattr(sink, "images", None) == "png" and getattr(sink, "video", None) is None
+        for t in lossy:
+            value = _psnr(want.pixels(t), found.pixels(t))
+            agreement.psnrs.append(value)
+            if value < MIN_PSNR or lossless:
+                agreement.differing += 1
+                yield f"{name} differs from its source at frame {t} (PSNR {value:.1f} dB)"
+                return
+        yield from self._order(name, agreement, want, found, lossy)
+
+    def _same(self, agreement: Agreement, want: Frames, found: Frames, t: int) -> bool:
+        mine, theirs = want.items[t], found.items[t]
+        if isinstance(mine, bytes | memoryview) and isinstance(theirs, bytes | memoryview) and mine == theirs:
+            agreement.same_bytes += 1
+            return True
+        return bool(np.array_equal(want.pixels(t), found.pixels(t)))
+
+    def _order(
+        self, name: str, agreement: Agreement, want: Frames, found: Frames, lossy: Sequence[int]
+    ) -> Iterator[str]:
+        """Whether lossy images are in their place: none may resemble a neighbour's source clearly more."""
+        chosen = lossy[:: max(1, len(lossy) // _NEIGHBOURS)]
+        shifted = 0
+        for t in chosen:
+            image = found.pixels(t)
+            own = _psnr(want.pixels(t), image)
+            beside = [_psnr(want.pixels(n), image) for n in (t - 1, t + 1) if 0 <= n < len(want)]
+            shifted += any(value > own + _MARGIN for value in beside)
+        if shifted * 2 > len(chosen):
+            agreement.differing += len(lossy)
+            yield f"{name}: images resemble those one frame away more than their own"
+
+
+def _equal(a: Array, b: Array) -> NDArray[np.bool_]:
+    equal: NDArray[np.bool_] = np.asarray(a == b)
+    if a.dtype.kind == "f":
+        equal |= np.isnan(a) & np.isnan(b)
+    return equal
+
+
+def _psnr(a: Array, b: Array) -> float:
+    """Peak signal-to-noise ratio of two 8-bit images, in dB; 100 for equal ones."""
+    error = float(np.mean((a.astype(np.float32) - b.astype(np.float32)) ** 2, dtype=np.float64))
+    return 100.0 if error == 0 else float(10 * np.log10(255.0**2 / error))

@@ -1,0 +1,148 @@
+"""Options of the commands that convert: how a source is to be read, what of it, and what is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vla_data.cli import emit
+from vla_data.cli.options import Number, Size, lerobot_options, stack
+from vla_data.core import Json, Sink, Source
+from vla_data.curate import Step
+from vla_data.errors import UsageError
+from vla_data.formats import GATES, load_gate, open_sink, open_source
+from vla_data.mapping import table_steps
+from vla_data.safety.text import show
+from vla_data.selection import Selection, parse_positions
+
+TARGETS: Final = ("lerobot", "rlds", "robomimic")
+
+reading_options = stack(
+    click.option("--episodes", help="Only these, by position, for example 0,3,5-9."),
+    click.option("--fps", type=Number(0, min_open=True), help="Steps per second, where the source does not say."),
+    click.option("--task", help="The instruction of all episodes, where the source has none."),
+    click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
+    click.option(
+        "--observation-time",
+        type=click.Choice(["auto", "before", "after"]),
+        help="HDF5: whether an observation is of before or after the action of its row.",
+    ),
+    click.option(
+        "--image-orientation",
+        type=click.Choice(["auto", "none", "vflip", "rot180"]),
+        help="HDF5: what makes the images upright.",
+    ),
+    click.option(
+        "--channel-order", type=click.Choice(["auto", "rgb", "bgr"]), help="HDF5: order of colours as stored."
+    ),
+    click.option(
+        "--language",
+        type=click.Choice(["auto", "attributes", "file_name"]),
+        help="HDF5: where the instruction is.",
+    ),
+    click.option("--mask", help="HDF5: only the demos of mask/<this>."),
+    click.option(
+        "--info-timing",
+        type=click.Choice(["auto", "after", "before"]),
+        help="Rollouts: whether info[t] is of after or before action t.",
+    ),
+    click.option("--image-size", type=Size(), help="Rollouts: quarantine others."),
+    click.option(
+        "--allow-images",
+        type=click.Choice(["gray", "rgba", "chw", "palette"]),
+        multiple=True,
+        help="Rollouts: convert such images to RGB.",
+    ),
+    click.option(
+        "--allow-empty-instruction", is_flag=True, default=None, help="Rollouts: keep them without a text."
+    ),
+    click.option("--action-limit", type=Number(0, min_open=True), help="Rollouts: largest action value."),
+)
+
+feature_options = stack(
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="Give a feature another name."),
+    click.option("--keep", multiple=True, metavar="PATTERN", help="Only such features, as observation.images.*"),
+    click.option("--drop", multiple=True, metavar="PATTERN", help="Not such features."),
+    click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
+)
+
+gate_option = click.option(
+    "--gate",
+    "gates",
+    type=click.Choice(list(GATES)),
+    multiple=True,
+    help="Then open a batch as this trainer's loader does.",
+)
+
+_READING: Final = (
+    "fps",
+    "task",
+    "layout",
+    "observation_time",
+    "image_orientation",
+    "channel_order",
+    "language",
+    "mask",
+    "info_timing",
+    "image_size",
+    "allow_images",
+    "allow_empty_instruction",
+    "action_limit",
+)
+
+
+def source_of(address: str, options: dict[str, Any]) -> Source:
+    """The source at ``address``, with what `reading_options` says, which is taken out of ``options``."""
+    given = {name: options.pop(name) for name in _READING}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    if "allow_images" in given:
+        given["allow_images"] = frozenset(given["allow_images"])
+    episodes = options.pop("episodes")
+    source = open_source(address, **given)
+    return source if episodes is None else Selection(source, parse_positions(episodes))
+
+
+def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
+    """The steps that `feature_options` asks for; those options are taken out of ``options``."""
+    names = [name.partition("=") for name in options.pop("rename")]
+    for old, equals, new in names:
+        if not (old and equals and new):
+            raise UsageError("E001", f"--rename {show(old + equals + new)} is not of the form OLD=NEW")
+    if len({old for old, _, _ in names}) != len(names):
+        raise UsageError("E001", "--rename has a name twice")
+    table = {
+        "rename": {old: new for old, _, new in names},
+        "keep": options.pop("keep"),
+        "drop": options.pop("drop"),
+        "fps": options.pop("resample"),
+    }
+    return table_steps(table, source, ())
+
+
+def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
+    """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
+    images = lerobot_options(options)
+    if to == "lerobot":
+        return open_sink(target, format=to, **images)
+    if "video" in images:
+        raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
+    if to == "rlds":
+        name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
+        return open_sink(target, format=to, name=name, step_fields="rlds", **images)
+    return open_sink(target, format=to)
+
+
+def pass_gates(folder: Path, names: tuple[str, ...]) -> dict[str, Json]:
+    """Open a dataset as each of these readers does; what each one sees."""
+    return {name: load_gate(name).read_back(folder) for name in names}
+
+
+def show_gates(seen: dict[str, Json]) -> None:
+    """Print what readers saw."""
+    for name, facts in seen.items():
+        emit(f"\n  What {name} sees:")
+        for key, value in facts.items():
+            emit(f"    {show(key)}: {show(value)}")

@@ -1,0 +1,38 @@
+"""``vla-data merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli.conversion import TARGETS, sink_of
+from vla_data.cli.options import RUN, image_options, run_options, show_report, watch
+from vla_data.mapping import merged
+from vla_data.pipeline import run
+
+
+@click.command("merge")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--map", "mapping", type=click.Path(path_type=Path), help="TOML file: how they become alike.")
+@click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
+@image_options
+@run_options
+def command(
+    target: Path,
+    sources: tuple[str, ...],
+    mapping: Path | None,
+    to: str,
+    debug: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make one dataset, TARGET, of all episodes of SOURCES, in any formats.
+
+    Features, sizes, rates and conventions must be the same once the mapping is applied; what differs is named.
+    """
+    sink = sink_of(target, to, options)
+    report = run(merged(sources, mapping), (), sink, **{key: options[key] for key in RUN}, **watch(quiet=as_json))
+    show_report(report, as_json=as_json, where=target)

@@ -1,0 +1,220 @@
+"""Which features an episode has and what they are called. Frames are never dropped, so the ledger stays as it is.
+
+Names may be patterns of the shell, such as ``observation.images.*``. ``task`` is no feature but the episode's
+text, and stays.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, TypeVar
+
+import numpy as np
+
+from vla_data import checks
+from vla_data.core import Episode, Feature, Schema
+from vla_data.errors import DataError, UsageError
+from vla_data.frames import Frames
+from vla_data.images import MAX_SIDE
+from vla_data.safety.text import show
+
+V = TypeVar("V")
+
+TASK: Final = "task"
+IS_PAD: Final = "{}_is_pad"
+
+
+class _Features:
+    """A transform that keeps every frame."""
+
+    bucket: ClassVar[str] = "pruned"
+    reason: ClassVar[str] = "no_frame_is_dropped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rename(_Features):
+    """Gives features other names; what they hold and mean stays.
+
+    Attributes:
+        names: (old, new), each old name once. A name that an episode lacks is an error of that episode.
+    """
+
+    names: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        for position, what in enumerate(("old", "new")):
+            column = [pair[position] for pair in self.names]
+            if len(set(column)) != len(column):
+                raise ValueError(f"rename has an {what} name twice: {', '.join(column)}")
+
+    def apply(self, episode: Episode) -> Episode:
+        """See `vla_data.Transform`.
+
+        Raises:
+            DataError: E206 when a feature is missing, E203 when a new name is taken.
+        """
+        present = {*episode.arrays, *episode.frames}
+        for old, new in self.names:
+            if old not in present:
+                raise DataError("E206", f"there is no feature {show(old)} to rename")
+            if new in present and new not in dict(self.names):
+                raise DataError("E203", f"{show(old)} can't become {show(new)}, which is there already")
+        return replace(
+            episode,
+            arrays=self._renamed(episode.arrays),
+            frames=self._renamed(episode.frames),
+            final=self._renamed(episode.final),
+        )
+
+    def describe(self, schema: Schema) -> Schema:
+        """The schema of the results."""
+        return replace(schema, features=self._renamed(schema.features))
+
+    def _renamed(self, values: Mapping[str, V]) -> dict[str, V]:
+        names = dict(self.names)
+        return {names.get(name, name): value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectFeatures(_Features):
+    """Keeps some features.
+
+    Attributes:
+        keep: patterns of features that stay; empty: all.
+        drop: patterns of those that go, also where ``keep`` names them.
+    """
+
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    def apply(self, episode: Episode) -> Episode:
+        """See `vla_data.Transform`.
+
+        Raises:
+            DataError: E206 when a pattern of ``keep`` fits nothing.
+        """
+        present = [*episode.arrays, *episode.frames]
+        for pattern in self.keep:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in present):
+                raise DataError(
+                    "E206", f"there is no feature {show(pattern)} to keep; there is {_listed(present)}"
+                )
+        return replace(
+            episode,
+            arrays=self._kept(episode.arrays),
+            frames=self._kept(episode.frames),
+            final=self._kept(episode.final),
+        )
+
+    def describe(self, schema: Schema) -> Schema:
+        """The schema of the results."""
+        return replace(schema, features=self._kept(schema.features))
+
+    def _kept(self, values: Mapping[str, V]) -> dict[str, V]:
+        return {name: value for name, value in values.items() if name == TASK or self._stays(name)}
+
+    def _stays(self, name: str) -> bool:
+        wanted = not self.keep or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)
+        return wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.drop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fill(_Features):
+    """Gives episodes that lack a feature a constant one, and all episodes a mask ``<name>_is_pad``.
+
+    So data sets of which one has, say, a wrist camera and the other has not become one, and a trainer can tell.
+
+    Attributes:
+        name: the feature.
+        shape: of one step; ``(height, width, 3)`` for images.
+        dtype: NumPy's name of the element type, or ``image``.
+        value: of every element.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(checks.whole("shape", n, low=1) for n in self.shape))
+        if self.dtype == "image":
+            if len(self.shape) != 3 or self.shape[2] != 3 or max(self.shape) > MAX_SIDE:
+                raise ValueError(f"shape is {self.shape}, not that of an RGB image")
+            if not 0 <= self.value <= 255 or self.value != int(self.value):
+                raise ValueError(f"value is {self.value}, not that of a pixel, 0 to 255")
+        else:
+            checks.one_of("dtype", self.dtype, ("float32", "float64", "int32", "int64", "bool"))
+            object.__setattr__(self, "value", checks.number("value", self.value))
+
+    def apply(self, episode: Episode) -> Episode:
+        """See `vla_data.Transform`.
+
+        Raises:
+            DataError: E203 when the feature is there in another size or type.
+        """
+        arrays, frames = dict(episode.arrays), dict(episode.frames)
+        there = self.name in arrays or self.name in frames
+        if there:
+            self._check(episode)
+        elif self.dtype == "image":
+            height, width, _ = self.shape
+            image = np.full(self.shape, int(self.value), dtype=np.uint8)
+            frames[self.name] = Frames((image,) * len(episode), height, width)
+        else:
+            arrays[self.name] = np.full((len(episode), *self.shape), self.value, dtype=self.dtype)
+        arrays[IS_PAD.format(self.name)] = np.full(len(episode), not there)
+        return replace(episode, arrays=arrays, frames=frames)
+
+    def describe(self, schema: Schema) -> Schema:
+        """The schema of the results."""
+        features = dict(schema.features)
+        features.setdefault(self.name, Feature(dtype=self.dtype, shape=self.shape))
+        features[IS_PAD.format(self.name)] = Feature(dtype="bool", shape=(1,))
+        return replace(schema, features=features)
+
+    def _check(self, episode: Episode) -> None:
+        if self.name in episode.frames:
+            frames = episode.frames[self.name]
+            found: tuple[str, tuple[int, ...]] = ("image", (frames.height, frames.width, 3))
+        else:
+            array = episode.arrays[self.name]
+            found = (str(array.dtype), array.shape[1:] or (1,))
+        if found != (self.dtype, self.shape):
+            raise DataError("E203", f"{show(self.name)} is {found[0]}{found[1]}, not {self.dtype}{self.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declare(_Features):
+    """States what nobody has declared, or corrects it.
+
+    Attributes:
+        conventions: (feature, ((key, value), ...)); the keys given replace those of the feature.
+        robot: robot type, or None to leave it.
+    """
+
+    conventions: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    robot: str | None = None
+
+    def apply(self, episode: Episode) -> Episode:
+        """The same episode."""
+        return episode
+
+    def describe(self, schema: Schema) -> Schema:
+        """The schema with the conventions.
+
+        Raises:
+            UsageError: E206 when there is no such feature.
+        """
+        features = dict(schema.features)
+        for name, facts in self.conventions:
+            if name not in features:
+                raise UsageError("E206", f"there is no feature {show(name)}; there is {_listed(features)}")
+            features[name] = replace(features[name], convention={**features[name].convention, **dict(facts)})
+        return replace(schema, features=features, robot=self.robot or schema.robot)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(show(name) for name in sorted(names))
