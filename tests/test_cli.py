@@ -205,8 +205,8 @@ def test_inspect_says_what_rollouts_hold() -> None:
     assert done.returncode == 0
     facts = json.loads(done.stdout)
     assert facts["format"] == "ppo_rollout"
-    assert (facts["files"], facts["readable"], facts["with_success"]) == (3, 3, 2)
-    assert facts["image_size"] == {"120x160": 3}
+    assert (facts["episodes"], facts["readable"], facts["with_success"]) == (3, 3, 2)
+    assert facts["image_size"] == {"observation.images.primary 120x160": 3}
     assert facts["instruction"] == {"put carrot on plate": 3}
     assert facts["undeclared"] == ["action: rotation"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.curate import Step
 from vla_data.errors import UsageError
 
 
@@ -47,6 +48,11 @@ class Selection:
         """The source's."""
         return self.source.schema(episode)
 
+    def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
+        """The source's own steps, if it has any."""
+        own: Callable[[EpisodeRef], Sequence[Step]] | None = getattr(self.source, "steps_of", None)
+        return own(ref) if own is not None else ()
+
 
 def parse_positions(text: str) -> tuple[int, ...]:
     """``0,3,5-9`` -> (0, 3, 5, 6, 7, 8, 9).
@@ -62,3 +68,8 @@ def parse_positions(text: str) -> tuple[int, ...]:
         for n in range(int(first), int(last or first) + 1):
             out[n] = None
     return tuple(out)
+
+
+def select(source: Source, episodes: str | None) -> Source:
+    """The episodes at the positions that a text like ``0,3,5-9`` names; all for None."""
+    return source if episodes is None else Selection(source, parse_positions(episodes))

@@ -16,7 +16,7 @@ from vla_data.errors import UsageError
 from vla_data.formats import GATES, load_gate, open_sink, open_source
 from vla_data.mapping import table_steps
 from vla_data.safety.text import show
-from vla_data.selection import Selection, parse_positions
+from vla_data.selection import select
 
 TARGETS: Final = ("lerobot", "rlds", "robomimic")
 
@@ -96,13 +96,17 @@ _READING: Final = (
 
 def source_of(address: str, options: dict[str, Any]) -> Source:
     """The source at ``address``, with what `reading_options` says, which is taken out of ``options``."""
+    source = open_source(address, **given_options(options))
+    return select(source, options.pop("episodes"))
+
+
+def given_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a source that the user gave, taken out of ``options``."""
     given = {name: options.pop(name) for name in _READING}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     if "allow_images" in given:
         given["allow_images"] = frozenset(given["allow_images"])
-    episodes = options.pop("episodes")
-    source = open_source(address, **given)
-    return source if episodes is None else Selection(source, parse_positions(episodes))
+    return given
 
 
 def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:

@@ -2,54 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Any
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import click
 
 from vla_data.cli import emit, print_json
-from vla_data.cli.options import changed, source_options
+from vla_data.cli.conversion import given_options, reading_options
 from vla_data.core import Json
 from vla_data.safety.text import show
 from vla_data.survey import survey
 
+_WIDTH: Final = 80
+_ELEMENTS: Final = 14
+# What has lines of its own; everything else that was counted is listed by its name.
+_OWN: Final = {
+    *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
+    *("undeclared", "problem_files", "fps", "robot", "with_success", "length", "duration_s", "fps_audit", "range"),
+    *("problems", "counts", "reasons", "recipe", "content_digest"),
+}
+
 
 @click.command("inspect")
 @click.argument("source")
-@click.option("--all", "everything", is_flag=True, help="Read every rollout, not a sample of 64.")
-@source_options
+@click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample of 64.")
+@reading_options
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def command(
-    ctx: click.Context, /, source: str, everything: bool, debug: bool, as_json: bool, **options: Any
-) -> None:
+def command(source: str, everything: bool, debug: bool, as_json: bool, **options: Any) -> None:
     """Say what a SOURCE holds: features, counts, conventions, problems, and what is undeclared."""
-    given = changed(ctx, options)
-    if "allow_images" in given:
-        given["allow_images"] = frozenset(given["allow_images"])
-    facts = survey(source, everything=everything, **given)
+    facts = survey(source, everything=everything, episodes=options.pop("episodes"), **given_options(options))
     if as_json:
         print_json(facts)
         return
-    for line in _lines(facts, 0):
+    for line in _lines(facts):
         emit(line)
 
 
-def _lines(value: Json, depth: int) -> list[str]:
-    """Nested facts as indented lines."""
-    out = []
-    pad = "  " * depth
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            out.append(f"{pad}{show(key)}:")
-            out.extend(_lines(item, depth + 1))
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
-            out.append(f"{pad}{show(key)}:")
-            for entry in item:
-                out.append(f"{pad}  " + ", ".join(f"{k} {show(v)}" for k, v in entry.items()))
-        elif isinstance(item, list):
-            text = ", ".join(f"{v:.4g}" if isinstance(v, float) else show(v) for v in item)
-            out.append(f"{pad}{show(key)}: {text or '-'}")
-        else:
-            out.append(f"{pad}{show(key)}: {f'{item:.4g}' if isinstance(item, float) else show(item)}")
-    return out
+def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
+    """The facts for a person, at most 80 columns wide."""
+    yield from _row("Format", f"{facts['format']}   {show(facts['path'])}")
+    read = "" if facts["episodes_read"] == facts["episodes"] else f"; {facts['episodes_read']:,} of them were read"
+    yield from _row("Episodes", f"{facts['episodes']:,}, {facts['readable']:,} readable{read}")
+    if "with_success" in facts:
+        yield from _row("Solved", f"{facts['with_success']:,} have a success flag set")
+    if "length" in facts:
+        length = facts["length"]
+        steps = f"{length['min']:,} to {length['max']:,}, mean {length['mean']:.1f}"
+        yield from _row("Steps", f"{steps}; {facts['duration_s']:,.1f} s in all")
+        yield from _row("Rate", _rate(facts["fps_audit"]))
+    yield from _row("Robot", show(facts.get("robot") or "not declared"))
+    if facts["kinds"] > 1:
+        yield from _row("Kinds", f"{facts['kinds']} different schemas; the first is shown")
+    yield "Features"
+    for name, feature in facts["features"].items():
+        yield from _feature(show(name), feature, facts["range"].get(name))
+    if facts["undeclared"]:
+        yield from _row("Undeclared", "; ".join(map(show, facts["undeclared"])))
+    for key in facts:
+        if key not in _OWN:
+            yield from _row(key.replace("_", " ").capitalize(), _counted(facts[key]))
+    if facts.get("problems"):
+        yield from _row("Problems", _counted(facts["problems"]))
+    for problem in facts["problem_files"]:
+        yield from _row("", f"{problem['code']} {show(problem['episode'])}: {show(problem['message'])}")
+    if "recipe" in facts:
+        recipe = facts["recipe"]
+        yield from _row("Made by", "; ".join(show(part) for part in (recipe["source"], *recipe["steps"])))
+        yield from _row("Content", facts["content_digest"])
+
+
+def _row(title: str, text: str) -> Iterator[str]:
+    lines = textwrap.wrap(text, _WIDTH - 14, break_on_hyphens=False) or [""]
+    for number, line in enumerate(lines):
+        yield f"{title if number == 0 else '':<13} {line}"
+
+
+def _rate(audit: Mapping[str, Json]) -> str:
+    declared = f"{audit['declared']:g} steps per second"
+    if audit["recorded"] is None:
+        return f"{declared}; the source has no times to compare with"
+    if audit["agree"]:
+        return f"{declared}, as recorded"
+    return f"{declared} declared, but the recorded times say {audit['recorded']:g}"
+
+
+def _feature(name: str, feature: Mapping[str, Json], span: Mapping[str, Json] | None) -> Iterator[str]:
+    shape = "x".join(map(str, feature["shape"]))
+    yield f"  {name:<44} {feature['dtype']:>8} {shape}"
+    details = []
+    if feature["names"] and feature["dtype"] != "image":
+        details.append(" ".join(map(show, feature["names"][:_ELEMENTS])))
+    words = [f"{key} {_word(value)}" for key, value in feature["convention"].items()]
+    details += ["; ".join(words)] if words else []
+    if span is not None:
+        low, high = (value if isinstance(value, list) else [value] for value in (span["min"], span["max"]))
+        pairs = [f"{a:.3g}..{b:.3g}" for a, b in zip(low, high, strict=True)]
+        more = f" and {len(pairs) - _ELEMENTS} more" if len(pairs) > _ELEMENTS else ""
+        details.append(f"range {' '.join(pairs[:_ELEMENTS])}{more}")
+    for detail in details:
+        yield from textwrap.wrap(detail, _WIDTH, initial_indent="    ", subsequent_indent="      ")
+
+
+def _word(value: Json) -> str:
+    return show(value) if not isinstance(value, dict | list) else show(str(value))
+
+
+def _counted(values: Json) -> str:
+    return "; ".join(f"{show(key)}: {count:,}" for key, count in values.items())
