@@ -48,8 +48,31 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
 BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
 """Dataset name -> module of its definition. Sorted."""
 
-GATES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType({"tfds": ("converters.tfds_gate", "tfds")})
-"""Reader -> (module with a ``read_back(folder)`` that opens a dataset as that reader does, extra). Sorted."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A reader that judges datasets.
+
+    Attributes:
+        module: has a ``read_back(folder)`` that opens a dataset as that reader does.
+        format: that it reads.
+        extra: what to install for it, or None.
+    """
+
+    module: str
+    format: str
+    extra: str | None = None
+
+
+GATES: Final[Mapping[str, Gate]] = MappingProxyType(
+    {
+        "lerobot": Gate("converters.gates.lerobot", "lerobot", "lerobot"),
+        "octo": Gate("converters.gates.octo", "rlds", "tfds"),
+        "openpi": Gate("converters.gates.openpi", "lerobot"),
+        "openvla": Gate("converters.gates.openvla", "rlds", "tfds"),
+        "tfds": Gate("converters.tfds_gate", "rlds", "tfds"),
+    }
+)
+"""Name of a trainer or library -> its reader. Sorted."""
 
 HDF5: Final = (".hdf5", ".h5", ".hdf")
 ROLLOUT: Final = (".npz", ".npy")
@@ -141,7 +164,7 @@ def load_builder(name: str) -> ModuleType:
 
 def load_gate(name: str) -> ModuleType:
     """The module of a reader that judges datasets."""
-    return _load(*GATES[name])
+    return _load(GATES[name].module, GATES[name].extra)
 
 
 def _part(name: str, role: str) -> Any:

@@ -139,6 +139,18 @@ def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
     return open_sink(target, format=to)
 
 
+def check_gates(names: tuple[str, ...], to: str) -> None:
+    """Refuse gates that can't open what will be written, before any work is done.
+
+    Raises:
+        UsageError: E001 for another format, E006 for a reader that is not installed.
+    """
+    for name in names:
+        if GATES[name].format != to:
+            raise UsageError("E001", f"--gate {name} reads {GATES[name].format}, not {to}")
+        load_gate(name)
+
+
 def pass_gates(folder: Path, names: tuple[str, ...]) -> dict[str, Json]:
     """Open a dataset as each of these readers does; what each one sees."""
     return {name: load_gate(name).read_back(folder) for name in names}
@@ -146,7 +158,5 @@ def pass_gates(folder: Path, names: tuple[str, ...]) -> dict[str, Json]:
 
 def show_gates(seen: dict[str, Json]) -> None:
     """Print what readers saw."""
-    for name, facts in seen.items():
-        emit(f"\n  What {name} sees:")
-        for key, value in facts.items():
-            emit(f"    {show(key)}: {show(value)}")
+    for facts in seen.values():
+        emit("\n".join(("", *facts["lines"])))

@@ -9,6 +9,7 @@ import click
 
 from vla_data.cli.conversion import (
     TARGETS,
+    check_gates,
     feature_options,
     gate_option,
     pass_gates,
@@ -39,6 +40,7 @@ def command(
     SOURCE is a folder of rollouts, a LeRobot or RLDS dataset, or HDF5 files, and may name its format, as in
     lerobot:PATH. Images that are JPEG already stay as they are.
     """
+    check_gates(gates, to)
     reader = source_of(source, options)
     steps = steps_of(reader, options)
     sink = sink_of(target, to, options)
