@@ -106,7 +106,7 @@ def test_builder_has_a_definition(name: str) -> None:
 
 @pytest.mark.parametrize("name", formats.GATES)
 def test_gate_is_a_module_with_read_back(name: str) -> None:
-    path = ROOT / (formats.GATES[name][0].replace(".", "/") + ".py")
+    path = ROOT / (formats.GATES[name].module.replace(".", "/") + ".py")
     functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
     assert "read_back" in functions
 

@@ -1,8 +1,8 @@
 """Encoded images: JPEG and PNG headers, encoding and decoding, with limits set before any pixel exists.
 
 JPEG goes through libjpeg-turbo (simplejpeg), with TFDS's settings (quality 95, 4:2:0). PNG is written here
-with one fixed filter and libdeflate, which is lossless and some forty times faster than the general
-encoders of imaging libraries, whose speed would set that of a whole run.
+with one filter an image and libdeflate, which is lossless and many times faster than the general encoders of
+imaging libraries, whose speed would set that of a whole run.
 """
 
 from __future__ import annotations
@@ -125,15 +125,29 @@ def encode(pixels: Pixels, encoding: Encoding, *, quality: int = JPEG_QUALITY) -
 
 def _encode_png(pixels: Pixels) -> bytes:
     height, width, _ = pixels.shape
-    lines = np.empty((height, 1 + width * 3), dtype=np.uint8)
     rows = pixels.reshape(height, width * 3)
-    lines[0, 0] = 0
-    lines[0, 1:] = rows[0]
-    lines[1:, 0] = 2  # "Up": the difference to the line above
-    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
-    body = deflate.zlib_compress(lines.data.cast("B"), 2)
+    lines = np.empty((height, 1 + width * 3), dtype=np.uint8)
+    if _left_is_nearer(rows):
+        lines[:, 0] = 1  # "Sub": the difference to the pixel on the left
+        lines[:, 1:4] = rows[:, :3]
+        np.subtract(rows[:, 3:], rows[:, :-3], out=lines[:, 4:])
+    else:
+        lines[0, 0] = 0
+        lines[0, 1:] = rows[0]
+        lines[1:, 0] = 2  # "Up": the difference to the line above
+        np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    # Level 1 is twice as fast as 2 and 2 % larger; higher ones gain little on filtered images.
+    body = deflate.zlib_compress(lines.data.cast("B"), 1)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"".join((_PNG_MAGIC, _chunk(b"IHDR", head), _chunk(b"IDAT", body), _chunk(b"IEND", b"")))
+
+
+def _left_is_nearer(rows: Pixels) -> bool:
+    """Whether pixels are more like the one on their left than the one above, by every eighth row."""
+    some = rows[8::8]
+    left = np.abs((some[:, 3:] - some[:, :-3]).view(np.int8), dtype=np.int16)
+    above = np.abs((some - rows[7:-1:8][: len(some)]).view(np.int8), dtype=np.int16)
+    return bool(left.sum(dtype=np.int64) < above.sum(dtype=np.int64))
 
 
 def _chunk(kind: bytes, data: Any) -> bytes:
