@@ -31,6 +31,7 @@ from vla_data.formats import open_source, parse_address
 from vla_data.merged import Member, MergedSource
 from vla_data.safety.text import show
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
+from vla_data.steps.resample import Resample
 
 _COMMON: Final = ("declare", "robot", "rename", "keep", "drop", "fill", "fps")
 _SOURCE: Final = ("name", "open", *_COMMON)
@@ -80,8 +81,6 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
             schema = describe(schema_of(source), (*before, *steps))
             if schema.fps != table["fps"]:
                 conventions = {name: dict(feature.convention) for name, feature in schema.features.items()}
-                from vla_data.steps.resample import Resample
-
                 steps.append(Resample(conventions=conventions, source_fps=schema.fps, fps=table["fps"]))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UsageError("E001", f"the mapping: {show(error)}") from None

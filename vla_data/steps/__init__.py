@@ -3,6 +3,7 @@
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.length import Length
+from vla_data.steps.resample import Resample
 from vla_data.steps.rl4vla import Rl4vlaCompat
 from vla_data.steps.small_actions import SmallActions
 from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule, success_end
@@ -14,6 +15,7 @@ __all__ = [
     "Length",
     "Rename",
     "RequireSuccess",
+    "Resample",
     "Rl4vlaCompat",
     "SelectFeatures",
     "SmallActions",

@@ -1,0 +1,350 @@
+"""Actions of one convention in another, where the two determine each other; else a refusal by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.actions import units
+from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity, resolve
+from vla_data.actions.motion import FIXED, Pose, Rule, motions_of, moved, poses_of
+from vla_data.actions.rotations import Floats, from_quaternion, to_quaternion
+from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
+
+
+def convert(
+    actions: NDArray[Any],
+    source: Convention,
+    target: Convention,
+    *,
+    state: NDArray[Any] | None = None,
+    state_convention: Convention | None = None,
+    base: NDArray[Any] | None = None,
+    saturate: bool = False,
+) -> Floats:
+    """The same actions by another convention, ``(T, target.width)`` float64.
+
+    What ``target`` leaves undeclared stays as it is in ``source``; `resolve` of the two is the convention of the
+    result, which belongs into its `Feature`. Numbers that both conventions write alike are copied. See
+    `vla_data.actions.units` for what a round trip keeps exactly.
+
+    Args:
+        actions: ``(T, source.width)``: an episode, or ``(N, H, source.width)``: chunks, one a row.
+        source: what they mean.
+        target: what they shall mean.
+        state: ``(T, P)`` or ``(T + 1, P)``: measured before each action. For chunks ``(N, P)`` at the start of
+            each, or ``(N, H, P)``. Only conversions that need it look at it.
+        state_convention: what ``state`` means; absolute.
+        base: ``(4, 4)``: pose of the robot's base in the world, for conversions between these two frames.
+        saturate: bring what the target's controller can't do to the nearest that it can, instead of refusing.
+
+    Raises:
+        UsageError: E231 undeclared (a fact is missing), E232 not convertible (an argument, or a part, is).
+        DataError: E201 for numbers that are not finite, E202 for such that the target can't express.
+    """
+    values = np.asarray(actions, dtype=np.float64)
+    if not source.layout:
+        raise missing("the source's layout")
+    if values.ndim not in (2, 3) or values.shape[-1] != source.width:
+        raise UsageError("E232", f"actions of shape {values.shape}; the source says (steps, {source.width})")
+    if not np.isfinite(values).all():
+        bad = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise DataError("E201", f"action {bad[:-1]}, number {bad[-1]} is not finite")
+    result = resolve(source, target)
+    _check(source, result)
+    chunks = values.ndim == 3
+    rows = values if chunks else values[None]
+    known = _State(state, state_convention, base, rows.shape[1] if chunks else None)
+    out = np.zeros((*rows.shape[:-1], result.width))
+    for name, positions in source.layout.items():
+        part = rows[..., positions]
+        kind = quantity(name)
+        if kind == "gripper":
+            part = units.gripper(part, source, result, saturate=saturate)
+        elif kind == "joints":
+            part = _joints(part, name, source, result, known, chunks=chunks)
+        if kind not in ("translation", "rotation"):
+            out[..., result.layout[name]] = part
+    for prefix in {arm(name): None for name in source.layout if quantity(name) in ("translation", "rotation")}:
+        job = _Arm(prefix, source, result, known, rows, chunks, saturate)
+        for name, part in job.converted().items():
+            out[..., result.layout[name]] = part
+    return out if chunks else out[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The measured state, looked at only when it is needed."""
+
+    values: NDArray[Any] | None
+    convention: Convention | None
+    base: NDArray[Any] | None
+    chunk: int | None
+
+    def pose(self, prefix: str, frame: str, need: str) -> Pose:
+        """The pose of an arm in the axes of ``frame``."""
+        rows, convention = self._rows(need)
+        if convention.frame == UNDECLARED:
+            raise missing("the state's frame")
+        parts = {quantity(n): rows[..., p] for n, p in convention.layout.items() if arm(n) == prefix}
+        position = rotation = None
+        if "translation" in parts:
+            position = units.translation_from(parts["translation"], convention)
+        if "rotation" in parts:
+            rotation = to_quaternion(units.angles_from(parts["rotation"], convention), convention.rotation)
+        pose = Pose(position=position, rotation=rotation)
+        if convention.frame == frame:
+            return pose
+        return moved(pose, self.base_pose(frame, convention.frame), motion=False, back=frame == "robot_base")
+
+    def joints(self, name: str, need: str) -> Pose:
+        """The joints that an action's part moves."""
+        rows, convention = self._rows(need)
+        if name not in convention.layout:
+            raise UsageError("E232", f"the state has no {show(name)!r}, which {need}")
+        return Pose(position=units.joints_from(rows[..., convention.layout[name]], convention))
+
+    def base_pose(self, one: str, other: str) -> Floats:
+        """The pose of the base, for going between ``one`` frame and the ``other``."""
+        if self.base is None:
+            raise UsageError("E232", f"needs base=: the pose of the robot's base, for {other} to {one}")
+        matrix = np.asarray(self.base, dtype=np.float64)
+        if matrix.shape != (4, 4) or not np.allclose(matrix[3], [0, 0, 0, 1]):
+            raise UsageError("E232", "base is no (4, 4) pose")
+        return matrix
+
+    def frame(self) -> str:
+        return UNDECLARED if self.convention is None else self.convention.frame
+
+    def _rows(self, need: str) -> tuple[Floats, Convention]:
+        if self.values is None:
+            raise UsageError("E232", f"needs state=: the measured pose, which {need}")
+        if self.convention is None:
+            raise missing("state_convention (what the state means)")
+        if self.convention.kind != "absolute":
+            raise missing("the state's kind (absolute)")
+        rows = np.asarray(self.values, dtype=np.float64)
+        if self.chunk is None:
+            rows = rows[None]
+        elif rows.ndim == 2:
+            rows = rows[:, None]
+        if rows.ndim != 3 or rows.shape[-1] != self.convention.width or rows.shape[-2] == 0:
+            raise UsageError(
+                "E232", f"a state of shape {np.shape(self.values)}, not of {self.convention.width} numbers"
+            )
+        if not np.isfinite(rows).all():
+            raise DataError("E201", "the state is not finite")
+        return rows, self.convention
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """The translation and the rotation of one arm, which may need each other."""
+
+    prefix: str
+    source: Convention
+    result: Convention
+    known: _State
+    rows: Floats
+    chunks: bool
+    saturate: bool
+
+    def converted(self) -> dict[str, Floats]:
+        """Part name -> values."""
+        source, result = self.source, self.result
+        names = {quantity(n): n for n in source.layout if arm(n) == self.prefix and quantity(n) != "gripper"}
+        names = {kind: n for kind, n in names.items() if kind in ("translation", "rotation")}
+        raw = {kind: self.rows[..., source.layout[n]] for kind, n in names.items()}
+        changed = {kind: _motion(source, kind) != _motion(result, kind) for kind in raw}
+        zero = (raw["rotation"] == 0).all(axis=-1) if "rotation" in raw else None
+        # Of two controllers that read a 0 differently, only the poses say what the other one must be told.
+        reread = zero is not None and zero.any() and _holds(source) != _holds(result) and source.kind != "absolute"
+        if reread:
+            changed["rotation"] = True
+        out: dict[str, Floats] = {}
+        if any(changed.values()):
+            only_frames = _only_frames(source, result) and not reread
+            pose = self._moved_only(raw) if only_frames else self._through_poses(raw, zero)
+        else:
+            pose = Pose()
+        if "translation" in raw:
+            if changed["translation"] and pose.position is not None:
+                part = units.translation_to(pose.position, result, saturate=self.saturate)
+            else:
+                part = _translation(raw["translation"], source, result, saturate=self.saturate)
+            out[names["translation"]] = part
+        if "rotation" in raw:
+            if changed["rotation"] and pose.rotation is not None:
+                part = self._angles(pose.rotation)
+            else:
+                part = _rotation(raw["rotation"], source, result, saturate=self.saturate)
+            out[names["rotation"]] = part
+        return out
+
+    def _angles(self, rotation: Floats) -> Floats:
+        result = self.result
+        difference = result.kind != "absolute" and result.rotation_delta == "angle_difference"
+        values = rotation if difference else from_quaternion(rotation, result.rotation)
+        return units.angles_to(values, result, saturate=self.saturate)
+
+    def _decoded(self, raw: dict[str, Floats]) -> Pose:
+        position = rotation = None
+        if "translation" in raw:
+            position = units.translation_from(raw["translation"], self.source)
+        if "rotation" in raw:
+            rotation = units.angles_from(raw["rotation"], self.source)
+            if self.source.kind == "absolute" or self.source.rotation_delta != "angle_difference":
+                rotation = to_quaternion(rotation, self.source.rotation)
+        return Pose(position=position, rotation=rotation)
+
+    def _moved_only(self, raw: dict[str, Floats]) -> Pose:
+        base = self.known.base_pose(self.result.frame, self.source.frame)
+        motion = self.source.kind != "absolute"
+        return moved(self._decoded(raw), base, motion=motion, back=self.result.frame == "robot_base")
+
+    def _through_poses(self, raw: dict[str, Floats], zero: NDArray[np.bool_] | None) -> Pose:
+        source, result = self.source, self.result
+        for name, convention in (("source", source), ("target", result)):
+            if convention.kind == UNDECLARED:
+                raise missing(f"the {name}'s kind (delta, absolute or velocity)")
+            if convention.frame == UNDECLARED:
+                raise missing(f"the {name}'s frame")
+            axes = {convention.frame, convention.rotation_frame or convention.frame}
+            if UNDECLARED in axes or len(axes & set(FIXED)) > 1:
+                raise missing(f"one fixed frame of the {name}'s translations and rotations")
+            if convention.kind == "absolute" and not axes <= set(FIXED):
+                raise UsageError("E232", f"a pose of the {name} in its own end effector's axes says nothing")
+        frame = _fixed(source) or _fixed(result) or self.known.frame()
+        state = Pose()
+        if "absolute" not in (source.kind, result.kind) or source.kind != result.kind:
+            state = self.known.pose(self.prefix, frame, f"{source.kind} to {result.kind} counts from")
+        pose = self._decoded(raw)
+        if source.kind != "absolute":
+            pose = poses_of(pose, Rule.of(source, rows_are_chunks=self.chunks), state, zero=zero)
+        if result.kind == "absolute":
+            return self._in_frame(pose, frame, motion=False)
+        pose = motions_of(pose, Rule.of(result, rows_are_chunks=self.chunks), state)
+        return self._in_frame(pose, frame, motion=True)
+
+    def _in_frame(self, pose: Pose, frame: str, *, motion: bool) -> Pose:
+        wanted = _fixed(self.result)
+        if wanted is None or wanted == frame:
+            return pose
+        base = self.known.base_pose(wanted, frame)
+        return moved(pose, base, motion=motion, back=wanted == "robot_base")
+
+
+def _check(source: Convention, result: Convention) -> None:
+    for name, positions in result.layout.items():
+        if name not in source.layout:
+            raise UsageError("E232", f"the target has a part {show(name)!r}, and the source has none")
+        if quantity(name) != "rotation" and len(positions) != len(source.layout[name]):
+            raise UsageError("E232", f"{show(name)}: {len(source.layout[name])} numbers become {len(positions)}")
+    for name in source.layout:
+        if name not in result.layout:
+            raise UsageError("E232", f"the target has no place for the source's {show(name)!r}")
+    rates = {source.control_rate, result.control_rate} - {None}
+    if len(rates) > 1:
+        listed = " and ".join(f"{rate:g}" for rate in sorted(rates, key=float))  # type: ignore[arg-type]
+        raise UsageError("E232", f"control rates of {listed} steps a second: resample first")
+
+
+def _translation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:
+    """Another unit, or velocities, of the same motion."""
+    if _numbers(source, source.translation_unit) == _numbers(result, result.translation_unit):
+        return values
+    return units.translation_to(units.translation_from(values, source), result, saturate=saturate)
+
+
+def _rotation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:
+    """Another unit, representation, or velocities, of the same rotation."""
+    same = source.rotation == result.rotation
+    if same and _numbers(source, source.rotation_unit) == _numbers(result, result.rotation_unit):
+        return values
+    angles = units.angles_from(values, source)
+    if not same:
+        angles = from_quaternion(to_quaternion(angles, source.rotation), result.rotation)
+    return units.angles_to(angles, result, saturate=saturate)
+
+
+def _joints(
+    values: Floats, name: str, source: Convention, result: Convention, known: _State, *, chunks: bool
+) -> Floats:
+    if _motion(source, "joints") == _motion(result, "joints"):
+        if _numbers(source, source.joint_unit) == _numbers(result, result.joint_unit):
+            return values
+        return units.joints_to(units.joints_from(values, source), result)
+    for which, convention in (("source", source), ("target", result)):
+        if convention.kind == UNDECLARED:
+            raise missing(f"the {which}'s kind (delta, absolute or velocity)")
+    state = known.joints(name, f"{source.kind} to {result.kind} counts from")
+    pose = Pose(position=units.joints_from(values, source))
+    if source.kind != "absolute":
+        pose = poses_of(pose, _plain(source, chunks=chunks), state)
+    if result.kind != "absolute":
+        pose = motions_of(pose, _plain(result, chunks=chunks), state)
+    if pose.position is None:
+        raise AssertionError("joints have positions")
+    return units.joints_to(pose.position, result)
+
+
+def _plain(convention: Convention, *, chunks: bool) -> Rule:
+    """The rule for joints, which have no axes to turn."""
+    rule = Rule.of(convention, rows_are_chunks=chunks)
+    return Rule(
+        reference=rule.reference,
+        chunk=rule.chunk,
+        translation_turns=False,
+        rotation_turns=False,
+        angles=None,
+        holds=False,
+    )
+
+
+def _motion(convention: Convention, kind: str) -> tuple[object, ...]:
+    """What must be alike for motions to be alike, numbers and units apart."""
+    if convention.kind == "absolute":
+        facts: tuple[object, ...] = ("absolute",)
+    else:
+        of = "delta" if convention.kind == "velocity" else convention.kind
+        facts = (of, convention.reference, convention.chunk if convention.reference == "chunk_start" else None)
+    if kind == "joints":
+        return facts
+    if kind == "translation":
+        return (*facts, convention.frame)
+    facts = (*facts, convention.rotation_frame or convention.frame)
+    if convention.kind != "absolute" and convention.rotation_delta == "angle_difference":
+        facts = (*facts, convention.rotation)
+    return facts
+
+
+def _numbers(convention: Convention, unit: str) -> tuple[object, ...]:
+    """What must be alike for numbers of one motion to be alike."""
+    rate = convention.control_rate if convention.kind == "velocity" else None
+    return unit, convention.kind == "velocity", rate, convention.controller if unit == "controller" else None
+
+
+def _only_frames(source: Convention, result: Convention) -> bool:
+    """Whether one fixed frame for another is all that changes."""
+
+    def rest(convention: Convention) -> tuple[object, ...]:
+        difference = convention.kind != "absolute" and convention.rotation_delta == "angle_difference"
+        axes = convention.frame in FIXED and convention.rotation_frame is None
+        return (*_motion(convention, "joints"), difference, axes)
+
+    return rest(source) == rest(result) and rest(source)[-1] is True and rest(source)[-2] is False
+
+
+def _fixed(convention: Convention) -> str | None:
+    for frame in (convention.frame, convention.rotation_frame):
+        if frame in FIXED:
+            return frame
+    return None
+
+
+def _holds(convention: Convention) -> bool:
+    return convention.controller is not None and convention.controller.zero_rotation == "holds"
