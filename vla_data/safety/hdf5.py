@@ -1,0 +1,375 @@
+"""HDF5 files from strangers: what may be opened, and how much of it is read.
+
+HDF5 reads whatever a file asks for: other files (external storage, external links, virtual datasets), libraries
+(filter plugins), terabytes that are not there. Here a path is walked link by link, and only hard links are taken;
+a dataset is looked at before its shape is believed; and no plugin can be loaded. What the HDF5 library itself
+gets wrong about a damaged file costs the process, so callers do this in a worker.
+
+`h5py` is imported by this file and by ``converters/hdf5_*`` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from h5py import h5d, h5l, h5pl, h5t, h5z
+from numpy.typing import NDArray
+
+from vla_data.errors import DataError
+from vla_data.safety.text import show
+
+Array = NDArray[Any]
+Facts = tuple[int, int, int, int]
+
+FILTERS: Final = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
+_LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
+_CLASSES: Final = {
+    h5t.TIME: "time",
+    h5t.BITFIELD: "bit field",
+    h5t.OPAQUE: "opaque",
+    h5t.COMPOUND: "compound",
+    h5t.REFERENCE: "reference",
+    h5t.ENUM: "enumeration",
+    h5t.VLEN: "variable-length",
+    h5t.ARRAY: "array",
+}
+MAX_LINKS: Final = 1_000_000
+MAX_RANK: Final = 8
+MAX_ROWS: Final = 10_000_000
+MAX_CHUNK: Final = 256 << 20
+MAX_TEXT: Final = 64 << 20
+MAX_ATTRIBUTE: Final = 16 << 20
+MAX_ATTRIBUTES: Final = 256
+# DEFLATE makes at most 1,032 bytes of one; the other filters less.
+MAX_RATIO: Final = 1_100
+_SMALL: Final = 1 << 20
+
+
+def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
+    """A file descriptor of a regular file under ``root``, and what tells this file from another.
+
+    Raises:
+        DataError: E131 for anything else, E133 when it is gone.
+    """
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root.resolve()):
+            raise DataError("E131", "a link to a file outside of the folder")
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("E133", "the file is not there") from None
+    except RuntimeError:  # before Python 3.13
+        raise DataError("E131", "a loop of links") from None
+    except OSError as error:
+        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DataError("E131", "not a regular file")
+    return handle, facts_of(handle)
+
+
+def facts_of(handle: int) -> Facts:
+    """What tells an open file, in its present state, from another: device, inode, size and time of change."""
+    found = os.fstat(handle)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def plugins_off() -> None:
+    """Take every folder from HDF5's search path of plugins, for the rest of this process.
+
+    A filter of a stranger's choice would otherwise be looked for in ``HDF5_PLUGIN_PATH`` and run, and not only
+    for datasets: a group's own heap may be filtered too.
+    """
+    while h5pl.size():
+        h5pl.remove(0)
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into a `DataError` E105 that names ``what``."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError, ...
+        raise DataError("E105", f"{what} is damaged or cut ({type(error).__name__})") from None
+
+
+class File:
+    """An open HDF5 file. It stays open as long as one of its groups or tables is in use."""
+
+    def __init__(self, path: Path, *, root: Path) -> None:
+        plugins_off()
+        handle, self.facts = open_regular(path, root=root)
+        try:
+            with reading("the file"):
+                # Through the descriptor: what was checked above is what is read.
+                self._file = h5py.File(f"/dev/fd/{handle}", "r")
+        finally:
+            os.close(handle)
+        self.size = self.facts[2]
+
+    @property
+    def top(self) -> Group:
+        """The root group."""
+        with reading("the file"):
+            return Group(self, self._file["/"], "")
+
+    def check_unchanged(self) -> None:
+        """Raise E105 if the file was written to since it was opened."""
+        if facts_of(self._file.id.get_vfd_handle()) != self.facts:
+            raise DataError("E105", "the file changed while it was read")
+
+    def close(self) -> None:
+        """Close the file and everything in it."""
+        self._file.close()
+
+
+class Node:
+    """What groups and tables share: a place in the file, and attributes."""
+
+    def __init__(self, file: File, item: Any, path: str) -> None:
+        self.file, self._item, self.path = file, item, path
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The same for two names of one object."""
+        with reading(self._shown):
+            info = h5py.h5o.get_info(self._item.id)
+            return int(info.fileno), int(info.addr)
+
+    @property
+    def _shown(self) -> str:
+        return show(self.path) or "the file"
+
+    def attributes(self) -> dict[str, Any]:
+        """Attribute name -> text, number or array; ``{"left_out": type}`` for one of another type.
+
+        Raises:
+            DataError: E107 for more than 256, or one of more than 16 MiB.
+        """
+        out: dict[str, Any] = {}
+        with reading(f"an attribute of {self._shown}"):
+            if len(self._item.attrs) > MAX_ATTRIBUTES:
+                raise DataError("E107", f"{self._shown} has {len(self._item.attrs):,} attributes")
+            for name in self._item.attrs:
+                found = self._item.attrs.get_id(name)
+                odd = _odd_type(found.get_type())
+                if odd:
+                    out[name] = {"left_out": odd}
+                    continue
+                size = _size(found.shape or (), found.get_type().get_size())
+                if size > MAX_ATTRIBUTE:
+                    raise DataError("E107", f"attribute {show(name)} of {self._shown} has {size:,} bytes")
+                value = self._item.attrs[name]
+                out[name] = None if isinstance(value, h5py.Empty) else value
+        return out
+
+
+class Group(Node):
+    """A group, in which only hard links are followed."""
+
+    def __len__(self) -> int:
+        with reading(self._shown):
+            return len(self._item)
+
+    def names(self) -> list[str]:
+        """Names of all links, in the file's order.
+
+        Raises:
+            DataError: E107 for more than a million.
+        """
+        if len(self) > MAX_LINKS:
+            raise DataError("E107", f"{self._shown} has {len(self):,} entries")
+        with reading(self._shown):
+            return list(itertools.islice(self._item, MAX_LINKS))
+
+    def __contains__(self, name: str) -> bool:
+        with reading(self._shown):
+            return _is_plain(name) and bool(self._item.id.links.exists(self._item._e(name)))
+
+    def __getitem__(self, name: str) -> Group | Table:
+        """What a link leads to.
+
+        Raises:
+            DataError: E111 for any link but a hard one, E206 when there is none, and all of `Table`.
+        """
+        path = f"{self.path}/{name}" if self.path else name
+        if not _is_plain(name):
+            raise DataError("E111", f"{show(path)} is no name of one thing")
+        if name not in self:
+            raise DataError("E206", f"{show(path)} is missing")
+        with reading(show(path)):
+            kind = self._item.id.links.get_info(self._item._e(name)).type
+            if kind != h5l.TYPE_HARD:
+                which = {h5l.TYPE_SOFT: "soft", h5l.TYPE_EXTERNAL: "external"}.get(kind, "user-defined")
+                raise DataError("E111", f"{show(path)} is a link of the {which} kind; only hard links are read")
+            item = self._item[name]
+        if isinstance(item, h5py.Group):
+            return Group(self.file, item, path)
+        if isinstance(item, h5py.Dataset):
+            return Table(self.file, item, path)
+        raise DataError("E232", f"{show(path)} is neither a group nor a dataset")
+
+    def group(self, name: str) -> Group:
+        """A group by its name; E206 when it is none."""
+        found = self[name]
+        if not isinstance(found, Group):
+            raise DataError("E206", f"{found._shown} is a dataset, not a group")
+        return found
+
+    def table(self, name: str) -> Table:
+        """A dataset by its name; E206 when it is none."""
+        found = self[name]
+        if not isinstance(found, Table):
+            raise DataError("E206", f"{found._shown} is a group, not a dataset")
+        return found
+
+
+class Table(Node):
+    """A dataset that may be read.
+
+    Attributes:
+        shape: of the whole.
+        kind: "number" (also booleans), "text", or "bytes" (rows of unequal length).
+        dtype: of numbers, in native byte order.
+
+    Raises:
+        DataError: E111 for data outside of the file, E112 for a filter that is not built in, E232 for a type
+            that is no number and no text, E107 for a size that the stored bytes cannot hold.
+    """
+
+    def __init__(self, file: File, item: Any, path: str) -> None:
+        super().__init__(file, item, path)
+        with reading(self._shown):
+            self._check_place()  # before any question that could open another file
+            odd = _odd_type(item.id.get_type())
+            if odd:
+                raise DataError("E232", f"{self._shown} is of {odd} type")
+            if item.shape is None:
+                raise DataError("E203", f"{self._shown} has no shape")
+            self.shape: tuple[int, ...] = tuple(map(int, item.shape))
+            self.kind, self.dtype = _kind(item)
+            self._row = _size(self.shape[1:], item.id.get_type().get_size())
+            self._check_size()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole in memory."""
+        return _size(self.shape[:1], self._row)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in memory."""
+        return self._row
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are stored together; 1 where they are not."""
+        return int(self._item.chunks[0]) if self._item.chunks else 1
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    def read(self, start: int = 0, stop: int | None = None) -> Array:
+        """Rows ``start`` to ``stop``: numbers in native byte order, ``bytes`` of texts, or arrays of bytes."""
+        with reading(self._shown):
+            if not self.shape:
+                return np.asarray([self._item[()]])
+            rows = np.asarray(self._item[start : len(self) if stop is None else stop])
+            return rows if self.kind != "number" else rows.astype(self.dtype, copy=False)
+
+    def texts(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Rows of a one-dimensional table as text.
+
+        Raises:
+            DataError: E203 for more dimensions, E212 for bytes that are no UTF-8.
+        """
+        if self.kind != "text" or len(self.shape) > 1:
+            raise DataError("E203", f"{self._shown} is not a list of texts")
+        return [decode(row, self._shown) for row in self.read(start, stop)]
+
+    def _check_place(self) -> None:
+        plan = self._item.id.get_create_plist()
+        if plan.get_layout() not in _LAYOUTS:
+            raise DataError("E111", f"{self._shown} is virtual: its data are in other datasets")
+        if plan.get_external_count():
+            raise DataError("E111", f"{self._shown} has its data in another file")
+        for i in range(plan.get_nfilters()):
+            code = plan.get_filter(i)[0]
+            if code not in FILTERS:
+                raise DataError("E112", f"{self._shown} needs filter {code}; gzip, lzf, szip and shuffle are read")
+        if plan.get_layout() == h5d.CHUNKED:
+            chunk = _size(plan.get_chunk(), self._item.id.get_type().get_size())
+            if chunk > MAX_CHUNK:
+                raise DataError("E107", f"{self._shown} has chunks of {chunk:,} bytes")
+
+    def _check_size(self) -> None:
+        if len(self.shape) > MAX_RANK or len(self) > MAX_ROWS:
+            raise DataError("E107", f"{self._shown} has the shape {self.shape}")
+        stored = int(self._item.id.get_storage_size())
+        if stored > self.file.size:
+            raise DataError("E105", f"{self._shown} claims {stored:,} bytes of a file of {self.file.size:,}")
+        if self.nbytes > max(_SMALL, MAX_RATIO * stored):
+            raise DataError("E107", f"{self._shown} declares {self.nbytes:,} bytes and stores {stored:,}")
+
+
+def decode(value: Any, what: str) -> str:
+    """A text of an HDF5 file, which h5py gives as ``str`` or ``bytes``.
+
+    Raises:
+        DataError: E212 when it is no UTF-8.
+    """
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, bytes):
+        data = value
+    else:
+        raise DataError("E212", f"{what} is no text")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError("E212", f"{what} is not UTF-8") from None
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is of one link: HDF5 itself would follow ``a/b`` through links of any kind."""
+    return name not in ("", ".") and "/" not in name and "\0" not in name
+
+
+def _odd_type(kind: Any) -> str:
+    """What is wrong with a type, or nothing."""
+    code = kind.get_class()
+    if code in (h5t.INTEGER, h5t.FLOAT):
+        return "" if kind.get_size() <= 8 else f"{8 * kind.get_size()}-bit"
+    if code == h5t.STRING:
+        return "" if kind.get_size() <= MAX_TEXT else "long text"
+    if code == h5t.ENUM and kind.dtype == np.bool_:
+        return ""
+    if code == h5t.VLEN:
+        base = kind.get_super()
+        return "" if base.get_class() == h5t.INTEGER and base.get_size() == 1 else "variable-length"
+    return _CLASSES.get(code, "unknown")
+
+
+def _kind(item: Any) -> tuple[str, np.dtype[Any]]:
+    code = item.id.get_type().get_class()
+    if code == h5t.STRING:
+        return "text", np.dtype(object)
+    if code == h5t.VLEN:
+        return "bytes", np.dtype(object)
+    return "number", np.dtype(item.dtype).newbyteorder("=")
+
+
+def _size(shape: tuple[int, ...], item: int) -> int:
+    return math.prod(map(int, shape)) * int(item)
