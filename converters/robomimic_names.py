@@ -1,0 +1,101 @@
+"""Where a feature lies in a demo of robomimic's layout, and back.
+
+=========================  ====================================
+feature                    dataset below ``data/demo_<i>``
+=========================  ====================================
+action                     actions
+next.reward, next.done     rewards, dones
+observation.sim_state      states
+observation.images.<key>   obs/<key>, images
+observation.<key>          obs/<key>
+next.observation.<key>     next_obs/<key>
+<other>                    <other>
+=========================  ====================================
+
+with ``.`` of a key as ``/`` of a path. Images are ``(T, height, width, 3)`` uint8 and nothing else is, so each
+path has one name. A feature whose name does not come back by this rule is refused, not renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from vla_data.errors import DataError
+from vla_data.safety.text import show
+
+_FIXED: Final = {"action": "actions", "next.reward": "rewards", "next.done": "dones"}
+_PREFIXES: Final = (
+    ("observation.sim_state", "states"),
+    ("next.observation.", "next_obs."),
+    ("observation.", "obs."),
+)
+_CAMERA: Final = "observation.images."
+
+
+def path_of(name: str, *, images: bool) -> str:
+    """The path of a feature in its demo.
+
+    Raises:
+        DataError: E232 for a name that would not come back.
+    """
+    path = _path(name, images=images)
+    parts = path.split("/")
+    # A link is named by one part, and "." means the group itself.
+    if "" in parts or "\0" in path or "/" in name or name_of(path, images=images) != name:
+        kind = "images" if images else "an array"
+        raise DataError("E232", f"robomimic's layout has no place for {kind} named {show(name)}")
+    return path
+
+
+def _path(name: str, *, images: bool) -> str:
+    if images and name.startswith(_CAMERA):
+        return "obs/" + name.removeprefix(_CAMERA).replace(".", "/")
+    if name in _FIXED:
+        return _FIXED[name]
+    for prefix, start in _PREFIXES:
+        if name.startswith(prefix):
+            return (start + name.removeprefix(prefix)).replace(".", "/")
+    return name.replace(".", "/")
+
+
+def name_of(path: str, *, images: bool) -> str:
+    """The feature that lies at a path of a demo."""
+    for name, place in _FIXED.items():
+        if path == place:
+            return name
+    key = path.replace("/", ".")
+    if images and path.startswith("obs/"):
+        return _CAMERA + key.removeprefix("obs.")
+    for prefix, start in _PREFIXES:
+        if key.startswith(start):
+            return prefix + key.removeprefix(start)
+    return key
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Refuse two features at one path, and a feature at a path that must be a group.
+
+    Raises:
+        DataError: E232.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        if path in seen:
+            raise DataError("E232", f"two features would be {show(path)}")
+        seen.add(path)
+    for path in seen:
+        parents = path.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            if "/".join(parents[:depth]) in seen:
+                raise DataError("E232", f"{show('/'.join(parents[:depth]))} would be a group and a feature")
+
+
+def mask_name(text: str) -> str:
+    """A text as the name of one link: ``/``, ``%``, a first ``.`` and control characters become ``%`` and hex."""
+    safe = "".join(c if c.isprintable() and c not in "/%" else _escaped(c) for c in text)
+    return "%2e" + safe[1:] if safe.startswith(".") else safe or "%"
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "backslashreplace"))
