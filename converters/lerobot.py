@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from converters import lerobot_meta as meta
+from converters import lerobot_rows as rows
+from converters.lerobot_stats import array_stats
 from vla_data import checks
 from vla_data.codec import VideoSettings
 from vla_data.core import Encoded, Episode, Json, Published, Schema
@@ -51,7 +53,7 @@ class LerobotSink:
         jpeg_quality: 1 to 100.
         data_file_mb: a data file is closed when it would grow beyond this; one episode is never split.
         video_file_mb: the same for video files.
-        robot: ``robot_type``, or None.
+        robot: ``robot_type``; None: the schema's, which may have none.
     """
 
     target: Path = field(repr=False)
@@ -81,6 +83,16 @@ class LerobotSink:
         return True
 
     @property
+    def keeps_files(self) -> bool:
+        """Files that lie in a LeRobot dataset and are not of its format are kept; see `lerobot_extra`."""
+        return True
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Packages whose version decides about the bytes."""
+        return ("av",) if self.video is not None else ()
+
+    @property
     def sidecar(self) -> str:
         """Folder for the manifest and the ledger."""
         return "meta/vla_data"
@@ -89,20 +101,29 @@ class LerobotSink:
         """An Arrow table with the episode's statistics in its metadata, then an mp4 file for each camera."""
         if len(episode) == 0:
             raise DataError("E207", "the episode has no steps left, which LeRobot can't hold")
-        arrays = {name: episode.arrays[name] for name in schema.features if name in episode.arrays}
-        columns: dict[str, pa.Array] = {name: _column(name, array) for name, array in arrays.items()}
-        tasks = _tasks(episode)
+        arrays = {
+            name: rows.storable(name, episode, schema)
+            for name in sorted(episode.arrays)
+            if name in schema.features
+        }
+        rows.check_names(episode, schema, arrays)
+        columns: dict[str, pa.Array] = {name: rows.column(array) for name, array in arrays.items()}
+        tasks = rows.tasks(episode)
         columns["task"] = pa.array(tasks)
         stats: dict[str, Json] = {
-            name: vector_stats(array) for name, array in arrays.items() if array.dtype.kind in "biuf"
+            name: array_stats(array) if array.ndim > 2 else vector_stats(array)
+            for name, array in arrays.items()
+            if array.dtype.kind in "biuf"
         }
         counts: dict[str, Json] = {}
         content: dict[str, Sequence[bytes]] = {}
         videos: dict[str, bytes] = {}
         for name, frames in episode.frames.items():
+            if name not in schema.features:
+                continue
             if self.video is None:
                 content[name] = list(frames.encoded(self.images, quality=self.jpeg_quality))
-                columns[name] = _image_column(content[name], self.images)
+                columns[name] = rows.image_column(content[name], self.images)
             else:
                 videos[name], content[name] = self._encode_video(frames, schema.fps)
             counted = ImageStats.of(frames)
@@ -114,12 +135,16 @@ class LerobotSink:
         buffer = io.BytesIO()
         with pa.ipc.new_stream(buffer, table.schema) as writer:
             writer.write_table(table)
-        summary = {
+        summary: dict[str, Json] = {
             "length": len(episode),
             "tasks": list(dict.fromkeys(tasks)),
             "table": buffer.getbuffer().nbytes,
             "videos": {name: len(data) for name, data in videos.items()},
         }
+        if isinstance(episode.meta.get("split"), str):
+            summary["split"] = episode.meta["split"]
+        if isinstance(episode.meta.get("episode_metadata"), dict):
+            summary["facts"] = episode.meta["episode_metadata"]
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)
 
@@ -131,12 +156,16 @@ class LerobotSink:
         data = video.encode((frames.pixels(i) for i in range(len(frames))), self.video, fps=fps)
         return data, video.packet_digests(io.BytesIO(data))
 
+    def split_of(self, episodes: Sequence[Published]) -> dict[str, str]:
+        """The split of each episode by its id: what the source said of it, "train" where it said nothing."""
+        return {episode.id: episode.summary.get("split", "train") for episode in episodes}
+
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data and video files, episode metadata, tasks, statistics, ``info.json`` and the card."""
         features = meta.features_json(schema, self.video)
         tasks = meta.task_table(episodes)
         where = self._write_videos(episodes, features, schema.fps, folder)
-        totals = meta.Episodes(folder)
+        totals = meta.Episodes(folder, meta.fact_columns(episodes))
         sizes = [int(episode.summary["table"]) for episode in episodes]
         for place, members in meta.places(sizes, self.data_file_mb << 20):
             path = folder / meta.DATA_PATH.format(**place)
@@ -159,7 +188,8 @@ class LerobotSink:
         totals.write()
         meta.write_tasks(folder, tasks)
         meta.write_json(folder / "meta/stats.json", totals.stats(features))
-        info = self._info(features, schema, totals, tasks)
+        splits = meta.split_ranges(list(self.split_of(episodes).values()))
+        info = self._info(features, schema, totals, tasks, splits)
         meta.write_json(folder / "meta/info.json", info)
         write_file(folder / "README.md", meta.card(info, tasks), sync=False)
 
@@ -209,6 +239,7 @@ class LerobotSink:
         schema: Schema,
         totals: meta.Episodes,
         tasks: Mapping[str, int],
+        splits: Mapping[str, str],
     ) -> dict[str, Json]:
         return {
             "codebase_version": meta.VERSION,
@@ -220,34 +251,11 @@ class LerobotSink:
             "data_files_size_in_mb": self.data_file_mb,
             "video_files_size_in_mb": self.video_file_mb,
             "fps": meta.whole_if_it_is(schema.fps),
-            "splits": {"train": f"0:{totals.count}"},
+            "splits": splits,
             "data_path": meta.DATA_PATH,
             "video_path": meta.VIDEO_PATH if self.video is not None else None,
             "features": features,
         }
-
-
-def _tasks(episode: Episode) -> list[str]:
-    """The instruction of every step."""
-    if "task" in episode.arrays:
-        return [str(task) for task in episode.arrays["task"]]
-    return [episode.task] * len(episode)
-
-
-def _column(name: str, array: np.ndarray[Any, Any]) -> pa.Array:
-    if array.ndim == 1:
-        return pa.array(array.tolist() if array.dtype.kind == "U" else array)
-    if array.ndim > 2:
-        raise DataError("E203", f"{name} has {array.ndim - 1} dimensions a step; LeRobot features have one")
-    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, array[0].size)
-
-
-def _image_column(items: Iterable[bytes], encoding: Encoding) -> pa.Array:
-    data = pa.array(items, pa.binary())
-    suffix = "jpg" if encoding == "jpeg" else "png"
-    paths = pa.array([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
-    return pa.StructArray.from_arrays([data, paths], fields=list(meta.IMAGE))
 
 
 def _video(episode: Published, name: str) -> bytes:
@@ -306,6 +314,17 @@ def _compare(found: pa.Table, episode: Published, number: int, file: str) -> Non
     names = want.column_names
     typed = want.cast(pa.schema([found.schema.field(name) for name in names]))
     if found["episode_index"].unique().to_pylist() != [number] or not (
-        found.select(names).combine_chunks().equals(typed.combine_chunks())
+        all(_same(found[name], typed[name]) for name in names)
     ):
         raise VerifyError("E601", f"episode {number} in {file} is not what was written")
+
+
+def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
+    """Whether two columns of one type are equal; Arrow takes no NaN for another, which a map of depth may have."""
+    if found.equals(want):
+        return True
+    a, b = found.combine_chunks(), want.combine_chunks()
+    while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
+        a, b = a.flatten(), b.flatten()
+    floats = pa.types.is_floating(a.type)
+    return floats and np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)

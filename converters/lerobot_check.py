@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from converters.lerobot_stats import ArrayStats, array_stats
 from vla_data import images
 from vla_data.core import Array, Json, Schema
 from vla_data.digest import content_digest
@@ -70,8 +71,11 @@ class _Dataset:
     episodes: int = 0
     frames: int = 0
     _vectors: dict[str, list[Array]] = field(default_factory=dict)
+    _maps: dict[str, ArrayStats] = field(default_factory=dict)
     _images: dict[str, ImageStats] = field(default_factory=dict)
     _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
+    _splits: list[str] = field(default_factory=list)
+    _steps: int = 0
     _used: dict[int, None] = field(default_factory=dict)
     _lossy: bool = False
     _row_file: str = "meta/episodes"
@@ -83,6 +87,8 @@ class _Dataset:
         self._features: Mapping[str, Json] = info.get("features") or {}
         self._videos = [name for name, f in self._features.items() if f.get("dtype") == "video"]
         published = [record for record in self.ledger.records if record.status == "published"]
+        self._steps = sum(record.frames("kept") for record in published)
+        self._splits = [record.split or "train" for record in published]
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
@@ -188,12 +194,15 @@ class _Dataset:
                 encoded[name] = table[name].combine_chunks().field("bytes").to_pylist()
                 stats[name] = self._examine_images(name, encoded[name], feature["shape"], wrong)
             elif feature["dtype"] != "video":
-                values = _values(table[name])
+                values = _values(table[name], feature["shape"])
                 if name in self.schema.features:
                     arrays[name] = values
-                if values.dtype.kind in "biuf":
+                if values.dtype.kind in "biuf" and values.ndim <= 2:
                     stats[name] = vector_stats(values)
                     self._vectors.setdefault(name, []).append(values)
+                elif values.dtype.kind in "biuf":
+                    stats[name] = array_stats(values)
+                    self._maps.setdefault(name, ArrayStats(self._steps, values.shape[1:])).add(values)
         if row is None:
             wrong("the episode has no row", self._row_file)
             return
@@ -272,11 +281,12 @@ class _Dataset:
             "total_frames": self.frames,
             "total_tasks": len(self._tasks),
             "fps": self.schema.fps,
-            "splits": {"train": f"0:{self.episodes}"},
         }
         for name, value in want.items():
             if info.get(name) != value:
                 self.blame(INFO, f"{name} is {show(info.get(name))[:60]}, not {show(value)}")
+        if not self._right_splits(info.get("splits")):
+            self.blame(INFO, f"splits is {show(info.get('splits'))[:60]}, which is not the ledger's")
         for name, feature in self.schema.features.items():
             found = self._features.get(name) or {}
             names = list(feature.names) if feature.names else None
@@ -288,8 +298,22 @@ class _Dataset:
             ):
                 self.blame(INFO, f"feature {show(name)} is not that of the schema")
 
+    def _right_splits(self, found: Any) -> bool:
+        """Whether each episode is in the range of its split, or all are in "train" for want of such ranges."""
+        if found == {"train": f"0:{self.episodes}"}:
+            changes = sum(a != b for a, b in itertools.pairwise(self._splits))
+            return changes >= len(set(self._splits)) or set(self._splits) == {"train"}
+        try:
+            ranges = {name: range(*map(int, text.split(":"))) for name, text in found.items()}
+        except (AttributeError, TypeError, ValueError):
+            return False
+        own = [[name for name, numbers in ranges.items() if i in numbers] for i in range(self.episodes)]
+        return own == [[name] for name in self._splits] and set(ranges) == set(self._splits)
+
     def _compare_stats(self, stats: Mapping[str, Any]) -> None:
         want: dict[str, Any] = {name: vector_stats(np.concatenate(v)) for name, v in self._vectors.items()}
+        if self.frames == self._steps:  # otherwise it is told already that steps are missing
+            want |= {name: counted.to_json() for name, counted in self._maps.items()}
         for name, rows in self._image_rows.items():
             exact = name in self._images and not self._lossy
             want[name] = self._images[name].to_json() if exact else _pooled(rows)
@@ -321,15 +345,16 @@ class _Dataset:
             self.blame(f"videos/{name}", f"{total:,} frames for {self.frames:,} rows")
 
 
-def _values(column: pa.ChunkedArray) -> Array:
-    """A column as the array of shape ``(N,)`` or ``(N, D)`` that was written."""
+def _values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
+    """A column as the array of shape ``(N,)``, ``(N, D)`` or more that was written."""
     array = column.combine_chunks()
-    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
-        flat: Array = array.flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(len(array), -1)
+    n = len(array)
     if pa.types.is_string(array.type):
         return np.asarray(array.to_pylist(), dtype=np.str_)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
+    while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
+        array = array.flatten()
+    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
+    return flat if list(shape) == [1] else flat.reshape(n, *shape)
 
 
 def _fits(found: Json, want: Mapping[str, Json], *, lossy: bool) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from converters import lerobot_columns as columns
+from converters.lerobot_stats import ArrayStats
 from vla_data.codec import VideoSettings
-from vla_data.core import Json, Published, Schema
+from vla_data.core import Array, Json, Published, Schema
 from vla_data.jobs.io import write_file
 from vla_data.statistics import ImageStats, vector_stats
 
@@ -34,6 +38,24 @@ INDEX_FEATURES: Final[dict[str, pa.DataType]] = {
 
 IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How Hugging Face ``datasets`` stores an image."""
+
+SOURCE_ID: Final = "vla_data/source"
+"""The column of ``meta/episodes`` that has an episode's id in what it was made from."""
+
+OWN_COLUMNS: Final = (
+    *("dataset_from_index", "dataset_to_index", "episode_index", "length", "task_index", "tasks"),
+    SOURCE_ID,
+)
+"""Columns of ``meta/episodes`` that say nothing of what happens in an episode, besides those with a ``/``."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
+"""What a feature may be called: names become paths."""
+
+DTYPES: Final = (
+    *("bool", "float32", "float64", "int16", "int32", "int64", "int8"),
+    *("string", "uint16", "uint32", "uint8"),
+)
+"""Element types that lerobot's reader turns into tensors, and text."""
 
 _EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
 
@@ -90,15 +112,23 @@ def arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
             hf[name] = {"_type": "Image"}
             continue
         kind = INDEX_FEATURES.get(name) or _arrow_type(feature["dtype"])
+        shape = feature["shape"]
         value = {"dtype": feature["dtype"], "_type": "Value"}
-        if feature["shape"] == [1]:
+        if shape == [1]:
             fields.append(pa.field(name, kind))
             hf[name] = value
+        elif len(shape) == 1:
+            fields.append(pa.field(name, pa.list_(kind, shape[0])))
+            hf[name] = {"feature": value, "length": shape[0], "_type": "List"}
         else:
-            size = int(np.prod(feature["shape"]))
-            fields.append(pa.field(name, pa.list_(kind, size)))
-            hf[name] = {"feature": value, "length": size, "_type": "List"}
+            fields.append(pa.field(name, nested(kind, len(shape))))
+            hf[name] = {"shape": shape, "dtype": feature["dtype"], "_type": f"Array{len(shape)}D"}
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": hf}})})
+
+
+def nested(kind: pa.DataType, depth: int) -> pa.DataType:
+    """Lists in lists, as ``datasets`` stores its ``Array2D`` to ``Array5D``."""
+    return pa.list_(nested(kind, depth - 1)) if depth else kind
 
 
 def _arrow_type(dtype: str) -> pa.DataType:
@@ -108,7 +138,7 @@ def _arrow_type(dtype: str) -> pa.DataType:
 def compressed_columns(features: Mapping[str, Json]) -> list[str]:
     """Parquet paths of the columns that are worth compressing; encoded images are not."""
     return [
-        name if feature["shape"] == [1] else f"{name}.list.element"
+        name if feature["shape"] == [1] else name + ".list.element" * len(feature["shape"])
         for name, feature in features.items()
         if feature["dtype"] not in ("image", "video")
     ]
@@ -117,15 +147,6 @@ def compressed_columns(features: Mapping[str, Json]) -> list[str]:
 def is_numeric(feature: Mapping[str, Json]) -> bool:
     """Whether a feature has statistics over its values."""
     return feature["dtype"] not in ("image", "video", "string")
-
-
-def column_values(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
-    """A column of a data file as ``(N, ...)``."""
-    array = column.combine_chunks()
-    if pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
-        values: np.ndarray[Any, Any] = array.flatten().to_numpy(zero_copy_only=False)
-        return values.reshape(len(array), -1)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
 def task_table(episodes: Sequence[Published]) -> dict[str, int]:
@@ -137,11 +158,38 @@ def task_table(episodes: Sequence[Published]) -> dict[str, int]:
     return tasks
 
 
+def fact_columns(episodes: Sequence[Published]) -> dict[str, pa.DataType]:
+    """Columns of ``meta/episodes`` for what sources know of episodes (``episode_metadata``), with their types.
+
+    Others read them there: OpenTau takes ``success``, SARM its subtasks. A fact that is of several types, or of
+    none that a column can have, is in the ledger alone.
+    """
+    kinds: dict[str, set[pa.DataType | None]] = {}
+    for episode in episodes:
+        for name, value in episode.summary.get("facts", {}).items():
+            if value is not None:
+                kinds.setdefault(name, set()).add(_fact_type(value))
+    found = {name: kind for name, (kind, *more) in sorted(kinds.items()) if kind is not None and not more}
+    return {name: kind for name, kind in found.items() if NAME.fullmatch(name) and name not in OWN_COLUMNS}
+
+
+def _fact_type(value: Json) -> pa.DataType | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return pa.int64() if -(2**63) <= value < 2**63 else None
+    if isinstance(value, list):
+        inner = {_fact_type(item) for item in value}
+        one = inner.pop() if len(inner) == 1 else None
+        return pa.list_(one) if one is not None else None
+    scalars: dict[type, pa.DataType] = {bool: pa.bool_(), float: pa.float64(), str: pa.string()}
+    return scalars.get(type(value))
+
+
 class Episodes:
     """``meta/episodes``, written as the dataset grows, and what adds up over its episodes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, facts: Mapping[str, pa.DataType]) -> None:
         self.count = 0
+        self._facts = facts
         self.frames = 0
         self._folder = folder
         self._rows: list[dict[str, Any]] = []
@@ -170,8 +218,10 @@ class Episodes:
             **places,
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
-            "vla_data/source": episode.id,
+            SOURCE_ID: episode.id,
         }
+        told = episode.summary.get("facts", {})
+        row |= {name: told.get(name) for name in self._facts}
         for name in sorted(stats):
             row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
         self._rows.append(row)
@@ -185,6 +235,9 @@ class Episodes:
             return
         table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
         if self._writer is None or self._sink is None:
+            for name, kind in self._facts.items():  # the first of them may all have nothing
+                at = table.column_names.index(name)
+                table = table.set_column(at, name, pa.array(table[name].to_pylist(), kind))
             self._sink = io.BytesIO()
             self._writer = pq.ParquetWriter(
                 self._sink, table.schema, compression="snappy", write_page_checksum=True
@@ -203,16 +256,31 @@ class Episodes:
         write_file(path, self._sink.getbuffer(), sync=False)
 
     def stats(self, features: Mapping[str, Json]) -> dict[str, Json]:
-        """The content of ``meta/stats.json``, exact over all frames: read back from the data files, one feature
-        at a time, so that no more than one is in memory.
+        """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature at a
+        time, so that no more than one is in memory, and of those with several dimensions no more than a row group.
         """
-        files = sorted((self._folder / "data").rglob("*.parquet"))
         out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
         for name, feature in features.items():
-            if is_numeric(feature):
-                parts = [column_values(pq.read_table(file, columns=[name])[name]) for file in files]
-                out[name] = vector_stats(np.concatenate(parts))
+            if is_numeric(feature) and len(feature["shape"]) == 1:
+                out[name] = vector_stats(np.concatenate(list(self._read_back(name, feature))))
+            elif is_numeric(feature):
+                counted = ArrayStats(self.frames, tuple(feature["shape"]))
+                for values in self._read_back(name, feature):
+                    counted.add(values)
+                out[name] = counted.to_json()
         return dict(sorted(out.items()))
+
+    def _read_back(self, name: str, feature: Mapping[str, Json]) -> Iterator[Array]:
+        """A column, file by file, or row group by row group where a step has several dimensions."""
+        for file in sorted((self._folder / "data").rglob("*.parquet")):
+            reader = pq.ParquetFile(file)
+            by_group = len(feature["shape"]) > 1
+            tables = map(reader.read_row_group, range(reader.num_row_groups), itertools.repeat([name]))
+            for table in tables if by_group else [reader.read([name])]:
+                values = columns.values(table[name], feature["shape"])
+                if values is None:
+                    raise AssertionError(f"{name} of our own is no array of numbers")
+                yield values
 
 
 def write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:
@@ -267,6 +335,17 @@ def card(info: Mapping[str, Json], tasks: Mapping[str, int]) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def split_ranges(names: Sequence[str]) -> dict[str, str]:
+    """``splits`` of ``info.json`` from the split of each episode, in order: LeRobot knows contiguous ranges alone,
+    so that all is "train" where a split has gaps (the ledger has it then).
+    """
+    runs = [(name, len(list(members))) for name, members in itertools.groupby(names)]
+    if len({name for name, _ in runs}) < len(runs):
+        return {"train": f"0:{len(names)}"}
+    ends = list(itertools.accumulate(count for _, count in runs))
+    return {name: f"{end - count}:{end}" for (name, count), end in zip(runs, ends, strict=True)}
 
 
 def places(sizes: Sequence[int], limit: int) -> Iterator[tuple[dict[str, int], range]]:

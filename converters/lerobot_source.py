@@ -1,16 +1,20 @@
 """Reads LeRobot datasets: v3.0, v2.1 and v2.0, images and video, offline and never outside of their root.
 
-What ``info.json`` says is checked against what is there: an episode whose rows or frames are missing is
+What the metadata says is checked against what is there: an episode whose rows or frames are missing is
 quarantined. Instructions may differ from step to step; then the episode has an array ``task``. Columns of numbers
-that ``info.json`` does not name are kept as features without convention.
+or text that ``info.json`` does not name are kept as features without convention; a column that is neither, or has
+gaps, is left out with the note ``column_left_out:<name>``. A column of lists with as many numbers as the shape in
+``info.json`` has that shape, whether the lists are nested or flat. The rules of time are stated by
+`converters.lerobot_columns`, those of splits and facts by `converters.lerobot_layout`, those of files of others
+by `converters.lerobot_extra`.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,30 +24,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from converters import lerobot_columns as columns
 from converters import lerobot_meta as meta
-from vla_data import images
-from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from converters.lerobot_extra import ExtraFile, extra_files
+from converters.lerobot_layout import SIDECAR, Layout, Place
+from vla_data import checks, images
+from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames, Stored
-from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
-from vla_data.safety.text import show
+from vla_data.safety.text import instruction, show
 
-VERSIONS: Final = ("v3.0", "v2.1", "v2.0")
-_V2_DATA: Final = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-_V2_VIDEO: Final = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
+MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _ID: Final = "episode_{:06d}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an episode lies: rows of a data file, and for each camera the first frame in a video file."""
-
-    number: int
-    length: int
-    data: str
-    videos: Mapping[str, tuple[str, float]]
+_AXES: Final = ("height", "width", "channels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,23 +46,43 @@ class LerobotSource:
 
     Attributes:
         root: the dataset's folder.
+        allow_empty_instruction: accept episodes whose task is an empty text.
     """
 
     root: Path = field(repr=False)
+    allow_empty_instruction: bool = False
+
+    def __post_init__(self) -> None:
+        checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options alone: a worker reads the metadata itself, faster than through a pipe."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def episodes(self) -> Sequence[EpisodeRef]:
-        """Every episode that the metadata lists, in order."""
-        return [EpisodeRef(_ID.format(number), place.length << 14) for number, place in self._places.items()]
+        """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
+        layout = self._layout
+        steps = sum(layout.lengths)
+        size = sum(_folder_size(self.root / name) for name in ("data", "videos"))
+        return [
+            EpisodeRef(_ID.format(number), size * length // max(steps, 1))
+            for number, length in zip(layout.numbers, layout.lengths, strict=True)
+        ]
 
     def fingerprint(self, ref: EpisodeRef) -> str:
-        """SHA-256 over the digests of the files that the episode lies in, and its number."""
+        """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
         place = self._place(ref)
         names = [place.data, *(name for name, _ in place.videos.values())]
-        digests = [_file_digest(self._path(name), *_facts(self._path(name))) for name in names]
+        digests = [_digest(self._layout.files.path(name)) for name in names]
+        digests += [f"{name} {_digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """Read one episode. See `vla_data.core.Source`."""
+        """Read one episode. See `vla_data.core.Source`.
+
+        ``meta`` also has ``split``, ``episode_metadata``, ``origin`` and what a ledger of ours recorded, where
+        known; see `converters.lerobot_layout.Layout.facts`.
+        """
         place = self._place(ref)
         sha256 = self.fingerprint(ref)
         try:
@@ -80,193 +94,122 @@ class LerobotSource:
 
     def schema(self, episode: Episode) -> Schema:
         """The features of ``info.json``, with the conventions that a dataset of ours declares."""
-        declared = self._info["features"]
-        ours = self._our_schema
+        info = self._layout.info
+        ours = self._layout.conventions
         features: dict[str, Feature] = {}
         for name, frames in episode.frames.items():
-            names = ("height", "width", "channels")
-            features[name] = Feature(
-                dtype="image", shape=(frames.height, frames.width, 3), names=names, convention=ours.get(name, {})
-            )
+            shape = (frames.height, frames.width, 3)
+            features[name] = Feature(dtype="image", shape=shape, names=_AXES, convention=ours.get(name, {}))
         for name, array in episode.arrays.items():
             if name == "task":
                 continue
-            own = _flat_names(declared.get(name, {}).get("names"))
+            own = columns.flat_names(info["features"].get(name, {}).get("names"))
             shape = array.shape[1:] or (1,)
+            wanted = shape[0] if len(shape) == 1 else len(shape)
             features[name] = Feature(
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=shape,
-                names=own if own and len(own) == shape[0] else None,
+                names=own if own and len(own) == wanted else None,
                 convention=ours.get(name, {}),
             )
-        robot = self._info.get("robot_type")
-        return Schema(features=features, fps=float(self._info["fps"]), robot=robot if robot else None)
+        robot = info.get("robot_type")
+        return Schema(features=features, fps=float(info["fps"]), robot=robot if isinstance(robot, str) else None)
+
+    def extra_files(self) -> Sequence[ExtraFile]:
+        """The files of others beside the dataset's own; see `converters.lerobot_extra`."""
+        return extra_files(self.root)
 
     # -- metadata -----------------------------------------------------------------------------------
 
     @functools.cached_property
-    def _info(self) -> Mapping[str, Any]:
-        info = self._json("meta/info.json")
-        version = info.get("codebase_version") if isinstance(info, dict) else None
-        if version not in VERSIONS:
-            known = ", ".join(VERSIONS)
-            raise UsageError("E002", f"LeRobot format {show(version)} is not known; {known} are")
-        video = any(f.get("dtype") == "video" for f in info["features"].values())
-        known_paths = (meta.DATA_PATH, meta.VIDEO_PATH) if version == "v3.0" else (_V2_DATA, _V2_VIDEO)
-        given = (info.get("data_path"), info.get("video_path") if video else known_paths[1])
-        if given != known_paths:
-            raise UsageError("E122", f"paths {show(given)} are not LeRobot {version}'s")
-        for name in info["features"]:
-            if not _NAME.fullmatch(name):
-                raise UsageError("E122", f"a feature is named {show(name)}")
-        return dict(info)
+    def _layout(self) -> Layout:
+        return Layout(self.root)
 
     @functools.cached_property
-    def _our_schema(self) -> Mapping[str, Mapping[str, Json]]:
+    def _metadata(self) -> Sequence[str]:
+        """The files of metadata that decide about what is read, where they are there."""
+        names = ["info.json", "tasks.parquet", "tasks.jsonl", "episodes.jsonl"]
+        paths = [f"meta/{name}" for name in names]
+        paths += [f"{SIDECAR}/{name}" for name in ("ledger.parquet", "schema.json")]
+        found = [name for name in paths if (self.root / name).is_file()]
+        more = (self.root / "meta/episodes").rglob("*.parquet")
+        return sorted([*found, *(path.relative_to(self.root).as_posix() for path in more)])
+
+    def _place(self, ref: EpisodeRef) -> Place:
+        number = ref.id.removeprefix("episode_")
         try:
-            schema = self._json("meta/vla_data/schema.json")
-            return {name: dict(feature["convention"]) for name, feature in schema["features"].items()}
-        except (DataError, UsageError, KeyError, TypeError, AttributeError):
-            return {}
-
-    @functools.cached_property
-    def _places(self) -> Mapping[int, _Place]:
-        rows = self._v3_places() if self._info["codebase_version"] == "v3.0" else self._v2_places()
-        places = {place.number: place for place in rows}
-        if not places:
-            raise UsageError("E003", f"{show(self.root)} lists no episodes")
-        return places
-
-    @functools.cached_property
-    def _declared_cameras(self) -> Mapping[str, bool]:
-        """Each video feature, and whether there is any video of it: some datasets declare cameras they lack."""
-        names = [name for name, f in self._info["features"].items() if f.get("dtype") == "video"]
-        pattern = "videos/{}/*/*.mp4" if self._info["codebase_version"] == "v3.0" else "videos/*/{}/*.mp4"
-        return {name: any(self.root.glob(pattern.format(name))) for name in names}
-
-    def _cameras(self) -> list[str]:
-        return [name for name, there in self._declared_cameras.items() if there]
-
-    def _v3_places(self) -> Iterator[_Place]:
-        cameras = self._cameras()
-        wanted = ["episode_index", "length", "data/chunk_index", "data/file_index"]
-        for camera in cameras:
-            wanted += [f"videos/{camera}/{key}" for key in ("chunk_index", "file_index", "from_timestamp")]
-        for file in sorted((self.root / "meta/episodes").rglob("*.parquet")):
-            for row in _parquet(self._path(file.relative_to(self.root).as_posix()), wanted).to_pylist():
-                videos = {
-                    camera: (
-                        meta.VIDEO_PATH.format(
-                            video_key=camera,
-                            chunk_index=row[f"videos/{camera}/chunk_index"],
-                            file_index=row[f"videos/{camera}/file_index"],
-                        ),
-                        float(row[f"videos/{camera}/from_timestamp"]),
-                    )
-                    for camera in cameras
-                }
-                data = meta.DATA_PATH.format(
-                    chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-                )
-                yield _Place(row["episode_index"], row["length"], data, videos)
-
-    def _v2_places(self) -> Iterator[_Place]:
-        chunk = int(self._info.get("chunks_size", 1000))
-        for row in self._lines("meta/episodes.jsonl"):
-            number = int(row["episode_index"])
-            facts = {"episode_chunk": number // chunk, "episode_index": number}
-            videos = {camera: (_V2_VIDEO.format(video_key=camera, **facts), 0.0) for camera in self._cameras()}
-            yield _Place(number, int(row["length"]), _V2_DATA.format(**facts), videos)
-
-    @functools.cached_property
-    def _tasks(self) -> Mapping[int, str]:
-        if self._info["codebase_version"] != "v3.0":
-            return {int(row["task_index"]): str(row["task"]) for row in self._lines("meta/tasks.jsonl")}
-        table = _parquet(self._path("meta/tasks.parquet"), None)
-        text = "task" if "task" in table.column_names else "__index_level_0__"
-        return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
-
-    def _json(self, name: str) -> Any:
-        return strict_json.loads(self._read(name), name=name)
-
-    def _lines(self, name: str) -> list[Any]:
-        return [strict_json.loads(line, name=name) for line in self._read(name).splitlines() if line.strip()]
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return read_file(self.root / name, root=self.root)[0]
-        except DataError as error:
-            raise UsageError("E003", f"{name} of {show(self.root)}: {error.message}") from None
-
-    def _path(self, name: str) -> Path:
-        """A file of the dataset, which must be inside of it whatever links lead there."""
-        path = self.root / name
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise DataError("E131", f"{name} leads outside of the dataset")
-        if not path.is_file():
-            raise DataError("E133", f"{name} is not there")
-        return path
-
-    def _place(self, ref: EpisodeRef) -> _Place:
-        return self._places[int(ref.id.removeprefix("episode_"))]
+            return self._layout.place(int(number))
+        except (KeyError, ValueError):
+            raise UsageError("E007", f"the dataset has no episode {show(ref.id)}") from None
 
     # -- one episode --------------------------------------------------------------------------------
 
-    def _episode(self, name: str, place: _Place, sha256: str) -> Episode:
+    def _episode(self, name: str, place: Place, sha256: str) -> Episode:
+        layout = self._layout
         table = self._rows(place)
         length = len(table)
         if length != place.length:
             raise DataError("E204", f"{length} rows where the metadata says {place.length}")
         if length == 0:
             raise DataError("E207", "the episode has no steps")
-        _check_time(table)
-        tasks = [self._task(number) for number in _numbers(table, "task_index", length)]
-        notes = [f"no_video_of:{name}" for name, there in self._declared_cameras.items() if not there]
-        arrays: dict[str, np.ndarray[Any, Any]] = {}
+        columns.check_time(table, float(layout.info["fps"]))
+        tasks = [self._task(number) for number in columns.numbers(table, "task_index").tolist()]
+        notes = [f"no_video_of:{name}" for name, there in layout.declared_cameras.items() if not there]
+        arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         for column in table.column_names:
-            if column in meta.INDEX_FEATURES:
+            if column in meta.INDEX_FEATURES or column in place.videos:
                 continue
-            if table.schema.field(column).type == meta.IMAGE:
+            if not meta.NAME.fullmatch(column):
+                raise DataError("E122", f"a column is named {show(column)[:80]}")
+            if columns.is_image(table.schema.field(column).type):
                 frames[column] = self._images(table[column], column)
                 continue
-            values = _values(table[column])
+            values = columns.values(table[column], layout.info["features"].get(column, {}).get("shape"))
             if values is None:
                 notes.append(f"column_left_out:{column}")
             else:
                 arrays[column] = values
+        columns.check_finite(arrays)
         for camera, (file, start) in place.videos.items():
             frames[camera] = self._video(file, start, length)
         if len(set(tasks)) > 1:
             arrays["task"] = np.asarray(tasks)
+        facts = layout.facts(place.number)
         return Episode(
             id=name,
             arrays=arrays,
             frames=frames,
             task=tasks[0],
             index=np.arange(length),
-            meta={"source": "lerobot", "source_length": length, "source_sha256": sha256},
+            meta={**facts, "source": "lerobot", "source_length": length, "source_sha256": sha256},
             notes=tuple(notes),
         )
 
-    def _rows(self, place: _Place) -> pa.Table:
+    def _rows(self, place: Place) -> pa.Table:
+        path = self._layout.files.path(place.data)
         try:
-            reader = pq.ParquetFile(self._path(place.data), page_checksum_verification=True)
-            column = reader.schema_arrow.get_field_index("episode_index")
-            if column < 0:
+            reader = pq.ParquetFile(path, page_checksum_verification=True)
+            leaves = [reader.schema.column(i).path for i in range(len(reader.schema))]
+            if "episode_index" not in leaves:
                 raise DataError("E206", f"{place.data} has no episode_index")
-            leaf = [reader.schema.column(i).path for i in range(len(reader.schema))].index("episode_index")
+            leaf = leaves.index("episode_index")
             groups = [g for g in range(reader.num_row_groups) if _may_hold(reader, g, leaf, place.number)]
-            table = reader.read_row_groups(groups)
-        except (pa.ArrowException, OSError) as error:
+            size = sum(reader.metadata.row_group(g).total_byte_size for g in groups)
+            if size > MAX_EPISODE:
+                raise DataError("E107", f"the episode's rows in {place.data} have {size:,} bytes")
+            tables = [_row_group(path, *_facts(path), group) for group in groups]
+            table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
+            return table.filter(pc.equal(table["episode_index"], place.number))
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise DataError("E105", f"{place.data} is damaged ({type(error).__name__})") from None
-        return table.filter(pc.equal(table["episode_index"], place.number))
 
-    def _task(self, number: int) -> str:
+    def _task(self, number: Any) -> str:
         try:
-            return self._tasks[number]
+            task = self._layout.tasks[number]
         except KeyError:
-            raise DataError("E206", f"task {number} is not among the dataset's tasks") from None
+            raise DataError("E206", f"task {show(number)[:40]} is not among the dataset's tasks") from None
+        return instruction(task, allow_empty=self.allow_empty_instruction)
 
     def _images(self, column: pa.ChunkedArray, name: str) -> Frames:
         items: list[Stored] = []
@@ -275,7 +218,7 @@ class LerobotSource:
             if data is None:
                 if not item or not item["path"]:
                     raise DataError("E109", f"an image of {name} is empty")
-                data = read_file(self._path(item["path"]), root=self.root)[0]
+                data = read_file(self._layout.files.path(item["path"]), root=self.root)[0]
             items.append(data)
         sizes = {(head.height, head.width) for head in map(images.header, items)}  # type: ignore[arg-type]
         if len(sizes) != 1:
@@ -285,9 +228,9 @@ class LerobotSource:
     def _video(self, file: str, start: float, length: int) -> Frames:
         from vla_data import video  # loads a video library, which images need not
 
-        path = self._path(file)
+        path = self._layout.files.path(file)
         _, height, width, found = video.describe(path)
-        fps = float(self._info["fps"])
+        fps = float(self._layout.info["fps"])
         if found and abs(float(found) - fps) > 1e-3 * fps:
             raise DataError("E221", f"{file} has {float(found):g} frames a second, the dataset {fps:g}")
         clip = video.Clip(path, round(start * fps), fps)
@@ -299,62 +242,24 @@ def _may_hold(reader: pq.ParquetFile, group: int, leaf: int, number: int) -> boo
     return stats is None or not stats.has_min_max or stats.min <= number <= stats.max
 
 
-def _check_time(table: pa.Table) -> None:
-    length = len(table)
-    if "frame_index" in table.column_names and not np.array_equal(
-        _numbers(table, "frame_index", length), np.arange(length)
-    ):
-        raise DataError("E221", "frame_index does not count 0, 1, 2, ...")
-    if "timestamp" in table.column_names:
-        time = np.asarray(table["timestamp"].to_numpy(), dtype=np.float64)
-        if not np.isfinite(time).all() or (np.diff(time) <= 0).any():
-            at = int(np.argmax(~np.isfinite(time) | np.append(False, np.diff(time) <= 0)))
-            raise DataError("E221", f"timestamps do not grow at frame {at}")
+@functools.lru_cache(maxsize=1)
+def _row_group(path: Path, _mtime: int, _size: int, group: int) -> pa.Table:
+    """A row group; the last one is kept, because some writers put all episodes of a file into one."""
+    return pq.ParquetFile(path, page_checksum_verification=True).read_row_group(group)
 
 
-def _numbers(table: pa.Table, name: str, length: int) -> np.ndarray[Any, Any]:
-    if name not in table.column_names:
-        return np.zeros(length, dtype=np.int64)
-    return np.asarray(table[name].to_numpy())
-
-
-def _values(column: pa.ChunkedArray) -> np.ndarray[Any, Any] | None:
-    """A column as an array with ``T`` rows, or None for what is no number and no text."""
-    kind = column.type
-    if column.null_count:
-        return None
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.asarray(column.to_pylist(), dtype=np.str_)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        inner = kind.value_type
-        if not (pa.types.is_floating(inner) or pa.types.is_integer(inner) or pa.types.is_boolean(inner)):
-            return None
-        array = column.combine_chunks()
-        flat = array.flatten().to_numpy(zero_copy_only=False)
-        if len(flat) % len(array):
-            return None
-        values: np.ndarray[Any, Any] = flat.reshape(len(array), -1)
-        return values if values.shape[1] > 1 else values[:, 0]
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return np.asarray(column.to_numpy())
-    return None
-
-
-def _flat_names(names: Any) -> tuple[str, ...] | None:
-    """``names`` of a feature, which is a list, or in older datasets a dictionary of lists."""
-    if isinstance(names, dict):
-        lists = [value for value in names.values() if isinstance(value, list)]
-        names = lists[0] if len(lists) == 1 else None
-    if isinstance(names, list) and all(isinstance(name, str) for name in names):
-        return tuple(names)
-    return None
-
-
-def _parquet(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise UsageError("E003", f"{path.name} can't be read ({type(error).__name__})") from None
+def _folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    folders = [folder] if folder.is_dir() else []
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _facts(path: Path) -> tuple[int, int]:
@@ -362,7 +267,11 @@ def _facts(path: Path) -> tuple[int, int]:
     return facts.st_mtime_ns, facts.st_size
 
 
-@functools.lru_cache(maxsize=64)
+def _digest(path: Path) -> str:
+    return _file_digest(path, *_facts(path))
+
+
+@functools.lru_cache(maxsize=256)
 def _file_digest(path: Path, _mtime: int, _size: int) -> str:
     """Each file is hashed once a process, however many episodes lie in it."""
     with path.open("rb") as file:

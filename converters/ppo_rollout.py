@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.rollout_fields import is_true, read_action, read_fps, read_info, read_state, read_text
+from converters.rollout_fields import is_true, next_fields, read_action, read_fps, read_info, read_state, read_text
 from converters.rollout_images import Allowed, read_images
 from vla_data import checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
@@ -84,6 +84,8 @@ class PpoRolloutSource:
         allow_empty_instruction: keep episodes without a text.
         action_limit: largest absolute action value that a robot can mean.
         max_episodes: read only the first so many files.
+        outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
+            infos have them.
     """
 
     root: Path = field(repr=False)
@@ -95,6 +97,7 @@ class PpoRolloutSource:
     allow_empty_instruction: bool = False
     action_limit: float = 100.0
     max_episodes: int | None = None
+    outcomes: bool = True
 
     def __post_init__(self) -> None:
         checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
@@ -111,6 +114,7 @@ class PpoRolloutSource:
         allowed = frozenset(checks.one_of("allow_images", name, get_args(Allowed)) for name in self.allow_images)
         object.__setattr__(self, "allow_images", allowed)
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        checks.flag("outcomes", self.outcomes)
         if self.max_episodes is not None:
             checks.whole("max_episodes", self.max_episodes, low=1)
 
@@ -208,6 +212,7 @@ class PpoRolloutSource:
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,
                 "next.success": _aligned(success, timing, name),
+                **(next_fields(info, timing) if self.outcomes else {}),
                 # As recorded, before any shift: `Rl4vlaCompat` repeats what was done with that.
                 **{f"info.{key}": column for key, column in info.items()},
             }

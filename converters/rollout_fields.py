@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -92,6 +93,38 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
                 if array.dtype.kind in "biuf" and array.shape == (steps,):
                     columns[key] = array
     return columns
+
+
+def next_fields(info: Mapping[str, NDArray[Any]], timing: str) -> dict[str, NDArray[Any]]:
+    """What came of each action, from the columns of `read_info`, under the names that all formats here use.
+
+    - ``next.reward``: ``reward``, as float32
+    - ``next.terminated``, ``next.truncated``: the task's own end, and a limit's, where every value is a truth
+      value (or 0 and 1)
+    - ``next.done``: ``done`` by the same rule; else whether any of the two above holds, if there is one
+
+    Only for infos recorded after the action: of those from before it, the last step's would be missing.
+
+    Raises:
+        DataError: E201 for a reward that is not finite, also as float32.
+    """
+    if timing != "after":
+        return {}
+    fields: dict[str, NDArray[Any]] = {}
+    if "reward" in info:
+        with np.errstate(over="ignore"):
+            reward = info["reward"].astype(np.float32)
+        if not np.isfinite(reward).all():
+            t = int(np.argmax(~np.isfinite(reward)))
+            raise DataError("E201", f"info[{t}].reward is {info['reward'][t]}")
+        fields["next.reward"] = reward
+    for key in ("terminated", "truncated", "done"):
+        if key in info and np.isin(info[key], (0, 1)).all():
+            fields[f"next.{key}"] = info[key].astype(np.bool_)
+    ends = [fields[name] for name in ("next.terminated", "next.truncated") if name in fields]
+    if ends and "next.done" not in fields:
+        fields["next.done"] = np.logical_or.reduce(ends)
+    return fields
 
 
 def _is_column(column: Any) -> bool:

@@ -7,15 +7,17 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
+from typing import Protocol
 
 from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
-from vla_data.errors import RefusedError, UsageError
-from vla_data.jobs.io import check_space, machine_errors, make_folder, remove_tree, write_file
+from vla_data.errors import DataError, MachineError, RefusedError, UsageError
+from vla_data.jobs.io import check_space, files_below, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part, recipe, versions
 from vla_data.jobs.pool import Limits, make_parts
 from vla_data.jobs.whereabouts import remember
@@ -26,6 +28,30 @@ from vla_data.safety.text import show
 from vla_data.seal import SEAL, format_sums, hash_file
 
 Progress = Callable[[int, int], None]
+
+
+class Engine(Protocol):
+    """What makes the parts of a job, wherever; the bytes are the same."""
+
+    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
+        """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Worker processes on this machine.
+
+    Attributes:
+        workers: how many.
+    """
+
+    workers: int
+
+    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
+        """See `Engine`."""
+        return make_parts(job, digest, parts, workers=min(self.workers, len(parts)), limits=limits)
+
 
 MANIFEST = "manifest.json"
 SCHEMA = "schema.json"
@@ -41,6 +67,7 @@ def run(
     max_bad: float | None = None,
     dedup: bool = False,
     limits: Limits | None = None,
+    engine: Engine | None = None,
     on_progress: Progress | None = None,
     on_problem: Callable[[str], None] | None = None,
 ) -> Report:
@@ -58,6 +85,7 @@ def run(
         max_bad: largest share of quarantined episodes; None: 0.1, or one episode where that is more.
         dedup: reject an episode whose content an earlier one has already.
         limits: memory and time of a worker.
+        engine: what makes the parts, such as `vla_data.jobs.beam.BeamEngine`; None: processes on this machine.
         on_progress: called with (episodes done, episodes in all).
         on_problem: called with one line for every quarantined or ignored episode.
 
@@ -75,7 +103,8 @@ def run(
         check_target(sink.target, roots(source), replace=replace)
         job = Job(source, tuple(steps), sink, work / "parts")
         parts = plan(refs)
-        made = _make(job, parts, len(refs), workers or _cores(), limits or Limits(), on_progress)
+        engine = engine or LocalEngine(workers or _cores())
+        made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
         records = [item.record for part in parts for item in made[part.number]]
         for record in records:
             if record.status in ("failed", "ignored") and on_problem is not None:
@@ -91,6 +120,7 @@ def run(
             check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
+            _keep_files(source, steps, sink, ledger, staging)
             manifest = _write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
             with ThreadPoolExecutor(1) as beside:
@@ -126,13 +156,13 @@ def _check_refs(refs: Sequence[EpisodeRef]) -> None:
 
 
 def _make(
-    job: Job, parts: Sequence[Part], total: int, workers: int, limits: Limits, progress: Progress | None
+    job: Job, parts: Sequence[Part], total: int, engine: Engine, limits: Limits, progress: Progress | None
 ) -> dict[int, list[Made]]:
     digest = job.digest()
     with machine_errors("cannot write beside the target"):
         make_folder(job.work)
         done = 0
-        for part in make_parts(job, digest, parts, workers=min(workers, len(parts)), limits=limits):
+        for part in engine.make(job, digest, parts, limits=limits):
             done += len(part.refs)
             if progress is not None:
                 progress(done, total)
@@ -283,6 +313,22 @@ def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published
             yield record
 
 
+def _keep_files(source: Source, steps: Sequence[Step], sink: Sink, ledger: Ledger, folder: Path) -> None:
+    """Copy what lies beside a source's data and is not of its format, where source and sink are of one format."""
+    listed = getattr(source, "extra_files", None)
+    if listed is None or not getattr(sink, "keeps_files", False):
+        return
+    whole = not steps and not hasattr(source, "positions")
+    unchanged = whole and all(r.status == "published" and r.frames("kept") == r.length for r in ledger.records)
+    for file in listed():
+        target = folder / file.target(unchanged=unchanged)
+        make_folder(target.parent)
+        try:
+            write_file(target, file.read(roots(source)[0]), sync=False)
+        except DataError as error:
+            raise MachineError("E703", f"{show(file.path)} of the source: {error.message}") from None
+
+
 def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[str, Json]:
     """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
     folder = root / job.sink.sidecar
@@ -300,12 +346,10 @@ def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict
         "recipe_digest": job.digest(),
         "content_digest": content.hexdigest(),
         "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
-        "versions": versions(),
+        "versions": versions(job.sink),
         "counts": ledger.counts(),
         "reasons": ledger.reasons(),
-        "files": {
-            path.relative_to(root).as_posix(): path.stat().st_size for path in root.rglob("*") if path.is_file()
-        },
+        "files": {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)},
     }
     _write_json(folder / MANIFEST, manifest)
     return manifest
@@ -323,7 +367,7 @@ def source_digest(sources: Mapping[str, str | None]) -> str:
 
 def _write_sums(root: Path, sidecar: str) -> None:
     own = f"{sidecar}/{SEAL}"
-    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    names = [path.relative_to(root).as_posix() for path in files_below(root)]
     write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)
 
 

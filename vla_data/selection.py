@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vla_data.core import Episode, EpisodeRef, Schema, Source
 from vla_data.curate import Step
@@ -47,6 +48,11 @@ class Selection:
     def schema(self, episode: Episode) -> Schema:
         """The source's."""
         return self.source.schema(episode)
+
+    def extra_files(self) -> Sequence[Any]:
+        """The source's files that are not of its format, if it lists them."""
+        listed: Callable[[], Sequence[Any]] | None = getattr(self.source, "extra_files", None)
+        return listed() if listed is not None else ()
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """The source's own steps, if it has any."""

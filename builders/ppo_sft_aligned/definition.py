@@ -46,7 +46,7 @@ IMAGE_SIZE: Final = (480, 640)
 _SOURCE_OPTIONS: Final[dict[str, Any]] = {
     f.name: f.default if f.name != "allow_images" else frozenset()
     for f in fields(PpoRolloutSource)
-    if f.name not in ("root", "camera")
+    if f.name not in ("root", "camera", "outcomes")
 }
 _RECIPE_OPTIONS: Final = {name: p.default for name, p in inspect.signature(ppo_sft).parameters.items()}
 _SINK_OPTIONS: Final = {
@@ -109,6 +109,8 @@ class Definition:
             return Selection(source, tuple(range(max_episodes or 0))) if limited else source
         if max_episodes is not None:
             chosen["max_episodes"] = max_episodes
+        # Only these steps have a place for rewards; elsewhere rollouts with and without any may be mixed.
+        chosen["outcomes"] = self.options.get("step_fields") == "rlds"
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
     def steps(self, rollouts: Path) -> tuple[Step, ...]:

@@ -1,0 +1,93 @@
+"""The files of a LeRobot dataset, opened with the care that a stranger's files ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vla_data.errors import DataError, UsageError
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
+from vla_data.safety.text import show
+
+MAX_ROWS: Final = 10_000_000
+MAX_TABLE: Final = 1 << 30  # bytes of metadata once decompressed
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Reads files of metadata below ``root``, by their relative names.
+
+    Raises:
+        UsageError: from every method but `path`: E003 for what is not there or damaged, E107 for what is too
+            large, E141 for what is no JSON, each with the file's name.
+    """
+
+    root: Path
+
+    def path(self, name: str) -> Path:
+        """A file of the dataset, which must be inside of it whatever links lead there.
+
+        Raises:
+            DataError: E131 or E133.
+        """
+        path = self.root / name
+        try:
+            inside = path.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError, ValueError):  # a loop of links (before Python 3.13), or a NUL
+            inside = False
+        if not inside:
+            raise DataError("E131", f"{name} leads outside of the dataset")
+        if not path.is_file():
+            raise DataError("E133", f"{name} is not there")
+        return path
+
+    def json(self, name: str) -> Any:
+        """The value of a JSON file."""
+        try:
+            return strict_json.loads(self.read(name), name=name)
+        except DataError as error:
+            raise UsageError(error.code, error.message) from None
+
+    def lines(self, name: str) -> Sequence[dict[str, Any]]:
+        """The objects of a file with one a line."""
+        try:
+            rows = [strict_json.loads(line, name=name) for line in self.read(name).splitlines() if line.strip()]
+        except DataError as error:
+            raise UsageError(error.code, error.message) from None
+        if not all(isinstance(row, dict) for row in rows):
+            raise UsageError("E141", f"{name} has lines that are no objects")
+        return rows
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        try:
+            return read_file(self.root / name, root=self.root)[0]
+        except DataError as error:
+            raise UsageError("E003", f"{name} of {show(self.root)}: {error.message}") from None
+
+    def parquet(self, name: str, wanted: Callable[[str], bool]) -> pa.Table:
+        """The wanted columns of a Parquet file of metadata."""
+        try:
+            reader = pq.ParquetFile(self.path(name), page_checksum_verification=True)
+            columns = [column for column in reader.schema_arrow.names if wanted(column)]
+            size = sum(_sizes(reader, wanted))
+            if reader.metadata.num_rows > MAX_ROWS or size > MAX_TABLE:
+                raise UsageError("E107", f"{name} has {reader.metadata.num_rows:,} rows of {size:,} bytes")
+            return reader.read(columns)
+        except DataError as error:
+            raise UsageError("E003", error.message) from None
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise UsageError("E003", f"{name} can't be read ({type(error).__name__})") from None
+
+
+def _sizes(reader: pq.ParquetFile, wanted: Callable[[str], bool]) -> Iterator[int]:
+    leaves = [i for i in range(len(reader.schema)) if wanted(reader.schema.column(i).path)]
+    for group in range(reader.num_row_groups):
+        for i in leaves:
+            yield int(reader.metadata.row_group(group).column(i).total_uncompressed_size)
