@@ -1,0 +1,188 @@
+"""``vla-data stats``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli import emit, print_json, say
+from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.options import stack
+from vla_data.core import Source
+from vla_data.errors import TargetExistsError, UsageError
+from vla_data.jobs.io import machine_errors, write_file
+from vla_data.safety.text import show
+from vla_data.selection import Selection, parse_positions
+from vla_data.statistics.chunks import parse_mask
+from vla_data.statistics.make import Statistics, dataset_name, has_array, image_stats, make, modality_groups
+from vla_data.statistics.trainers import TRAINERS, writer
+
+_STATE = "observation.state"
+
+trainer_options = stack(
+    click.option("--action", help="Array of actions.  [default: action]"),
+    click.option("--state", help="Array of states.  [default: observation.state]"),
+    click.option(
+        "--action-mask", metavar="N,-N,...", help="openvla, octo: elements to normalise; 6,-1: the first six."
+    ),
+    click.option("--flat", is_flag=True, default=None, help="openvla, octo: one entry without its name."),
+    click.option("--action-horizon", type=click.IntRange(1), help="openpi, gr00t: actions in a chunk."),
+    click.option(
+        "--delta-actions", metavar="N,-N,...", help="openpi: elements of an action relative to the state."
+    ),
+    click.option(
+        "--padding", type=click.Choice(["repeat", "none"]), help="openpi: chunks beyond an episode's end."
+    ),
+    click.option("--relative", multiple=True, metavar="GROUP", help="gr00t: relative_stats.json of these groups."),
+    click.option("--slots", metavar="N,N-N,...", help="rdt: the slot, 0 to 127, of each element of the state."),
+    click.option(
+        "--std", type=click.Choice(["rdt", "true"]), help="rdt: its own std, or the real one.  [default: rdt]"
+    ),
+    click.option(
+        "--trim", is_flag=True, default=None, help="rdt: leave out short episodes and still starts, as it does."
+    ),
+)
+
+_OPTIONS = (
+    "action",
+    "state",
+    "action_mask",
+    "flat",
+    "action_horizon",
+    "delta_actions",
+    "padding",
+    "relative",
+    "slots",
+    "std",
+    "trim",
+)
+
+
+@click.command("stats")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--format", "trainer", type=click.Choice(list(TRAINERS)), required=True, help="Whose file it is.")
+@click.option("--output", type=click.Path(path_type=Path), help="A file, or a folder for the usual name.")
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
+@click.option(
+    "--name", "names", multiple=True, help="The dataset's name, one for each source.  [default: its folder's]"
+)
+@click.option(
+    "--weights", metavar="W,W,...", help="One entry, of the mixture that draws SOURCES by these weights."
+)
+@click.option(
+    "--memory", type=click.IntRange(1), default=512, show_default=True, help="MiB of values kept in memory."
+)
+@trainer_options
+@reading_options
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    sources: tuple[str, ...],
+    trainer: str,
+    output: Path | None,
+    replace: bool,
+    names: tuple[str, ...],
+    weights: str | None,
+    memory: int,
+    debug: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write the normalisation statistics of SOURCES as a trainer's own file; no image is decoded.
+
+    Every step that SOURCES hold counts once, so give what you train on: the published dataset. Several sources get
+    an entry each where the trainer's file has entries, and are taken together where it has not.
+    """
+    wanted = {key: options.pop(key) for key in _OPTIONS}
+    wanted = {key: value for key, value in wanted.items() if value not in (None, ())}
+    opened = _open(sources, names, options)
+    _complete(wanted, trainer, opened)
+    if output is not None and output.is_dir():
+        output = output / writer(trainer, **wanted).file
+    if output is not None and output.exists() and not replace:
+        raise TargetExistsError("E411", f"{show(output)} is there already (--replace)")
+    shares = None if weights is None else _numbers(weights)
+    made = make(
+        opened,
+        writer(trainer, **wanted),
+        weights=shares,
+        name=names[0] if names and shares else "mixture",
+        memory=memory << 20,
+    )
+    _tell(made, trainer, wanted, output, as_json=as_json)
+    if not made.complete:
+        raise click.exceptions.Exit(3)
+
+
+def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
+    if len(addresses) > 1 and options["episodes"] is not None:
+        raise UsageError("E001", "--episodes is for one source")
+    sources = [source_of(address, dict(options)) for address in addresses]
+    if names and len(names) not in (1, len(sources)):
+        raise UsageError("E001", f"{len(sources)} sources need as many names")
+    found = list(names) if len(names) == len(sources) else [dataset_name(_root(source)) for source in sources]
+    if len(set(found)) != len(found):
+        raise UsageError("E001", f"two sources have one name; give each its own with --name: {', '.join(found)}")
+    return dict(zip(found, sources, strict=True))
+
+
+def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source]) -> None:
+    """Parse options, and add what the sources say."""
+    for key in ("action_mask", "delta_actions"):
+        if key in wanted:
+            wanted[key] = parse_mask(wanted[key])
+    if "slots" in wanted:
+        wanted["slots"] = parse_positions(wanted["slots"])
+    if trainer in ("openvla", "octo") and "state" not in wanted:
+        have = {has_array(source, _STATE) for source in sources.values()}
+        if len(have) == 2:
+            raise UsageError("E001", f"some sources have {_STATE} and some have not; name it with --state")
+        if have == {True}:
+            wanted["state"] = _STATE
+    if trainer == "openpi" and "action_horizon" not in wanted:
+        raise UsageError("E001", "openpi's statistics are of action chunks: give --action-horizon of the model")
+    if trainer == "gr00t" and "relative" in wanted:
+        wanted["groups"] = modality_groups(_root(next(iter(sources.values()))))
+    if trainer == "lerobot" and len(sources) == 1:
+        source = next(iter(sources.values()))
+        if not isinstance(source, Selection) and (_root(source) / "meta/info.json").is_file():
+            wanted["images"] = image_stats(_root(source))
+
+
+def _root(source: Source) -> Path:
+    return Path(getattr(source, "root", None) or ".")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(piece) for piece in text.split(",")]
+    except ValueError:
+        raise UsageError("E001", f"{show(text)} is no list of weights like 1,0.5") from None
+
+
+def _tell(
+    made: Statistics, trainer: str, wanted: Mapping[str, Any], output: Path | None, *, as_json: bool
+) -> None:
+    if output is not None:
+        with machine_errors("cannot write the statistics"):
+            write_file(output, (made.text + "\n").encode())
+    if as_json:
+        print_json({"format": trainer, "output": None if output is None else str(output), **made.to_json()})
+    elif output is None:
+        emit(made.text)
+    else:
+        episodes = sum(summary.episodes for summary in made.datasets.values())
+        steps = sum(summary.steps for summary in made.datasets.values())
+        emit(f"{show(output)}: statistics of {episodes:,} episodes, {steps:,} steps")
+    for summary in made.datasets.values():
+        for left in summary.left_out:
+            say(f"{left.code}: {show(left.id)}: {show(left.message)} (left out)")
+        if summary.too_wide:
+            say(f"note: too many elements a step, left out: {show(', '.join(summary.too_wide))}")
+    if trainer == "lerobot" and not wanted.get("images"):
+        say("note: there are no statistics of images, which are not decoded here")
+    for finding in made.findings:
+        say(f"warning: {show(finding.message)}")

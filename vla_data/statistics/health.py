@@ -1,0 +1,98 @@
+"""What in a dataset's statistics will hurt a trainer that normalises with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vla_data.core import Json
+from vla_data.statistics.vectors import Described
+
+FEW: Final = 100
+"""With fewer vectors than this, the 0.01 and 0.99 quantiles lie between the two outermost values."""
+
+FAR: Final = 3.0
+"""Values that normalise to more than this, with the quantiles at -1 and 1, are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about elements of a feature.
+
+    Attributes:
+        feature: its name.
+        kind: ``constant`` (one value only), ``equal_quantiles`` (q01 is q99, and yet there are other values),
+            ``far_outside`` (values far beyond the quantiles) or ``few`` (too few vectors for quantiles).
+        elements: which ones.
+        message: a sentence for a person.
+    """
+
+    feature: str
+    kind: str
+    elements: tuple[int, ...]
+    message: str
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary."""
+        return {
+            "feature": self.feature,
+            "kind": self.kind,
+            "elements": list(self.elements),
+            "message": self.message,
+        }
+
+
+def findings(name: str, stats: Described) -> list[Finding]:
+    """What is odd about a feature's statistics; nothing for most."""
+    low, high = stats.min, stats.max
+    q01, q99 = stats.quantiles([0.01, 0.99])
+    constant = low == high
+    equal = (q01 == q99) & ~constant
+    reach = np.zeros_like(low)
+    np.divide(np.maximum(high - q99, q01 - low), q99 - q01, out=reach, where=q99 > q01)
+    far = 1 + 2 * reach > FAR
+    out = []
+    if constant.any():
+        out.append(_finding(name, "constant", constant, "one value only"))
+    if equal.any():
+        share = stats.share_outside(q01, q99)[equal].max()
+        text = (
+            f"q01 equals q99 and {share:.2%} of the values differ: they normalise to huge numbers, or are clipped"
+        )
+        out.append(_finding(name, "equal_quantiles", equal, text))
+    if far.any():
+        text = f"values normalise to {1 + 2 * reach[far].max():.3g} where q01 and q99 are -1 and 1"
+        out.append(_finding(name, "far_outside", far, text))
+    if stats.count < FEW:
+        text = f"only {stats.count:,} vectors: q01 and q99 are little more than the extremes"
+        out.append(_finding(name, "few", np.ones(len(low), dtype=bool), text))
+    return out
+
+
+def coverage(stats: Described) -> dict[str, Json]:
+    """For each element the share of values outside of q01..q99 and of mean +- 3 std."""
+    q01, q99 = stats.quantiles([0.01, 0.99])
+    mean, wide = stats.mean, 3 * stats.std
+    return {
+        "outside_quantiles": stats.share_outside(q01, q99).tolist(),
+        "outside_three_std": stats.share_outside(mean - wide, mean + wide).tolist(),
+    }
+
+
+def _finding(name: str, kind: str, which: np.ndarray[Any, np.dtype[np.bool_]], text: str) -> Finding:
+    elements = tuple(np.flatnonzero(which).tolist())
+    where = "" if len(elements) == len(which) else f" {_spans(elements)}"
+    return Finding(feature=name, kind=kind, elements=elements, message=f"{name}{where}: {text}")
+
+
+def _spans(numbers: tuple[int, ...]) -> str:
+    """``(0, 1, 2, 6)`` -> ``[0-2,6]``."""
+    out: list[list[int]] = []
+    for n in numbers:
+        if out and n == out[-1][1] + 1:
+            out[-1][1] = n
+        else:
+            out.append([n, n])
+    return "[" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in out) + "]"

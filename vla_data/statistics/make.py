@@ -1,0 +1,200 @@
+"""From sources to the text of a trainer's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vla_data.core import Json, Source
+from vla_data.errors import DataError, UsageError
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
+from vla_data.statistics.collect import MEMORY, Summary, collect, report
+from vla_data.statistics.columns import read_columns
+from vla_data.statistics.health import Finding, coverage, findings
+from vla_data.statistics.openvla import Openvla
+from vla_data.statistics.rdt import Rdt, rdt_std
+from vla_data.statistics.trainers import Writer, pool, to_text
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Statistics of some datasets, ready to be written.
+
+    Attributes:
+        file: the name that the trainer looks for.
+        document: its content.
+        text: the same, formatted as the trainer does.
+        datasets: what was counted, by dataset.
+        entries: what each entry of the document is made of, by its name.
+        findings: what will hurt.
+    """
+
+    file: str
+    document: Mapping[str, Json]
+    text: str
+    datasets: Mapping[str, Summary]
+    entries: Mapping[str, Summary]
+    findings: tuple[Finding, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every episode was counted."""
+        return not any(summary.left_out for summary in self.datasets.values())
+
+    def to_json(self) -> dict[str, Json]:
+        """What was counted, what will hurt, how much lies outside of the bounds, and the document."""
+        return {
+            "file": self.file,
+            "datasets": {name: report(summary) for name, summary in self.datasets.items()},
+            "warnings": [finding.to_json() for finding in self.findings],
+            "coverage": {
+                name: {key: coverage(stats) for key, stats in summary.features.items() if is_judged(key)}
+                for name, summary in self.entries.items()
+            },
+            "document": self.document,
+        }
+
+
+def make(
+    sources: Mapping[str, Source],
+    writer: Writer,
+    *,
+    weights: Sequence[float] | None = None,
+    name: str = "mixture",
+    memory: int = MEMORY,
+) -> Statistics:
+    """Statistics of ``sources`` in the form of a trainer's file.
+
+    Where the file has an entry for each dataset, each gets one; a file of one entry is of all their steps.
+    With ``weights`` there is one entry in either, of the mixture that draws datasets by them.
+
+    Args:
+        sources: by the name of their dataset.
+        writer: of the trainer; see `vla_data.statistics.trainers.writer`.
+        weights: of the sources.
+        name: of the mixture's entry.
+        memory: see `vla_data.statistics.collect.collect`.
+
+    Raises:
+        RefusedError: a source has no episode that can be used.
+        UsageError: the datasets don't fit together, or into this file.
+    """
+    summaries = {
+        key: collect(source, names=writer.names, rows=writer.rows, memory=memory)
+        for key, source in sources.items()
+    }
+    if weights is not None:
+        if isinstance(writer, Rdt):
+            raise UsageError("E001", "RDT's statistics are of datasets, never of a mixture")
+        entries = {name: pool(list(summaries.values()), weights)}
+    elif writer.keyed or len(summaries) == 1:
+        entries = summaries
+    else:
+        entries = {name: pool(list(summaries.values()))}
+    document = writer.document({key: writer.entry(summary, key) for key, summary in entries.items()})
+    return Statistics(
+        file=writer.file,
+        document=document,
+        text=to_text(document, writer.indent),
+        datasets=summaries,
+        entries=entries,
+        findings=tuple(_judge(entries, writer)),
+    )
+
+
+def is_judged(feature: str) -> bool:
+    """Whether trainers normalise it: counters, times, rewards and flags they don't."""
+    counters = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+    return feature not in counters and not feature.startswith("next.")
+
+
+def dataset_name(root: Path) -> str:
+    """A dataset's name by its folder; that of the folder above where this one is a version like 1.0.0."""
+    folder = root.resolve()
+    if folder.is_file():
+        return folder.stem
+    return folder.parent.name if _VERSION.fullmatch(folder.name) else folder.name
+
+
+def has_array(source: Source, name: str) -> bool:
+    """Whether the first episode that can be read has such an array."""
+    for _, arrays in read_columns(source, None):
+        if not isinstance(arrays, DataError):
+            return name in arrays
+    return False
+
+
+def image_stats(root: Path) -> dict[str, Json]:
+    """The statistics of images that a LeRobot dataset has of itself; empty where there are none."""
+    features = strict_json.loads(read_file(root / "meta/info.json", root=root)[0], name="meta/info.json")[
+        "features"
+    ]
+    try:
+        stats = strict_json.loads(read_file(root / "meta/stats.json", root=root)[0], name="meta/stats.json")
+    except DataError:
+        return {}
+    cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
+    return {name: stats[name] for name in cameras if isinstance(stats, dict) and name in stats}
+
+
+def modality_groups(root: Path) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
+    """Groups that ``meta/modality.json`` of a GR00T dataset has for both state and action, with their ranges.
+
+    Raises:
+        UsageError: E003 without such a file, E002 for one that is none.
+    """
+    try:
+        data = read_file(root / "meta/modality.json", root=root)[0]
+        facts = strict_json.loads(data, name="meta/modality.json")
+        ranges = [
+            {key: (int(group["start"]), int(group["end"])) for key, group in facts[part].items()}
+            for part in ("state", "action")
+        ]
+    except DataError as error:
+        raise UsageError("E003", f"meta/modality.json: {error.message}") from None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UsageError("E002", "meta/modality.json has no groups of state and action") from None
+    states, actions = ranges
+    return {key: (states[key], actions[key]) for key in states if key in actions}
+
+
+def _judge(entries: Mapping[str, Summary], writer: Writer) -> list[Finding]:
+    out: list[Finding] = []
+    absent = getattr(writer, "state", "") is None  # then OpenVLA's proprioception is made of zeros
+    for summary in entries.values():
+        for key, stats in summary.features.items():
+            if not is_judged(key) or (key == "proprio" and absent):
+                continue
+            out += [found for found in findings(key, stats) if not _is_unused_slot(found, writer)]
+            mask = getattr(writer, "action_mask", ())
+            if key == "action" and mask and isinstance(writer, Openvla):
+                out += _zeroed(stats.min == stats.max, mask)
+    if isinstance(writer, Rdt):
+        out += [found for summary in entries.values() for found in _inflated(summary)]
+    return out
+
+
+def _is_unused_slot(found: Finding, writer: Writer) -> bool:
+    return isinstance(writer, Rdt) and found.kind == "constant"
+
+
+def _zeroed(constant: Sequence[bool], mask: Sequence[bool]) -> list[Finding]:
+    which = tuple(i for i, (c, m) in enumerate(zip(constant, mask, strict=True)) if c and not m)
+    text = f"action {list(which)}: OpenVLA's loader makes a constant 0, although the mask says to keep it"
+    return [Finding(feature="action", kind="masked_constant", elements=which, message=text)] if which else []
+
+
+def _inflated(summary: Summary) -> list[Finding]:
+    stats = summary.exact("state")
+    true, rdt = stats.std, rdt_std(stats)
+    which = tuple(i for i in range(stats.width) if true[i] > 0 and rdt[i] > 1.01 * true[i])
+    if not which:
+        return []
+    worst = max(rdt[i] / true[i] for i in which)
+    text = f"state {list(which)}: RDT's std is up to {worst:.3g} times the real one, as it leaves zeros uncounted"
+    return [Finding(feature="state", kind="inflated_std", elements=which, message=text)]

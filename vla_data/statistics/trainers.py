@@ -1,0 +1,116 @@
+"""The trainers whose files can be written: names and modules, one file each."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+
+from vla_data.core import Json
+from vla_data.errors import UsageError
+from vla_data.statistics.collect import Summary
+from vla_data.statistics.columns import Columns
+from vla_data.statistics.mixture import Mixture
+from vla_data.statistics.vectors import Described, VectorStats
+
+TRAINERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "gr00t": "vla_data.statistics.gr00t:Gr00t",
+        "lerobot": "vla_data.statistics.lerobot:Lerobot",
+        "octo": "vla_data.statistics.octo:Octo",
+        "openpi": "vla_data.statistics.openpi:Openpi",
+        "openvla": "vla_data.statistics.openvla:Openvla",
+        "rdt": "vla_data.statistics.rdt:Rdt",
+    }
+)
+"""Trainer -> where its writer is. Sorted."""
+
+
+class Writer(Protocol):
+    """Statistics in a trainer's own form. A frozen dataclass whose fields are the options.
+
+    ``keyed`` tells whether its file holds an entry for each dataset, ``indent`` is that of its JSON.
+    """
+
+    keyed: ClassVar[bool]
+    indent: ClassVar[int | None]
+
+    @property
+    def file(self) -> str:
+        """The name that the trainer looks for."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Arrays to read; None for all numbers."""
+        ...
+
+    def rows(self, arrays: Columns) -> Columns:
+        """What of an episode is counted."""
+        ...
+
+    def entry(self, summary: Summary, name: str) -> dict[str, Json]:
+        """The statistics of one dataset or mixture called ``name``."""
+        ...
+
+    def document(self, entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
+        """The whole file, of one entry or, where ``keyed``, of any number."""
+        ...
+
+
+def writer(trainer: str, **options: Any) -> Writer:
+    """The writer for a trainer.
+
+    Raises:
+        UsageError: E001 for an option that this trainer's file has no place for.
+    """
+    module, _, name = TRAINERS[trainer].partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    known = {field.name for field in fields(kind)}
+    for option in options:
+        if option not in known:
+            flag = option.replace("_", "-")
+            raise UsageError("E001", f"{trainer}'s statistics have no --{flag}")
+    made: Writer = kind(**options)
+    return made
+
+
+def pool(summaries: Sequence[Summary], weights: Sequence[float] | None = None) -> Summary:
+    """Several datasets as one: all their steps, or with ``weights`` the mixture that draws datasets by these.
+
+    Raises:
+        UsageError: E005 where they have not the same features, E001 for weights that are none.
+    """
+    shapes = {tuple(sorted((name, len(s.mean)) for name, s in summary.features.items())) for summary in summaries}
+    if len(shapes) != 1:
+        raise UsageError("E005", "the datasets have not the same features")
+    if weights is not None and (len(weights) != len(summaries) or not all(0 < w < np.inf for w in weights)):
+        raise UsageError("E001", f"{len(summaries)} datasets need as many weights, all above 0")
+    features: dict[str, Described] = {}
+    for name in summaries[0].features:
+        parts = [summary.exact(name) for summary in summaries]
+        features[name] = Mixture(tuple(parts), tuple(weights)) if weights is not None else _merged(parts)
+    return Summary(
+        features=features,
+        episodes=sum(summary.episodes for summary in summaries),
+        steps=sum(summary.steps for summary in summaries),
+        left_out=tuple(left for summary in summaries for left in summary.left_out),
+        too_wide=tuple(sorted({name for summary in summaries for name in summary.too_wide})),
+    )
+
+
+def _merged(parts: Sequence[VectorStats]) -> VectorStats:
+    out = parts[0]
+    for part in parts[1:]:
+        out = out.merge(part)
+    return out
+
+
+def to_text(document: Mapping[str, Json], indent: int | None) -> str:
+    """A file's content, as the trainer formats it."""
+    return json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
