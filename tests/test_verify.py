@@ -769,10 +769,13 @@ def refused(made: Made, code: str, error: type[Exception], source: Path | None) 
     return str(problem.value)
 
 
-def test_repair_says_when_it_needs_the_source(fresh: Callable[[str], Made]) -> None:
+def test_repair_says_when_it_needs_the_source(
+    fresh: Callable[[str], Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
     made = fresh("lerobot")
     (made.root / "meta/stats.json").unlink()
-    assert "meta/stats.json" in refused(made, "E001", UsageError, None)
+    assert "meta/stats.json" in refused(made, "E001", UsageError, ())
 
 
 @pytest.mark.parametrize("how", ["changed", "removed", "added"])
@@ -790,8 +793,8 @@ def test_repair_refuses_other_sources(fresh: Callable[[str], Made], tmp_path: Pa
 def test_repair_refuses_other_versions(fresh: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch) -> None:
     made = fresh("lerobot")
     (made.root / "meta/stats.json").unlink()
-    real = vd.jobs.part.versions()  # type: ignore[attr-defined]
-    monkeypatch.setattr("vla_data.repair.versions", lambda: {**real, "simplejpeg": "9.9"})
+    real = vd.jobs.part.versions(vd.open_sink("x"))  # type: ignore[attr-defined]
+    monkeypatch.setattr("vla_data.repair.versions", lambda sink: {**real, "simplejpeg": "9.9"})
     assert "simplejpeg" in refused(made, "E412", TargetExistsError, made.rollouts)
 
 

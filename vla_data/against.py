@@ -138,7 +138,7 @@ def _paired(source: Source, published: Sequence[Record], blame: Blame) -> Iterat
             blame(".", f"can't be read: {error}", ref.id)
             continue
         name = (episode.meta.get("episode_metadata") or {}).get("file_path")
-        record = by_id.get(name) or by_place.get(number)
+        record = by_id.get(str(name)) or by_place.get(number)
         if record is None:
             blame(".", "is not in the ledger", ref.id)
         else:

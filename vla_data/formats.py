@@ -83,6 +83,7 @@ CHECKS: Final[Mapping[str, str]] = MappingProxyType(
         ".": "converters.plain_rollout_check",
         "meta/vla_data": "converters.lerobot_check",
         "vla_data": "converters.rlds_check",
+        "vla_data/robomimic": "converters.robomimic_check",
     }
 )
 """Sidecar folder -> module with ``examine(root, ledger, schema, blame)``, which knows the format. Sorted."""

@@ -224,9 +224,9 @@ def _rebuild(
         trusted = False
     if not trusted:
         raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
-    _check_versions(manifest["versions"])
     target = work / _FOLDER / damaged.root.name
     reader, steps, sink = open_recipe(manifest["recipe"], sources, target)
+    _check_versions(manifest["versions"], versions(sink))
     _check_sources(reader, manifest, folder)
     make_folder(target.parent)
     run(
@@ -253,8 +253,7 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _check_versions(made: Mapping[str, str]) -> None:
-    here = versions()
+def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
     other = [
         f"{name} {show(made.get(name))} (here {here.get(name)})"
         for name in sorted({*made, *here})

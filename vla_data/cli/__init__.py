@@ -22,6 +22,7 @@ from vla_data.safety.text import show
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "align": "Rollouts into a LeRobot v3.0 dataset for supervised fine-tuning.",
+        "annotate": "Advantages for every frame of a LeRobot dataset, as RECAP trainers read them.",
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
         "convert": "Another format, every frame, nothing curated.",
         "inspect": "What a folder of rollouts or a dataset holds.",
@@ -29,6 +30,8 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
         "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",
+        "split": "Which episodes are for training: by a stable hash of task, scene or seed.",
+        "stats": "Normalisation statistics as a trainer's own file; exact, without decoding an image.",
         "verify": "Check that a dataset is what was published; names every damaged file.",
         "why": "What became of an episode or a frame, and by which rule.",
     }

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,10 +46,17 @@ def machine_errors(what: str) -> Any:
         raise MachineError("E703", reason) from error
 
 
-def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True) -> int:
-    """Write a whole file atomically; returns its size. ``sync=False`` for what may be lost but not wrong."""
+def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, alone: bool = True) -> int:
+    """Write a whole file atomically; returns its size.
+
+    Args:
+        path: the file.
+        data: its content, or pieces of it.
+        sync: False for what may be lost but not wrong.
+        alone: False where another process may write the same file at the same time, with the same content.
+    """
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{'' if alone else uuid.uuid4().hex + '.'}tmp")
     size = 0
     try:
         step("open", beside)
@@ -125,6 +133,11 @@ def sync_tree(root: Path) -> None:
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+def files_below(root: Path) -> list[Path]:
+    """Every file below a folder. A folder that can't be listed is an error; `Path.rglob` would leave it out."""
+    return [Path(folder, name) for folder, _, names in os.walk(root, onerror=_fail) for name in names]
 
 
 def remove_tree(path: Path) -> None:

@@ -54,7 +54,7 @@ class Job:
         facts = {
             "format": FORMAT,
             "recipe": recipe(self.source, self.steps, self.sink),
-            "versions": versions(),
+            "versions": versions(self.sink),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -64,9 +64,10 @@ def recipe(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]
     return {"source": repr(source), "steps": [repr(step) for step in steps], "sink": repr(sink)}
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide about output bytes."""
-    return {"vla-data": __version__} | {name: metadata.version(name) for name in _ENCODERS}
+def versions(sink: Sink) -> dict[str, str]:
+    """Versions of the packages that decide about output bytes: the common ones, and a sink's own ``encoders``."""
+    own: Sequence[str] = getattr(sink, "encoders", ())
+    return {"vla-data": __version__} | {name: metadata.version(name) for name in sorted({*_ENCODERS, *own})}
 
 
 def plan(refs: Sequence[EpisodeRef]) -> list[Part]:
@@ -197,9 +198,9 @@ def write_part(
             row["schema"] = schema.to_text() if schema is not None else ""
             at += row["size"]
         episodes.append({**row, "record": to_json(record)})
-    write_file(_blob(job, part), pieces, sync=False)
+    write_file(_blob(job, part), pieces, sync=False, alone=False)  # an engine may run a part twice at once
     receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
-    write_file(_receipt(job, part), json.dumps(receipt).encode(), sync=False)
+    write_file(_receipt(job, part), json.dumps(receipt).encode(), sync=False, alone=False)
 
 
 def is_made(job: Job, digest: str, part: Part) -> bool:

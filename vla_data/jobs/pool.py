@@ -23,6 +23,7 @@ import threading
 import time
 import traceback
 import types
+import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -224,7 +225,7 @@ def _make(
 
 def _rescue(job: Job, digest: str, part: Part, limits: Limits) -> None:
     """Make a part whose worker died, each episode alone; they wait in a folder of their own."""
-    alone = replace(job, work=job.work / f"{part.number:08d}.alone")
+    alone = replace(job, work=job.work / f"{part.number:08d}.{uuid.uuid4().hex}.alone")
     make_folder(alone.work)
     singles = [Part(number, (ref,)) for number, ref in enumerate(part.refs)]
     todo, lost = singles, dict[int, DataError]()

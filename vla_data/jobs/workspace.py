@@ -23,6 +23,7 @@ from vla_data.jobs.io import (
     sync_tree,
     write_file,
 )
+from vla_data.locate import SIDECARS
 from vla_data.safety.text import show
 
 _MARK: Final = "published"
@@ -107,12 +108,14 @@ def _is_same(handle: int, folder: Path) -> bool:
         return False
 
 
+@machine_errors("cannot look at the target")
 def check_target(target: Path, sources: Iterable[Path], *, replace: bool) -> None:
     """Refuse a target that can't be published to, before any work.
 
     Raises:
         UsageError: E001 when it is one of the sources, or one lies inside the other.
         TargetExistsError: E411 when it exists and may not be replaced.
+        MachineError: it can't be looked at.
     """
     real = target.resolve()
     for source in sources:
@@ -131,10 +134,10 @@ def check_target(target: Path, sources: Iterable[Path], *, replace: bool) -> Non
 
 def is_ours(folder: Path) -> bool:
     """Whether a folder is a dataset of ours, and so may be replaced when asked."""
-    for side in ("meta/vla_data", "vla_data", "."):
+    for side in (*SIDECARS, "."):
         try:
             manifest = json.loads((folder / side / "manifest.json").read_bytes())
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             continue
         if isinstance(manifest, dict) and {"format_version", "recipe_digest"} <= manifest.keys():
             return True
