@@ -1,0 +1,1 @@
+"""What turns datasets into the batches, texts and losses of a trainer. One folder a trainer."""
