@@ -12,9 +12,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
+
+from numpy.typing import NDArray
 
 from converters import hdf5_aloha, hdf5_files, hdf5_maniskill
+from converters.hdf5_conventions import action_convention, state_convention
 from converters.hdf5_episode import build
 from converters.hdf5_layout import Layout
 from converters.hdf5_list import LAYOUTS, Listing, layout_of, list_files
@@ -159,7 +162,7 @@ class Hdf5Source:
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=array.shape[1:] or (1,),
                 names=_state_names(episode) if name == "observation.state" else None,
-                convention=_action_convention(meta) if name == "action" else {},
+                convention=_convention(meta, name, array),
             )
         return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
 
@@ -264,12 +267,9 @@ def _state_names(episode: Episode) -> tuple[str, ...] | None:
     return tuple(names) if len(names) == episode.arrays["observation.state"].shape[1] else None
 
 
-def _action_convention(meta: Mapping[str, Json]) -> dict[str, Json]:
-    """What an action means as far as the file says it."""
-    controller = meta.get("controller")
-    if not controller:
+def _convention(meta: Mapping[str, Json], name: str, array: NDArray[Any]) -> Mapping[str, Json]:
+    if array.ndim != 2:
         return {}
-    out = {"unit": "controller_input", "controller": controller}
-    if meta["layout"] in ("libero", "robomimic"):  # robosuite's grippers all close at +1
-        out |= {"gripper_open": -1.0, "gripper_closed": 1.0}
-    return out
+    if name == "action":
+        return action_convention(meta, array.shape[1])
+    return state_convention(meta, name, array.shape[1])

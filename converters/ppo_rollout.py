@@ -52,12 +52,14 @@ _PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 DEFAULT_FPS: Final = 5.0
 ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
 CONVENTION: Final[dict[str, Json]] = {
+    "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]},
     "kind": "delta",
     "reference": "previous_target",
     "frame": "robot_base",
     "translation_unit": "m",
     "rotation_unit": "rad",
     "rotation": "undeclared",  # the three collectors write three dialects without a tag
+    "gripper_control": "position",
     "gripper_open": 1.0,
     "gripper_closed": -1.0,
 }

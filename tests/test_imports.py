@@ -122,7 +122,7 @@ def test_every_converter_is_in_a_table() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_is_in_the_module_of_its_name(name: str) -> None:
-    assert importlib.import_module(f"vla_data.cli.{name}").command.name == name
+    assert importlib.import_module(f"vla_data.cli.{name.replace('-', '_')}").command.name == name
 
 
 def project() -> dict[str, object]:

@@ -6,7 +6,8 @@
     rename = { "observation.images.image" = "observation.images.front" }
     keep = ["action", "observation.*", "next.*"]
     drop = ["observation.sim_state"]
-    declare = { action = { rotation = "axis_angle" } }
+    declare = { action = { rotation = "rotvec" } }
+    actions = "physical"             # or "controller", or a preset of docs/conventions.md
 
     [all]                            # what all go through after that
     robot = "panda"
@@ -14,7 +15,7 @@
     drop = ["next.discount"]
     fill = { "observation.images.wrist" = { shape = [128, 128, 3], dtype = "image" } }
 
-In one table, the order is: declare, rename, keep and drop, fill, fps. Unknown keys are refused.
+In one table, the order is: declare, actions, rename, keep and drop, fill, fps. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
 from vla_data.merged import Member, MergedSource
 from vla_data.safety.text import show
+from vla_data.steps.actions import ConvertActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.resample import Resample
 
-_COMMON: Final = ("declare", "robot", "rename", "keep", "drop", "fill", "fps")
+_COMMON: Final = ("declare", "robot", "actions", "rename", "keep", "drop", "fill", "fps")
 _SOURCE: Final = ("name", "open", *_COMMON)
 
 
@@ -71,6 +73,8 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
         if table.get("declare") or table.get("robot"):
             declared = tuple((name, tuple(facts.items())) for name, facts in table.get("declare", {}).items())
             steps.append(Declare(conventions=declared, robot=table.get("robot")))
+        if table.get("actions"):
+            steps.append(ConvertActions.to(describe(schema_of(source), (*before, *steps)), table["actions"]))
         if table.get("rename"):
             steps.append(Rename(names=tuple(table["rename"].items())))
         if table.get("keep") or table.get("drop"):

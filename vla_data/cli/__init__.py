@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "align": "Rollouts into a LeRobot v3.0 dataset for supervised fine-tuning.",
         "annotate": "Advantages for every frame of a LeRobot dataset, as RECAP trainers read them.",
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
+        "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
@@ -62,7 +63,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +68,10 @@ feature_options = stack(
     click.option("--rename", multiple=True, metavar="OLD=NEW", help="Give a feature another name."),
     click.option("--keep", multiple=True, metavar="PATTERN", help="Only such features, as observation.images.*"),
     click.option("--drop", multiple=True, metavar="PATTERN", help="Not such features."),
+    click.option(
+        "--declare", multiple=True, metavar="FEATURE:KEY=VALUE", help="State a fact, as action:rotation=rotvec."
+    ),
+    click.option("--actions", help="Actions as physical (m, rad), controller (its input), or a preset."),
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
@@ -119,11 +125,28 @@ def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
         raise UsageError("E001", "--rename has a name twice")
     table = {
         "rename": {old: new for old, _, new in names},
+        "declare": _declared(options.pop("declare")),
+        "actions": options.pop("actions"),
         "keep": options.pop("keep"),
         "drop": options.pop("drop"),
         "fps": options.pop("resample"),
     }
     return table_steps(table, source, ())
+
+
+def _declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
+    """``FEATURE:KEY=VALUE`` as {feature: {key: value}}; a value that is JSON is that, else a text."""
+    out: dict[str, dict[str, Json]] = {}
+    for text in texts:
+        feature, colon, fact = text.partition(":")
+        key, equals, value = fact.partition("=")
+        if not (feature and colon and key and equals and value):
+            raise UsageError("E001", f"--declare {show(text)} is not of the form FEATURE:KEY=VALUE")
+        try:
+            out.setdefault(feature, {})[key] = json.loads(value)
+        except ValueError:
+            out.setdefault(feature, {})[key] = value
+    return out
 
 
 def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:

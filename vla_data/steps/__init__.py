@@ -1,5 +1,6 @@
 """Curation steps, one per file. A step is a frozen dataclass whose ``repr`` is its provenance."""
 
+from vla_data.steps.actions import ConvertActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.length import Length
@@ -9,6 +10,7 @@ from vla_data.steps.small_actions import SmallActions
 from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule, success_end
 
 __all__ = [
+    "ConvertActions",
     "CutAfterSuccess",
     "Declare",
     "Fill",

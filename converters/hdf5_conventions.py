@@ -1,0 +1,158 @@
+"""What the actions and states of an HDF5 file mean, as far as the file or its environment says it.
+
+- **LIBERO**: robosuite 1.4 with its default OSC_POSE controller, which is part of the environment; a file that
+  names another controller or other ranges is believed.
+- **robomimic**: ``controller_configs`` and ``env_version`` in ``env_args``. Anything but an OSC_POSE controller
+  with inputs of -1 to 1, deltas and one scale for translations and one for rotations stays undeclared.
+- **ManiSkill**: ``control_mode``; ``pd_ee_delta_pose`` and ``pd_ee_target_delta_pose`` are known.
+- **ALOHA**: 14 numbers are joints and grippers of two arms; what a gripper's number means is known in simulation.
+
+Sources: specs in ``docs/conventions.md``; robosuite ``controllers/osc.py``, LIBERO ``scripts/create_dataset.py``,
+ManiSkill ``agents/controllers/pd_ee_pose.py``, ACT ``record_sim_episodes.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from vla_data.actions import Controller, Convention, preset
+from vla_data.core import Json
+from vla_data.safety import strict_json
+
+_MODES: Final = {
+    "pd_ee_delta_pose": "maniskill_pd_ee_delta_pose",
+    "pd_ee_target_delta_pose": "maniskill_pd_ee_target_delta_pose",
+}
+_POSE: Final = Convention(
+    layout={"translation": (0, 1, 2), "rotation": (3, 4, 5)},
+    kind="absolute",
+    frame="world",
+    translation_unit="m",
+    rotation_unit="rad",
+    rotation="rotvec",
+)
+_PLACE: Final = Convention(layout={"translation": (0, 1, 2)}, kind="absolute", frame="world", translation_unit="m")
+
+
+def action_convention(meta: Mapping[str, Json], width: int) -> dict[str, Json]:
+    """The convention of ``action``; empty where nothing is known.
+
+    Args:
+        meta: of the episode.
+        width: numbers in an action.
+    """
+    found = _action(meta, width)
+    if found is None or found.width != width:
+        return {}
+    rate = meta.get("fps")
+    return replace(found, control_rate=float(rate) if rate else None).to_json()
+
+
+def state_convention(meta: Mapping[str, Json], name: str, width: int) -> dict[str, Json]:
+    """The convention of an observation; empty where nothing is known."""
+    found = _states(meta).get(name)
+    return found.to_json() if found is not None and found.width == width else {}
+
+
+def _action(meta: Mapping[str, Json], width: int) -> Convention | None:
+    layout, controller = meta["layout"], meta.get("controller")
+    if layout == "libero":
+        return preset("libero") if controller is None else _osc_pose(controller, "1.4")
+    if layout == "robomimic":
+        return _osc_pose(controller, _robosuite_version(meta)) if controller else None
+    if layout == "maniskill":
+        mode = controller.get("type") if controller else None
+        return preset(_MODES[mode]) if mode in _MODES else None
+    return _aloha(meta) if layout == "aloha" and width == 14 else None
+
+
+def _osc_pose(controller: Mapping[str, Any], version: str | None) -> Convention | None:
+    if controller.get("type") != "OSC_POSE" or controller.get("control_delta") is not True or version is None:
+        return None
+    scales = _scales(controller)
+    known = preset("robosuite_1.5_osc_pose" if version >= "1.5" else "robosuite_1.4_osc_pose")
+    usual = known.controller
+    if scales is None or usual is None:
+        return None
+    if scales == (usual.translation_scale, usual.rotation_scale):
+        return known
+    other = Controller(translation_scale=scales[0], rotation_scale=scales[1], zero_rotation=usual.zero_rotation)
+    return replace(known, controller=other)
+
+
+def _scales(controller: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Metres and radians of an input of 1, where inputs are -1 to 1 and outputs symmetric and alike."""
+    high, low = _six(controller.get("output_max")), _six(controller.get("output_min"))
+    if high is None or low is None or [-x for x in low] != high:
+        return None
+    if set(_six(controller.get("input_max")) or ()) != {1.0} or set(_six(controller.get("input_min")) or ()) != {
+        -1.0
+    }:
+        return None
+    if len(set(high[:3])) != 1 or len(set(high[3:])) != 1 or high[0] <= 0 or high[3] <= 0:
+        return None
+    return high[0], high[3]
+
+
+def _six(value: Any) -> list[float] | None:
+    """One number for all six, or six."""
+    numbers = value if isinstance(value, list) else [value] * 6
+    if len(numbers) < 6 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        return None
+    return [float(n) for n in numbers[:6]]
+
+
+def _robosuite_version(meta: Mapping[str, Json]) -> str | None:
+    """``env_version`` of ``env_args``, as "1.4" or "1.5"; None for others, whose frames are not known."""
+    try:
+        text = meta["episode_metadata"]["file"]["env_args"]
+        version = str(strict_json.loads(str(text).encode(), name="env_args")["env_version"])
+    except Exception:  # a file may have anything there, and then nothing is known
+        return None
+    major = ".".join(version.split(".")[:2])
+    return major if major in ("1.4", "1.5") else None
+
+
+def _aloha(meta: Mapping[str, Json]) -> Convention:
+    known = preset("aloha")
+    file = (meta.get("episode_metadata") or {}).get("file") or {}
+    if str(file.get("sim")) == "True":
+        return known
+    return replace(known, gripper_control="undeclared", gripper_open=None, gripper_closed=None)
+
+
+def _states(meta: Mapping[str, Json]) -> dict[str, Convention]:
+    layout = meta["layout"]
+    if layout == "libero":
+        return {
+            "observation.state": _with(_POSE, "fingers", (6, 7)),
+            "observation.ee_states": _POSE,
+            "observation.ee_pos": _PLACE,
+            "observation.ee_ori": replace(_POSE, layout={"rotation": (0, 1, 2)}, translation_unit="undeclared"),
+            "observation.joint_states": _joints(7),
+        }
+    if layout == "robomimic":
+        quaternion = replace(
+            _POSE, layout={"translation": (0, 1, 2), "rotation": (3, 4, 5, 6)}, rotation="quaternion_xyzw"
+        )
+        return {
+            "observation.state": _with(quaternion, "fingers", (7, 8)),
+            "observation.robot0_eef_pos": _PLACE,
+            "observation.robot0_joint_pos": _joints(7),
+        }
+    if layout == "maniskill":
+        pose = replace(
+            _POSE, layout={"translation": (0, 1, 2), "rotation": (3, 4, 5, 6)}, rotation="quaternion_wxyz"
+        )
+        return {"observation.extra.tcp_pose": pose}
+    return {"observation.state": _aloha(meta)} if layout == "aloha" else {}
+
+
+def _with(convention: Convention, part: str, positions: Sequence[int]) -> Convention:
+    return replace(convention, layout={**convention.layout, part: tuple(positions)})
+
+
+def _joints(count: int) -> Convention:
+    return Convention(layout={"joints": tuple(range(count))}, kind="absolute", joint_unit="rad")

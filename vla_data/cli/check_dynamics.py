@@ -1,0 +1,64 @@
+"""``vla-data check-dynamics``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vla_data.actions import Convention, check_dynamics, preset
+from vla_data.cli import emit, print_json
+from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.options import Number
+from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.safety.text import show
+
+
+@click.command("check-dynamics")
+@click.argument("source")
+@click.option("--state", default="observation.state", show_default=True, help="Feature with the measured poses.")
+@click.option("--convention", help="A preset that the actions shall be of.  [default: the declared one]")
+@click.option("--declared-fps", type=Number(0, min_open=True), help="Judge by this rate instead of the source's.")
+@reading_options
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    source: str,
+    state: str,
+    convention: str | None,
+    declared_fps: float | None,
+    debug: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare the actions of SOURCE with the motion that its states show.
+
+    Finds a wrong scale, a wrong sign, actions that are off by a step, a wrong rotation dialect, an inverted
+    gripper. Leaves with exit code 6 when something contradicts the convention.
+    """
+    reader = source_of(source, options)
+    actions, states, left_out, schema = [], [], 0, None
+    for ref in reader.episodes():
+        try:
+            episode = reader.read(ref)
+        except DataError:
+            left_out += 1
+            continue
+        if state not in episode.arrays:
+            raise UsageError("E206", f"there is no feature {show(state)}; --state names another")
+        schema = schema or reader.schema(episode)
+        actions.append(episode.arrays["action"])
+        states.append(episode.arrays[state])
+    if schema is None:
+        raise UsageError("E003", "the source has no episode that can be read")
+    meant = preset(convention) if convention else Convention.from_json(schema.features["action"].convention)
+    measured = Convention.from_json(schema.features[state].convention)
+    report = check_dynamics(actions, states, meant, declared_fps or schema.fps, state_convention=measured)
+    if as_json:
+        print_json({**report.to_json(), "episodes": len(actions), "left_out": left_out})
+    else:
+        emit(f"{len(actions):,} episodes{f', {left_out:,} could not be read' if left_out else ''}")
+        emit(str(report))
+        emit("Nothing contradicts the declared convention." if report.ok else "The convention is contradicted.")
+    if not report.ok:
+        raise click.exceptions.Exit(VerifyError.exit_code)
