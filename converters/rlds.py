@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from converters import tfds_files, tfrecord
-from vla_data import checks, images
+from converters import rlds_fields, rlds_own, tfds_files, tfrecord
+from vla_data import checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.digest import content_digest
-from vla_data.errors import DataError, VerifyError
+from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.images import JPEG_QUALITY, Encoding
 from vla_data.jobs.io import machine_errors, write_file
+from vla_data.safety.text import show
 from vla_data.sorting import unit_hash
 
 StepFields = Literal["rl4vla", "rlds"]
@@ -30,11 +32,12 @@ Metadata = Literal["full", "rl4vla"]
 
 SHARD_BYTES: Final = 512 << 20
 SPLITS: Final = ("train", "val")
+_SPLIT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RldsSink:
-    """Writes one TFDS dataset (name, config, version) with splits ``train`` and ``val``.
+    """Writes one TFDS dataset (name, config, version).
 
     Attributes:
         target: the version folder, ``DATA_DIR/<name>/<config>/<version>``.
@@ -42,13 +45,17 @@ class RldsSink:
         config: TFDS config name.
         version: dataset version.
         description: one paragraph for ``dataset_info.json``.
-        step_fields: "rl4vla": image, action and instruction, as RL4VLA's SFT builder; "rlds": also
-            ``is_first``, ``is_last``, ``is_terminal``, ``reward``, ``discount``, and the state if there is one.
+        step_fields: "rl4vla": images, action and instruction, as RL4VLA's SFT builder; "rlds": every feature, and
+            ``is_first``, ``is_last``, ``is_terminal``, ``reward``, ``discount``; see `converters.rlds_fields`.
         metadata: which ``episode_metadata`` the features declare: "full" (file_path, source, original_length,
-            filtered_length) or "rl4vla" (file_path alone; the others are in the records all the same).
-        val_fraction: share of episodes in ``val``, by hash of their ids.
+            filtered_length, and with "rlds" what the source says of an episode) or "rl4vla" (file_path alone; the
+            others are in the records all the same).
+        val_fraction: share of episodes in ``val``, by hash of their ids; the others are in ``train``. Episodes
+            whose source declares their split (``meta["split"]``) stay in it.
         num_shards: shards of each split; None: as many as keep them below 512 MiB.
         jpeg_quality: for images that are not JPEG yet.
+        images: "jpeg", or "png" (lossless). Images that are encoded so already stay as they are.
+        float32: write float64 as float32, rounded to the nearest, for trainers that know no other type.
     """
 
     target: Path = field(repr=False)
@@ -60,12 +67,16 @@ class RldsSink:
     metadata: Metadata = "full"
     val_fraction: float = 0.05
     num_shards: int | None = None
-    jpeg_quality: int = images.JPEG_QUALITY
+    jpeg_quality: int = JPEG_QUALITY
+    images: Encoding = "jpeg"
+    float32: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("step_fields", self.step_fields, get_args(StepFields))
         checks.one_of("metadata", self.metadata, get_args(Metadata))
         checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
+        checks.one_of("images", self.images, get_args(Encoding))
+        checks.flag("float32", self.float32)
         object.__setattr__(
             self, "val_fraction", checks.number("val_fraction", self.val_fraction, low=0, high=0.99)
         )
@@ -89,35 +100,42 @@ class RldsSink:
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One framed record."""
-        if "action" not in episode.arrays:
-            raise DataError("E206", "missing key 'action'")
         frames = {
-            _camera_key(name, len(episode.frames)): list(camera.encoded("jpeg", quality=self.jpeg_quality))
+            name: list(camera.encoded(self.images, quality=self.jpeg_quality))
             for name, camera in episode.frames.items()
         }
-        action = episode.arrays["action"].astype(np.float32, copy=False)
-        tasks = episode.arrays.get("task", [episode.task] * len(episode))
-        features: dict[str, tfrecord.Value] = {
-            **{f"steps/observation/{key}": items for key, items in frames.items()},
-            "steps/action": action,
-            "steps/language_instruction": [str(task).encode() for task in tasks],
+        fields: dict[str, tfrecord.Value] = {
             "episode_metadata/file_path": [episode.id.encode("utf-8", "surrogateescape")],
             "episode_metadata/source": [str(episode.meta.get("source", "ppo_rollout")).encode()],
             "episode_metadata/original_length": np.asarray([episode.meta["source_length"]], np.int64),
             "episode_metadata/filtered_length": np.asarray([len(episode)], np.int64),
         }
+        summary: dict[str, Json] = {"length": len(episode)}
         if self.step_fields == "rlds":
-            features.update(_rlds_fields(episode))
-        record = tfrecord.frame(tfrecord.example(features))
-        summary = {"length": len(episode), "bytes": sum(map(len, record)) - tfrecord.FRAME}
-        content = content_digest(episode.task, {"action": action}, frames)
-        return Encoded(record, summary, content)
+            content = rlds_fields.content_of(episode, list(schema.features), frames, float32=self.float32)
+            fields |= rlds_fields.record_fields(content, schema)
+            facts, types = rlds_fields.facts_of(episode)
+            fields |= {f"episode_metadata/{key}": value for key, value in facts.items()}
+            summary["scalars"] = rlds_fields.scalars(content, list(schema.features))
+            summary["facts"] = types
+            digest = content.digest()
+        else:
+            digest = _rl4vla_fields(episode, frames, fields)
+        if (split := episode.meta.get("split")) is not None:
+            if not isinstance(split, str) or not _SPLIT.fullmatch(split):
+                raise DataError("E122", f"a split is called {show(split)[:80]!r}, which is no name in TFDS")
+            summary["split"] = split
+        record = tfrecord.frame(tfrecord.example(fields))
+        summary["bytes"] = sum(map(len, record)) - tfrecord.FRAME
+        return Encoded(record, summary, digest)
 
-    def split_of(self, contents: Mapping[str, str]) -> dict[str, str]:
-        """Id -> split, from id -> content digest. By hash of the ids; episodes with the same content go where the
-        first of them goes, so that no split has what the other has; with two or more contents, neither split is
-        empty.
+    def split_of(self, episodes: Sequence[Published]) -> dict[str, str]:
+        """Id -> split: the declared one, for others by hash of the ids. Of the latter, episodes with the same
+        content go where the first of them goes, so that no split has what the other has; with two or more
+        contents, neither split is empty.
         """
+        declared = {e.id: str(e.summary["split"]) for e in episodes if "split" in e.summary}
+        contents = {episode.id: episode.content for episode in episodes if episode.id not in declared}
         first: dict[str, str] = {}
         for name, content in contents.items():
             first.setdefault(content, name)
@@ -127,7 +145,7 @@ class RldsSink:
             split[min(rank, key=lambda name: (rank[name], name))] = "val"
         if split and "train" not in split.values():
             split[max(rank, key=lambda name: (rank[name], name))] = "train"
-        return {name: split[first[content]] for name, content in contents.items()}
+        return {**declared, **{name: split[first[content]] for name, content in contents.items()}}
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write shards, ``features.json`` and ``dataset_info.json``."""
@@ -146,7 +164,13 @@ class RldsSink:
             description=self.description,
             splits=splits,
         )
-        _write_json(folder / "features.json", self.features(schema))
+        plain = _common([episode.summary.get("scalars", []) for episode in episodes])
+        if plain is None:
+            raise UsageError(
+                "E005", "one feature has one number a step in some episodes and a list of one in others"
+            )
+        types = _common([episode.summary.get("facts", {}) for episode in episodes])
+        _write_json(folder / "features.json", self.features(schema, scalars=plain, facts=types or {}))
         _write_json(folder / "dataset_info.json", info)
 
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
@@ -162,49 +186,58 @@ class RldsSink:
                 if found != [episode.blob_sha256 for episode in shard]:
                     raise VerifyError("E601", f"{file} does not hold the episodes that were written")
 
-    def features(self, schema: Schema) -> Json:
-        """The content of ``features.json``."""
-        cameras = {name: f.shape for name, f in schema.features.items() if f.dtype == "image"}
-        observation = {
-            _camera_key(name, len(cameras)): tfds_files.image(
-                shape[0], shape[1], "jpeg", "Image before the action."
-            )
-            for name, shape in cameras.items()
-        }
-        action = schema.features["action"].shape if "action" in schema.features else (7,)
-        step: dict[str, Json] = {
-            "action": tfds_files.tensor(action, "float32", "Translation, rotation, gripper."),
-            "language_instruction": tfds_files.text("The instruction."),
-        }
-        if self.step_fields == "rlds":
-            if "observation.state" in schema.features:
-                observation["state"] = tfds_files.tensor(
-                    schema.features["observation.state"].shape, "float32", "Robot state before the action."
-                )
-            step["is_first"] = tfds_files.scalar("bool", "First step of the episode.")
-            step["is_last"] = tfds_files.scalar("bool", "Last step of the episode.")
-            step["is_terminal"] = tfds_files.scalar("bool", "Last step, and the task is solved.")
-            step["reward"] = tfds_files.scalar("float32", "The recorded one, or 1 on a terminal step.")
-            step["discount"] = tfds_files.scalar("float32", "0 on a terminal step, else 1.")
-        step["observation"] = tfds_files.folder(observation)
+    def features(
+        self, schema: Schema, *, scalars: Sequence[str] = (), facts: Mapping[str, str] | None = None
+    ) -> Json:
+        """The content of ``features.json``.
+
+        Args:
+            schema: of all episodes.
+            scalars: features whose ``(1,)`` is a single number.
+            facts: types of the source's own facts that all records have as fields.
+        """
         metadata = {"file_path": tfds_files.text("Source file, relative to the rollout folder.")}
         if self.metadata == "full":
             metadata["source"] = tfds_files.text("Kind of source.")
             metadata["original_length"] = tfds_files.scalar("int32", "Steps in the source.")
             metadata["filtered_length"] = tfds_files.scalar("int32", "Steps here.")
+        if self.step_fields == "rlds":
+            step = rlds_fields.step_features(schema, self.images, scalars, float32=self.float32)
+            if self.metadata == "full":
+                metadata[rlds_fields.SOURCE_METADATA] = tfds_files.text("What the source says, as JSON.")
+        else:
+            step, facts = self._rl4vla_step(schema), None
+        kept = facts if facts and self.metadata == "full" else {}
         return tfds_files.folder(
             {
-                "steps": tfds_files.steps(tfds_files.folder(step)),
-                "episode_metadata": tfds_files.folder(metadata),
+                "steps": tfds_files.steps(step),
+                "episode_metadata": rlds_fields.metadata_features(metadata, kept),
+            }
+        )
+
+    def _rl4vla_step(self, schema: Schema) -> Json:
+        cameras = {name: f.shape for name, f in schema.features.items() if f.dtype == "image"}
+        observation = {
+            _camera_key(name, len(cameras)): tfds_files.image(
+                shape[0], shape[1], self.images, "Image before the action."
+            )
+            for name, shape in cameras.items()
+        }
+        action = schema.features["action"].shape if "action" in schema.features else (7,)
+        return tfds_files.folder(
+            {
+                "action": tfds_files.tensor(action, "float32", "Translation, rotation, gripper."),
+                "language_instruction": tfds_files.text("The instruction."),
+                "observation": tfds_files.folder(observation),
             }
         )
 
     def _shards(self, episodes: Sequence[Published]) -> dict[str, list[list[Published]]]:
-        split = self.split_of({episode.id: episode.content for episode in episodes})
+        split = self.split_of(episodes)
         out = {}
-        for name in SPLITS:
+        for name in (*SPLITS, *sorted(set(split.values()) - set(SPLITS))):
             members = [episode for episode in episodes if split[episode.id] == name]
-            members.sort(key=lambda e: (unit_hash(e.id, salt="vla-data order"), e.id))
+            members.sort(key=lambda e: rlds_own.order(e.id))
             if members:
                 out[name] = self._cut(members)
         return out
@@ -224,36 +257,22 @@ class RldsSink:
         return [shard for shard in shards if shard]
 
 
-def _rlds_fields(episode: Episode) -> dict[str, tfrecord.Value]:
-    """The other step fields of RLDS (https://github.com/google-research/rlds#dataset-format).
-
-    An episode that was cut by a limit is not terminal: its last step has ``is_last`` alone.
-    """
-    last = np.arange(len(episode)) == len(episode) - 1
-    terminal = last
-    if "solved" in episode.meta:  # the flag itself may be on a step that was pruned
-        return _rlds_arrays(episode, last, last & bool(episode.meta["solved"]))
-    for flag in ("next.success", "next.done"):  # without either, a recording ends because the task is done
-        if flag in episode.arrays:
-            terminal = last & episode.arrays[flag].astype(bool)
-            break
-    return _rlds_arrays(episode, last, terminal)
+def _rl4vla_fields(episode: Episode, frames: Mapping[str, list[bytes]], fields: dict[str, tfrecord.Value]) -> str:
+    """Add the fields of RL4VLA's SFT builder; returns the digest of the content."""
+    if "action" not in episode.arrays:
+        raise DataError("E206", "missing key 'action'")
+    named = {_camera_key(name, len(frames)): items for name, items in frames.items()}
+    action = episode.arrays["action"].astype(np.float32, copy=False)
+    tasks = episode.arrays.get("task", [episode.task] * len(episode))
+    fields |= {f"steps/observation/{key}": items for key, items in named.items()}
+    fields["steps/action"] = action
+    fields["steps/language_instruction"] = [str(task).encode() for task in tasks]
+    return content_digest(episode.task, {"action": action}, named)
 
 
-def _rlds_arrays(
-    episode: Episode, last: NDArray[np.bool_], terminal: NDArray[np.bool_]
-) -> dict[str, tfrecord.Value]:
-    reward = episode.arrays.get("next.reward", terminal)
-    fields: dict[str, tfrecord.Value] = {
-        "steps/is_first": (np.arange(len(episode)) == 0).astype(np.int64),
-        "steps/is_last": last.astype(np.int64),
-        "steps/is_terminal": terminal.astype(np.int64),
-        "steps/reward": reward.astype(np.float32),
-        "steps/discount": (1 - terminal).astype(np.float32),
-    }
-    if "observation.state" in episode.arrays:
-        fields["steps/observation/state"] = episode.arrays["observation.state"].astype(np.float32)
-    return fields
+def _common(values: Sequence[Json]) -> Json:
+    """What all episodes say, or None when they differ."""
+    return values[0] if all(value == values[0] for value in values) else None
 
 
 def _camera_key(name: str, cameras: int) -> str:

@@ -1,5 +1,5 @@
-"""A second look at TFDS datasets of ours, without TensorFlow and without the code that wrote them: the messages
-are walked by the rules of protobuf (https://protobuf.dev/programming-guides/encoding).
+"""A second look at TFDS datasets of ours, without TensorFlow and without the code that wrote them: records are
+read as those of a stranger's dataset are, by `converters.example` and `converters.rlds_values`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from converters import tfrecord
+from converters import example, rlds_features, rlds_fields, rlds_names, rlds_own, rlds_values, tfrecord
+from converters.rlds_features import Leaf
 from vla_data import images
 from vla_data.core import Array, Json, Schema
 from vla_data.digest import content_digest
-from vla_data.errors import DataError
+from vla_data.errors import DataError, UsageError
 from vla_data.ledger import Ledger, Record
 from vla_data.safety.text import show
-from vla_data.sorting import unit_hash
 from vla_data.verify import Blame
 
 INFO: Final = "dataset_info.json"
 FEATURES: Final = "features.json"
 _OBSERVATION: Final = "steps/observation/"
+_TASK: Final = "steps/language_instruction"
+_FIRST: Final = "steps/is_first"
+_LAST: Final = "steps/is_last"
+_SOURCE_METADATA: Final = f"episode_metadata/{rlds_fields.SOURCE_METADATA}"
 
 Value = list[bytes] | Array
 
@@ -36,7 +40,8 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     - every record is an Example with the features that ``features.json`` declares, of the declared sizes
     - each of the ledger's episodes is there once, in its split and in its order, with the steps that were kept,
       and has the ledger's content digest; every image is decoded and has the declared size
-    - ``is_first``, ``is_last``, ``is_terminal`` and ``discount``, where there are such, follow from the position
+    - with all fields of RLDS: ``is_first``, ``is_last``, and ``is_terminal`` and ``discount`` where the episodes
+      had none of their own, follow from the position; the source's facts are those of the ledger
 
     Args:
         root: the dataset, ``DATA_DIR/<name>/<config>/<version>``.
@@ -47,7 +52,7 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     Returns:
         ``episodes`` and ``frames`` that were read.
     """
-    check = _Dataset(root, ledger, blame)
+    check = _Dataset(root, ledger, schema, blame)
     check.run()
     return {"episodes": check.episodes, "frames": check.frames}
 
@@ -56,6 +61,7 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
 class _Dataset:
     root: Path
     ledger: Ledger
+    schema: Schema
     blame: Blame
     episodes: int = 0
     frames: int = 0
@@ -65,9 +71,9 @@ class _Dataset:
         info = self._json(INFO)
         tree = self._json(FEATURES)
         try:
-            self._declared = dict(_leaves(tree))
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
-            self.blame(FEATURES, "is not a description of features")
+            self._declared = {leaf.path: leaf for leaf in rlds_features.leaves(tree)}
+        except UsageError as error:
+            self.blame(FEATURES, error.message)
             self._declared = {}
         self._want = {r.id: r for r in self.ledger.records if r.status == "published"}
         splits: list[str] = []
@@ -113,16 +119,16 @@ class _Dataset:
                 self.blame(INFO, f"{length:,} records in {file}, where {count:,} are")
         if int(facts["numBytes"]) != size:
             self.blame(INFO, f"numBytes of {split} is {show(facts['numBytes'])}, not {size:,}")
-        wanted = sorted(order, key=lambda name: (unit_hash(name, salt="vla-data order"), name))
+        wanted = sorted(order, key=rlds_own.order)
         if moved := [name for name, other in zip(order, wanted, strict=True) if name != other]:
             self.blame(".", f"records of {split} are not in their order", *moved)
 
     def _record(self, file: str, split: str, data: bytes) -> Iterator[str]:
         """Check one record; yields the id of its episode, if it has a known one."""
         try:
-            example = parse_example(data)
-            name = _text(example["episode_metadata/file_path"]).encode().decode()
-        except (ValueError, KeyError, TypeError, IndexError):
+            found = example.parse(data)
+            name = _text(found["episode_metadata/file_path"])
+        except (ValueError, KeyError, DataError):
             self.blame(file, f"record {self.episodes} is not an episode")
             return
         finally:
@@ -135,102 +141,135 @@ class _Dataset:
         if record.split != split:
             self.blame(file, f"is in {split}, not in {record.split}", name)
         try:
-            for problem in self._problems(record, example):
+            for problem in self._problems(record, found):
                 self.blame(file, problem, name)
         except DataError as error:
             self.blame(file, error.message, name)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError) as error:
             self.blame(file, f"is not the Example that was declared ({type(error).__name__} {show(error)})", name)
         yield name
 
-    def _problems(self, record: Record, example: Mapping[str, Value]) -> Iterator[str]:
+    def _problems(self, record: Record, found: rlds_values.Record) -> Iterator[str]:
         """What is wrong with an episode."""
-        n = len(_bytes(example["steps/language_instruction"]))
+        texts = found[_TASK].strings()
+        n = len(texts)
         self.frames += n
         kept = record.frames("kept")
         if n != kept:
             yield f"{n:,} steps, but the ledger kept {kept:,} frames"
-        for name, (dtype, shape) in self._declared.items():
-            per_step = n if name.startswith("steps/") else 1
-            count = per_step * (1 if dtype in ("image", "text") else int(np.prod(shape)))
-            kind = list if dtype in ("image", "text") else np.ndarray
-            if name not in example:
-                yield f"lacks {show(name)}"
-            elif not isinstance(example[name], kind) or len(example[name]) != count:
-                yield f"{show(name)} is not of {count:,} values"
-            elif dtype == "image":
-                found = {images.decode(item).shape for item in _bytes(example[name])}
-                if found != {shape}:
-                    yield f"{show(name)} has images of {show(sorted(found))}, not {shape}"
-        texts = _bytes(example["steps/language_instruction"])
-        action = np.asarray(example["steps/action"]).reshape(n, *self._declared["steps/action"][1])
-        pictures = {
-            name.removeprefix(_OBSERVATION): _bytes(example[name])
-            for name, (dtype, _) in self._declared.items()
-            if dtype == "image"
-        }
-        if content_digest(texts[0].decode(), {"action": action}, pictures) != record.content_sha256:
+        whole = True
+        for leaf in self._declared.values():
+            for problem in _leaf_problems(leaf, found, n):
+                whole = False
+                yield problem
+        yield from _metadata_problems(record, found, n)
+        if not whole or n == 0:
+            return
+        values = {leaf.path: _read(leaf, found, n) for leaf in self._declared.values() if leaf.in_steps}
+        if _FIRST not in values:
+            pictures = {
+                path.removeprefix(_OBSERVATION): value for path, value in values.items() if isinstance(value, list)
+            }
+            action = np.asarray(values["steps/action"])
+            digest = content_digest(bytes(texts[0]).decode(), {"action": action}, pictures)
+        else:
+            yield from _step_problems(values, self.schema, n)
+            yield from self._fact_problems(record, found)
+            digest = content_of(values, self.schema).digest()
+        if digest != record.content_sha256:
             yield "the content is not that of the ledger's digest"
-        yield from _metadata_problems(record, example, n)
-        if "steps/is_first" in example:
-            yield from _step_problems(example, n)
+
+    def _fact_problems(self, record: Record, found: rlds_values.Record) -> Iterator[str]:
+        """What the source said of the episode, against the ledger."""
+        want = record.meta.get("episode_metadata") or {}
+        if json.loads(_text(found[_SOURCE_METADATA])) != want:
+            yield "source_metadata is not what the ledger has"
+        types = record.meta.get("episode_metadata_types") or {}
+        for name, dtype in types.items():
+            leaf = self._declared.get(f"episode_metadata/{rlds_fields.fact_key(name)}")
+            if leaf is not None and leaf.dtype == dtype and rlds_values.fact(leaf, found) != want[name]:
+                yield f"{show(leaf.path)} is not what the ledger has"
 
 
-def _metadata_problems(record: Record, example: Mapping[str, Value], n: int) -> Iterator[str]:
+def content_of(values: Mapping[str, Value], schema: Schema) -> rlds_fields.Content:
+    """The values of a record with all fields of RLDS, under our names.
+
+    Args:
+        values: path of a feature -> a camera's encoded images, or an array of anything else.
+        schema: of the dataset.
+    """
+    cameras = [name for name, feature in schema.features.items() if feature.dtype == "image"]
+    arrays: dict[str, Array] = {}
+    texts: dict[str, list[bytes]] = {}
+    pictures: dict[str, list[bytes]] = {}
+    for path, value in values.items():
+        if path in (_TASK, _FIRST, _LAST):
+            continue
+        name = rlds_names.name_of(path.removeprefix("steps/"), is_camera=isinstance(value, list))
+        if isinstance(value, list):
+            pictures[cameras[0] if len(cameras) == 1 else name] = value
+        elif value.dtype.kind == "U":
+            texts[name] = [str(item).encode() for item in value.reshape(-1)]
+        else:
+            shape = schema.features[name].shape if name in schema.features else ()
+            arrays[name] = value[..., 0] if value.shape[1:] == (*shape, 1) != (1,) else value
+    last = np.asarray(values[_LAST])
+    arrays.setdefault(rlds_fields.TRUNCATED, last & ~arrays[rlds_fields.TERMINAL])
+    tasks = [str(task) for task in np.asarray(values[_TASK])]
+    return rlds_fields.Content(tasks=tasks, arrays=arrays, texts=texts, images=pictures)
+
+
+def _leaf_problems(leaf: Leaf, found: rlds_values.Record, n: int) -> Iterator[str]:
+    if not leaf.in_steps:
+        if leaf.path not in found:
+            yield f"lacks {show(leaf.path)}"
+        return
+    try:
+        count = rlds_values.count_steps(leaf, found)
+        if count is not None and count != n:
+            yield f"{show(leaf.path)} has values for {count:,} steps, not {n:,}"
+        elif leaf.is_camera and n:
+            rlds_values.frames(leaf, found)
+    except DataError as error:
+        yield error.message
+
+
+def _read(leaf: Leaf, found: rlds_values.Record, n: int) -> Value:
+    """A camera's encoded images, each decoded once to see that it is whole; an array of anything else."""
+    if not leaf.is_camera:
+        return rlds_values.array(leaf, found, n)
+    items = [bytes(item) for item in found[leaf.path].strings()]
+    for item in items:
+        images.decode(item)
+    return items
+
+
+def _metadata_problems(record: Record, found: rlds_values.Record, n: int) -> Iterator[str]:
     """``episode_metadata`` against the ledger; records have all of it, whatever is declared."""
-    if _numbers(example["episode_metadata/original_length"]) != [record.length]:
+    if found["episode_metadata/original_length"].integers().tolist() != [record.length]:
         yield "original_length is not that of the ledger"
-    if _numbers(example["episode_metadata/filtered_length"]) != [n]:
+    if found["episode_metadata/filtered_length"].integers().tolist() != [n]:
         yield "filtered_length is not the number of steps"
-    _text(example["episode_metadata/source"])
+    _text(found["episode_metadata/source"])
 
 
-def _step_problems(example: Mapping[str, Value], n: int) -> Iterator[str]:
+def _step_problems(values: Mapping[str, Value], schema: Schema, n: int) -> Iterator[str]:
     """The step fields of RLDS, as far as the position in the episode decides about them."""
-    first, last = [1] + [0] * (n - 1), [0] * (n - 1) + [1]
-    terminal = _numbers(example["steps/is_terminal"])
-    want = {
-        "is_first": first,
-        "is_last": last,
-        "is_terminal": terminal if terminal in ([0] * n, last) else last,
-        "discount": [1 - value for value in terminal],
-    }
-    for name, values in want.items():
-        if _numbers(example[f"steps/{name}"]) != values:
-            yield f"{name} does not fit the positions of the steps"
+    terminal = np.asarray(values["steps/is_terminal"])
+    last = np.arange(n) == n - 1
+    want = {_FIRST: np.arange(n) == 0, _LAST: last}
+    if rlds_fields.TERMINAL not in schema.features and terminal.any():
+        want["steps/is_terminal"] = last
+    if "next.discount" not in schema.features:
+        want["steps/discount"] = 1 - terminal
+    for path, expected in want.items():
+        if not np.array_equal(np.asarray(values[path]), expected):
+            yield f"{path.removeprefix('steps/')} does not fit the positions of the steps"
 
 
-def _leaves(feature: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
-    """Name -> ("image", "text" or a dtype, shape of a step) of every feature of a ``features.json``."""
-    if "featuresDict" in feature:
-        for key, inner in feature["featuresDict"]["features"].items():
-            yield from _leaves(inner, f"{name}/{key}" if name else key)
-    elif "sequence" in feature:
-        yield from _leaves(feature["sequence"]["feature"], name)
-    elif "text" in feature:
-        yield name, ("text", ())
-    else:
-        kind = "image" if "image" in feature else "tensor"
-        shape = tuple(int(n) for n in feature[kind]["shape"].get("dimensions", ()))
-        yield name, ("image" if kind == "image" else str(feature[kind]["dtype"]), shape)
-
-
-def _bytes(value: Value) -> list[bytes]:
-    if not isinstance(value, list):
-        raise TypeError("numbers where bytes belong")
-    return value
-
-
-def _text(value: Value) -> str:
-    (data,) = _bytes(value)
-    return data.decode()
-
-
-def _numbers(value: Value) -> list[Any]:
-    if isinstance(value, list):
-        raise TypeError("bytes where numbers belong")
-    out: list[Any] = value.tolist()
-    return out
+def _text(values: example.Values) -> str:
+    (data,) = values.strings()
+    return bytes(data).decode()
 
 
 def parse_example(data: bytes) -> dict[str, Value]:
@@ -239,60 +278,13 @@ def parse_example(data: bytes) -> dict[str, Value]:
     Raises:
         ValueError: it is none, or names a feature twice, of which readers would take one or the other.
     """
-    out: dict[str, Value] = {}
-    for features in _messages(data, 1):
-        for entry in _messages(features, 1):
-            fields = dict(_fields(entry))
-            name = bytes(fields[1]).decode()
-            if name in out or len(list(_fields(entry))) != 2:
-                raise ValueError(f"feature {name!r} is there twice")
-            out[name] = _feature(fields[2])
-    return out
+    try:
+        return {name: _plain(values) for name, values in example.parse(data).items()}
+    except DataError as error:
+        raise ValueError(error.message) from None
 
 
-def _feature(data: memoryview) -> Value:
-    ((kind, content),) = _fields(data)
-    if kind == 1:
-        return [bytes(item) for item in _messages(content, 1)]
-    packed = b"".join(bytes(item) for item in _messages(content, 1))
-    if kind == 2:
-        return np.frombuffer(packed, dtype="<f4")
-    if kind != 3:
-        raise ValueError(f"a list of kind {kind}")
-    values, at = [], 0
-    while at < len(packed):
-        value, at = _varint(packed, at)
-        values.append(value - (1 << 64) if value >> 63 else value)
-    return np.asarray(values, dtype=np.int64)
-
-
-def _messages(data: bytes | memoryview, number: int) -> Iterator[memoryview]:
-    for found, content in _fields(data):
-        if found != number:
-            raise ValueError(f"field {found} where {number} belongs")
-        yield content
-
-
-def _fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of the length-delimited fields of a message; an Example has no others."""
-    view = memoryview(data)
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        size, at = _varint(view, at)
-        if key & 7 != 2 or at + size > len(view):
-            raise ValueError("not a field of an Example")
-        yield key >> 3, view[at : at + size]
-        at += size
-
-
-def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise ValueError("a number without end")
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
+def _plain(values: example.Values) -> Value:
+    if values.kind == example.BYTES:
+        return [bytes(item) for item in values.strings()]
+    return values.floats() if values.kind == example.FLOATS else values.integers()

@@ -26,17 +26,19 @@ def scalar(dtype: str, doc: str = "") -> Json:
     return _described({"pythonClassName": f"{_MODULE}.scalar.Scalar", "tensor": tensor}, doc)
 
 
-def tensor(shape: Sequence[int], dtype: str, doc: str = "") -> Json:
-    """An array of fixed shape."""
-    dimensions = {"dimensions": [str(n) for n in shape]}
-    content = {"dtype": dtype, "encoding": "none", "shape": dimensions}
+def tensor(shape: Sequence[int], dtype: str, doc: str = "", *, encoding: str = "none") -> Json:
+    """An array of fixed shape; ``encoding`` is "none" for numbers or "bytes" for their memory."""
+    dimensions = {"dimensions": [str(n) for n in shape]} if shape else {}
+    content = {"dtype": dtype, "encoding": encoding, "shape": dimensions}
     return _described({"pythonClassName": f"{_MODULE}.tensor_feature.Tensor", "tensor": content}, doc)
 
 
-def image(height: int, width: int, encoding: str, doc: str = "") -> Json:
-    """An encoded RGB image of fixed size."""
-    shape = {"dimensions": [str(height), str(width), "3"]}
-    content = {"dtype": "uint8", "encodingFormat": encoding, "shape": shape}
+def image(
+    height: int, width: int, encoding: str, doc: str = "", *, channels: int = 3, dtype: str = "uint8"
+) -> Json:
+    """An encoded image of fixed size, RGB if not said otherwise."""
+    shape = {"dimensions": [str(height), str(width), str(channels)]}
+    content = {"dtype": dtype, "encodingFormat": encoding, "shape": shape}
     return _described({"pythonClassName": f"{_MODULE}.image_feature.Image", "image": content}, doc)
 
 
