@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from converters import lerobot_columns as columns
 from converters import lerobot_meta as meta
-from converters.lerobot_extra import ExtraFile, extra_files
+from converters.lerobot_extra import CARD, ExtraFile, extra_files
 from converters.lerobot_layout import SIDECAR, Layout, Place
 from vla_data import checks, images
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
@@ -117,7 +117,8 @@ class LerobotSource:
 
     def extra_files(self) -> Sequence[ExtraFile]:
         """The files of others beside the dataset's own; see `converters.lerobot_extra`."""
-        return extra_files(self.root)
+        ours = (self.root / "meta/vla_data/manifest.json").is_file()  # then the card is ours too
+        return [file for file in extra_files(self.root) if not (ours and file.path == CARD)]
 
     # -- metadata -----------------------------------------------------------------------------------
 

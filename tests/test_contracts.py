@@ -18,15 +18,21 @@ from vla_data.core import Published
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
 
-ROLLOUTS = Path(__file__).parent / "data/rollouts"
+DATA = Path(__file__).parent / "data"
+ROLLOUTS = DATA / "rollouts"
+OPTIONS: dict[str, dict[str, Any]] = {"rlds": {"fps": 5, "allow_empty_instruction": True}}
+"""What the formats' files do not say."""
 SOURCES = [name for name, entry in formats.FORMATS.items() if entry.source]
 SINKS: dict[str, dict[str, Any]] = {
     "lerobot": {},
     "lerobot png": {"images": "png"},
     "lerobot h264": {"video": VideoSettings(codec="h264")},
     "plain_rollout": {},
+    "robomimic": {},
+    "robomimic full": {"next_obs": True, "gzip": 0},
     "rlds": {"name": "contract"},
     "rlds full": {"name": "contract", "step_fields": "rlds"},
+    "rlds png": {"name": "contract", "step_fields": "rlds", "images": "png"},
 }
 
 
@@ -39,12 +45,17 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A place with the real episodes, for every format that can be read."""
     root = tmp_path_factory.mktemp("sources")
     vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(root / "lerobot", images="png"))
-    return {"ppo_rollout": ROLLOUTS, "lerobot": root / "lerobot"}
+    return {
+        "hdf5": DATA / "hdf5/libero_spatial0_demo.hdf5",
+        "lerobot": root / "lerobot",
+        "ppo_rollout": ROLLOUTS,
+        "rlds": DATA / "rlds",
+    }
 
 
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest, addresses: dict[str, Path]) -> vd.Source:
-    return vd.open_source(f"{request.param}:{addresses[request.param]}")
+    return vd.open_source(f"{request.param}:{addresses[request.param]}", **OPTIONS.get(request.param, {}))
 
 
 @pytest.fixture(params=SINKS)

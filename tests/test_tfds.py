@@ -23,6 +23,7 @@ from converters import tfrecord
 from converters.rlds import RldsSink
 from tests.rollouts import rollout, save
 from vla_data import images
+from vla_data.core import Published
 from vla_data.errors import TargetExistsError, UsageError, VerifyError, VlaDataError
 from vla_data.locate import open_ledger
 
@@ -136,12 +137,15 @@ def reference_features(
     if rlds:
         step |= {name: tfds.features.Scalar(dtype=np.bool_) for name in RLDS[:3]}
         step |= {name: tfds.features.Scalar(dtype=np.float32) for name in RLDS[3:]}
+        step["next"] = {"success": tfds.features.Scalar(dtype=np.bool_)}
         if state:
             step["observation"]["state"] = tfds.features.Tensor(shape=(state,), dtype=np.float32)
     metadata: dict[str, Any] = {"file_path": tfds.features.Text()}
     if full:
         metadata["source"] = tfds.features.Text()
         metadata |= dict.fromkeys(("original_length", "filtered_length"), tfds.features.Scalar(dtype=np.int32))
+        if rlds:
+            metadata["source_metadata"] = tfds.features.Text()
     return tfds.features.FeaturesDict({"steps": tfds.features.Dataset(step), "episode_metadata": metadata})
 
 
@@ -521,10 +525,16 @@ def named(ids: list[str]) -> dict[str, str]:
     return {name: f"content of {name}" for name in ids}
 
 
+def split_of(contents: dict[str, str], fraction: float = 0.05) -> dict[str, str]:
+    """Id -> split, from id -> content."""
+    episodes = [Published(name, content, {}, "", bytes) for name, content in contents.items()]
+    return sink(fraction).split_of(episodes)
+
+
 def test_equal_contents_are_in_one_split() -> None:
     ids = named([f"env/ep_{i:03d}.npz" for i in range(100)])
     twins = {f"again/{name}": content for name, content in ids.items()}
-    split = sink().split_of({**ids, **twins})
+    split = split_of({**ids, **twins})
     assert [split[name] for name in ids] == [split[name] for name in twins]
 
 
@@ -535,13 +545,13 @@ IDS = st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=40)
 @given(IDS, IDS, st.sampled_from([0.05, 0.2, 0.5]))
 def test_a_split_does_not_depend_on_other_episodes(few: list[str], more: list[str], fraction: float) -> None:
     all_ids = sorted({*few, *more})
-    small, large = sink(fraction).split_of(named(few)), sink(fraction).split_of(named(all_ids))
+    small, large = split_of(named(few), fraction), split_of(named(all_ids), fraction)
     anchors = [f"anchor {i}" for i in range(200)]
-    alone = {name: sink(fraction).split_of(named([name, *anchors]))[name] for name in few[:5]}
+    alone = {name: split_of(named([name, *anchors]), fraction)[name] for name in few[:5]}
     # An episode changes only where one of the splits would have been empty.
     assert sum(small[name] != large[name] for name in few) <= 1 + (len(few) < 2)
     assert sum(alone[name] != large[name] for name in few[:5]) <= 1
-    assert sink(fraction).split_of(named(few[::-1])) == small
+    assert split_of(named(few[::-1]), fraction) == small
     for split in (small, large):
         if len(split) > 1:
             assert set(split.values()) == {"train", "val"}
@@ -550,7 +560,7 @@ def test_a_split_does_not_depend_on_other_episodes(few: list[str], more: list[st
 
 
 def test_splits_are_the_same_on_every_machine_and_in_every_release() -> None:
-    split = sink().split_of(named([f"env/ep_{i:03d}.npz" for i in range(100)]))
+    split = split_of(named([f"env/ep_{i:03d}.npz" for i in range(100)]))
     assert [i for i, part in enumerate(split.values()) if part == "val"] == VAL_OF_100
 
 
@@ -558,7 +568,7 @@ VAL_OF_100 = [18, 31, 34, 47, 88]
 
 
 def test_no_val_split_when_none_is_wanted() -> None:
-    assert set(sink(0).split_of(named(["a", "b", "c"])).values()) == {"train"}
+    assert set(split_of(named(["a", "b", "c"]), 0).values()) == {"train"}
 
 
 # --- Builder as an API -----------------------------------------------------------------------------------

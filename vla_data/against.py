@@ -128,7 +128,11 @@ def compare(
 
 
 def _paired(source: Source, published: Sequence[Record], blame: Blame) -> Iterator[tuple[Record, Episode]]:
-    """Each episode of the dataset with its record: by the id that RLDS carries along, else by its place."""
+    """Each episode of the dataset with its record: by its place, or in RLDS, which shuffles, by its id.
+
+    The source of RLDS has proved that the record carries this id. In other formats an id says no more than the
+    place, and that of another episode where the source was of the same format.
+    """
     by_id = {record.id: record for record in published}
     by_place = {record.output_index: record for record in published}
     for number, ref in enumerate(source.episodes()):
@@ -137,8 +141,7 @@ def _paired(source: Source, published: Sequence[Record], blame: Blame) -> Iterat
         except DataError as error:
             blame(".", f"can't be read: {error}", ref.id)
             continue
-        name = (episode.meta.get("episode_metadata") or {}).get("file_path")
-        record = by_id.get(str(name)) or by_place.get(number)
+        record = by_id.get(ref.id) if episode.meta["source"] == "rlds" else by_place.get(number)
         if record is None:
             blame(".", "is not in the ledger", ref.id)
         else:

@@ -78,6 +78,9 @@ HDF5: Final = (".hdf5", ".h5", ".hdf")
 ROLLOUT: Final = (".npz", ".npy")
 """Endings of files, by which a folder's format is detected."""
 
+ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam:BeamEngine"})
+"""Engines that are not part of this package, each with the extra of its name. Sorted."""
+
 CHECKS: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".": "converters.plain_rollout_check",
@@ -161,6 +164,12 @@ def load_builder(name: str) -> ModuleType:
     if name not in BUILDERS:
         raise UsageError("E002", f"there is no dataset {show(name)!r}{_nearest(name, BUILDERS)}")
     return _load(BUILDERS[name], None)
+
+
+def load_engine(name: str) -> Any:
+    """The class of an engine by its name."""
+    module, _, attribute = ENGINES[name].partition(":")
+    return getattr(_load(module, name), attribute)
 
 
 def load_gate(name: str) -> ModuleType:

@@ -128,7 +128,6 @@ def run(
                 _write_sums(staging, sink.sidecar)
                 checked.result()
             publish(staging, sink.target)
-            remove_tree(work)
     remember(manifest, roots(source))
     judged = any(hasattr(step, "successful") for step in steps)
     return Report(sink.target, ledger, judged, tuple(warnings), _details(ledger, schema))

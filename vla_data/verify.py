@@ -50,7 +50,7 @@ Blame = Callable[..., None]
 
 SCHEMA: Final = "schema.json"
 # What readers pick up by its name; anything else that lies about is somebody's note.
-_DATA: Final = re.compile(r".*\.(parquet|arrow|npz|npy|mp4|hdf5|h5)|.*\.tfrecord.*", re.IGNORECASE | re.DOTALL)
+_DATA: Final = re.compile(r".*\.(parquet|arrow|npz|npy|mp4|hdf5|h5)|.*\.(tfrecord|array_record).*", re.IGNORECASE | re.DOTALL)
 # Of 64 digits. Digests of different contents share 4 on average, and 32 about once in 10^20.
 _ALMOST: Final = 32
 _SHOWN: Final = 5

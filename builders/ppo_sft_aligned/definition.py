@@ -98,8 +98,16 @@ class Definition:
             return "rlds"
         return "p" + hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
-    def source(self, rollouts: Path, *, max_episodes: int | None = None) -> Source:
-        """The reader of a folder of rollouts, or of a LeRobot dataset, such as ``vla-data align`` writes."""
+    def source(self, rollouts: Path, *, max_episodes: int | None = None, outcomes: bool | None = None) -> Source:
+        """The reader of a folder of rollouts, or of a LeRobot dataset, such as ``vla-data align`` writes.
+
+        Args:
+            rollouts: the folder.
+            max_episodes: only the first so many.
+            outcomes: whether rewards and the like are read; None: where ``step_fields`` has a place for them.
+            Without,
+                rollouts with and without any may be mixed.
+        """
         chosen = self._chosen(_SOURCE_OPTIONS)
         if is_lerobot(rollouts):
             if chosen:
@@ -109,8 +117,7 @@ class Definition:
             return Selection(source, tuple(range(max_episodes or 0))) if limited else source
         if max_episodes is not None:
             chosen["max_episodes"] = max_episodes
-        # Only these steps have a place for rewards; elsewhere rollouts with and without any may be mixed.
-        chosen["outcomes"] = self.options.get("step_fields") == "rlds"
+        chosen["outcomes"] = self.options.get("step_fields") == "rlds" if outcomes is None else outcomes
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
     def steps(self, rollouts: Path) -> tuple[Step, ...]:

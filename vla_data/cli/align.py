@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from vla_data.cli.options import (
-    RUN,
     changed,
+    engine_option,
     image_options,
     lerobot_options,
     recipe_options,
     run_options,
+    settings,
     show_report,
     source_options,
-    watch,
 )
 from vla_data.formats import load_builder, open_sink, parse_address
 from vla_data.pipeline import run
@@ -29,6 +29,7 @@ from vla_data.pipeline import run
 @recipe_options
 @source_options
 @run_options
+@engine_option
 @click.pass_context
 def command(ctx: click.Context, /, rollouts: str, out: Path, debug: bool, as_json: bool, **options: Any) -> None:
     """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
@@ -38,9 +39,8 @@ def command(ctx: click.Context, /, rollouts: str, out: Path, debug: bool, as_jso
     _, folder = parse_address(rollouts)
     builder = load_builder("ppo_sft_aligned")
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
-    source = definition.source(folder, max_episodes=options["max_episodes"])
+    source = definition.source(folder, max_episodes=options["max_episodes"], outcomes=True)
     steps = definition.steps(folder)
     sink = open_sink(out, format="lerobot", **lerobot_options(options))
-    settings = {name: options[name] for name in RUN}
-    report = run(source, steps, sink, **settings, **watch(quiet=as_json))
+    report = run(source, steps, sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=out)

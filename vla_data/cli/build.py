@@ -10,14 +10,14 @@ import click
 
 from vla_data.cli import emit
 from vla_data.cli.options import (
-    RUN,
     Number,
     changed,
+    engine_option,
     recipe_options,
     run_options,
+    settings,
     show_report,
     source_options,
-    watch,
 )
 from vla_data.formats import load_builder, load_gate, parse_address
 
@@ -46,6 +46,7 @@ from vla_data.formats import load_builder, load_gate, parse_address
 @recipe_options
 @source_options
 @run_options
+@engine_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -67,15 +68,13 @@ def command(
     _, folder = parse_address(rollouts)
     builder = load_builder(name)
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
-    settings = {key: options[key] for key in RUN}
     target = definition.folder(data_dir)
     report = definition.build(
         folder,
         target,
         max_episodes=options["max_episodes"],
         num_shards=num_shards,
-        **settings,
-        **watch(quiet=as_json),
+        **settings(options, quiet=as_json),
     )
     extra = {}
     if test:

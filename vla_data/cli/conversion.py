@@ -15,17 +15,25 @@ from vla_data.cli.options import Number, Size, lerobot_options, stack
 from vla_data.core import Json, Sink, Source
 from vla_data.curate import Step
 from vla_data.errors import UsageError
-from vla_data.formats import GATES, load_gate, open_sink, open_source
+from vla_data.formats import GATES, load_gate, open_sink, open_source, parse_address
+from vla_data.locate import find_sidecar
 from vla_data.mapping import table_steps
 from vla_data.safety.text import show
-from vla_data.selection import select
+from vla_data.selection import Selection, select
+from vla_data.selections import write_episode_list, write_keep_ranges
 
 TARGETS: Final = ("lerobot", "rlds", "robomimic")
+SELECTIONS: Final = ("keep-ranges", "episode-list")
+"""What else ``--to`` may be: a file that names episodes and frames, without a copy of them."""
 
 reading_options = stack(
     click.option("--episodes", help="Only these, by position, for example 0,3,5-9."),
     click.option("--fps", type=Number(0, min_open=True), help="Steps per second, where the source does not say."),
     click.option("--task", help="The instruction of all episodes, where the source has none."),
+    click.option("--robot", help="RLDS: robot type."),
+    click.option("--splits", multiple=True, help="RLDS: only this split."),
+    click.option("--leave-out", multiple=True, metavar="PATH", help="RLDS: a feature not to read."),
+    click.option("--instruction", metavar="PATH", help="RLDS: where below steps the instruction is."),
     click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
     click.option(
         "--observation-time",
@@ -58,9 +66,7 @@ reading_options = stack(
         multiple=True,
         help="Rollouts: convert such images to RGB.",
     ),
-    click.option(
-        "--allow-empty-instruction", is_flag=True, default=None, help="Rollouts: keep them without a text."
-    ),
+    click.option("--allow-empty-instruction", is_flag=True, default=None, help="Keep episodes without a text."),
     click.option("--action-limit", type=Number(0, min_open=True), help="Rollouts: largest action value."),
 )
 
@@ -75,6 +81,10 @@ feature_options = stack(
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
+writing_options = click.option(
+    "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+)
+
 gate_option = click.option(
     "--gate",
     "gates",
@@ -86,6 +96,10 @@ gate_option = click.option(
 _READING: Final = (
     "fps",
     "task",
+    "robot",
+    "splits",
+    "leave_out",
+    "instruction",
     "layout",
     "observation_time",
     "image_orientation",
@@ -152,14 +166,34 @@ def _declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
 def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
     images = lerobot_options(options)
+    float32 = bool(options.pop("float32", False))
+    if float32 and to != "rlds":
+        raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
     if to == "lerobot":
         return open_sink(target, format=to, **images)
     if "video" in images:
         raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
     if to == "rlds":
         name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
-        return open_sink(target, format=to, name=name, step_fields="rlds", **images)
+        return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **images)
     return open_sink(target, format=to)
+
+
+def write_selection(reader: Source, address: str, target: Path, to: str, *, replace: bool) -> dict[str, Json]:
+    """Write which episodes and frames there are, for a trainer that reads the data where they lie.
+
+    Args:
+        reader: the source.
+        address: where it lies; of a dataset of ours, the frames that were kept of its own source are meant.
+        target: the file.
+        to: one of `SELECTIONS`.
+        replace: write over an existing file.
+    """
+    if to == "episode-list":
+        return write_episode_list([ref.id for ref in reader.episodes()], target, replace=replace)
+    path = parse_address(address)[1]
+    ours = not isinstance(reader, Selection) and path.is_dir() and find_sidecar(path) is not None
+    return write_keep_ranges(path if ours else reader, target, replace=replace)
 
 
 def check_gates(names: tuple[str, ...], to: str) -> None:

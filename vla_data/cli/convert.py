@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import (
+    SELECTIONS,
     TARGETS,
     check_gates,
     feature_options,
@@ -18,20 +20,26 @@ from vla_data.cli.conversion import (
     sink_of,
     source_of,
     steps_of,
+    write_selection,
+    writing_options,
 )
-from vla_data.cli.options import RUN, image_options, run_options, show_report, watch
+from vla_data.cli.options import engine_option, image_options, run_options, settings, show_report
+from vla_data.errors import UsageError
 from vla_data.pipeline import run
+from vla_data.safety.text import show
 
 
 @click.command("convert")
 @click.argument("source")
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
+@click.option("--to", "to", type=click.Choice([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)
 @reading_options
 @feature_options
 @image_options
+@writing_options
 @gate_option
 @run_options
+@engine_option
 def command(
     source: str, target: Path, to: str, gates: tuple[str, ...], debug: bool, as_json: bool, **options: Any
 ) -> None:
@@ -43,8 +51,17 @@ def command(
     check_gates(gates, to)
     reader = source_of(source, options)
     steps = steps_of(reader, options)
+    if to in SELECTIONS:
+        if steps:
+            raise UsageError("E001", f"--to {to} only names episodes and frames; it changes no features")
+        facts = write_selection(reader, source, target, to, replace=options["replace"])
+        if as_json:
+            print_json({"target": str(target), **facts})
+        else:
+            emit(f"  {facts['episodes']:,} episodes: {show(target)}")
+        return
     sink = sink_of(target, to, options)
-    report = run(reader, steps, sink, **{key: options[key] for key in RUN}, **watch(quiet=as_json))
+    report = run(reader, steps, sink, **settings(options, quiet=as_json))
     seen = pass_gates(target, gates)
     if not as_json:
         show_gates(seen)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from vla_data.cli.conversion import TARGETS, sink_of
-from vla_data.cli.options import RUN, image_options, run_options, show_report, watch
+from vla_data.cli.conversion import TARGETS, sink_of, writing_options
+from vla_data.cli.options import image_options, run_options, settings, show_report
 from vla_data.mapping import merged
 from vla_data.pipeline import run
 
@@ -19,6 +19,7 @@ from vla_data.pipeline import run
 @click.option("--map", "mapping", type=click.Path(path_type=Path), help="TOML file: how they become alike.")
 @click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
 @image_options
+@writing_options
 @run_options
 def command(
     target: Path,
@@ -34,5 +35,5 @@ def command(
     Features, sizes, rates and conventions must be the same once the mapping is applied; what differs is named.
     """
     sink = sink_of(target, to, options)
-    report = run(merged(sources, mapping), (), sink, **{key: options[key] for key in RUN}, **watch(quiet=as_json))
+    report = run(merged(sources, mapping), (), sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=target)

@@ -14,6 +14,8 @@ import click
 from vla_data.cli import emit, print_json, say
 from vla_data.codec import VideoSettings
 from vla_data.errors import UsageError
+from vla_data.formats import load_engine
+from vla_data.pipeline import Engine
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -191,8 +193,37 @@ run_options = stack(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 
+engine_option = stack(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "beam"]),
+        default="local",
+        show_default=True,
+        help="Processes here, or Apache Beam with its own options after --.",
+    ),
+    click.argument("engine_options", metavar="[-- BEAM_OPTION]...", nargs=-1, type=click.UNPROCESSED),
+)
+
 RUN = ("workers", "replace", "max_bad", "dedup")
 """Options that `vla_data.run` takes as they are."""
+
+
+def settings(options: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Arguments of `vla_data.run` from the options of `run_options`."""
+    return {
+        **{key: options[key] for key in RUN},
+        "engine": _engine(options.get("engine", "local"), options.get("engine_options", ())),
+        **watch(quiet=quiet),
+    }
+
+
+def _engine(name: str, beam_options: tuple[str, ...]) -> Engine | None:
+    if name == "local":
+        if beam_options:
+            raise UsageError("E001", f"{show(beam_options[0])}: options after -- are for --engine beam")
+        return None
+    engine: Engine = load_engine(name)(options=beam_options)
+    return engine
 
 
 def changed(ctx: click.Context, names: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vla_data.cli.options import RUN, run_options, show_report, watch
+from vla_data.cli.options import run_options, settings, show_report
 from vla_data.formats import open_sink, open_source
 from vla_data.pipeline import run
 
@@ -24,5 +24,5 @@ def command(src: Path, dst: Path, debug: bool, as_json: bool, **options: Any) ->
     """
     source = open_source(f"ppo_rollout:{src}", allow_empty_instruction=True)
     sink = open_sink(dst, format="plain_rollout")
-    report = run(source, (), sink, **{name: options[name] for name in RUN}, **watch(quiet=as_json))
+    report = run(source, (), sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=dst)

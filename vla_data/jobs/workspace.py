@@ -60,10 +60,12 @@ def workspace(target: Path) -> Iterator[Path]:
             _probe(folder, target)
         yield folder
     finally:
-        if _is_same(handle, folder):
-            with suppress(OSError):  # parts wait in it
+        # Whether it is published is decided by now; and parts may wait in the folder.
+        with suppress(OSError):
+            if _is_same(handle, folder):
                 folder.rmdir()
-        os.close(handle)
+        with suppress(OSError):
+            os.close(handle)
 
 
 def _lock(folder: Path, target: Path) -> int:
