@@ -49,6 +49,8 @@ class PlainRolloutSink:
         """The bytes of one npz file."""
         if len(episode) == 0:
             raise DataError("E207", "the episode has no steps left")
+        if len(episode.frames) != 1:
+            raise DataError("E203", f"a rollout file has one camera, not {len(episode.frames)}")
         (camera,) = episode.frames
         frames = episode.frames[camera]
         if camera in episode.final:

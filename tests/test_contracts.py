@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
+from converters.plain_rollout import PlainRolloutSink
 from vla_data import formats
 from vla_data.codec import VideoSettings
 from vla_data.core import Published
@@ -132,6 +133,10 @@ def test_sink_is_a_sink_and_keeps_its_target_to_itself(sink: vd.Sink) -> None:
 def test_sink_encodes_equal_episodes_to_equal_bytes(sink: vd.Sink, source: vd.Source) -> None:
     episode = source.read(source.episodes()[0])
     schema = source.schema(episode)
+    if isinstance(sink, PlainRolloutSink) and len(episode.frames) != 1:
+        with pytest.raises(DataError, match="one camera"):
+            sink.encode(episode, schema)
+        return
     first, again = sink.encode(episode, schema), sink.encode(episode, schema)
     assert b"".join(map(bytes, first.blob)) == b"".join(map(bytes, again.blob))
     assert (first.content, first.summary) == (again.content, again.summary)

@@ -115,9 +115,9 @@ def test_every_converter_is_in_a_table() -> None:
     classes_of = [c for entry in formats.FORMATS.values() for c in (entry.source, entry.sink) if c]
     known = {name.partition(":")[0] for name in classes_of}
     classes = re.compile(r"^class \w+(Source|Sink)\b", re.MULTILINE)
-    for path in (ROOT / "converters").glob("*.py"):
+    for path in (ROOT / "converters").rglob("*.py"):
         if classes.search(path.read_text()):
-            assert f"converters.{path.stem}" in known
+            assert ".".join(path.relative_to(ROOT).with_suffix("").parts) in known
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -133,14 +133,14 @@ def test_version_is_the_projects() -> None:
     assert vd.__version__ == project()["project"]["version"]  # type: ignore[index]
 
 
-def test_wheel_holds_the_three_packages_and_nothing_else() -> None:
+def test_wheel_holds_the_four_packages_and_nothing_else() -> None:
     packages = project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]  # type: ignore[index]
-    assert packages == ["vla_data", "converters", "builders"]
+    assert packages == ["vla_data", "converters", "builders", "training_adapters"]
     assert all((ROOT / name / "__init__.py").is_file() for name in packages)
 
 
 def sources() -> Iterator[Path]:
-    for package in ("vla_data", "converters", "builders"):
+    for package in ("vla_data", "converters", "builders", "training_adapters"):
         yield from sorted((ROOT / package).rglob("*.py"))
 
 

@@ -301,6 +301,7 @@ class _Check:
         found.pop(self._own, None)
         healthy = self._read_sums()
         known = self._sizes()
+        self._take_annotations(found)
         self._compare_names(found, known, healthy)
         there = sorted(name for name in self._listed if name in found)
         chosen = set(there) if sample is None else self._sample(there, sample, seed)
@@ -326,6 +327,28 @@ class _Check:
                 + ("and size alone" if known is not None else "alone, their sizes are not in the manifest")
                 + f"; --seed {seed} takes the same sample"
             )
+
+    def _take_annotations(self, found: dict[str, int]) -> None:
+        """Check what ``vla-data annotate`` added later, which has sums of its own; it is taken out of ``found``."""
+        folder = _join(self._side, "advantages")
+        own = _join(folder, SEAL)
+        for name in [name for name in found if name.startswith(f"{folder}/.")]:  # of an interrupted annotation
+            del found[name]
+        if found.pop(own, None) is None:
+            return
+        try:
+            listed = dict(parse_sums((self._root / own).read_bytes()))
+        except (OSError, UsageError, ValueError) as error:
+            self._add(own, f"can't be read ({_why(error)})", "differs")
+            return
+        for name, digest in listed.items():
+            if not _is_inside(name) or name in self._listed:
+                self._add(own, f"names {show(name)}, which is no annotation", "differs")
+            elif found.pop(name, None) is None:
+                self._add(name, "is missing", "missing")
+            elif self._hash(name) != digest:
+                self._add(name, "SHA-256 differs", "differs")
+        self._notes.append(f"{len(listed):,} files of annotations are checked by {show(own)}")
 
     def _add(self, file: str, problem: str, kind: Kind) -> None:
         self._damages.append(Damage(file, problem, kind))

@@ -1,0 +1,261 @@
+"""One dataset of a mixture: which episodes it has, and each of them as a track when it is asked for."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import re
+import statistics
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vla_data._version import __version__
+from vla_data.core import EpisodeRef, Json, Source
+from vla_data.errors import DataError, UsageError
+from vla_data.formats import open_source, parse_address
+from vla_data.mixtures import pack, rates, track
+from vla_data.mixtures.config import Entry
+from vla_data.mixtures.contract import Contract
+from vla_data.mixtures.track import Track
+from vla_data.safety.text import show
+
+_NUMBERED: Final = re.compile(r"episode_([0-9]{6,})")
+_MAX_TRACKS: Final = 8192  # each may hold a map of a file, of which a process has 65,530
+
+
+class Cache:
+    """Tracks that were used last, up to a number of bytes. Safe for threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._tracks: OrderedDict[tuple[int, int], Track] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> Track | None:
+        """The track of (dataset, episode), if it is here."""
+        with self._lock:
+            found = self._tracks.get(key)
+            if found is not None:
+                self._tracks.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[int, int], value: Track) -> None:
+        """Keep a track, and let go of the oldest beyond the limit."""
+        with self._lock:
+            if key in self._tracks:
+                self._size -= self._tracks.pop(key).size
+            self._tracks[key] = value
+            self._size += value.size
+            while len(self._tracks) > 1 and (self._size > self._limit or len(self._tracks) > _MAX_TRACKS):
+                self._size -= self._tracks.popitem(last=False)[1].size
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An episode that can't be used, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+class Member:
+    """A dataset that has been looked through.
+
+    Attributes:
+        entry: as configured.
+        name: of the dataset.
+        fps: rate of its rows.
+        label: steps per second that the dataset says it has, or that were declared instead.
+        refs: episodes that can be used.
+        lengths: rows of each.
+        widths: numbers of a state and of an action.
+        sizes: camera -> (height, width); None where they differ from episode to episode.
+        convention: of its actions as a batch has them, or None.
+        left_out: episodes that can't be used.
+        found_rates: what says so -> steps per second, the median of all episodes.
+        extras: feature -> (dtype, shape of a step).
+    """
+
+    def __init__(self, entry: Entry, contract: Contract, *, number: int, cache: Cache, packs: Path | None) -> None:
+        self.entry = entry
+        self.name = entry.name or parse_address(entry.root)[1].resolve().name
+        self.refs: list[EpisodeRef] = []
+        self.lengths: list[int] = []
+        self.left_out: list[LeftOut] = []
+        self.widths = (0, 0)
+        self.sizes: dict[str, tuple[int, int] | None] = {}
+        self.extras: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.found_rates: dict[str, float] = {}
+        self.label = 0.0
+        self._contract = contract
+        self._number = number
+        self._cache = cache
+        self._packs = packs
+        self._source = open_source(entry.root, **entry.open)
+        self._lock = threading.Lock()
+        self._scan()
+        self.bounds = np.cumsum(self.lengths).tolist()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, which another process makes itself."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def frames(self) -> int:
+        """Rows of all episodes."""
+        return sum(self.lengths)
+
+    @property
+    def fps(self) -> float:
+        """Rate of the rows of its tracks."""
+        contract = self._contract
+        return contract.action_freq if contract.action_freq and contract.resample == "commands" else self.label
+
+    def locate(self, frame: int) -> tuple[int, int]:
+        """Episode and row of a frame, counted over all episodes."""
+        episode = bisect.bisect_right(self.bounds, frame)
+        return episode, frame - (self.bounds[episode - 1] if episode else 0)
+
+    def track(self, episode: int) -> Track:
+        """An episode, from memory where it is there.
+
+        Raises:
+            DataError: it can't be read any more, or is another than it was.
+        """
+        key = (self._number, episode)
+        found = self._cache.get(key)
+        if found is not None:
+            return found
+        with self._lock:  # sources need not be safe for threads; nor is it any use to read an episode twice
+            found = self._cache.get(key)
+            if found is None:
+                ref = self.refs[episode]
+                found = self._load(ref)[0]
+                if found.length != self.lengths[episode]:
+                    raise DataError("E301", f"{show(ref.id)} has {found.length} rows, and had {self.lengths[episode]}")
+                self._cache.put(key, found)
+            return found
+
+    # -- looking through ----------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        evidence: dict[str, list[float]] = defaultdict(list)
+        for ref in self._selected(self._source):
+            try:
+                made, seen = self._load(ref, checked=True)
+            except DataError as error:
+                if not error.ignore:
+                    self.left_out.append(LeftOut(ref.id, error.code, error.message))
+                continue
+            for name, rate in seen.items():
+                evidence[name].append(rate)
+            self._cache.put((self._number, len(self.refs)), made)
+            self.refs.append(ref)
+            self.lengths.append(made.length)
+        self.found_rates = {name: statistics.median(found) for name, found in evidence.items()}
+
+    def _selected(self, source: Source) -> Sequence[EpisodeRef]:
+        refs = source.episodes()
+        if self.entry.episodes is None:
+            return refs
+        numbers = [_NUMBERED.fullmatch(ref.id) for ref in refs]
+        known = {int(match[1]) if match else at: at for at, match in enumerate(numbers)}
+        missing = [number for number in self.entry.episodes if number not in known]
+        if missing:
+            raise UsageError("E007", f"{show(self.name)} has no episode {missing[0]}")
+        return [refs[known[number]] for number in sorted(self.entry.episodes)]
+
+    def _load(self, ref: EpisodeRef, *, checked: bool = False) -> tuple[Track, dict[str, float]]:
+        """A track, and what its episode says of its rate."""
+        path = self._pack(ref)
+        if path is not None and path.is_file():
+            try:
+                made = pack.read(path)
+                seen = json.loads(made.arrays["rates"].tobytes())
+                facts = json.loads(made.arrays["label"].tobytes())
+            except (DataError, KeyError, ValueError):
+                path.unlink(missing_ok=True)  # it is made anew below
+            else:
+                self._agree(made, facts)
+                return made, seen
+        episode = self._source.read(ref)
+        schema = self._source.schema(episode)
+        made = track.make(episode, schema, self.entry, self._contract)
+        seen = rates.evidence(episode, schema, self.entry)
+        label = self.entry.fps or schema.fps
+        if checked or not self.refs:
+            self._agree(made, label)
+        if path is not None and pack.can_pack(made):
+            extra = {"rates": _text(seen), "label": _text(label)}
+            pack.write(
+                Track(
+                    id=made.id,
+                    length=made.length,
+                    task=made.task,
+                    arrays={**made.arrays, **extra},
+                    frames=made.frames,
+                    size=0,
+                ),
+                path,
+            )
+            made = pack.read(path)
+        return made, seen
+
+    def _pack(self, ref: EpisodeRef) -> Path | None:
+        if self._packs is None:
+            return None
+        entry = {name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in ("root", "name")}
+        wanted = json.dumps([__version__, repr(entry), repr(self._source), self._contract.to_json()], sort_keys=True)
+        key = hashlib.sha256(f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape"))
+        return self._packs / key.hexdigest()[:2] / f"{key.hexdigest()}.pack"
+
+    def _agree(self, made: Track, label: float) -> None:
+        """That an episode is like the ones before.
+
+        Raises:
+            DataError: E203 or E221, it is not.
+        """
+        widths = (made.arrays[track.STATE].shape[1], made.arrays[track.ACTION].shape[1])
+        extras = {
+            name: (made.arrays[key].dtype.str, made.arrays[key].shape[1:])
+            for name in self._contract.extras
+            if (key := track.EXTRA.format(name)) in made.arrays
+        }
+        if not self.label:
+            self.label, self.widths, self.extras = label, widths, extras
+            self.sizes = {camera: (f.height, f.width) for camera, f in made.frames.items()}
+            return
+        if label != self.label:
+            raise DataError("E221", f"{label:g} steps a second, where episodes before have {self.label:g}")
+        if widths != self.widths:
+            raise DataError("E203", f"states and actions of {widths} numbers, where episodes before have {self.widths}")
+        shapes = {name: shape for name, (_, shape) in extras.items()}
+        if shapes != {name: shape for name, (_, shape) in self.extras.items()}:
+            raise DataError("E203", "extras of other shapes than in episodes before")
+        for camera, frames in made.frames.items():
+            if self.sizes.get(camera) != (frames.height, frames.width):
+                self.sizes[camera] = None
+
+    def identity(self) -> Json:
+        """What the stream depends on: the episodes and their lengths."""
+        return [self.name, [[ref.id, length] for ref, length in zip(self.refs, self.lengths, strict=True)]]
+
+
+def _text(value: Json) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+
+

@@ -1,0 +1,146 @@
+"""A track in one file, made to be mapped into memory: any of its images is found without reading the others.
+
+    8 bytes   magic
+    8 bytes   length of the head, little endian
+    head      JSON: id, task, length, arrays (name, dtype, shape, offset), cameras, CRC-32C of the arrays
+    arrays    from the next multiple of 64 on, each at a multiple of 64
+    images    one after the other; offsets and CRC-32C of each are among the arrays
+
+Images stay encoded as they are; those that are not become PNG, which loses nothing. Frames of videos stay in their
+videos, so episodes with such are not packed.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import numpy as np
+
+from vla_data.core import Array
+from vla_data.errors import DataError
+from vla_data.frames import Frames
+from vla_data.images import Pixels, decode, encode
+from vla_data.jobs.io import machine_errors, make_folder, write_file
+from vla_data.mixtures.track import Track
+from vla_data.safety import strict_json
+
+_MAGIC: Final = b"VLAPACK1"
+_ALIGN: Final = 64
+_MAX_HEAD: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """An image in a pack; its bytes are checked when it is looked at."""
+
+    data: memoryview
+    crc: int
+
+    def pixels(self, at_least: tuple[int, int] | None = None) -> Pixels:
+        """``(height, width, 3)`` uint8 RGB.
+
+        Raises:
+            DataError: E109 when the bytes are not those that were written.
+        """
+        if google_crc32c.value(self.data) != self.crc:
+            raise DataError("E109", "an image in the cache is damaged; remove the cache")
+        return decode(self.data, at_least=at_least)
+
+
+def can_pack(track: Track) -> bool:
+    """Whether every image is there as bytes or pixels."""
+    kinds = (bytes, memoryview, np.ndarray)
+    return all(isinstance(item, kinds) for frames in track.frames.values() for item in frames.items)
+
+
+def write(track: Track, path: Path) -> None:
+    """Write the pack of a track, atomically."""
+    arrays: dict[str, Array] = dict(track.arrays)
+    images: list[bytes | memoryview] = []
+    at = 0
+    for camera, frames in track.frames.items():
+        items = [encode(item, "png") if isinstance(item, np.ndarray) else item for item in frames.items]
+        sizes = np.asarray([len(item) for item in items], dtype=np.int64)  # type: ignore[arg-type]
+        arrays[f"offsets:{camera}"] = at + np.concatenate(([0], np.cumsum(sizes)))
+        arrays[f"crcs:{camera}"] = np.asarray([google_crc32c.value(bytes(i)) for i in items], dtype=np.int64)  # type: ignore[arg-type]
+        images.extend(items)  # type: ignore[arg-type]
+        at += int(sizes.sum())
+    body = bytearray()
+    listed = []
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
+        body += bytes(-len(body) % _ALIGN)
+        listed.append([name, array.dtype.str, list(array.shape), len(body)])
+        body += array.tobytes()
+    body += bytes(-len(body) % _ALIGN)
+    head = json.dumps(
+        {
+            "id": track.id,
+            "task": track.task,
+            "length": track.length,
+            "arrays": listed,
+            "cameras": [[camera, f.height, f.width] for camera, f in track.frames.items()],
+            "body": len(body),
+            "images": at,
+            "crc": google_crc32c.value(bytes(body)),
+        }
+    ).encode()
+    with machine_errors("cannot write the cache"):
+        make_folder(path.parent)
+        begin = _MAGIC + len(head).to_bytes(8, "little") + head
+        write_file(path, (begin, bytes(-len(begin) % _ALIGN), bytes(body), *images), sync=False, alone=False)
+
+
+def read(path: Path) -> Track:
+    """The track of a pack.
+
+    Raises:
+        DataError: E105 when it is damaged.
+        OSError: there is none.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 16:
+            raise DataError("E105", "a pack of the cache is cut")
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return _track(view, size)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError("E105", f"a pack of the cache is damaged ({type(error).__name__})") from None
+
+
+def _track(view: memoryview, size: int) -> Track:
+    length = int.from_bytes(view[8:16], "little")
+    if bytes(view[:8]) != _MAGIC or length > min(_MAX_HEAD, size):
+        raise ValueError("no pack")
+    head: Any = strict_json.loads(bytes(view[16 : 16 + length]), name="the pack")
+    start = -(-(16 + length) // _ALIGN) * _ALIGN
+    images = start + head["body"]
+    if images + head["images"] != size or google_crc32c.value(bytes(view[start:images])) != head["crc"]:
+        raise ValueError("a pack of other bytes")
+    arrays: dict[str, Array] = {}
+    for name, dtype, shape, at in head["arrays"]:
+        kind = np.dtype(dtype)
+        if kind.hasobject:
+            raise ValueError("objects")
+        count = int(np.prod(shape, dtype=np.int64))
+        arrays[name] = np.frombuffer(view[start:images], dtype=kind, count=count, offset=at).reshape(shape)
+    frames: dict[str, Frames] = {}
+    for camera, height, width in head["cameras"]:
+        bounds = arrays.pop(f"offsets:{camera}").tolist()
+        crcs = arrays.pop(f"crcs:{camera}").tolist()
+        items = tuple(
+            Packed(view[images + a : images + b], crc)
+            for a, b, crc in zip(bounds[:-1], bounds[1:], crcs, strict=True)
+        )
+        frames[camera] = Frames(items, height, width)
+    memory = sum(array.nbytes for array in arrays.values()) + 200 * sum(map(len, frames.values()))
+    return Track(
+        id=head["id"], length=head["length"], task=head["task"], arrays=arrays, frames=frames, size=memory
+    )

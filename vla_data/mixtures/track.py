@@ -1,0 +1,191 @@
+"""One episode as the contract wants it, before rows of it are picked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.actions import Convention, convert, resolve
+from vla_data.core import Array, Episode, Schema
+from vla_data.errors import DataError, UsageError
+from vla_data.frames import Frames
+from vla_data.mixtures.config import Entry
+from vla_data.mixtures.contract import Contract
+from vla_data.safety.text import show
+from vla_data.steps.resample import Resample
+
+CAMERA = "observation.images.{}"
+
+STATE, ACTION, TIME, TASK = "state", "action", "time", "task"
+"""Names of arrays of a track; extras have their own, after ``extra:``."""
+EXTRA = "extra:{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """An episode of ``T`` rows.
+
+    Attributes:
+        id: of the episode, in its dataset.
+        length: ``T``.
+        task: the instruction, where it does not change.
+        arrays: ``state`` (T, S), ``action`` (T, A) and ``time`` (T,) in float64, seconds; ``task`` (T,) where the
+            instruction changes; ``extra:<feature>``.
+        frames: camera of the contract -> its images; a camera that the dataset lacks is not here.
+        size: bytes of memory, about.
+    """
+
+    id: str
+    length: int
+    task: str
+    arrays: Mapping[str, Array]
+    frames: Mapping[str, Frames]
+    size: int
+
+    def task_at(self, row: int) -> str:
+        """The instruction of a row."""
+        return str(self.arrays[TASK][row]) if TASK in self.arrays else self.task
+
+
+def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> Track:
+    """The track of an episode.
+
+    Raises:
+        UsageError: E231 for a feature or a convention that nobody declared, E232 for what does not fit the contract.
+        DataError: this episode can't be used.
+    """
+    cameras = {
+        camera: feature for camera in contract.cameras if (feature := camera_feature(camera, episode, entry))
+    }
+    arrays = {name: _array(episode, name) for name in (*entry.state, *contract.extras)}
+    arrays["action"] = _array(episode, entry.action)
+    task = entry.task or ("task" if "task" in episode.arrays else "")
+    if task:
+        arrays[TASK] = _array(episode, task)
+    if entry.time:
+        arrays[TIME] = _array(episode, entry.time)
+    fps = entry.fps or schema.fps
+    meaning = action_convention(schema, entry)
+    if contract.resample == "commands" and contract.action_freq not in (None, fps):
+        target_fps = contract.action_freq or fps
+        facts = {} if meaning is None else {"action": meaning.to_json()}
+        for name in entry.state:
+            if len(entry.state) == 1 and entry.state_convention is not None:
+                facts[name] = entry.state_convention.to_json()
+            elif name in schema.features and schema.features[name].convention:
+                facts[name] = dict(schema.features[name].convention)
+        step = Resample(conventions=facts, source_fps=fps, fps=target_fps)
+        reduced = replace(
+            episode, arrays=arrays, frames={name: episode.frames[name] for name in cameras.values()}, final={}
+        )
+        episode = step.apply(reduced)
+        arrays = dict(episode.arrays)
+        if meaning is not None:
+            features = {"action": replace(schema.features[entry.action], convention=meaning.to_json())}
+            after = step.describe(Schema(features=features, fps=fps)).features["action"].convention
+            meaning = Convention.from_json(after)
+        fps = target_fps
+    length = len(episode)
+    if length == 0:
+        raise DataError("E207", "the episode has no steps")
+    state = [_numbers(arrays[name], name) for name in entry.state]
+    out: dict[str, Array] = {
+        STATE: np.concatenate(state, axis=1) if state else np.zeros((length, 0)),
+        ACTION: _numbers(arrays["action"], entry.action),
+        TIME: _numbers(arrays[TIME], entry.time)[:, 0] if entry.time else np.arange(length) / fps,
+    }
+    if contract.convention is not None:
+        out[ACTION] = _converted(out, meaning, entry, contract, schema)
+    for name, index in ((STATE, entry.state_index), (ACTION, entry.action_index)):
+        if index and max(index) >= out[name].shape[1]:
+            raise UsageError("E232", f"{name}_index has {max(index)}; there are {out[name].shape[1]} numbers")
+        out[name] = out[name][:, list(index)] if index else out[name]
+    for name, dim in ((STATE, contract.state_dim), (ACTION, contract.action_dim)):
+        if dim is not None and dim and out[name].shape[1] > dim:
+            raise UsageError("E232", f"{name} has {out[name].shape[1]} numbers, {name}_dim is {dim}")
+    if TASK in arrays:
+        if arrays[TASK].dtype.kind != "U" or arrays[TASK].ndim != 1:
+            raise UsageError("E232", f"{show(task)} is no text of each step")
+        out[TASK] = arrays[TASK]
+    for name in contract.extras:
+        out[EXTRA.format(name)] = arrays[name]
+    frames = {camera: episode.frames[feature] for camera, feature in cameras.items()}
+    size = sum(array.nbytes for array in out.values()) + sum(map(_bytes_of, frames.values()))
+    return Track(id=episode.id, length=length, task=episode.task, arrays=out, frames=frames, size=size)
+
+
+def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
+    """The feature that a camera of the contract is, or "" where the dataset has none by declaration.
+
+    Raises:
+        UsageError: E231 when that is not declared, and no feature has its name.
+    """
+    if camera in entry.cameras:
+        feature = entry.cameras[camera]
+        if feature and feature not in episode.frames:
+            raise UsageError("E003", f"camera {show(camera)} is {show(feature)}, which the dataset has not")
+        return feature
+    for feature in (CAMERA.format(camera), camera):
+        if feature in episode.frames:
+            return feature
+    have = ", ".join(sorted(episode.frames)) or "no images"
+    raise UsageError("E231", f'undeclared: camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}')
+
+
+def action_convention(schema: Schema, entry: Entry) -> Convention | None:
+    """What the actions of a dataset mean, where it is declared.
+
+    Raises:
+        UsageError: E232 when it is declared twice, and not alike.
+    """
+    feature = schema.features.get(entry.action)
+    own = Convention.from_json(feature.convention) if feature is not None and feature.convention else None
+    if own is None or not own.layout:
+        return entry.convention or own
+    if entry.convention is not None and entry.convention != own:
+        raise UsageError("E232", f"the dataset declares another convention of {show(entry.action)} itself")
+    return own
+
+
+def _converted(
+    out: Mapping[str, Array], meaning: Convention | None, entry: Entry, contract: Contract, schema: Schema
+) -> NDArray[np.float64]:
+    target = contract.convention
+    if meaning is None or target is None:
+        raise UsageError("E231", f"undeclared: the convention of {show(entry.action)} (convention)")
+    of_state = entry.state_convention
+    if of_state is None and len(entry.state) == 1:
+        declared = schema.features[entry.state[0]].convention
+        of_state = Convention.from_json(declared) if declared else None
+    state = out[STATE] if entry.state else None
+    resolve(meaning, target)
+    return convert(out[ACTION], meaning, target, state=state, state_convention=of_state)
+
+
+def _array(episode: Episode, name: str) -> Array:
+    if name not in episode.arrays:
+        raise UsageError("E003", f"the dataset has no {show(name)}; it has {', '.join(sorted(episode.arrays))}")
+    return episode.arrays[name]
+
+
+def _numbers(array: Array, name: str) -> NDArray[np.float64]:
+    """``(T, D)`` float64.
+
+    Raises:
+        UsageError: E232 for what is no number, DataError: E201 for what is not finite.
+    """
+    if array.dtype.kind not in "fiub":
+        raise UsageError("E232", f"{show(name)} is no array of numbers")
+    values = array.reshape(len(array), -1).astype(np.float64)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise DataError("E201", f"{name}[{row}][{column}] is not finite")
+    return values
+
+
+def _bytes_of(frames: Frames) -> int:
+    sizes = (len(item) if isinstance(item, bytes | memoryview) else getattr(item, "nbytes", 64) for item in frames.items)
+    return sum(sizes)
