@@ -128,7 +128,6 @@ def test_a_damaged_episode_is_left_out_and_the_exit_code_says_so(dataset: Path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "openpi"], "--action-horizon"),
         (["--format", "rdt", "--action-mask", "6,-1"], "no --action-mask"),
         (["--format", "openvla", "--action-mask", "six"], "is no mask"),
         (["--format", "gr00t", "--relative", "arm", "--action-horizon", "4"], "modality.json"),

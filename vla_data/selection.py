@@ -49,6 +49,12 @@ class Selection:
         """The source's."""
         return self.source.schema(episode)
 
+    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
+        """The source's; none where it has no times."""
+        known: Callable[[Sequence[EpisodeRef]], NDArray[np.float64]] | None
+        known = getattr(self.source, "time_steps", None)
+        return known(refs) if known is not None else np.zeros(0)
+
     def extra_files(self) -> Sequence[Any]:
         """The source's files that are not of its format, if it lists them."""
         listed: Callable[[], Sequence[Any]] | None = getattr(self.source, "extra_files", None)

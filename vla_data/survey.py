@@ -92,7 +92,9 @@ class _Survey:
             mean = float(np.mean(self._lengths))
             out["length"] = {"min": min(self._lengths), "max": max(self._lengths), "mean": mean}
             out["duration_s"] = round(sum(self._lengths) / out["fps"], 3)
-            out["fps_audit"] = self._audit(float(out["fps"]))
+        audit = self._audit(self._rate[0] if self._rate is not None else None)
+        if audit is not None:
+            out["fps_audit"] = audit
         out["range"] = {
             name: {"min": low.tolist(), "max": high.tolist()} for name, (low, high) in self._ranges.items()
         }
@@ -144,18 +146,22 @@ class _Survey:
             low, high = np.minimum(low, self._ranges[name][0]), np.maximum(high, self._ranges[name][1])
         self._ranges[name] = (low, high)
 
-    def _audit(self, fps: float) -> Json:
-        """The declared rate beside that of the recorded times, where the source has any."""
+    def _audit(self, fps: float | None) -> Json:
+        """The declared rate beside that of the recorded times, where the source has any.
+
+        None where neither is known. Nothing is declared where no episode can be read, perhaps because of its times.
+        """
         steps: Any = getattr(self._source, "time_steps", None)
-        found = steps(self._chosen) if steps is not None else None
-        if found is None or not len(found):
-            return {"declared": fps, "recorded": None}
-        recorded = 1 / float(np.median(found))
+        found: Array = np.zeros(0) if steps is None else steps(self._chosen)
+        if not len(found):
+            return None if fps is None else {"declared": fps, "recorded": None}
+        middle = float(np.median(found))
+        recorded = 1 / middle if middle > 0 else 0.0
         return {
             "declared": fps,
             "recorded": round(recorded, 3),
-            "agree": bool(abs(recorded - fps) <= _TOLERANCE * fps),
-            "jitter_ms": round(1e3 * float(np.percentile(np.abs(found - np.median(found)), 95)), 3),
+            "agree": fps is not None and abs(recorded - fps) <= _TOLERANCE * fps,
+            "jitter_ms": round(1e3 * float(np.percentile(np.abs(found - middle), 95)), 3),
         }
 
 

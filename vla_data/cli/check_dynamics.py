@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,13 @@ from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Number
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.safety.text import show
+
+_VERDICTS: Final = {
+    (True, False): "The convention is contradicted.",
+    (False, True): "Nothing contradicts the declared convention.",
+    (False, False): "Nothing was tested.",
+}
+"""(contradicted, ok) -> a sentence."""
 
 
 @click.command("check-dynamics")
@@ -54,11 +61,12 @@ def command(
     meant = preset(convention) if convention else Convention.from_json(schema.features["action"].convention)
     measured = Convention.from_json(schema.features[state].convention)
     report = check_dynamics(actions, states, meant, declared_fps or schema.fps, state_convention=measured)
+    contradicted = any(finding.code != "not_tested" for finding in report.findings)
     if as_json:
         print_json({**report.to_json(), "episodes": len(actions), "left_out": left_out})
     else:
         emit(f"{len(actions):,} episodes{f', {left_out:,} could not be read' if left_out else ''}")
         emit(str(report))
-        emit("Nothing contradicts the declared convention." if report.ok else "The convention is contradicted.")
-    if not report.ok:
+        emit(_VERDICTS[contradicted, report.ok])
+    if contradicted:
         raise click.exceptions.Exit(VerifyError.exit_code)

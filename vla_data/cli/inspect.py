@@ -51,6 +51,7 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         length = facts["length"]
         steps = f"{length['min']:,} to {length['max']:,}, mean {length['mean']:.1f}"
         yield from _row("Steps", f"{steps}; {facts['duration_s']:,.1f} s in all")
+    if "fps_audit" in facts:
         yield from _row("Rate", _rate(facts["fps_audit"]))
     yield from _row("Robot", show(facts.get("robot") or "not declared"))
     if facts["kinds"] > 1:
@@ -80,6 +81,8 @@ def _row(title: str, text: str) -> Iterator[str]:
 
 
 def _rate(audit: Mapping[str, Json]) -> str:
+    if audit["declared"] is None:
+        return f"the recorded times say {audit['recorded']:g} steps per second"
     declared = f"{audit['declared']:g} steps per second"
     if audit["recorded"] is None:
         return f"{declared}; the source has no times to compare with"

@@ -21,6 +21,8 @@ from vla_data.statistics.make import Statistics, dataset_name, has_array, image_
 from vla_data.statistics.trainers import TRAINERS, writer
 
 _STATE = "observation.state"
+_PI0_HORIZON = 50
+"""``Pi0Config.action_horizon`` of openpi; its configurations for LIBERO, DROID and FAST have others."""
 
 trainer_options = stack(
     click.option("--action", help="Array of actions.  [default: action]"),
@@ -29,7 +31,7 @@ trainer_options = stack(
         "--action-mask", metavar="N,-N,...", help="openvla, octo: elements to normalise; 6,-1: the first six."
     ),
     click.option("--flat", is_flag=True, default=None, help="openvla, octo: one entry without its name."),
-    click.option("--action-horizon", type=click.IntRange(1), help="openpi, gr00t: actions in a chunk."),
+    click.option("--action-horizon", type=click.IntRange(1), help="openpi, gr00t: actions in a chunk.  [default: openpi 50]"),
     click.option(
         "--delta-actions", metavar="N,-N,...", help="openpi: elements of an action relative to the state."
     ),
@@ -143,7 +145,8 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
         if have == {True}:
             wanted["state"] = _STATE
     if trainer == "openpi" and "action_horizon" not in wanted:
-        raise UsageError("E001", "openpi's statistics are of action chunks: give --action-horizon of the model")
+        wanted["action_horizon"] = _PI0_HORIZON
+        say(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon takes another model's")
     if trainer == "gr00t" and "relative" in wanted:
         wanted["groups"] = modality_groups(_root(next(iter(sources.values()))))
     if trainer == "lerobot" and len(sources) == 1:

@@ -57,8 +57,8 @@ class Entry:
         episodes: positions in the dataset, of a LeRobot dataset its ``episode_index``; None: all.
         open: options of its source, as of `vla_data.open_source`.
         fps: steps per second, where its label is wrong.
-        cameras: camera of the contract -> feature, or "" where it has none. A camera that is not here is the feature
-            of its name, or ``observation.images.<name>``.
+        cameras: camera of the contract -> feature, or "" where it has none. A camera that is not here is the
+            feature of its name, or ``observation.images.<name>``.
         state: features that make the state, one after the other.
         action: the feature of actions.
         state_index: which elements of the state are taken, in this order; empty: all.
@@ -215,7 +215,7 @@ def _contract(facts: Any) -> Contract:
     given["convention"] = convention_of(given.get("convention"))
     if isinstance(given.get("delta_mask"), str):
         given["delta_mask"] = parse_mask(given["delta_mask"])
-    return Contract(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    return Contract(**_tuples(given))
 
 
 def _entry(facts: Any) -> Entry:
@@ -226,7 +226,11 @@ def _entry(facts: Any) -> Entry:
         given[key] = convention_of(given.get(key))
     for key in ("open", "cameras"):
         given[key] = table(given.get(key, {}), key, None)
-    return Entry(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    return Entry(**_tuples(given))
+
+
+def _tuples(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 
 def table(value: Any, name: str, known: Collection[str] | None) -> dict[str, Any]:

@@ -39,12 +39,12 @@ class Contract:
         image_resample_strategy: of images between two rows: ``nearest`` or ``linear``.
         vector_resample_strategy: of numbers between two rows.
         convention: of actions; each dataset's are converted to it. None: they stay what they are.
-        delta: what the actions of a chunk count from: ``none``, ``state`` (that of the sample's own step, all of the
-            chunk) or ``previous`` (the action before; the first of the chunk from the state).
+        delta: what the actions of a chunk count from: ``none``, ``state`` (that of the sample's own step, for all
+            of the chunk) or ``previous`` (the action before; the first of the chunk from the state).
         delta_mask: for the first elements of an action, whether `delta` concerns them; empty: all.
         delta_state: for the same elements, their places in the state; empty: the same places.
-        extras: features to hand on as they are at the sample's own step, such as ``next.reward``; all datasets must
-            have them.
+        extras: features to hand on as they are at the sample's own step, such as ``next.reward``; all datasets
+            must have them.
     """
 
     cameras: tuple[str, ...] = ()

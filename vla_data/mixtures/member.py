@@ -10,13 +10,14 @@ import statistics
 import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from vla_data._version import __version__
+from vla_data.actions import Convention
 from vla_data.core import EpisodeRef, Json, Source
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
@@ -24,9 +25,13 @@ from vla_data.mixtures import pack, rates, track
 from vla_data.mixtures.config import Entry
 from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.track import Track
+from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 _NUMBERED: Final = re.compile(r"episode_([0-9]{6,})")
+_DECIDES: Final = ("cameras", "action_freq", "resample", "convention", "extras")
+"""What of the contract a track depends on."""
+_FACTS: Final = "facts"
 _MAX_TRACKS: Final = 8192  # each may hold a map of a file, of which a process has 65,530
 
 
@@ -38,6 +43,9 @@ class Cache:
         self._size = 0
         self._tracks: OrderedDict[tuple[int, int], Track] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Cache], tuple[int]]:
+        return Cache, (self._limit,)  # another process begins with nothing
 
     def get(self, key: tuple[int, int]) -> Track | None:
         """The track of (dataset, episode), if it is here."""
@@ -79,7 +87,7 @@ class Member:
         lengths: rows of each.
         widths: numbers of a state and of an action.
         sizes: camera -> (height, width); None where they differ from episode to episode.
-        convention: of its actions as a batch has them, or None.
+        convention: of its actions as they are stored, or None.
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
@@ -96,6 +104,7 @@ class Member:
         self.extras: dict[str, tuple[str, tuple[int, ...]]] = {}
         self.found_rates: dict[str, float] = {}
         self.label = 0.0
+        self.convention: Convention | None = None
         self._contract = contract
         self._number = number
         self._cache = cache
@@ -146,7 +155,9 @@ class Member:
                 ref = self.refs[episode]
                 found = self._load(ref)[0]
                 if found.length != self.lengths[episode]:
-                    raise DataError("E301", f"{show(ref.id)} has {found.length} rows, and had {self.lengths[episode]}")
+                    raise DataError(
+                        "E301", f"{show(ref.id)} has {found.length} rows, and had {self.lengths[episode]}"
+                    )
                 self._cache.put(key, found)
             return found
 
@@ -156,12 +167,13 @@ class Member:
         evidence: dict[str, list[float]] = defaultdict(list)
         for ref in self._selected(self._source):
             try:
-                made, seen = self._load(ref, checked=True)
+                made, facts = self._load(ref)
+                self._agree(made, facts)
             except DataError as error:
                 if not error.ignore:
                     self.left_out.append(LeftOut(ref.id, error.code, error.message))
                 continue
-            for name, rate in seen.items():
+            for name, rate in facts["rates"].items():
                 evidence[name].append(rate)
             self._cache.put((self._number, len(self.refs)), made)
             self.refs.append(ref)
@@ -179,56 +191,50 @@ class Member:
             raise UsageError("E007", f"{show(self.name)} has no episode {missing[0]}")
         return [refs[known[number]] for number in sorted(self.entry.episodes)]
 
-    def _load(self, ref: EpisodeRef, *, checked: bool = False) -> tuple[Track, dict[str, float]]:
-        """A track, and what its episode says of its rate."""
+    def _load(self, ref: EpisodeRef) -> tuple[Track, dict[str, Json]]:
+        """A track, and what its episode says of its dataset: ``label``, ``rates`` and ``convention``."""
         path = self._pack(ref)
         if path is not None and path.is_file():
             try:
                 made = pack.read(path)
-                seen = json.loads(made.arrays["rates"].tobytes())
-                facts = json.loads(made.arrays["label"].tobytes())
-            except (DataError, KeyError, ValueError):
+                return made, strict_json.loads(made.arrays[_FACTS].tobytes(), name="facts")
+            except (DataError, KeyError):
                 path.unlink(missing_ok=True)  # it is made anew below
-            else:
-                self._agree(made, facts)
-                return made, seen
         episode = self._source.read(ref)
         schema = self._source.schema(episode)
         made = track.make(episode, schema, self.entry, self._contract)
-        seen = rates.evidence(episode, schema, self.entry)
-        label = self.entry.fps or schema.fps
-        if checked or not self.refs:
-            self._agree(made, label)
+        meaning = track.action_convention(schema, self.entry)
+        facts: dict[str, Json] = {
+            "label": self.entry.fps or schema.fps,
+            "rates": rates.evidence(episode, schema, self.entry),
+            "convention": None if meaning is None else meaning.to_json(),
+        }
         if path is not None and pack.can_pack(made):
-            extra = {"rates": _text(seen), "label": _text(label)}
-            pack.write(
-                Track(
-                    id=made.id,
-                    length=made.length,
-                    task=made.task,
-                    arrays={**made.arrays, **extra},
-                    frames=made.frames,
-                    size=0,
-                ),
-                path,
-            )
+            text = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+            pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path)
             made = pack.read(path)
-        return made, seen
+        return made, facts
 
     def _pack(self, ref: EpisodeRef) -> Path | None:
         if self._packs is None:
             return None
-        entry = {name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in ("root", "name")}
-        wanted = json.dumps([__version__, repr(entry), repr(self._source), self._contract.to_json()], sort_keys=True)
-        key = hashlib.sha256(f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape"))
+        entry = {
+            name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in ("root", "name")
+        }
+        contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
+        wanted = json.dumps([__version__, repr(entry), repr(self._source), contract], sort_keys=True)
+        key = hashlib.sha256(
+            f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")
+        )
         return self._packs / key.hexdigest()[:2] / f"{key.hexdigest()}.pack"
 
-    def _agree(self, made: Track, label: float) -> None:
+    def _agree(self, made: Track, facts: dict[str, Json]) -> None:
         """That an episode is like the ones before.
 
         Raises:
             DataError: E203 or E221, it is not.
         """
+        label = facts["label"]
         widths = (made.arrays[track.STATE].shape[1], made.arrays[track.ACTION].shape[1])
         extras = {
             name: (made.arrays[key].dtype.str, made.arrays[key].shape[1:])
@@ -237,12 +243,15 @@ class Member:
         }
         if not self.label:
             self.label, self.widths, self.extras = label, widths, extras
+            self.convention = None if facts["convention"] is None else Convention.from_json(facts["convention"])
             self.sizes = {camera: (f.height, f.width) for camera, f in made.frames.items()}
             return
         if label != self.label:
             raise DataError("E221", f"{label:g} steps a second, where episodes before have {self.label:g}")
         if widths != self.widths:
-            raise DataError("E203", f"states and actions of {widths} numbers, where episodes before have {self.widths}")
+            raise DataError(
+                "E203", f"states and actions of {widths} numbers, where episodes before have {self.widths}"
+            )
         shapes = {name: shape for name, (_, shape) in extras.items()}
         if shapes != {name: shape for name, (_, shape) in self.extras.items()}:
             raise DataError("E203", "extras of other shapes than in episodes before")
@@ -253,9 +262,3 @@ class Member:
     def identity(self) -> Json:
         """What the stream depends on: the episodes and their lengths."""
         return [self.name, [[ref.id, length] for ref, length in zip(self.refs, self.lengths, strict=True)]]
-
-
-def _text(value: Json) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-
-

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,32 +24,15 @@ import numpy as np
 from vla_data.core import Array
 from vla_data.errors import DataError
 from vla_data.frames import Frames
-from vla_data.images import Pixels, decode, encode
+from vla_data.images import encode
 from vla_data.jobs.io import machine_errors, make_folder, write_file
+from vla_data.mixtures.located import Located
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
 
 _MAGIC: Final = b"VLAPACK1"
 _ALIGN: Final = 64
 _MAX_HEAD: Final = 16 << 20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """An image in a pack; its bytes are checked when it is looked at."""
-
-    data: memoryview
-    crc: int
-
-    def pixels(self, at_least: tuple[int, int] | None = None) -> Pixels:
-        """``(height, width, 3)`` uint8 RGB.
-
-        Raises:
-            DataError: E109 when the bytes are not those that were written.
-        """
-        if google_crc32c.value(self.data) != self.crc:
-            raise DataError("E109", "an image in the cache is damaged; remove the cache")
-        return decode(self.data, at_least=at_least)
 
 
 def can_pack(track: Track) -> bool:
@@ -136,7 +118,7 @@ def _track(view: memoryview, size: int) -> Track:
         bounds = arrays.pop(f"offsets:{camera}").tolist()
         crcs = arrays.pop(f"crcs:{camera}").tolist()
         items = tuple(
-            Packed(view[images + a : images + b], crc)
+            Located(view[images + a : images + b], crc)
             for a, b, crc in zip(bounds[:-1], bounds[1:], crcs, strict=True)
         )
         frames[camera] = Frames(items, height, width)

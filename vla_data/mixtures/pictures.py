@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from vla_data.frames import Frames
-from vla_data.images import Pixels
+from vla_data.images import Pixels, decode
+from vla_data.mixtures.located import Located
 
 _VIDEO: Final = threading.Lock()  # open videos are shared by all threads, and know one place at a time
 
@@ -64,8 +65,8 @@ def _decoded(frames: Frames, row: int, wanted: tuple[int, int] | None) -> Pixels
     item = frames.items[row]
     if isinstance(item, np.ndarray):
         return item
-    if isinstance(item, bytes | memoryview):
+    if isinstance(item, bytes | memoryview | Located):
         at_least = None if wanted is None else scaled(frames.height, frames.width, wanted)
-        return frames.pixels(row, at_least=at_least)
+        return decode(item, at_least=at_least) if isinstance(item, bytes | memoryview) else item.pixels(at_least)
     with _VIDEO:
         return item.pixels()

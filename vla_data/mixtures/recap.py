@@ -10,8 +10,8 @@ What can't be read without guessing is refused:
 
 - ``root`` must be there: nothing is looked up on the Hub
 - ``data_features_name_mapping`` must be there: OpenTau's own table of datasets is not ours
-- ``action_freq`` must be there: left out, it is 30 Hz in some versions and each dataset's own in others. ``null`` is
-  each dataset's own
+- ``action_freq`` must be there: left out, it is 30 Hz in some versions and each dataset's own in others. ``null``
+  is each dataset's own
 - ``use_delta_joint_actions`` and question-answering datasets (``vqa``) have no counterpart here
 
 Other keys of ``dataset_mixture`` that OpenTau knows have no effect here, and are named in `Config.notes`; unknown
@@ -121,7 +121,7 @@ def _entry(facts: Any, cameras: tuple[str, ...]) -> Entry:
     names = table(given["data_features_name_mapping"], "data_features_name_mapping", None)
     if "actions" not in names:
         raise UsageError("E231", f"undeclared: actions in data_features_name_mapping of dataset {show(name)}")
-    extra = {} if given.get("episodes") is None else {"episodes": tuple(given["episodes"])}
+    extra: dict[str, Any] = {} if given.get("episodes") is None else {"episodes": tuple(given["episodes"])}
     for key in ("state_index", "action_index"):
         if given.get(key) is not None:
             extra[key] = tuple(given[key])

@@ -1,8 +1,8 @@
 """Which frame is at which position of the stream: weights, orders, batches and shards.
 
 The stream is one for all ranks and any number of workers. Global batch ``n`` of an epoch has positions ``n G`` to
-``(n + 1) G`` where ``G = batch_size * world_size``, and rank ``r`` takes its ``r``-th part: together the ranks have
-each position once.
+``(n + 1) G`` where ``G = batch_size * world_size``, and rank ``r`` takes its ``r``-th part: together the ranks
+have each position once.
 """
 
 from __future__ import annotations

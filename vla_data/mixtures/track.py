@@ -54,7 +54,8 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
     """The track of an episode.
 
     Raises:
-        UsageError: E231 for a feature or a convention that nobody declared, E232 for what does not fit the contract.
+        UsageError: E231 for a convention that nobody declared, E003 for a feature that is not there, E232 for what
+            does not fit the contract.
         DataError: this episode can't be used.
     """
     cameras = {
@@ -103,9 +104,6 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
         if index and max(index) >= out[name].shape[1]:
             raise UsageError("E232", f"{name}_index has {max(index)}; there are {out[name].shape[1]} numbers")
         out[name] = out[name][:, list(index)] if index else out[name]
-    for name, dim in ((STATE, contract.state_dim), (ACTION, contract.action_dim)):
-        if dim is not None and dim and out[name].shape[1] > dim:
-            raise UsageError("E232", f"{name} has {out[name].shape[1]} numbers, {name}_dim is {dim}")
     if TASK in arrays:
         if arrays[TASK].dtype.kind != "U" or arrays[TASK].ndim != 1:
             raise UsageError("E232", f"{show(task)} is no text of each step")
@@ -132,7 +130,9 @@ def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
         if feature in episode.frames:
             return feature
     have = ", ".join(sorted(episode.frames)) or "no images"
-    raise UsageError("E231", f'undeclared: camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}')
+    raise UsageError(
+        "E231", f'undeclared: camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}'
+    )
 
 
 def action_convention(schema: Schema, entry: Entry) -> Convention | None:
@@ -148,6 +148,11 @@ def action_convention(schema: Schema, entry: Entry) -> Convention | None:
     if entry.convention is not None and entry.convention != own:
         raise UsageError("E232", f"the dataset declares another convention of {show(entry.action)} itself")
     return own
+
+
+def action_layout(convention: Convention | None) -> tuple[str, ...]:
+    """The parts of an action, where they are declared."""
+    return () if convention is None else tuple(convention.layout)
 
 
 def _converted(
@@ -187,5 +192,7 @@ def _numbers(array: Array, name: str) -> NDArray[np.float64]:
 
 
 def _bytes_of(frames: Frames) -> int:
-    sizes = (len(item) if isinstance(item, bytes | memoryview) else getattr(item, "nbytes", 64) for item in frames.items)
+    sizes = (
+        len(item) if isinstance(item, bytes | memoryview) else getattr(item, "nbytes", 64) for item in frames.items
+    )
     return sum(sizes)

@@ -1,0 +1,196 @@
+"""What a mixture really samples, as a table for people and as JSON, with what is odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from vla_data.actions.convention import quantity
+from vla_data.core import Json
+from vla_data.mixtures import rates
+from vla_data.mixtures.config import Config
+from vla_data.mixtures.member import LeftOut, Member
+from vla_data.mixtures.sampling import Sampling
+from vla_data.mixtures.track import action_layout
+from vla_data.safety.text import show
+
+_MANY: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What becomes of one dataset.
+
+    Attributes:
+        name: of the dataset.
+        episodes: that are used.
+        frames: of them.
+        fps: steps per second of the dataset.
+        share: of the stream.
+        visits: of each of its frames in an epoch, on average.
+        left_out: episodes that are not used.
+    """
+
+    name: str
+    episodes: int
+    frames: int
+    fps: float
+    share: float
+    visits: float
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something odd.
+
+    Attributes:
+        code: published: ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``, ``never_drawn``,
+            ``left_out``, ``repeated``.
+        message: in a sentence.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """What a mixture samples.
+
+    Attributes:
+        datasets: in order.
+        epoch: frames of an epoch.
+        order: of the stream.
+        seed: of the stream.
+        findings: what is odd.
+    """
+
+    datasets: tuple[Drawn, ...]
+    epoch: int
+    order: str
+    seed: int
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary."""
+        return {
+            "datasets": [
+                {
+                    "name": drawn.name,
+                    "episodes": drawn.episodes,
+                    "frames": drawn.frames,
+                    "fps": drawn.fps,
+                    "share": drawn.share,
+                    "visits_per_epoch": drawn.visits,
+                    "left_out": [{"id": o.id, "code": o.code, "message": o.message} for o in drawn.left_out],
+                }
+                for drawn in self.datasets
+            ],
+            "epoch_frames": self.epoch,
+            "order": self.order,
+            "seed": self.seed,
+            "findings": [{"code": finding.code, "message": finding.message} for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        heads = ("dataset", "episodes", "frames", "fps", "share", "visits")
+        rows = [
+            (
+                show(drawn.name),
+                f"{drawn.episodes:,}",
+                f"{drawn.frames:,}",
+                f"{drawn.fps:g}",
+                f"{drawn.share:.2%}",
+                f"{drawn.visits:.3g}",
+            )
+            for drawn in self.datasets
+        ]
+        widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in (heads, *rows)
+        ]
+        lines.append("")
+        lines.append(f"An epoch has {self.epoch:,} frames, order {self.order}, seed {self.seed}.")
+        return "\n".join(lines)
+
+
+def describe(config: Config, members: Sequence[Member], sampling: Sampling) -> Effective:
+    """What a mixture samples."""
+    datasets = tuple(
+        Drawn(
+            name=member.name,
+            episodes=len(member.refs),
+            frames=member.frames,
+            fps=member.label,
+            share=share,
+            visits=share * len(sampling) / member.frames if member.frames else 0.0,
+            left_out=tuple(member.left_out),
+        )
+        for member, share in zip(members, sampling.shares, strict=True)
+    )
+    findings = [finding for member in members for finding in _of_member(config, member)]
+    for drawn in datasets:
+        if drawn.share == 0:
+            why = "no frames" if drawn.frames == 0 else "weight 0"
+            findings.append(Finding(code="never_drawn", message=f"{drawn.name} is never drawn: {why}"))
+    drawn_visits = [drawn.visits for drawn in datasets if drawn.share > 0]
+    if min(drawn_visits) * _MANY < max(drawn_visits):
+        times = max(drawn_visits) / min(drawn_visits)
+        message = f"a frame of one dataset is seen {times:.3g} times as often as one of another"
+        findings.append(Finding(code="repeated", message=message))
+    if config.notes:
+        message = f"read, and without effect here: {', '.join(config.notes)}"
+        findings.append(Finding(code="no_effect", message=message))
+    return Effective(
+        datasets=datasets,
+        epoch=len(sampling),
+        order=sampling.order,
+        seed=sampling.seed,
+        findings=tuple(findings),
+    )
+
+
+def _of_member(config: Config, member: Member) -> list[Finding]:
+    found = []
+    contract = config.contract
+    for what, rate in member.found_rates.items():
+        if rates.contradicts(member.label, rate):
+            message = (
+                f"{member.name} is labelled {member.label:g} Hz; {what} say {rate:.4g} Hz (fps = corrects it)"
+            )
+            found.append(Finding(code="fps", message=message))
+    if member.left_out:
+        first = member.left_out[0]
+        why = f"{show(first.id)}: {first.code} {first.message}"
+        message = f"{member.name}: {len(member.left_out):,} episodes left out; {why}"
+        found.append(Finding(code="left_out", message=message))
+        found += [
+            Finding(code="fps", message=f"{member.name}, {show(o.id)}: {o.message}")
+            for o in member.left_out
+            if o.code == "E221"
+        ][:1]
+    if contract.resample == "rows" and contract.action_freq not in (None, member.label) and member.label:
+        ratio = member.label / (contract.action_freq or member.label)
+        kind = member.convention.kind if member.convention is not None else "undeclared"
+        if kind != "absolute":
+            message = (
+                f"{member.name}: rows of {member.label:g} Hz are picked at {contract.action_freq:g} Hz and not "
+                f"rescaled; unless actions are absolute (they are {kind}), what is commanded in a second becomes "
+                f"{1 / ratio:.3g} times as much (resample = 'commands' keeps it)"
+            )
+            found.append(Finding(code="rows_resampled", message=message))
+        if contract.vector_resample_strategy == "linear" and not np.isclose(ratio, round(ratio)):
+            parts = action_layout(member.convention)
+            odd = [part for part in parts if quantity(part) in ("gripper", "rotation")]
+            what = ", ".join(odd) if odd else "all numbers of actions and states, whatever they mean"
+            message = f"{member.name}: linear mixes {what} in a straight line"
+            found.append(Finding(code="mixed_blindly", message=message))
+    return found
