@@ -14,13 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vla_data.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = [
     README,
     *(
         (ROOT / "docs" / name).read_text()
-        for name in ("rollouts.md", "curation.md", "errors.md", "verifying.md", "recording.md")
+        for name in (
+            *("advantages.md", "conventions.md", "converting.md", "curation.md", "errors.md", "hdf5.md"),
+            *("recording.md", "rlds.md", "rollouts.md", "selections.md", "statistics.md", "verifying.md"),
+        )
     ),
 ]
 
@@ -77,10 +82,11 @@ def test_the_commands_run(folder: Path) -> None:
 
 def test_every_option_that_the_documents_name_exists() -> None:
     helps = ""
-    for command in ("align", "build", "inspect", "why", "seal", "sanitize", "convert", "verify", "repair", "merge"):
+    for command in COMMANDS:
         run = [sys.executable, "-m", "vla_data", command, "--help"]
         helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    foreign = {"--manual", "--data", "--config", "--help"}  # of tfds, or a part of a word
+    # Of tfds and LeRobot, or a part of a word.
+    foreign = {"--manual", "--data", "--dataset", "--config", "--help"}
     named = {option for text in DOCS for option in re.findall(r"--[a-z][a-z-]+", text)} - foreign
     assert sorted(option for option in named if option not in helps) == []
 

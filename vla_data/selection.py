@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vla_data.core import Episode, EpisodeRef, Schema, Source
 from vla_data.curate import Step
 from vla_data.errors import UsageError

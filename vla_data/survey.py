@@ -149,7 +149,7 @@ class _Survey:
     def _audit(self, fps: float | None) -> Json:
         """The declared rate beside that of the recorded times, where the source has any.
 
-        None where neither is known. Nothing is declared where no episode can be read, perhaps because of its times.
+        None where neither is known. Nothing is declared where no episode can be read, perhaps for its times.
         """
         steps: Any = getattr(self._source, "time_steps", None)
         found: Array = np.zeros(0) if steps is None else steps(self._chosen)

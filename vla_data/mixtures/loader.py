@@ -75,7 +75,7 @@ class Loader:
         """The rest of this epoch."""
         for batch in self._made():
             # Before it is handed out: whoever saves the state after training on a batch goes on with the next.
-            self._advance()
+            self.advance()
             yield batch
 
     def make(self, epoch: int, number: int) -> Batch:
@@ -83,6 +83,12 @@ class Loader:
         if not 0 <= number < len(self) or epoch < 0:
             raise UsageError("E001", f"there is no batch {number} of epoch {epoch}; an epoch has {len(self)}")
         return self.mixture.batch(epoch, self.plan.positions(number))
+
+    def advance(self) -> None:
+        """Count a batch as handed out, for who makes batches himself with `make`."""
+        self._batch += 1
+        if self._batch == len(self):
+            self._epoch, self._batch = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Json]:
         """Where the stream is: plain JSON, the same for all ranks."""
@@ -109,11 +115,6 @@ class Loader:
     @property
     def _digest(self) -> str:
         return self.plan.digest(self.mixture.identity)
-
-    def _advance(self) -> None:
-        self._batch += 1
-        if self._batch == len(self):
-            self._epoch, self._batch = self._epoch + 1, 0
 
     def _made(self) -> Iterator[Batch]:
         epoch, numbers = self._epoch, iter(range(self._batch, len(self)))

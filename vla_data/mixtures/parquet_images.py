@@ -1,0 +1,135 @@
+"""Where encoded images lie in a Parquet file, so that one can be read without the others.
+
+A column chunk of images that is neither compressed nor dictionary-encoded, as our LeRobot sink writes it, has each
+image's bytes as they are: pages, each a Thrift head (compact protocol) and a body of definition levels and then
+values, a length of 4 bytes and the bytes (https://parquet.apache.org/docs/file-format/data-pages/). Anything else is
+not located, and read as a whole.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_DATA_PAGE: Final = 0
+_PLAIN: Final = 0
+_MAX_DEPTH: Final = 8
+
+
+class Map:
+    """A Parquet file in memory as a map, with the images of each of its row groups."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self.meta = pq.ParquetFile(path).metadata
+        names = [self.meta.row_group(0).column(i).path_in_schema for i in range(self.meta.num_columns)]
+        self.leaves: Mapping[str, int] = {name: i for i, name in enumerate(names)}
+
+    def images(self, group: int, column: str) -> list[memoryview] | None:
+        """The images of a row group, in the order of rows; None where they can't be located."""
+        leaf = self.leaves.get(f"{column}.bytes")
+        if leaf is None:
+            return None
+        facts = self.meta.row_group(group).column(leaf)
+        plain = set(facts.encodings) <= {"PLAIN", "RLE"} and not facts.has_dictionary_page
+        stats = facts.statistics
+        if facts.compression != "UNCOMPRESSED" or not plain or stats is None or stats.null_count != 0:
+            return None
+        levels = self.meta.schema.column(leaf).max_definition_level
+        if self.meta.schema.column(leaf).max_repetition_level:
+            return None
+        start = facts.data_page_offset
+        try:
+            found = list(self._values(start, start + facts.total_compressed_size, levels))
+        except (ValueError, IndexError, struct.error, KeyError):
+            return None
+        return found if len(found) == self.meta.row_group(group).num_rows else None
+
+    def _values(self, at: int, end: int, levels: int) -> Iterator[memoryview]:
+        while at < end:
+            head, body = _Compact(self.view, at).struct()
+            size = head[3]
+            page = head.get(5)
+            if head[1] != _DATA_PAGE or page is None or page[2] != _PLAIN or size < 0 or body + size > end:
+                raise ValueError("not a plain data page")
+            place, stop = body, body + size
+            if levels:
+                place += 4 + self._u32(place)
+            for _ in range(page[1]):
+                length = self._u32(place)
+                if place + 4 + length > stop:
+                    raise ValueError("a value beyond its page")
+                yield self.view[place + 4 : place + 4 + length]
+                place += 4 + length
+            if place != stop:
+                raise ValueError("a page of another size")
+            at = stop
+
+    def _u32(self, at: int) -> int:
+        value: int = struct.unpack_from("<I", self.view, at)[0]
+        return value
+
+
+class _Compact:
+    """Reads a struct of Thrift's compact protocol: field number -> integer, bool, bytes or struct."""
+
+    def __init__(self, view: memoryview, at: int) -> None:
+        self._view = view
+        self._at = at
+
+    def struct(self, depth: int = 0) -> tuple[dict[int, Any], int]:
+        """The struct here, and where it ends."""
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deep")
+        fields: dict[int, Any] = {}
+        number = 0
+        while kind := self._byte():
+            delta, kind = kind >> 4, kind & 15
+            number = number + delta if delta else self._zigzag()
+            fields[number] = self._value(kind, depth)
+        return fields, self._at
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2):
+            return kind == 1
+        if kind == 3:
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 8:
+            length = self._varint()
+            self._at += length
+            return None  # no text is of interest here
+        if kind == 12:
+            return self.struct(depth + 1)[0]
+        raise ValueError(f"type {kind}, which no page head has")
+
+    def _byte(self) -> int:
+        value = self._view[self._at]
+        self._at += 1
+        return int(value)
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number without an end")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+
+def equal(found: list[memoryview], column: pa.ChunkedArray) -> bool:
+    """Whether located images are those that pyarrow reads."""
+    return found == [memoryview(item["bytes"]) for item in column.to_pylist()]
