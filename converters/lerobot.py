@@ -34,7 +34,7 @@ from vla_data.digest import content_digest
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.frames import Frames
 from vla_data.images import JPEG_QUALITY, Encoding
-from vla_data.jobs.io import open_file, write_file
+from vla_data.jobs.io import files_below, open_file, write_file
 from vla_data.statistics import ImageStats, vector_stats
 
 DATA_FILE_MB: Final = 100
@@ -223,7 +223,7 @@ class LerobotSink:
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read rows and video packets back, with checksums, and compare them with what was encoded."""
         at = 0
-        for file in sorted((folder / "data").rglob("*.parquet")):
+        for file in files_below(folder / "data", ".parquet"):
             reader = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(reader.num_row_groups):
                 _compare(reader.read_row_group(group), episodes[at], at, file.name)
@@ -302,7 +302,7 @@ def _compare_videos(folder: Path, episodes: Sequence[Published]) -> None:
     from vla_data import video
 
     for name in episodes[0].summary["videos"]:
-        files = sorted((folder / "videos" / name).rglob("*.mp4"))
+        files = files_below(folder / "videos" / name, ".mp4")
         found = [digest for file in files for digest in video.packet_digests(str(file))]
         want = [d for e in episodes for d in video.packet_digests(io.BytesIO(_video(e, name)))]
         if found != want:

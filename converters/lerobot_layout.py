@@ -28,6 +28,7 @@ from converters import lerobot_meta as meta
 from converters.lerobot_files import MAX_ROWS, Files
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
+from vla_data.jobs.io import files_below, machine_errors
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
@@ -114,7 +115,8 @@ class Layout:
     def _table(self) -> pa.Table:
         """A row an episode, without statistics."""
         if self.is_v3:
-            files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
+            with machine_errors("cannot list the episodes"):
+                files = files_below(self.root / "meta/episodes", ".parquet")
             names = [file.relative_to(self.root).as_posix() for file in files]
             tables = [self.files.parquet(name, _is_wanted) for name in names]
             try:

@@ -18,7 +18,7 @@ from converters import lerobot_columns as columns
 from converters.lerobot_stats import ArrayStats
 from vla_data.codec import VideoSettings
 from vla_data.core import Array, Json, Published, Schema
-from vla_data.jobs.io import write_file
+from vla_data.jobs.io import files_below, write_file
 from vla_data.statistics import ImageStats, vector_stats
 
 VERSION: Final = "v3.0"
@@ -272,7 +272,7 @@ class Episodes:
 
     def _read_back(self, name: str, feature: Mapping[str, Json]) -> Iterator[Array]:
         """A column, file by file, or row group by row group where a step has several dimensions."""
-        for file in sorted((self._folder / "data").rglob("*.parquet")):
+        for file in files_below(self._folder / "data", ".parquet"):
             reader = pq.ParquetFile(file)
             by_group = len(feature["shape"]) > 1
             tables = map(reader.read_row_group, range(reader.num_row_groups), itertools.repeat([name]))

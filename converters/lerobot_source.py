@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from converters import lerobot_columns as columns
 from converters import lerobot_meta as meta
@@ -32,6 +33,7 @@ from vla_data import checks, images
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames, Stored
+from vla_data.jobs.io import files_below, machine_errors
 from vla_data.safety.files import read_file
 from vla_data.safety.text import instruction, show
 
@@ -115,6 +117,23 @@ class LerobotSource:
         robot = info.get("robot_type")
         return Schema(features=features, fps=float(info["fps"]), robot=robot if isinstance(robot, str) else None)
 
+    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
+        """Seconds between the recorded times of each step and the next, of all these episodes together.
+
+        Whatever ``info.json`` says of the rate: `read` refuses episodes that contradict it, and this tells what
+        they say. Episodes without times, or whose times can't be read or are not finite, are left out.
+        """
+        found = [np.zeros(0)]
+        for ref in refs:
+            try:
+                table = self._rows(self._place(ref), only=["timestamp", "episode_index"])
+                time = columns.numbers(table, "timestamp").astype(np.float64)
+            except DataError:
+                continue
+            if "timestamp" in table.column_names and np.isfinite(time).all():
+                found.append(np.diff(time))
+        return np.concatenate(found)
+
     def extra_files(self) -> Sequence[ExtraFile]:
         """The files of others beside the dataset's own; see `converters.lerobot_extra`."""
         ours = (self.root / "meta/vla_data/manifest.json").is_file()  # then the card is ours too
@@ -133,7 +152,8 @@ class LerobotSource:
         paths = [f"meta/{name}" for name in names]
         paths += [f"{SIDECAR}/{name}" for name in ("ledger.parquet", "schema.json")]
         found = [name for name in paths if (self.root / name).is_file()]
-        more = (self.root / "meta/episodes").rglob("*.parquet")
+        with machine_errors("cannot list the episodes"):
+            more = files_below(self.root / "meta/episodes", ".parquet")
         return sorted([*found, *(path.relative_to(self.root).as_posix() for path in more)])
 
     def _place(self, ref: EpisodeRef) -> Place:
@@ -187,7 +207,8 @@ class LerobotSource:
             notes=tuple(notes),
         )
 
-    def _rows(self, place: Place) -> pa.Table:
+    def _rows(self, place: Place, *, only: Sequence[str] = ()) -> pa.Table:
+        """The rows of an episode, with all columns, or with those of ``only`` that are there."""
         path = self._layout.files.path(place.data)
         try:
             reader = pq.ParquetFile(path, page_checksum_verification=True)
@@ -199,8 +220,11 @@ class LerobotSource:
             size = sum(reader.metadata.row_group(g).total_byte_size for g in groups)
             if size > MAX_EPISODE:
                 raise DataError("E107", f"the episode's rows in {place.data} have {size:,} bytes")
-            tables = [_row_group(path, *_facts(path), group) for group in groups]
-            table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
+            if only:
+                table = reader.read_row_groups(groups, columns=list(only))
+            else:
+                tables = [_row_group(path, *_facts(path), group) for group in groups]
+                table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
             return table.filter(pc.equal(table["episode_index"], place.number))
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise DataError("E105", f"{place.data} is damaged ({type(error).__name__})") from None

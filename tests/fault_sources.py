@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from converters.ppo_rollout import PpoRolloutSource
 from tests.odd_sources import DEEDS, OddSource
-from vla_data.core import Episode, EpisodeRef, Schema
+from vla_data import open_source
+from vla_data.core import Episode, EpisodeRef, Schema, Source
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountedSource:
-    """Rollouts of a folder; every read is noted in a file, and the listing may be shuffled before it is sorted."""
+    """Another source, with every read noted in a file."""
 
     root: Path = field(repr=False)
+    format: str = "ppo_rollout"
     reads: Path | None = field(default=None, repr=False)
 
-    @property
-    def _inner(self) -> PpoRolloutSource:
-        return PpoRolloutSource(root=self.root)
+    @functools.cached_property
+    def _inner(self) -> Source:
+        return open_source(f"{self.format}:{self.root}")
 
     def episodes(self) -> Sequence[EpisodeRef]:
         return self._inner.episodes()

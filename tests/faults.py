@@ -1,9 +1,9 @@
 """A machine that fails on command: runs in forked processes that die, or whose disk fails, at a chosen step.
 
     lab = Lab(folder)                                    # a zygote for each core, with everything imported
-    lab.run(Case("rlds", target))                        # Outcome(steps=412, code=0, ...)
-    lab.run(Case("rlds", target, kill=17))               # SIGKILL to driver and workers before the 17th step
-    lab.run(Case("rlds", target, fail=17, errno=ENOSPC)) # the 17th step fails
+    lab.run(lab.case("rlds", target))                        # Outcome(steps=412, code=0, ...)
+    lab.run(lab.case("rlds", target, kill=17))               # SIGKILL to driver and workers before the 17th step
+    lab.run(lab.case("rlds", target, fail=17, errno=ENOSPC)) # the 17th step fails
 
 `python -m tests.faults` is the zygote: one thread, so it may fork. It reads cases from standard input, a line of
 JSON each. Steps are those of `vla_data.jobs.io`, counted over the driver and its worker, which is forked too.
@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import importlib
 import json
+import math
 import mmap
 import os
 import queue
@@ -27,7 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,23 +38,43 @@ R = TypeVar("R")
 
 ZYGOTES = 2
 EPISODES = 24
+MINUTES = float(os.environ.get("VLA_DATA_MINUTES", "inf"))
+"""After so many a nightly test begins nothing more, and says how much it did."""
 _SUBREAPER = 36
+
+_LOADED = (
+    "converters.lerobot",
+    "converters.lerobot_source",
+    "converters.ppo_rollout",
+    "converters.rlds",
+    "pandas",  # pyarrow would import it in each run
+    "pyarrow.compute",
+    "vla_data.jobs.tables",
+    "vla_data.pipeline",
+    "vla_data.video",
+)
+"""What the zygote imports, so that its children need not."""
+
+JOBS = ("rlds", "lerobot", "h264", "av1", "convert")
+"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video, and LeRobot to RLDS."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One run of `vla_data.run`, and what happens to it."""
+    """One run of `vla_data.run`, and what happens to it. ``job`` is one of `JOBS`."""
 
-    sink: str
+    job: str
     source: str
     target: str
     replace: bool = False
     workers: int = 1  # 0: the driver makes the parts itself
     part: int = 4  # episodes in one
     kill: int = 0
+    alone: bool = False  # only the process that does the step is killed
     fail: int = 0
     errno: int = 0
-    sticky: bool = False  # every later step that needs space fails too
+    sticky: bool = False  # every later step but renames fails too
+    call: int = 0  # of the C library, below the target's folder; fails, or -1: calls are only counted
     max_file: int = 0  # RLIMIT_FSIZE
     reads: str = ""
     log: str = ""
@@ -68,14 +90,20 @@ class Outcome:
     message: str = ""
     seconds: float = 0.0
     names: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    called: str = ""  # the one that failed
 
 
 class Zygote:
     """A process that forks one run after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, preload: Path | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.faults"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ({"LD_PRELOAD": str(preload)} if preload else {}),
         )
 
     def run_together(self, cases: Sequence[Case]) -> list[Outcome]:
@@ -97,11 +125,11 @@ class Zygote:
 class Lab:
     """Some zygotes, and small rollouts for them."""
 
-    def __init__(self, folder: Path, episodes: int = EPISODES) -> None:
+    def __init__(self, folder: Path, episodes: int = EPISODES, preload: Path | None = None) -> None:
         self.folder = folder
-        self.source = make_rollouts(folder / "rollouts", episodes)
+        self._rollouts = make_rollouts(folder / "rollouts", episodes)
         self._idle: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
-        self._all = [Zygote() for _ in range(ZYGOTES)]
+        self._all = [Zygote(preload) for _ in range(ZYGOTES)]
         for zygote in self._all:
             self._idle.put(zygote)
         self._golden: dict[str, str] = {}
@@ -116,29 +144,54 @@ class Lab:
         finally:
             self._idle.put(zygote)
 
-    def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """The results for all items, as many at a time as there are zygotes."""
-        with ThreadPoolExecutor(ZYGOTES) as pool:
-            return list(pool.map(function, items))
+    def each(self, function: Callable[[T], R], items: Iterable[T], *, minutes: float = math.inf) -> list[R]:
+        """The results for all items that are begun in time, as many at once as there are zygotes."""
+        end = time.monotonic() + 60 * minutes
 
-    def case(self, sink: str, target: Path, **changes: Any) -> Case:
-        return Case(sink=sink, target=str(target), **{"source": str(self.source), **changes})
+        def one(item: T) -> list[R]:
+            return [function(item)] if time.monotonic() < end else []
 
-    def golden(self, sink: str) -> str:
+        pool = ThreadPoolExecutor(ZYGOTES)
+        try:
+            return [result for results in pool.map(one, items) for result in results]
+        finally:
+            pool.shutdown(cancel_futures=True)  # one that failed ends them all
+
+    def case(self, job: str, target: Path, **changes: Any) -> Case:
+        return Case(job=job, target=str(target), **{"source": str(self.source(job)), **changes})
+
+    def source(self, job: str) -> Path:
+        """What a job reads: the rollouts, or a dataset that was made from them."""
+        if job != "convert":
+            return self._rollouts
+        self.golden("lerobot")
+        return self.folder / "golden-lerobot"
+
+    def golden(self, job: str) -> str:
         """The hash of the dataset that a run without any fault makes."""
-        if sink not in self._golden:
-            target = self.folder / f"golden-{sink}"
-            outcome = self.run(self.case(sink, target))
+        if job not in self._golden:
+            target = self.folder / f"golden-{job}"
+            outcome = self.run(self.case(job, target))
             assert outcome.code == 0, outcome
-            self._golden[sink] = str(tree_hash(target))
-        return self._golden[sink]
+            self._golden[job] = str(tree_hash(target))
+        return self._golden[job]
 
-    def old(self, sink: str) -> Path:
+    def golden_of(self, job: str, source: Path) -> str:
+        """The same of other input, which its folder's name stands for."""
+        name = f"{job}-{source.name}"
+        if name not in self._golden:
+            target = self.folder / f"golden-{name}"
+            assert self.run(self.case(job, target, source=str(source))).code == 0
+            self._golden[name] = str(tree_hash(target))
+        return self._golden[name]
+
+    def old(self, job: str) -> Path:
         """Another dataset of ours, for runs to replace."""
-        target = self.folder / f"old-{sink}"
+        target = self.folder / f"old-{job}"
         if not target.exists():
-            few = make_rollouts(self.folder / "few", 3, seed=100)
-            assert self.run(self.case(sink, target, source=str(few))).code == 0
+            few = self.old("lerobot") if job == "convert" else make_rollouts(self.folder / "few", 3, seed=100)
+            outcome = self.run(self.case(job, target, source=str(few)))
+            assert outcome.code == 0, outcome
         return target
 
     def close(self) -> None:
@@ -147,12 +200,12 @@ class Lab:
 
 
 def make_rollouts(folder: Path, count: int, *, steps: int = 4, seed: int = 0) -> Path:
-    """Tiny rollouts as collectors write them, once."""
+    """Tiny rollouts as collectors write them, once; of 16 rows, as x264 encodes fewer in more than one way."""
     from tests.rollouts import rollout, save
 
     if not folder.exists():
         for i in range(count):
-            save(folder, f"e{i:03d}.npz", rollout(steps + i % 3, images="jpeg", size=(8, 16), seed=seed + i))
+            save(folder, f"e{i:03d}.npz", rollout(steps + i % 3, images="jpeg", size=(16, 16), seed=seed + i))
     return folder
 
 
@@ -166,6 +219,11 @@ def tree_hash(root: Path) -> str | None:
         if path.is_file():
             found.update(hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
+
+
+def size_of(root: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
 def work_of(target: Path) -> Path:
@@ -184,6 +242,13 @@ def finished(target: Path) -> set[str]:
         with contextlib.suppress(ValueError):
             done |= {row["record"]["id"] for row in json.loads(receipt.read_bytes())["episodes"]}
     return done
+
+
+def sizes(name: str, short: int, long: int) -> list[Any]:
+    """A test's size, and the nightly one, which the environment's ``VLA_DATA_<name>`` overrules."""
+    import pytest
+
+    return [short, pytest.param(int(os.environ.get(f"VLA_DATA_{name}", long)), marks=pytest.mark.nightly)]
 
 
 def lines(path: Path) -> list[str]:
@@ -211,7 +276,7 @@ class Count:
 
 def arm(case: Case, count: Count, names: dict[str, int]) -> Callable[[str, Path], None]:
     """The hook that lets the case's step go wrong."""
-    needs_space = {"open", "write", "mkdir", "fsync"}
+    lasting = {"open", "write", "mkdir", "fsync", "remove"}
 
     def hook(name: str, path: Path) -> None:
         number = count.next()
@@ -225,8 +290,8 @@ def arm(case: Case, count: Count, names: dict[str, int]) -> Callable[[str, Path]
                 files = sorted(item for item in path.rglob("*") if item.is_file())
                 for item in files[: len(files) // 2]:
                     item.unlink()
-            os.killpg(0, signal.SIGKILL)
-        if number == case.fail or (case.sticky and number > case.fail > 0 and name in needs_space):
+            os.kill(os.getpid() if case.alone else -os.getpgid(0), signal.SIGKILL)
+        if number == case.fail or (case.sticky and number > case.fail > 0 and name in lasting):
             raise OSError(case.errno, os.strerror(case.errno), str(path))
 
     return hook
@@ -238,6 +303,7 @@ def perform(case: Case, count: Count) -> Outcome:
 
     from tests.fault_sources import CountedSource
     from vla_data import open_sink, pipeline
+    from vla_data.codec import VideoSettings
     from vla_data.errors import VlaDataError
     from vla_data.jobs import io, part, pool
 
@@ -247,15 +313,23 @@ def perform(case: Case, count: Count) -> Outcome:
         pipeline.make_parts = make_here  # type: ignore[assignment]
     names: dict[str, int] = {}
     io.hook = arm(case, count, names)
-    source = CountedSource(root=Path(case.source), reads=Path(case.reads) if case.reads else None)
+    source = CountedSource(
+        root=Path(case.source),
+        format="lerobot" if case.job == "convert" else "ppo_rollout",
+        reads=Path(case.reads) if case.reads else None,
+    )
     target = Path(case.target)
-    if case.sink == "rlds":
-        from converters.rlds import RldsSink
-
-        sink: Any = RldsSink(target=target, name="set", num_shards=4, val_fraction=0.2)
-    else:
-        sink = open_sink(target, format="lerobot", images="jpeg")
+    sinks: dict[str, dict[str, Any]] = {
+        "rlds": {"format": "rlds", "name": "set", "num_shards": 4, "val_fraction": 0.2},
+        "lerobot": {"images": "jpeg"},
+        "h264": {"video": VideoSettings(codec="h264")},
+        "av1": {"video": VideoSettings(codec="av1")},
+    }
+    sinks["convert"] = sinks["rlds"]
+    sink = open_sink(target, **sinks[case.job])
     begin = time.perf_counter()
+    if case.call:
+        ctypes.CDLL(None).failing_calls_arm(os.fsencode(target.parent), ctypes.c_long(case.call), case.errno)
     try:
         pipeline.run(source, (), sink, workers=case.workers or 1, replace=case.replace)
     except VlaDataError as error:
@@ -270,6 +344,15 @@ def perform(case: Case, count: Count) -> Outcome:
     except Exception as error:
         return Outcome(code=1, error="bug", message=f"{type(error).__name__}: {error}", steps=count.value)
     return Outcome(code=0, steps=count.value, seconds=time.perf_counter() - begin, names=names)
+
+
+def _calls(case: Case) -> dict[str, Any]:
+    if not case.call:
+        return {}
+    library = ctypes.CDLL(None)
+    library.failing_calls_count.restype = ctypes.c_long
+    library.failing_calls_name.restype = ctypes.c_char_p
+    return {"calls": library.failing_calls_count(), "called": library.failing_calls_name().decode()}
 
 
 def make_here(job: Any, digest: str, parts: Any, **_: Any) -> Iterator[Any]:
@@ -295,7 +378,7 @@ def _fork(case: Case, wait: int, gate: int) -> tuple[int, int, Count]:
         os.close(gate)
         os.read(wait, 1)
         try:
-            text = json.dumps(asdict(perform(case, count))).encode()
+            text = json.dumps(asdict(replace(perform(case, count), **_calls(case)))).encode()
         except BaseException as error:
             text = json.dumps({"code": 1, "error": "test", "message": repr(error)}).encode()
         os.write(writer, text)
@@ -327,12 +410,9 @@ def _run(cases: Sequence[Case]) -> list[Outcome]:
 
 def _main() -> None:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
-    import vla_data.jobs.tables
-    import vla_data.pipeline  # noqa: F401
-
-    with contextlib.suppress(ImportError):
-        import pandas  # noqa: F401 - pyarrow would import it in each run
-    import pyarrow.compute  # noqa: F401
+    for name in _LOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
     for line in sys.stdin:
         outcomes = _run([Case(**row) for row in json.loads(line)])

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.faults import Lab, fresh, leftovers, lines, tree_hash, work_of
+from tests.faults import JOBS, MINUTES, Lab, fresh, leftovers, lines, size_of, tree_hash, work_of
+from tests.rollouts import rollout, save
 from vla_data.errors import MachineError
 from vla_data.jobs import io
 
-ERRORS = {errno.ENOSPC: "E701", errno.EIO: "E703", errno.EACCES: "E702", errno.EDQUOT: "E701"}
-SINKS = ("rlds", "lerobot")
+ERRORS = {
+    errno.ENOSPC: "E701",
+    errno.EIO: "E703",
+    errno.EACCES: "E702",
+    errno.EDQUOT: "E701",
+    errno.EINTR: "E703",  # Python tries again by itself; this is a library that does not
+}
+SHORT = ("rlds", "lerobot")
+DISKS = int(os.environ.get("VLA_DATA_DISKS", "50"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
-    sink: str
+    job: str
     step: int
     errno: int
-    over: bool
-    sticky: bool  # a full disk stays full
+    over: bool  # replaces an old dataset
+    sticky: bool  # a full disk stays full, what can't be removed stays
     harmless: bool  # it is published already
 
 
@@ -37,12 +47,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.close()
 
 
-def check(lab: Lab, failure: Failure, folder: Path) -> None:
+def check(lab: Lab, failure: Failure, folder: Path) -> Failure:
     target = fresh(folder) / "out"
     if failure.over:
-        shutil.copytree(lab.old(failure.sink), target)
-    before, golden = tree_hash(target), lab.golden(failure.sink)
-    case = lab.case(failure.sink, target, replace=failure.over)
+        shutil.copytree(lab.old(failure.job), target)
+    before, golden = tree_hash(target), lab.golden(failure.job)
+    case = lab.case(failure.job, target, replace=failure.over)
     outcome = lab.run(replace(case, fail=failure.step, errno=failure.errno, sticky=failure.sticky))
     if failure.harmless:
         # It is published; what could not be removed is removed by the next run.
@@ -55,77 +65,151 @@ def check(lab: Lab, failure: Failure, folder: Path) -> None:
         assert lab.run(case).code == 0, failure
     assert tree_hash(target) == golden, failure
     assert leftovers(target) == []
+    shutil.rmtree(folder)
+    return failure
 
 
-def failures(lab: Lab, sink: str, *, over: bool) -> list[Failure]:
-    """Each step with one of the errors in turn, of a Parquet file's writes every ninth.
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The steps of one run: names and paths, from 1 on."""
 
-    With VLA_DATA_EVERY=1 each step with each error.
-    """
+    rows: list[tuple[str, Path]]
+
+    def alike(self, step: int) -> bool:
+        """Whether it is one more write into the same file."""
+        return step > 1 and self.rows[step - 1] == self.rows[step - 2] and self.rows[step - 1][0] == "write"
+
+    @property
+    def published(self) -> int:
+        """The step that publishes."""
+        return max(i for i, (name, _) in enumerate(self.rows, 1) if name == "rename")
+
+    def harmless(self, step: int, code: int, target: Path) -> bool:
+        name, path = self.rows[step - 1]
+        return step > self.published and (
+            name == "remove" or (code == errno.EACCES and path in target.parent.parents)
+        )
+
+
+def steps_of(lab: Lab, job: str, *, over: bool) -> Steps:
     target = fresh(lab.folder / "count") / "out"
     if over:
-        shutil.copytree(lab.old(sink), target)
-    log = lab.folder / f"{sink}-{over}.log"
-    assert lab.run(lab.case(sink, target, log=str(log), replace=over)).code == 0
-    steps = [(name, Path(path)) for name, path in (line.split("\t") for line in lines(log))]
-    every = bool(os.environ.get("VLA_DATA_EVERY"))
-    published = max(i for i, (name, _) in enumerate(steps, 1) if name == "rename")
+        shutil.copytree(lab.old(job), target)
+    log = lab.folder / f"{job}-{over}.log"
+    assert lab.run(lab.case(job, target, log=str(log), replace=over)).code == 0
+    return Steps(rows=[(name, Path(path)) for name, path in (line.split("\t") for line in lines(log))])
+
+
+def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
+    """Each step with one of the errors in turn, of the writes into a Parquet file every ninth; or all with all.
+
+    All: of a run that replaces a dataset from where it publishes on, as it is the same before.
+    """
     out = []
-    for step, (name, path) in enumerate(steps, 1):
-        if name == "write" and steps[step - 2][0] == "write" and not every and step % 9:
-            continue
-        for number, code in enumerate(ERRORS):
-            if every or (number == (step // 2) % 4 and over == bool(step % 2)):
-                harmless = step > published and (
-                    name == "remove" or (code == errno.EACCES and path in target.parent.parents)
-                )
-                out.append(Failure(sink, step, code, over, code == errno.ENOSPC and not harmless, harmless))
-    return out
+    target = lab.folder / "count/out"
+    for over in (False, True):
+        steps = steps_of(lab, job, over=over)
+        first = next(i for i, (name, _) in enumerate(steps.rows, 1) if name == "fsync")
+        for step in range(1, len(steps.rows) + 1):
+            for number, code in enumerate(ERRORS):
+                if all_errors:
+                    take = not over or step >= first
+                else:
+                    in_turn = number == (step // 2) % len(ERRORS) and over == bool(step % 2)
+                    take = in_turn and not (steps.alike(step) and step % 9)
+                if take:
+                    harmless = steps.harmless(step, code, target)
+                    sticky = code == errno.ENOSPC if not harmless else steps.rows[step - 1][0] == "remove"
+                    failure = Failure(job=job, step=step, errno=code, over=over, sticky=sticky, harmless=harmless)
+                    out.append((steps.alike(step), (number - step) % len(ERRORS), len(out), failure))
+    # Time may run out: first each step with one of the errors, and last the many writes into one file.
+    return [failure for *_, failure in sorted(out, key=lambda row: row[:3])]
 
 
-@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("job", SHORT)
 @pytest.mark.timeout(0)
-def test_step_that_fails(sink: str, lab: Lab) -> None:
-    lab.golden(sink)
-    every = failures(lab, sink, over=False) + failures(lab, sink, over=True)
-    lab.each(lambda item: check(lab, item[1], lab.folder / f"{sink}-{item[0]}"), list(enumerate(every)))
-    print(f"\n{sink}: {len(every)} failures: exit 7, the old dataset intact, the next run whole")
+def test_step_that_fails(job: str, lab: Lab) -> None:
+    every = failures(lab, job, all_errors=False)
+    lab.golden(job)
+    lab.each(lambda item: check(lab, item[1], lab.folder / f"{job}-{item[0]}"), list(enumerate(every)))
+    print(f"\n{job}: {len(every)} failures: exit 7, the old dataset intact, the next run whole")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.timeout(0)
+def test_every_step_fails_with_every_error(job: str, lab: Lab) -> None:
+    every = failures(lab, job, all_errors=True)
+    lab.golden(job)
+    items = list(enumerate(every))
+    done = lab.each(
+        lambda item: check(lab, item[1], lab.folder / f"{job}-{item[0]}"), items, minutes=MINUTES / len(JOBS)
+    )
+    counts = Counter(errno.errorcode[failure.errno] for failure in done)
+    print(
+        f"\n{job}: {len(done):,} of {len(every):,} failures {dict(counts)}: exit 7, the old dataset intact, "
+        "the next run whole"
+    )
 
 
 def big(folder: Path) -> Path:
     """Rollouts of some 4 MB, which JPEG can't make smaller."""
-    from tests.rollouts import rollout, save
-
     for i in range(24):
         save(folder, f"e{i:03d}.npz", rollout(20, images="jpeg", size=(64, 64), seed=i))
     return folder
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize("sink", SINKS)
-@pytest.mark.parametrize("size", ["300k", "1m", "2m", "4m"])
-def test_disk_that_is_full(sink: str, size: str, lab: Lab, tmp_path: Path) -> None:
-    source = big(tmp_path / "big")
-    disk = tmp_path / "disk"
+def fill(lab: Lab, job: str, disk: Path, source: Path, kib: int) -> bool:
+    """Replace a dataset on a disk of this size, and again when it has grown; returns whether it was too small."""
     disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=False)
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(disk)], check=False)
     if made.returncode:
         pytest.skip("may not mount here")
     try:
-        shutil.copytree(lab.old(sink), disk / "out")
+        shutil.copytree(lab.old(job), disk / "out")
         before = tree_hash(disk / "out")
-        case = lab.case(sink, disk / "out", source=str(source), replace=True)
+        whole = lab.golden_of(job, source)
+        case = lab.case(job, disk / "out", source=str(source), replace=True)
         outcome = lab.run(case)
-        assert (outcome.code, outcome.error) == (7, "E701"), outcome
-        assert tree_hash(disk / "out") == before
-        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        assert lab.run(case).code == 0
-        whole = tmp_path / "whole"
-        assert lab.run(lab.case(sink, whole, source=str(source))).code == 0
-        assert tree_hash(disk / "out") == tree_hash(whole)
+        if outcome.code:
+            assert (outcome.code, outcome.error) == (7, "E701"), outcome
+            assert tree_hash(disk / "out") == before
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+            assert lab.run(case).code == 0
+        assert tree_hash(disk / "out") == whole
         assert leftovers(disk / "out") == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+    return outcome.code != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("job", SHORT)
+@pytest.mark.parametrize("kib", [300, 1024, 2048, 4096])
+def test_disk_that_is_full(job: str, kib: int, lab: Lab, tmp_path: Path) -> None:
+    assert fill(lab, job, tmp_path / "disk", big(tmp_path / "big"), kib)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.parametrize("job", ["rlds", "lerobot", "h264"])
+@pytest.mark.timeout(0)
+def test_disks_of_many_sizes(job: str, lab: Lab, tmp_path: Path) -> None:
+    """From one that holds little more than the old dataset to one that holds all."""
+    source = big(tmp_path / "big")
+    lab.golden_of(job, source)
+    old, new = size_of(lab.old(job)), size_of(lab.folder / f"golden-{job}-big")
+    sizes = [(old + 80_000 + 3 * new * i // DISKS) >> 10 for i in range(DISKS)]
+    items = list(enumerate(sizes))
+    random.Random(0).shuffle(items)
+    full = lab.each(
+        lambda item: fill(lab, job, tmp_path / f"disk-{item[0]}", source, item[1]), items, minutes=MINUTES / 3
+    )
+    assert sum(full) > len(full) // 2
+    print(
+        f"\n{job}: {len(full)} disks of {sizes[0]:,} to {sizes[-1]:,} KiB, {sum(full)} too small: "
+        "exit 7, the old dataset intact, whole when there was room"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
@@ -162,13 +246,13 @@ def test_mount_point_as_target_is_found_before_any_work(lab: Lab, tmp_path: Path
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("sink", SINKS)
-def test_file_size_limit(sink: str, lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", SHORT)
+def test_file_size_limit(job: str, lab: Lab, tmp_path: Path) -> None:
     source = big(tmp_path / "big")
-    outcome = lab.run(lab.case(sink, tmp_path / "out", source=str(source), max_file=100_000))
+    outcome = lab.run(lab.case(job, tmp_path / "out", source=str(source), max_file=100_000))
     assert (outcome.code, outcome.error) == (7, "E701"), outcome
     assert not (tmp_path / "out").exists()
-    assert lab.run(lab.case(sink, tmp_path / "out", source=str(source))).code == 0
+    assert lab.run(lab.case(job, tmp_path / "out", source=str(source))).code == 0
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])

@@ -1,22 +1,24 @@
 """The power fails: what was not synced may be lost, cut, zeroed or whole, and names may be the old ones.
 
 The model follows the steps of a run that was killed: a file's content lasts once it was synced after its last
-write, and its name once its folder was synced after that. `VLA_DATA_STATES=20000 pytest -m nightly` tries more.
+write, and its name once its folder was synced after that. `scripts/nightly tests/test_power_loss.py` tries 20,000
+states, of video too.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.faults import Lab, fresh, lines, tree_hash, work_of
+from tests.faults import JOBS, MINUTES, Lab, fresh, lines, tree_hash, work_of
 
-SINKS = ("rlds", "lerobot")
+SHORT = ("rlds", "lerobot")
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +107,18 @@ def lose(disk: Disk, root: Path, copy: Path, choose: random.Random) -> None:
             target.rename(staging)
 
 
-def states(lab: Lab, sink: str, step: int, seed: int, count: int) -> int:
+def states(lab: Lab, job: str, step: int, seed: int, count: int) -> int:
     """Kill a run before a step, lose power in several ways, and run again after each."""
     choose = random.Random(seed)
     over = step % 2 == 1
-    root = fresh(lab.folder / f"{sink}-{seed}")
-    target, log, golden = root / "out", lab.folder / f"{sink}-{seed}.log", lab.golden(sink)
+    root = fresh(lab.folder / f"{job}-{seed}")
+    target, log, golden = root / "out", lab.folder / f"{job}-{seed}.log", lab.golden(job)
     log.unlink(missing_ok=True)
     if over:
-        shutil.copytree(lab.old(sink), target)
+        shutil.copytree(lab.old(job), target)
     before = tree_hash(target)
     # Near the end there are fewer steps than there were without an old dataset, or more.
-    outcome = lab.run(lab.case(sink, target, kill=step, log=str(log), replace=over, part=2))
+    outcome = lab.run(lab.case(job, target, kill=step, log=str(log), replace=over, part=2))
     disk = Disk(target, over=over)
     steps = [line.split("\t") for line in lines(log)]
     for name, path in steps if outcome.code == 0 else steps[:-1]:
@@ -128,43 +130,46 @@ def states(lab: Lab, sink: str, step: int, seed: int, count: int) -> int:
             "published before it was synced"
         )
     for number in range(count):
-        copy = fresh(lab.folder / f"{sink}-{seed}-{number}")
+        copy = fresh(lab.folder / f"{job}-{seed}-{number}")
         shutil.copytree(root, copy, dirs_exist_ok=True)
         lose(disk, root, copy, choose)
         seen = tree_hash(copy / "out")
-        assert seen in (before, golden), (sink, step, number)
+        assert seen in (before, golden), (job, step, number)
         if outcome.code == 0:
             assert seen == golden
-        again = lab.run(lab.case(sink, copy / "out", replace=over, workers=0, part=2))
-        assert again.code == 0 or (again.code == 5 and seen == golden and not over), (sink, step, number, again)
-        assert tree_hash(copy / "out") == golden, (sink, step, number)
+        again = lab.run(lab.case(job, copy / "out", replace=over, workers=0, part=2))
+        assert again.code == 0 or (again.code == 5 and seen == golden and not over), (job, step, number, again)
+        assert tree_hash(copy / "out") == golden, (job, step, number)
         shutil.rmtree(copy)
     shutil.rmtree(root)
     return count
 
 
-def lose_power(lab: Lab, total: int, seed: int) -> int:
+def lose_power(lab: Lab, jobs: Sequence[str], total: int, seed: int, minutes: float = math.inf) -> int:
+    """Try about so many states in all; returns how many."""
     choose = random.Random(seed)
-    jobs = []
-    for sink in SINKS:
-        log = lab.folder / f"{sink}.log"
+    todo = []
+    for job in jobs:
+        lab.golden(job), lab.old(job)
+        log = lab.folder / f"{job}.log"
         log.unlink(missing_ok=True)
-        lab.run(lab.case(sink, fresh(lab.folder / "count") / "out", log=str(log), part=2))
+        lab.run(lab.case(job, fresh(lab.folder / "count") / "out", log=str(log), part=2))
         names = [line.split("\t")[0] for line in lines(log)]
         # Writes into one file differ little; what comes between them is what matters.
         steps = [i for i, name in enumerate(names, 1) if name != "write" or names[i - 2] != "write"]
         steps += [len(names) + 1]
-        while len(steps) * 8 < total // 2:
+        while len(steps) * 8 < total // len(jobs):
             steps += choose.sample(range(1, len(names) + 1), min(len(names), 50))
-        lab.golden(sink), lab.old(sink)
-        each = max(1, round(total / 2 / len(steps)))
-        jobs += [(sink, step, seed * 1_000_000 + i, each) for i, step in enumerate(steps)]
-    return sum(lab.each(lambda job: states(lab, *job), jobs))
+        each = max(1, round(total / len(jobs) / len(steps)))
+        todo += [(job, step, seed * 1_000_000 + i, each) for i, step in enumerate(steps)]
+    if minutes < math.inf:
+        choose.shuffle(todo)  # so that a part is one of everything
+    return sum(lab.each(lambda one: states(lab, *one), todo, minutes=minutes))
 
 
 @pytest.mark.timeout(0)
 def test_power_loss(lab: Lab) -> None:
-    count = lose_power(lab, 1000, 0)
+    count = lose_power(lab, SHORT, 1000, 0)
     assert count >= 900
     print(f"\n{count} states after a loss of power: all recovered to the same bytes")
 
@@ -172,5 +177,5 @@ def test_power_loss(lab: Lab) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(0)
 def test_power_loss_long(lab: Lab) -> None:
-    count = lose_power(lab, int(os.environ.get("VLA_DATA_STATES", "20000")), 1)
-    print(f"\n{count} states after a loss of power: all recovered to the same bytes")
+    count = lose_power(lab, JOBS, int(os.environ.get("VLA_DATA_STATES", "20000")), 1, MINUTES)
+    print(f"\n{count:,} states after a loss of power, of {len(JOBS)} jobs: all recovered to the same bytes")

@@ -27,6 +27,7 @@ os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings for every e
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
 _BITEXACT: Final = {"fflags": "bitexact"}
+_BLOCK: Final = 16
 _NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking
 
 
@@ -45,6 +46,10 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
                 height, width = pixels.shape[:2]
                 if height % 2 or width % 2:
                     raise DataError("E203", f"video needs even sides, not {height}x{width}; use --images")
+                # x264 does not give the same bytes each time for images lower than a macroblock.
+                if settings.codec == "h264" and min(height, width) < _BLOCK:
+                    small = f"H.264 needs sides of {_BLOCK} pixels or more, not {height}x{width}"
+                    raise DataError("E203", f"{small}; use --images")
                 stream = container.add_stream(settings.encoder, rate=rate(fps), options=settings.options())
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
+from vla_data.jobs.io import files_below
 from vla_data.ledger import FILE, Ledger
 from vla_data.pipeline import MANIFEST
 from vla_data.safety import strict_json
@@ -206,7 +207,7 @@ class FrameTable:
     def _episode_labels(self, name: str) -> list[bool | None] | None:
         rows: dict[int, Any] = {}
         lines = self.root / "meta/episodes.jsonl"
-        files = sorted((self.root / "meta/episodes").rglob("*.parquet"))
+        files = files_below(self.root / "meta/episodes", ".parquet")
         if files:
             for path in files:
                 relative = path.relative_to(self.root).as_posix()

@@ -135,9 +135,13 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def files_below(root: Path) -> list[Path]:
-    """Every file below a folder. A folder that can't be listed is an error; `Path.rglob` would leave it out."""
-    return [Path(folder, name) for folder, _, names in os.walk(root, onerror=_fail) for name in names]
+def files_below(root: Path, suffix: str = "") -> list[Path]:
+    """Every file below a folder whose name ends so, sorted; none below one that is not there.
+
+    A folder that can't be listed is an error; `Path.rglob` would leave it out without a word.
+    """
+    walk = os.walk(root, onerror=_fail) if root.exists() else ()
+    return sorted(Path(folder, name) for folder, _, names in walk for name in names if name.endswith(suffix))
 
 
 def remove_tree(path: Path) -> None:
