@@ -500,6 +500,8 @@ def test_files_of_others_are_listed_with_their_places(copy: Path, tmp_path: Path
     (copy / "folder").symlink_to(tmp_path / "outside")
     (copy / "loop").symlink_to(copy / "loop")
     (copy / "inside").symlink_to(copy / "LICENSE")
+    assert "README.md" not in {file.path for file in LerobotSource(root=copy).extra_files()}  # it is our own card
+    (copy / "meta/vla_data/manifest.json").unlink()
     files = LerobotSource(root=copy).extra_files()
     assert {file.path: (file.target(unchanged=True), file.target(unchanged=False)) for file in files} == {
         "LICENSE": ("LICENSE", "LICENSE"),

@@ -50,7 +50,9 @@ Blame = Callable[..., None]
 
 SCHEMA: Final = "schema.json"
 # What readers pick up by its name; anything else that lies about is somebody's note.
-_DATA: Final = re.compile(r".*\.(parquet|arrow|npz|npy|mp4|hdf5|h5)|.*\.(tfrecord|array_record).*", re.IGNORECASE | re.DOTALL)
+_DATA: Final = re.compile(
+    r".*\.(parquet|arrow|npz|npy|mp4|hdf5|h5)|.*\.(tfrecord|array_record).*", re.IGNORECASE | re.DOTALL
+)
 # Of 64 digits. Digests of different contents share 4 on average, and 32 about once in 10^20.
 _ALMOST: Final = 32
 _SHOWN: Final = 5
@@ -329,7 +331,7 @@ class _Check:
             )
 
     def _take_annotations(self, found: dict[str, int]) -> None:
-        """Check what ``vla-data annotate`` added later, which has sums of its own; it is taken out of ``found``."""
+        """Check what ``vla-data annotate`` added, which has sums of its own, and take it out of ``found``."""
         folder = _join(self._side, "advantages")
         own = _join(folder, SEAL)
         for name in [name for name in found if name.startswith(f"{folder}/.")]:  # of an interrupted annotation

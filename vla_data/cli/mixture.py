@@ -42,7 +42,7 @@ def command(config: Path, draws: int | None, debug: bool, as_json: bool) -> None
 
 
 def _draw(mixture: Mixture, draws: int) -> dict[str, Json]:
-    """How often each dataset comes in the first ``draws`` positions of the stream, over as many epochs as it takes."""
+    """How often each dataset comes in the first ``draws`` positions of the stream, through as many epochs."""
     sampling = mixture.sampling
     counts = np.zeros(len(mixture.members), dtype=np.int64)
     for epoch in range(-(-draws // len(sampling))):

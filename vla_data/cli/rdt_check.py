@@ -13,9 +13,7 @@ from vla_data.formats import open_source
 
 @click.command("rdt-check")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option(
-    "--against", metavar="SRC", help="What it was made from, an episode a file, in this order."
-)
+@click.option("--against", metavar="SRC", help="What it was made from, an episode a file, in this order.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(dataset: Path, against: str | None, as_json: bool, debug: bool) -> None:

@@ -31,7 +31,11 @@ trainer_options = stack(
         "--action-mask", metavar="N,-N,...", help="openvla, octo: elements to normalise; 6,-1: the first six."
     ),
     click.option("--flat", is_flag=True, default=None, help="openvla, octo: one entry without its name."),
-    click.option("--action-horizon", type=click.IntRange(1), help="openpi, gr00t: actions in a chunk.  [default: openpi 50]"),
+    click.option(
+        "--action-horizon",
+        type=click.IntRange(1),
+        help="openpi, gr00t: actions in a chunk.  [default for openpi: 50]",
+    ),
     click.option(
         "--delta-actions", metavar="N,-N,...", help="openpi: elements of an action relative to the state."
     ),
@@ -146,7 +150,7 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
             wanted["state"] = _STATE
     if trainer == "openpi" and "action_horizon" not in wanted:
         wanted["action_horizon"] = _PI0_HORIZON
-        say(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon takes another model's")
+        say(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon is for others")
     if trainer == "gr00t" and "relative" in wanted:
         wanted["groups"] = modality_groups(_root(next(iter(sources.values()))))
     if trainer == "lerobot" and len(sources) == 1:

@@ -1,21 +1,29 @@
 """Where encoded images lie in a Parquet file, so that one can be read without the others.
 
-A column chunk of images that is neither compressed nor dictionary-encoded, as our LeRobot sink writes it, has each
-image's bytes as they are: pages, each a Thrift head (compact protocol) and a body of definition levels and then
-values, a length of 4 bytes and the bytes (https://parquet.apache.org/docs/file-format/data-pages/). Anything else is
-not located, and read as a whole.
+A column chunk of images that is neither compressed nor dictionary-encoded, as our LeRobot sink writes it, has the
+bytes of each image as they are: pages, each a Thrift head (compact protocol) and a body of definition levels and
+then values, a length of 4 bytes and the bytes (https://parquet.apache.org/docs/file-format/data-pages/). What is
+found is compared with what the source read; anything else is not located, and read as a whole.
 """
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
+import google_crc32c
 import pyarrow.parquet as pq
+
+from converters.lerobot_layout import Layout
+from vla_data.core import EpisodeRef, Source
+from vla_data.frames import Frames
+from vla_data.mixtures.located import Located
+from vla_data.mixtures.track import Track
 
 _DATA_PAGE: Final = 0
 _PLAIN: Final = 0
@@ -28,6 +36,7 @@ class Map:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._groups: dict[str, dict[int, list[memoryview] | None]] = {}
         self.meta = pq.ParquetFile(path).metadata
         names = [self.meta.row_group(0).column(i).path_in_schema for i in range(self.meta.num_columns)]
         self.leaves: Mapping[str, int] = {name: i for i, name in enumerate(names)}
@@ -51,6 +60,25 @@ class Map:
         except (ValueError, IndexError, struct.error, KeyError):
             return None
         return found if len(found) == self.meta.row_group(group).num_rows else None
+
+    def find(self, column: str, wanted: Frames) -> tuple[Located, ...] | None:
+        """Where these images of one episode are; None unless each is found, byte for byte."""
+        items = wanted.items
+        if not items or not all(isinstance(item, bytes) for item in items):
+            return None
+        for group in range(self.meta.num_row_groups):
+            if self.meta.row_group(group).num_rows < len(items):
+                continue
+            if group not in self._groups.setdefault(column, {}):
+                self._groups[column][group] = self.images(group, column)
+            found = self._groups[column][group]
+            start = next((i for i, view in enumerate(found or ()) if view == items[0]), -1)
+            if found is None or start < 0:
+                continue
+            part = found[start : start + len(items)]
+            if len(part) == len(items) and all(a == b for a, b in zip(part, items, strict=True)):
+                return tuple(Located(view, google_crc32c.value(bytes(view))) for view in part)
+        return None
 
     def _values(self, at: int, end: int, levels: int) -> Iterator[memoryview]:
         while at < end:
@@ -130,6 +158,33 @@ class _Compact:
         return (value >> 1) ^ -(value & 1)
 
 
-def equal(found: list[memoryview], column: pa.ChunkedArray) -> bool:
-    """Whether located images are those that pyarrow reads."""
-    return found == [memoryview(item["bytes"]) for item in column.to_pylist()]
+def relocated(source: Source, ref: EpisodeRef, made: Track, features: Mapping[str, str]) -> Track:
+    """A track whose images are in the source's file instead of in memory, where they can be.
+
+    Args:
+        source: that the track was read from.
+        ref: its episode there.
+        made: the track.
+        features: camera -> column.
+    """
+    from converters.lerobot_source import LerobotSource  # loads pyarrow, as whoever has such a source did
+
+    if not isinstance(source, LerobotSource) or not made.frames:
+        return made
+    frames: dict[str, Frames] = {}
+    layout = Layout(source.root)
+    path = layout.files.path(layout.place(int(ref.id.removeprefix("episode_"))).data)
+    facts = path.stat()
+    file = _map(path, facts.st_mtime_ns, facts.st_size)
+    for camera, kept in made.frames.items():
+        found = file.find(features[camera], kept)
+        if found is None:
+            return made
+        frames[camera] = replace(kept, items=found)
+    memory = sum(array.nbytes for array in made.arrays.values()) + 200 * sum(map(len, frames.values()))
+    return replace(made, frames=frames, size=memory)
+
+
+@functools.lru_cache(maxsize=1024)
+def _map(path: Path, _mtime: int, _size: int) -> Map:
+    return Map(path)

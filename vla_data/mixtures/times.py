@@ -1,8 +1,8 @@
 """Which rows of an episode are at which times: chunks ahead, history behind, at another rate.
 
 Row ``t + i f / f'`` is ``i`` steps of rate f' from row ``t`` of rate f. It is brought into the episode, and marked
-as padding where it was outside. ``nearest`` takes the nearest row, halves to the even one; ``linear`` mixes the two
-around it. These are OpenTau's rules (`datasets/lerobot_dataset.py`), with two differences: rows count from the
+as padding where it was outside. ``nearest`` takes the nearest row, halves to the even one; ``linear`` mixes the
+two around it. These are OpenTau's rules (`datasets/lerobot_dataset.py`), with two differences: rows count from the
 start of the episode and not of the dataset, on which the even one would depend; and they are whole numbers and
 fractions, where OpenTau's float32 can't tell rows apart beyond 16,777,216.
 """
