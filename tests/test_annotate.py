@@ -35,7 +35,7 @@ from vla_data.errors import DataError, LockedError, MachineError, TargetExistsEr
 from vla_data.jobs import io
 
 ROOT = Path(__file__).parents[1]
-GROOT = Path("/work/shared/data/lerobot_v20_groot")
+GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"
 OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
 PYTHONS = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()]
 SHARE = adv.Labels(share=0.3)

@@ -242,7 +242,7 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_p
     poison = ((7, "kill"), (100, "segfault"), (333, "sleep"), (612, "exit"))
     command = [sys.executable, "-c", MURDER, str(tmp_path), str(count), json.dumps(poison), str(episodes)]
     # Of one episode: a machine that does other work at night may stall for longer than the short form waits.
-    command.append("0.4" if count <= 200 else "1.5")
+    command.append("1.5")
     done = subprocess.run(command, capture_output=True, text=True, timeout=max(280, count), check=False)
     assert done.returncode == 0, done.stderr
     murders = json.loads((tmp_path / "murders").read_text())

@@ -33,7 +33,7 @@ from vla_data.errors import DataError, UsageError
 
 h5py = pytest.importorskip("h5py")
 
-SHARED = Path("/work/shared/data")
+SHARED = Path(__file__).parents[2] / "shared/data"
 AGENT = "observation.images.agentview_rgb"
 HAND = "observation.images.eye_in_hand_rgb"
 

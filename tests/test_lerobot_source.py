@@ -30,7 +30,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
-GROOT = Path("/work/shared/data/lerobot_v20_groot")
+GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"
 CAMERA = "observation.images.primary"
 DATA = "data/chunk-000/file-000.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"

@@ -83,6 +83,7 @@ def test_an_episode_reads_back_as_it_was(tmp_path: Path) -> None:
     columns = {
         "action": np.stack([ACTION, ACTION * 2, ACTION * 3]),
         "next.success": np.array([False, False, True]),
+        "next.reward": np.array([0, 0.5, 1], dtype=np.float32),
         "observation.state": np.array([[0.5, 0], [0.5, 1], [0.5, 2]], dtype=np.float32),
         "info.success": np.array([False, False, True]),
         "info.reward": np.array([0, 0.5, 1]),

@@ -21,7 +21,7 @@ from vla_data.frames import Frames
 
 REAL = Path(__file__).parent / "data/rlds"
 CUT = REAL / "bridge_dataset/1.0.0"
-WHOLE = Path("/work/shared/data/rlds_bridge")
+WHOLE = Path(__file__).parents[2] / "shared/data/rlds_bridge"
 
 
 def bridge(root: Path = REAL, **options: Any) -> RldsSource:
@@ -133,7 +133,7 @@ def test_every_number_and_image_byte_of_real_episodes_is_that_of_tfds() -> None:
     assert assert_equal(bridge(), CUT) == 18
 
 
-@pytest.mark.skipif(not WHOLE.exists(), reason="needs /work/shared")
+@pytest.mark.skipif(not WHOLE.exists(), reason="needs ../shared")
 def test_every_number_and_image_byte_of_the_whole_real_dataset_is_that_of_tfds() -> None:
     assert assert_equal(bridge(WHOLE), WHOLE / "bridge_dataset/1.0.0") == 500
 

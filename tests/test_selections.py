@@ -27,7 +27,7 @@ from vla_data.selections import kept_ranges, write_episode_list, write_keep_rang
 from vla_data.steps import SmallActions
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
-LIBERO = Path("/work/shared/data/libero/libero_spatial0_demo.hdf5")
+LIBERO = Path(__file__).parents[2] / "shared/data/libero/libero_spatial0_demo.hdf5"
 
 
 # -- LeRobot ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from vla_data.statistics.rdt import rdt_std, trimmed
 from vla_data.statistics.trainers import TRAINERS, writer
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
-GROOT = Path("/work/shared/data/lerobot_v20_groot")
+GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"
 
 
 class Memory:

@@ -39,6 +39,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
         "lerobot": Format(source="converters.lerobot_source:LerobotSource", sink="converters.lerobot:LerobotSink"),
         "plain_rollout": Format(sink="converters.plain_rollout:PlainRolloutSink"),
         "ppo_rollout": Format(source="converters.ppo_rollout:PpoRolloutSource"),
+        "rdt": Format(sink="converters.rdt:RdtSink", extra="hdf5"),
         "rlds": Format(source="converters.rlds_source:RldsSource", sink="converters.rlds:RldsSink"),
         "robomimic": Format(sink="converters.robomimic:RobomimicSink", extra="hdf5"),
     }
@@ -47,6 +48,7 @@ FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
 
 BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
 """Dataset name -> module of its definition. Sorted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -69,6 +71,7 @@ GATES: Final[Mapping[str, Gate]] = MappingProxyType(
         "octo": Gate("converters.gates.octo", "rlds", "tfds"),
         "openpi": Gate("converters.gates.openpi", "lerobot"),
         "openvla": Gate("converters.gates.openvla", "rlds", "tfds"),
+        "rdt": Gate("converters.gates.rdt", "rdt", "hdf5"),
         "tfds": Gate("converters.tfds_gate", "rlds", "tfds"),
     }
 )
@@ -81,11 +84,15 @@ ROLLOUT: Final = (".npz", ".npy")
 ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam:BeamEngine"})
 """Engines that are not part of this package, each with the extra of its name. Sorted."""
 
+JUDGES: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType({"rdt": ("converters.rdt_read", "hdf5")})
+"""Trainer -> (module with ``judge(path, source=...)``, which names known mistakes in its data, extra). Sorted."""
+
 CHECKS: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".": "converters.plain_rollout_check",
         "meta/vla_data": "converters.lerobot_check",
         "vla_data": "converters.rlds_check",
+        "vla_data/rdt": "converters.rdt_check",
         "vla_data/robomimic": "converters.robomimic_check",
     }
 )
@@ -164,6 +171,11 @@ def load_builder(name: str) -> ModuleType:
     if name not in BUILDERS:
         raise UsageError("E002", f"there is no dataset {show(name)!r}{_nearest(name, BUILDERS)}")
     return _load(BUILDERS[name], None)
+
+
+def load_judge(name: str) -> ModuleType:
+    """The module that knows the usual mistakes in a trainer's data."""
+    return _load(*JUDGES[name])
 
 
 def load_engine(name: str) -> Any:

@@ -9,7 +9,7 @@ from vla_data.errors import UsageError
 from vla_data.ledger import FILE, Ledger
 from vla_data.safety.text import show
 
-SIDECARS: Final = ("meta/vla_data", "vla_data", "vla_data/robomimic")
+SIDECARS: Final = ("meta/vla_data", "vla_data", "vla_data/rdt", "vla_data/robomimic")
 """Folders in which a dataset carries its ledger and manifest, by format."""
 
 

@@ -68,11 +68,15 @@ def _batch(opened: Opened, entry: Json, trajectory: Any) -> dict[str, Array]:
     length = len(trajectory["action"])
     count = min(BATCH, length)
     past = np.arange(count)[:, None] + np.arange(1 - WINDOW, 1)
-    ahead = np.arange(count)[:, None, None] + np.arange(1 - WINDOW, 1)[None, :, None] + np.arange(HORIZON)
+    ahead = np.clip(past, 0, None)[:, :, None] + np.arange(HORIZON)
+    actions = trajectory["action"][np.clip(ahead, 0, length - 1)].astype(np.float32)
+    # Octo's own rule, which counts two steps less than its comment says: it masks later than where padding begins.
+    reached = np.arange(count)[:, None, None] + np.arange(WINDOW)[None, :, None] + np.arange(HORIZON) - WINDOW - 1
+    is_action = reached < length - 1
     batch: dict[str, Array] = {
         "observation.timestep_pad_mask": past >= 0,
-        "action": trajectory["action"][np.clip(ahead, 0, length - 1)].astype(np.float32),
-        "action_pad_mask": ahead < length,
+        "action": actions,
+        "action_pad_mask": np.broadcast_to(is_action[..., None], actions.shape),
     }
     for slot, camera in entry["image_obs_keys"].items():
         if camera is None:
@@ -80,7 +84,8 @@ def _batch(opened: Opened, entry: Json, trajectory: Any) -> dict[str, Array]:
         data = [trajectory["observation"][camera][t] for t in range(count)]
         pixels = tf.stack([opened.pixels(camera, item) for item in data])
         size = (_SIDES[slot], _SIDES[slot])
-        small = tf.cast(tf.image.resize(pixels, size, method="lanczos3", antialias=True), tf.uint8).numpy()
+        resized = tf.image.resize(pixels, size, method="lanczos3", antialias=True)
+        small = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
         batch[f"observation.image_{slot}"] = small[np.clip(past, 0, None)]
     if entry["state_obs_keys"]:
         state = np.asarray(trajectory["observation"]["state"], np.float32)

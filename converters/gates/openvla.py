@@ -50,7 +50,7 @@ def read_back(folder: Path) -> dict[str, Json]:
         raise VerifyError("E601", f"openvla: actions of shape {every.shape[1:]}, not 7 finite numbers")
     if batch is None or unlabelled == len(actions):
         raise VerifyError("E601", "openvla: no episode has an instruction")
-    low, high = (np.quantile(every.astype(np.float64), q, axis=0) for q in (0.01, 0.99))
+    low, high = (np.quantile(every, q, axis=0).astype(np.float64) for q in (0.01, 0.99))
     tokens = _tokens(_normalised(every[:1], low, high, every))
     first = min(text for text in texts if text.strip())
     entry = config(opened)
@@ -87,8 +87,10 @@ def _images(opened: Opened, trajectory: Json) -> Array:
 
 
 def _normalised(actions: Array, low: Array, high: Array, every: Array) -> Array:
+    """In float32, as TensorFlow does it there: a last bit more decides which token a value at an edge becomes."""
     mask = np.arange(actions.shape[1]) < actions.shape[1] - 1
-    scaled = np.clip(2 * (actions - low) / (high - low + 1e-8) - 1, -1, 1)
+    width = (high - low + 1e-8).astype(np.float32)
+    scaled = np.clip(2 * (actions - low.astype(np.float32)) / width - 1, -1, 1)
     out = np.where(mask, scaled, actions)
     return np.where(every.min(axis=0) == every.max(axis=0), 0.0, out)
 

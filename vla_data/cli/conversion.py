@@ -22,7 +22,7 @@ from vla_data.safety.text import show
 from vla_data.selection import Selection, select
 from vla_data.selections import write_episode_list, write_keep_ranges
 
-TARGETS: Final = ("lerobot", "rlds", "robomimic")
+TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt")
 SELECTIONS: Final = ("keep-ranges", "episode-list")
 """What else ``--to`` may be: a file that names episodes and frames, without a copy of them."""
 
@@ -81,8 +81,26 @@ feature_options = stack(
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
-writing_options = click.option(
-    "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+writing_options = stack(
+    click.option(
+        "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+    ),
+    click.option(
+        "--rdt-layout",
+        type=click.Choice(["pose_delta", "velocity", "velocity_per_step", "absolute", "agilex"]),
+        help="RDT: where the numbers of an action go.  [default: pose_delta]",
+    ),
+    click.option("--action-convention", metavar="PRESET", help="RDT: what actions mean.  [default: as declared]"),
+    click.option("--state-convention", metavar="PRESET", help="RDT: what states mean.  [default: as declared]"),
+    click.option("--cam-high", metavar="CAMERA", help="RDT: the camera that looks at the robot."),
+    click.option("--cam-right-wrist", metavar="CAMERA", help="RDT: the camera on the only, or right, wrist."),
+    click.option("--cam-left-wrist", metavar="CAMERA", help="RDT: the camera on the left wrist."),
+    click.option("--shortest", type=click.IntRange(1), help="RDT: fewest steps of an episode.  [default: 32]"),
+)
+
+_RDT: Final[tuple[str, ...]] = (
+    *("rdt_layout", "action_convention", "state_convention"),
+    *("cam_high", "cam_right_wrist", "cam_left_wrist", "shortest"),
 )
 
 gate_option = click.option(
@@ -167,12 +185,19 @@ def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
+    rdt = {name: options.pop(name) for name in _RDT if name in options}
+    rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
+    if rdt and to != "rdt":
+        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} is for --to rdt")
     if float32 and to != "rlds":
         raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
     if to == "lerobot":
         return open_sink(target, format=to, **images)
     if "video" in images:
         raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
+    if to == "rdt":
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.resolve().name).strip("_.-") or "dataset"
+        return open_sink(target, format=to, name=name, **images, **rdt)
     if to == "rlds":
         name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
         return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **images)

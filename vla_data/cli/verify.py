@@ -9,8 +9,9 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.options import Number
-from vla_data.errors import CODES, VerifyError
-from vla_data.formats import GATES
+from vla_data.errors import CODES, UsageError, VerifyError
+from vla_data.formats import GATES, JUDGES, load_judge, open_source
+from vla_data.locate import find_sidecar
 from vla_data.verify import Verdict, verify
 
 
@@ -34,6 +35,11 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")
 @click.option("--deep", is_flag=True, help="Also read everything and compute again what can be.")
 @click.option("--reader", type=click.Choice(list(GATES)), help="Also open the dataset with this library.")
+@click.option(
+    "--check",
+    type=click.Choice(list(JUDGES)),
+    help="Also look for known mistakes in data for this trainer, whoever made it.",
+)
 @click.option("--against", multiple=True, metavar="SRC", help="Also compare all with what DST was made from.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -43,6 +49,7 @@ def command(
     seed: int | None,
     deep: bool,
     reader: str | None,
+    check: str | None,
     against: tuple[str, ...],
     debug: bool,
     as_json: bool,
@@ -51,7 +58,30 @@ def command(
 
     By default all files must be there with their SHA-256, and no others where readers look for data.
     """
+    if check is not None:
+        _judge(dst, check, against, as_json=as_json)
+        return
     show_verdict(verify(dst, sample=sample, seed=seed, deep=deep, reader=reader, against=against), as_json=as_json)
+
+
+def _judge(dst: Path, trainer: str, against: tuple[str, ...], *, as_json: bool) -> None:
+    """Look for a trainer's known mistakes; a dataset of ours is verified as a whole first."""
+    ours = dst.is_dir() and find_sidecar(dst) is not None
+    verdict = verify(dst, deep=True) if ours else None
+    if len(against) > 1:
+        raise UsageError("E001", f"--check {trainer} compares with one source")
+    found = load_judge(trainer).judge(dst, source=open_source(against[0]) if against else None)
+    if as_json:
+        facts = {"path": str(dst), **found.to_json()}
+        print_json(facts | ({"verify": verdict.to_json()} if verdict is not None else {}))
+    else:
+        emit(str(found))
+    for name, bug in found.bugs:
+        say(f"{name}: {bug.code}: {bug.message}" if name else f"{bug.code}: {bug.message}")
+    if verdict is not None and not as_json:
+        show_verdict(verdict, as_json=False)
+    if found.bugs or (verdict is not None and not verdict.ok):
+        raise click.exceptions.Exit(VerifyError.exit_code)
 
 
 def show_verdict(verdict: Verdict, *, as_json: bool) -> None:
