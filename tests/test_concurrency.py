@@ -241,7 +241,7 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_p
     episodes = 9 * count // 2
     poison = ((7, "kill"), (100, "segfault"), (333, "sleep"), (612, "exit"))
     command = [sys.executable, "-c", MURDER, str(tmp_path), str(count), json.dumps(poison), str(episodes)]
-    # Of one episode: a machine that does other work at night may stall for longer than the short form waits.
+    # Seconds for an episode: a machine that does other work may stall for one.
     command.append("1.5")
     done = subprocess.run(command, capture_output=True, text=True, timeout=max(280, count), check=False)
     assert done.returncode == 0, done.stderr

@@ -274,7 +274,7 @@ def test_actions_of_two_conventions_become_one() -> None:
 
 
 def test_a_convention_that_nobody_declared_is_refused(opened) -> None:
-    with pytest.raises(UsageError, match="E231.*convention of action"):
+    with pytest.raises(UsageError, match=r"E231.*convention of action"):
         opened([Numbered()], {"convention": "libero"})
 
 
@@ -282,7 +282,7 @@ def test_another_convention_than_the_datasets_own_is_refused(opened) -> None:
     own = {"layout": {"translation": [0, 1, 2]}, "kind": "absolute", "translation_unit": "m"}
     other = {**own, "translation_unit": "cm"}
     opened([Numbered(convention=own)], {}, [{"convention": own}])
-    with pytest.raises(UsageError, match="E232.*another convention"):
+    with pytest.raises(UsageError, match=r"E232.*another convention"):
         opened([Numbered(convention=own)], {}, [{"convention": other}])
 
 
@@ -392,7 +392,8 @@ if os.path.exists(state):
 count = 0
 while count < until:
     for batch in loader:
-        print(json.dumps([batch["episode_index"].tolist(), batch["frame_index"].tolist(), int(batch["action"].view("u4").sum())]), flush=True)
+        sums = [int(batch["action"].view("u4").sum()), batch["frame_index"].tolist()]
+        print(json.dumps([batch["episode_index"].tolist(), *sums]), flush=True)
         with open(state + "~", "w") as file:
             json.dump(loader.state_dict(), file)
         os.replace(state + "~", state)
@@ -423,7 +424,7 @@ def test_state_of_another_stream_is_refused(opened) -> None:
     state = loader().state_dict()
     loader().load_state_dict(state)
     for other in (loader((5, 3)), loader(size=3), loader(seed=1), loader(weights=[1, 2])):
-        with pytest.raises(UsageError, match="E301.*another stream"):
+        with pytest.raises(UsageError, match=r"E301.*another stream"):
             other.load_state_dict(state)
     for wrong in ({}, {**state, "version": 2}, {**state, "batch": 99}, {**state, "epoch": -1}, {**state, "x": 1}):
         with pytest.raises(UsageError, match="E301"):
@@ -439,7 +440,7 @@ def test_a_pickled_mixture_gives_the_same_batches() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused_with_the_way_out(opened) -> None:
-    with pytest.raises(UsageError, match="E001.*wrap"):
+    with pytest.raises(UsageError, match=r"E001.*wrap"):
         Loader(opened([Numbered()]), batch_size=100)
 
 
@@ -561,7 +562,7 @@ def test_video_frames_are_found_wherever_they_are(tmp_path: Path) -> None:
 
 def test_sizes_that_differ_need_a_declared_size(opened) -> None:
     two = [Numbered(), Numbered(number=1, size=(16, 8))]
-    with pytest.raises(UsageError, match="E231.*image_size"):
+    with pytest.raises(UsageError, match=r"E231.*image_size"):
         opened(two)
     assert opened(two, {"image_size": [8, 8]}).batch(0, np.arange(2))["observation.images.front"].shape == (
         2,
@@ -583,5 +584,5 @@ def test_bad_episodes_are_left_out_and_said(opened) -> None:
 def test_only_the_wanted_episodes(opened) -> None:
     mixture = opened([Numbered(lengths=(5, 4, 3))], {}, [{"episodes": [2, 0]}])
     assert [ref.id[-1] for ref in mixture.members[0].refs] == ["0", "2"]
-    with pytest.raises(UsageError, match="E007.*episode 3"):
+    with pytest.raises(UsageError, match=r"E007.*episode 3"):
         opened([Numbered(lengths=(5, 4, 3))], {}, [{"episodes": [3]}])

@@ -166,5 +166,5 @@ def test_epochs_and_seeds_differ() -> None:
     ],
 )
 def test_sampling_refuses(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"order|epoch_frames|seed"):
         Sampling(**{"frames": (1, 3), "shares": (0.25, 0.75), **wrong})  # type: ignore[arg-type]
