@@ -14,7 +14,7 @@ from typing import Final
 from vla_data.core import EpisodeRef
 from vla_data.errors import DataError
 from vla_data.safety import text
-from vla_data.safety.hdf5 import Facts, facts_of, open_regular
+from vla_data.safety.files import Facts, facts_of, open_regular
 
 SUFFIXES: Final = (".hdf5", ".h5", ".hdf")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"

@@ -25,7 +25,8 @@ from vla_data import checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import text
-from vla_data.safety.hdf5 import Facts, File, Group, open_regular
+from vla_data.safety.files import Facts, open_regular
+from vla_data.safety.hdf5 import File, Group
 from vla_data.seal import SEAL, read_seal
 from vla_data.sorting import natural
 

@@ -35,7 +35,7 @@ from builders.ppo_sft_aligned.ppo_sft_aligned_dataset_builder import (  # noqa: 
     Builder,
     PpoSftAlignedConfig,
 )
-from converters.tfds_gate import read_back  # noqa: E402
+from converters.gates.tfds import read_back  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 ENCODED = {"steps": {"observation": {"image": tfds.decode.SkipDecoding()}}}

@@ -35,7 +35,8 @@ from vla_data.provenance import open_recipe
 from vla_data.repair import repair
 from vla_data.seal import SEAL, format_sums, hash_file
 from vla_data.selection import Selection
-from vla_data.verify import Verdict, find_dataset, verify
+from vla_data.verdict import Verdict
+from vla_data.verify import find_dataset, verify
 
 FORMATS = ("lerobot", "rlds", "plain_rollout")
 FLIPS = 1000

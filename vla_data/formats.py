@@ -72,7 +72,7 @@ GATES: Final[Mapping[str, Gate]] = MappingProxyType(
         "openpi": Gate("converters.gates.openpi", "lerobot"),
         "openvla": Gate("converters.gates.openvla", "rlds", "tfds"),
         "rdt": Gate("converters.gates.rdt", "rdt", "hdf5"),
-        "tfds": Gate("converters.tfds_gate", "rlds", "tfds"),
+        "tfds": Gate("converters.gates.tfds", "rlds", "tfds"),
     }
 )
 """Name of a trainer or library -> its reader. Sorted."""

@@ -38,7 +38,8 @@ from vla_data.pipeline import MANIFEST, Progress, run, source_digest
 from vla_data.provenance import AGAIN, Address, open_recipe
 from vla_data.safety.text import show
 from vla_data.seal import format_sums, hash_file
-from vla_data.verify import Verdict, find_dataset, is_almost, recipe_digest, verify
+from vla_data.verdict import Verdict
+from vla_data.verify import find_dataset, is_almost, recipe_digest, verify
 
 _FOLDER: Final = "repair"
 _SHOWN: Final = 3

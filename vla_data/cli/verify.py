@@ -12,7 +12,8 @@ from vla_data.cli.options import Number
 from vla_data.errors import CODES, UsageError, VerifyError
 from vla_data.formats import GATES, JUDGES, load_judge, open_source
 from vla_data.locate import find_sidecar
-from vla_data.verify import Verdict, verify
+from vla_data.verdict import Verdict
+from vla_data.verify import verify
 
 
 class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]

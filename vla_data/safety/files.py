@@ -11,6 +11,37 @@ from typing import Final
 from vla_data.errors import DataError
 
 MAX_FILE: Final = 2 << 30
+Facts = tuple[int, int, int, int]
+
+
+def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
+    """A file descriptor of a regular file under ``root``, and what tells this file from another.
+
+    Raises:
+        DataError: E131 for anything else, E133 when it is gone.
+    """
+    try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root.resolve()):
+            raise DataError("E131", "a link to a file outside of the folder")
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("E133", "the file is not there") from None
+    except RuntimeError:  # before Python 3.13
+        raise DataError("E131", "a loop of links") from None
+    except OSError as error:
+        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DataError("E131", "not a regular file")
+    return handle, facts_of(handle)
+
+
+def facts_of(handle: int) -> Facts:
+    """What tells an open file, in its present state, from another: device, inode, size and time of change."""
+    found = os.fstat(handle)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[bytes, str]:
@@ -25,22 +56,9 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         DataError: E131 for anything but a regular file under ``root``, E133 when it is gone, E107 when it is
             too large, E105 when it shrinks while it is read.
     """
-    try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(root.resolve()):
-            raise DataError("E131", "a link to a file outside of the folder")
-        # O_NONBLOCK: opening a FIFO must not wait for a writer.
-        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DataError("E133", "the file is not there") from None
-    except RuntimeError:  # before Python 3.13
-        raise DataError("E131", "a loop of links") from None
-    except OSError as error:
-        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
+    handle, _ = open_regular(path, root=root)
     try:
         facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError("E131", "not a regular file")
         if facts.st_size > max_bytes:
             raise DataError("E107", f"a file of {facts.st_size:,} bytes, more than {max_bytes:,}")
         pieces = [os.read(handle, facts.st_size)]

@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +24,10 @@ from h5py import h5d, h5l, h5pl, h5t, h5z
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.safety.files import facts_of, open_regular
 from vla_data.safety.text import show
 
 Array = NDArray[Any]
-Facts = tuple[int, int, int, int]
 
 FILTERS: Final = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
 _LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
@@ -52,36 +51,6 @@ MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
 MAX_RATIO: Final = 1_100
 _SMALL: Final = 1 << 20
-
-
-def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
-    """A file descriptor of a regular file under ``root``, and what tells this file from another.
-
-    Raises:
-        DataError: E131 for anything else, E133 when it is gone.
-    """
-    try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(root.resolve()):
-            raise DataError("E131", "a link to a file outside of the folder")
-        # O_NONBLOCK: opening a FIFO must not wait for a writer.
-        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DataError("E133", "the file is not there") from None
-    except RuntimeError:  # before Python 3.13
-        raise DataError("E131", "a loop of links") from None
-    except OSError as error:
-        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise DataError("E131", "not a regular file")
-    return handle, facts_of(handle)
-
-
-def facts_of(handle: int) -> Facts:
-    """What tells an open file, in its present state, from another: device, inode, size and time of change."""
-    found = os.fstat(handle)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def plugins_off() -> None:

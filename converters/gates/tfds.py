@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from converters.gates.quiet_tensorflow import tf, tfds
 from converters.rlds_check import content_of
 from vla_data.core import Json, Schema
 from vla_data.digest import content_digest
@@ -16,25 +15,6 @@ from vla_data.errors import VerifyError
 from vla_data.ledger import Record
 from vla_data.locate import open_ledger
 from vla_data.safety.text import show
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep TensorFlow's start-up messages, which its libraries write themselves, off the user's terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-with _silence():
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
 
 
 def read_back(folder: Path) -> dict[str, Json]:
