@@ -36,6 +36,7 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, expected) -> 
     assert tuple(int(word[0]) for word in philox.philox(words(*counter), key)) == expected
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 3000), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 1000))
 def test_permutation_has_each_item_once(size: int, seed: int, epoch: int) -> None:
     places = philox.permutation(np.arange(size), size, seed=seed, epoch=epoch)
@@ -80,6 +81,7 @@ def test_weights_by_dataset_frames_and_temperature() -> None:
         shares((0, 10), weights=(1.0, 0.0))
 
 
+@settings(deadline=None)
 @given(sizes=SIZES, zero=st.integers(0, 4), seed=st.integers(0, 99))
 def test_no_draw_is_outside_or_of_weight_0(sizes: list[int], zero: int, seed: int) -> None:
     weights = [0.0 if i == zero else 1.0 for i in range(len(sizes))]
@@ -94,6 +96,7 @@ def test_no_draw_is_outside_or_of_weight_0(sizes: list[int], zero: int, seed: in
     assert (np.asarray(weights)[dataset] > 0).all()
 
 
+@settings(deadline=None)
 @given(
     sizes=SIZES,
     order=st.sampled_from(["shuffle", "sequential"]),
@@ -119,6 +122,7 @@ def test_shards_are_disjoint_and_complete(
     assert sorted(seen) == [(d, f) for d, size in enumerate(sizes) for f in range(size)]
 
 
+@settings(deadline=None)
 @given(sizes=SIZES, batch=st.integers(1, 9), world=st.integers(1, 5))
 def test_wrap_has_equal_batches_and_drop_no_frame_twice(sizes: list[int], batch: int, world: int) -> None:
     sampling = Sampling(frames=tuple(sizes), shares=shares(tuple(sizes)), order="shuffle")
@@ -135,6 +139,7 @@ def test_wrap_has_equal_batches_and_drop_no_frame_twice(sizes: list[int], batch:
         assert sorted(kept) == list(range(total // (batch * world) * batch * world))
 
 
+@settings(deadline=None)
 @given(batch=st.integers(1, 6), numbers=st.integers(1, 4))
 def test_another_world_of_the_same_global_batch_has_the_same_stream(batch: int, numbers: int) -> None:
     sampling = Sampling(frames=(97,), shares=(1.0,))

@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Protocol
 
 from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
-from vla_data.jobs.io import check_space, files_below, machine_errors, make_folder, remove_tree, write_file
-from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part, recipe, versions
-from vla_data.jobs.pool import Limits, make_parts
+from vla_data.jobs.engine import Engine, LocalEngine
+from vla_data.jobs.io import check_space, machine_errors, make_folder, remove_tree, write_file
+from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part
+from vla_data.jobs.pool import Limits
+from vla_data.jobs.sidecar import write_sidecar, write_sums
 from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, publish, workspace
-from vla_data.ledger import FILE, Ledger, Record
+from vla_data.ledger import Ledger, Record
 from vla_data.report import Report
 from vla_data.safety.text import show
-from vla_data.seal import SEAL, format_sums, hash_file
 
 Progress = Callable[[int, int], None]
-
-
-class Engine(Protocol):
-    """What makes the parts of a job, wherever; the bytes are the same."""
-
-    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
-        """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalEngine:
-    """Worker processes on this machine.
-
-    Attributes:
-        workers: how many.
-    """
-
-    workers: int
-
-    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
-        """See `Engine`."""
-        return make_parts(job, digest, parts, workers=min(self.workers, len(parts)), limits=limits)
-
-
-MANIFEST = "manifest.json"
-SCHEMA = "schema.json"
 
 
 def run(
@@ -121,11 +92,11 @@ def run(
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
             _keep_files(source, steps, sink, ledger, staging)
-            manifest = _write_sidecar(staging, job, schema, ledger)
+            manifest = write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
             with ThreadPoolExecutor(1) as beside:
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
-                _write_sums(staging, sink.sidecar)
+                write_sums(staging, sink.sidecar)
                 checked.result()
             publish(staging, sink.target)
     remember(manifest, roots(source))
@@ -326,48 +297,6 @@ def _keep_files(source: Source, steps: Sequence[Step], sink: Sink, ledger: Ledge
             write_file(target, file.read(roots(source)[0]), sync=False)
         except DataError as error:
             raise MachineError("E703", f"{show(file.path)} of the source: {error.message}") from None
-
-
-def _write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[str, Json]:
-    """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
-    folder = root / job.sink.sidecar
-    ledger.write(folder / FILE)
-    _write_json(folder / SCHEMA, schema.to_json())
-    published = [record for record in ledger.records if record.status == "published"]
-    content = hashlib.sha256(
-        "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode(
-            "utf-8", "surrogateescape"
-        )
-    )
-    manifest = {
-        "format_version": 1,
-        "recipe": recipe(job.source, job.steps, job.sink),
-        "recipe_digest": job.digest(),
-        "content_digest": content.hexdigest(),
-        "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
-        "versions": versions(job.sink),
-        "counts": ledger.counts(),
-        "reasons": ledger.reasons(),
-        "files": {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)},
-    }
-    _write_json(folder / MANIFEST, manifest)
-    return manifest
-
-
-def _write_json(path: Path, value: Json) -> None:
-    write_file(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
-
-
-def source_digest(sources: Mapping[str, str | None]) -> str:
-    """One SHA-256 for all source files, from that of each; files that could not be read count by name."""
-    lines = "".join(f"{name}\0{sources[name]}\n" for name in sorted(sources))
-    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _write_sums(root: Path, sidecar: str) -> None:
-    own = f"{sidecar}/{SEAL}"
-    names = [path.relative_to(root).as_posix() for path in files_below(root)]
-    write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)
 
 
 def _details(ledger: Ledger, schema: Schema) -> dict[str, Json]:

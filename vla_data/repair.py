@@ -31,10 +31,11 @@ from vla_data.core import Json, Source
 from vla_data.errors import TargetExistsError, UsageError, VerifyError
 from vla_data.jobs.io import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
 from vla_data.jobs.part import fingerprint, versions
+from vla_data.jobs.sidecar import MANIFEST, source_digest
 from vla_data.jobs.whereabouts import recall
 from vla_data.jobs.workspace import workspace
 from vla_data.ledger import FILE, Ledger
-from vla_data.pipeline import MANIFEST, Progress, run, source_digest
+from vla_data.pipeline import Progress, run
 from vla_data.provenance import AGAIN, Address, open_recipe
 from vla_data.safety.text import show
 from vla_data.seal import format_sums, hash_file

@@ -13,8 +13,8 @@ import numpy as np
 from vla_data.core import Array, Episode, EpisodeRef, Json, Source
 from vla_data.errors import DataError
 from vla_data.formats import detect, open_source, parse_address
+from vla_data.jobs.sidecar import MANIFEST
 from vla_data.locate import find_sidecar
-from vla_data.pipeline import MANIFEST
 from vla_data.selection import select
 
 SAMPLE: Final = 64

@@ -35,10 +35,10 @@ from vla_data.core import Json, Schema
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.formats import CHECKS, load_gate
 from vla_data.jobs.part import FORMAT
+from vla_data.jobs.sidecar import MANIFEST, source_digest
 from vla_data.jobs.workspace import is_ours
 from vla_data.ledger import FILE, Ledger
 from vla_data.locate import SIDECARS
-from vla_data.pipeline import MANIFEST, source_digest
 from vla_data.safety.text import show
 from vla_data.seal import SEAL, format_sums, hash_file, parse_sums
 from vla_data.verdict import Damage, Kind, Verdict

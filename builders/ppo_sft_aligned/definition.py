@@ -23,8 +23,9 @@ from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import open_source
 from vla_data.jobs.io import make_folder, write_file
 from vla_data.jobs.part import fingerprint, recipe
+from vla_data.jobs.sidecar import MANIFEST
 from vla_data.locate import open_ledger
-from vla_data.pipeline import MANIFEST, run
+from vla_data.pipeline import run
 from vla_data.recipes import ppo_sft
 from vla_data.report import Report
 from vla_data.safety.text import show

@@ -18,8 +18,8 @@ from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
 from vla_data.jobs.io import files_below
+from vla_data.jobs.sidecar import MANIFEST
 from vla_data.ledger import FILE, Ledger
-from vla_data.pipeline import MANIFEST
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show

@@ -15,7 +15,7 @@ from vla_data.cli import emit, print_json, say
 from vla_data.codec import VideoSettings
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
-from vla_data.pipeline import Engine
+from vla_data.jobs.engine import Engine
 from vla_data.report import Report
 from vla_data.safety.text import show
 

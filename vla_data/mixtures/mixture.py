@@ -20,6 +20,7 @@ from vla_data.mixtures.member import Cache, Member
 from vla_data.mixtures.sampling import Positions, Sampling, shares
 from vla_data.mixtures.times import At
 from vla_data.mixtures.track import CAMERA, Track
+from vla_data.safety.text import show
 
 Batch = dict[str, Any]
 """Name -> array with ``B`` rows; ``task`` is a list of ``B`` texts."""
@@ -73,6 +74,10 @@ class Mixture:
             for number, entry in enumerate(config.datasets)
         )
         frames = tuple(member.frames for member in self.members)
+        lost = [(member.name, one) for member in self.members for one in member.left_out]
+        if lost and not sum(frames):
+            name, one = lost[0]
+            raise UsageError("E003", f"no episode can be used; {name}, {show(one.id)}: {one.code} {one.message}")
         names = [member.name for member in self.members]
         if len(set(names)) != len(names):
             raise UsageError("E001", f"two datasets have one name; give each its own: {', '.join(names)}")

@@ -17,7 +17,7 @@ _WEYL: Final = (0x9E3779B9, 0xBB67AE85)
 _LOW: Final = np.uint64(0xFFFFFFFF)
 _HALF: Final = np.uint64(32)
 _ROUNDS: Final = 10
-_NETWORK: Final = 8  # rounds of the permutation; 4 are indistinguishable from random in theory (Luby, Rackoff)
+_NETWORK: Final = 6  # rounds of the permutation; 4 are enough in theory (Luby, Rackoff), for large domains
 
 DATASET, FRAME, ORDER = 0, 1, 2
 """Streams of one seed, so that no two uses of it see the same numbers."""

@@ -1,0 +1,33 @@
+"""What makes the parts of a job: processes on this machine, or somebody else's machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vla_data.jobs.part import Job, Part
+from vla_data.jobs.pool import Limits, make_parts
+
+
+class Engine(Protocol):
+    """What makes the parts of a job, wherever; the bytes are the same."""
+
+    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
+        """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Worker processes on this machine.
+
+    Attributes:
+        workers: how many.
+    """
+
+    workers: int
+
+    def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
+        """See `Engine`."""
+        return make_parts(job, digest, parts, workers=min(self.workers, len(parts)), limits=limits)
