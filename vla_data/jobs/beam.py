@@ -24,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from vla_data.core import EpisodeRef
 from vla_data.errors import CODES, MachineError, UsageError, VlaDataError
 from vla_data.jobs.io import write_file
-from vla_data.jobs.part import Job, Part, is_made
+from vla_data.jobs.part import Job, Part, forget, is_made, read_part
 from vla_data.jobs.pool import Limits, make_parts
 from vla_data.safety.text import show
 
@@ -34,7 +34,6 @@ LOCAL_RUNNER: Final = "FnApiRunner"
 _PLAN: Final = "plan.jsonl"
 _INDEX: Final = "plan.index"
 _WORD: Final = 8
-_TRIES: Final = 3
 
 
 class MakeParts(beam.PTransform[Any, Any]):
@@ -71,27 +70,26 @@ class BeamEngine:
 
         Raises:
             UsageError: E001 for options that Beam does not take.
-            MachineError: E703 when parts are missing after several tries; the next run goes on with them.
+                MachineError: E703 when the runner makes no more of the parts; the next run goes on with them.
         """
         write_plan(job.work, parts)
-        todo = list(parts)
+        done = [part for part in parts if is_made(job, digest, part)]
+        yield from done
+        gone = {part.number for part in done}
+        todo = [part for part in parts if part.number not in gone]
+        for part in todo:
+            forget(job, part)
         trouble: BaseException | None = None
-        for _ in range(_TRIES):
-            done = [part for part in todo if is_made(job, digest, part)]
-            yield from done
-            gone = {part.number for part in done}
-            before, todo = len(todo), [part for part in todo if part.number not in gone]
-            if not todo or (trouble is not None and len(todo) == before):
-                break
+        while todo:
             trouble = self._run(job, digest, [part.number for part in todo], limits)
             _raise_recorded(job.work, todo)
-        done = [part for part in todo if is_made(job, digest, part)]
-        yield from done
-        if missing := len(todo) - len(done):
-            reason = (
-                f": {type(trouble).__name__}: {show(str(trouble).splitlines()[-1])}" if str(trouble or "") else ""
-            )
-            raise MachineError("E703", f"{missing:,} parts were not made by Beam{reason}")
+            left = [part for part in todo if read_part(job, digest, part) is None]
+            gone = {part.number for part in left}
+            yield from (part for part in todo if part.number not in gone)
+            if len(left) == len(todo):  # no progress: the runner itself is at fault
+                reason = f": {type(trouble).__name__}: {show(_last_line(trouble))}" if trouble is not None else ""
+                raise MachineError("E703", f"{len(left):,} parts were not made by Beam{reason}")
+            todo = left
 
     def _run(self, job: Job, digest: str, numbers: Sequence[int], limits: Limits) -> BaseException | None:
         """Run the pipeline once; returns what it died of, for there may be progress all the same."""
@@ -151,6 +149,10 @@ def read_plan(work: Path, number: int) -> Part:
     if found != number:
         raise AssertionError(f"part {number} of the plan is part {found}")
     return Part(number, tuple(EpisodeRef(name, size, where) for name, size, where in refs))
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[-1]
 
 
 def _raise_recorded(work: Path, parts: Sequence[Part]) -> None:

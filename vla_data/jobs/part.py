@@ -250,6 +250,11 @@ def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
     ]
 
 
+def forget(job: Job, part: Part) -> None:
+    """Remove a part's receipt, so that it counts as not made."""
+    _receipt(job, part).unlink(missing_ok=True)
+
+
 def read_blob(job: Job, part: Part, made: Made) -> bytes:
     """The encoded bytes of one episode."""
     with _blob(job, part).open("rb") as file:

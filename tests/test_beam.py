@@ -1,0 +1,108 @@
+"""The same job on Apache Beam: the same bytes, also when a bundle runs twice or a worker of it dies."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vla_data as vd
+from tests.odd_sources import OddSource
+from vla_data.errors import MachineError, UsageError, VlaDataError
+from vla_data.jobs.part import Job, plan
+from vla_data.jobs.pool import Limits
+
+beam = pytest.importorskip("vla_data.jobs.beam")
+
+ROLLOUTS = Path(__file__).parent / "data/rollouts"
+PROCESSES = ("--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Beam warns about itself, in many ways
+    pytest.mark.timeout(200),
+]
+
+
+def tree(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def run(target: Path, engine: Any = None, source: Any = None, **settings: Any) -> vd.Report:
+    return vd.run(source or vd.open_source(ROLLOUTS), (), vd.open_sink(target), engine=engine, **settings)
+
+
+def test_beam_gives_the_same_tree_in_one_process_and_in_several(tmp_path: Path) -> None:
+    run(tmp_path / "local", workers=2)
+    run(tmp_path / "beam", beam.BeamEngine())
+    run(tmp_path / "processes", beam.BeamEngine(PROCESSES))
+    assert tree(tmp_path / "local") == tree(tmp_path / "beam") == tree(tmp_path / "processes")
+
+
+def test_bad_episodes_and_readers_that_crash_cost_the_same_as_locally(tmp_path: Path) -> None:
+    source = OddSource(poison=((1, "segfault"),), count=4)
+    ledgers = [
+        run(tmp_path / name, engine, source, max_bad=1.0).ledger
+        for name, engine in (("local", None), ("beam", beam.BeamEngine()))
+    ]
+    assert ledgers[0] == ledgers[1]
+    assert [(r.id, r.status, r.reason) for r in ledgers[1].records][1] == ("1", "failed", "E502")
+
+
+def test_a_part_that_is_made_twice_at_once_changes_nothing(tmp_path: Path) -> None:
+    job = Job(vd.open_source(ROLLOUTS), (), vd.open_sink(tmp_path / "out"), tmp_path / "work")
+    job.work.mkdir()
+    parts = plan(job.source.episodes())
+    beam.write_plan(job.work, parts)
+    assert [beam.read_plan(job.work, part.number) for part in parts] == parts
+    for _ in range(2):
+        assert beam.make_number(job, job.digest(), Limits(), 0) == 0
+    first = {p.name: p.read_bytes() for p in job.work.iterdir()}
+    (job.work / "00000000.json").unlink()  # the receipt of a bundle that was lost
+    beam.make_number(job, job.digest(), Limits(), 0)
+    assert {p.name: p.read_bytes() for p in job.work.iterdir()} == first
+
+
+def test_what_goes_wrong_as_a_whole_comes_back_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise MachineError("E701", "no room")
+        yield
+
+    monkeypatch.setattr(beam, "make_parts", fails)
+    with pytest.raises(MachineError, match="no room") as caught:
+        run(tmp_path / "out", beam.BeamEngine())
+    assert caught.value.code == "E701"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_runner_that_fails_again_and_again_is_told_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> int:
+        raise RuntimeError("the worker is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(beam, "make_number", dies)
+        with pytest.raises(MachineError, match=r"1 parts were not made by Beam: .*the worker is gone"):
+            run(tmp_path / "out", beam.BeamEngine())
+    assert run(tmp_path / "out", beam.BeamEngine()).exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--runner=NoSuchRunner"])
+def test_options_that_beam_does_not_take_are_one_line(option: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Beam does not take these options"):
+        run(tmp_path / "out", beam.BeamEngine((option,)))
+
+
+def test_options_for_beam_need_the_engine(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from vla_data.cli.convert import command
+
+    done = CliRunner().invoke(command, [str(ROLLOUTS), str(tmp_path / "out"), "--", "--runner=FnApiRunner"])
+    assert isinstance(done.exception, VlaDataError)
+    assert "--engine beam" in str(done.exception)
