@@ -211,12 +211,9 @@ class LerobotSource:
         """The rows of an episode, with all columns, or with those of ``only`` that are there."""
         path = self._layout.files.path(place.data)
         try:
-            reader = pq.ParquetFile(path, page_checksum_verification=True)
-            leaves = [reader.schema.column(i).path for i in range(len(reader.schema))]
-            if "episode_index" not in leaves:
-                raise DataError("E206", f"{place.data} has no episode_index")
-            leaf = leaves.index("episode_index")
-            groups = [g for g in range(reader.num_row_groups) if _may_hold(reader, g, leaf, place.number)]
+            reader = _open(path, *_facts(path))
+            low, high = _numbers(path, *_facts(path))
+            groups = np.flatnonzero((low <= place.number) & (place.number <= high)).tolist()
             size = sum(reader.metadata.row_group(g).total_byte_size for g in groups)
             if size > MAX_EPISODE:
                 raise DataError("E107", f"the episode's rows in {place.data} have {size:,} bytes")
@@ -262,15 +259,41 @@ class LerobotSource:
         return Frames(clip.frames(length), height, width)
 
 
-def _may_hold(reader: pq.ParquetFile, group: int, leaf: int, number: int) -> bool:
-    stats = reader.metadata.row_group(group).column(leaf).statistics
-    return stats is None or not stats.has_min_max or stats.min <= number <= stats.max
+def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:
+    """A data file whose footer, which grows with the number of episodes in it, is parsed once a process."""
+    return pq.ParquetFile(path, metadata=_footer(path, mtime, size), page_checksum_verification=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _footer(path: Path, _mtime: int, _size: int) -> pq.FileMetaData:
+    return pq.read_metadata(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the greatest ``episode_index`` of each row group; everything where it does not say.
+
+    Raises:
+        DataError: E206, there is no such column.
+    """
+    footer = _footer(path, mtime, size)
+    leaves = [footer.schema.column(i).path for i in range(len(footer.schema))]
+    if "episode_index" not in leaves:
+        raise DataError("E206", f"{path.name} has no episode_index")
+    leaf = leaves.index("episode_index")
+    low = np.full(footer.num_row_groups, -np.inf)
+    high = np.full(footer.num_row_groups, np.inf)
+    for group in range(footer.num_row_groups):
+        stats = footer.row_group(group).column(leaf).statistics
+        if stats is not None and stats.has_min_max and type(stats.min) is type(stats.max) is int:
+            low[group], high[group] = stats.min, stats.max
+    return low, high
 
 
 @functools.lru_cache(maxsize=1)
-def _row_group(path: Path, _mtime: int, _size: int, group: int) -> pa.Table:
+def _row_group(path: Path, mtime: int, size: int, group: int) -> pa.Table:
     """A row group; the last one is kept, because some writers put all episodes of a file into one."""
-    return pq.ParquetFile(path, page_checksum_verification=True).read_row_group(group)
+    return _open(path, mtime, size).read_row_group(group)
 
 
 def _folder_size(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,17 @@ from vla_data.safety.text import show
 BATCH = 8
 
 
+def _backend() -> str | None:
+    """None for lerobot's own choice; PyAV where that would be a TorchCodec that can't load its libraries."""
+    try:
+        importlib.import_module("torchcodec")
+    except (OSError, RuntimeError):
+        return "pyav"
+    except ImportError:
+        pass  # lerobot looks for it too
+    return None
+
+
 def read_back(folder: Path) -> dict[str, Json]:
     """Load the dataset, and a batch with a chunk of actions as policies ask for it.
 
@@ -25,10 +37,11 @@ def read_back(folder: Path) -> dict[str, Json]:
         VerifyError: E601, lerobot can't open it or gives values that are not finite.
     """
     try:
-        plain = LeRobotDataset("vla_data/gate", root=folder)
+        backend = _backend()
+        plain = LeRobotDataset("vla_data/gate", root=folder, video_backend=backend)
         horizon = min(16, min(int(n) for n in plain.meta.episodes["length"]))
         times = {"action": [t / plain.fps for t in range(horizon)]} if "action" in plain.features else None
-        dataset = LeRobotDataset("vla_data/gate", root=folder, delta_timestamps=times)
+        dataset = LeRobotDataset("vla_data/gate", root=folder, delta_timestamps=times, video_backend=backend)
         size = min(BATCH, len(dataset))
         batch = next(iter(torch.utils.data.DataLoader(dataset, batch_size=size, shuffle=False)))
     except Exception as error:  # it is somebody else's, and fails in many ways

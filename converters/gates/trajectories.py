@@ -76,6 +76,15 @@ def open_rlds(folder: Path, reader: str) -> Opened:
         raise VerifyError("E601", f"{reader} needs steps with observation and action") from None
     if not hasattr(action, "shape") or len(action.shape) != 1:
         raise VerifyError("E601", f"{reader} needs one action vector a step, not {show(action)}")
+    state = dict(observation.items()).get("state")
+    for path, feature in (("action", action), ("observation/state", state)):
+        if isinstance(feature, tfds.features.Tensor) and feature.get_serialized_info().np_dtype == np.object_:
+            kind = np.dtype(feature.np_dtype)
+            raise VerifyError(
+                "E601",
+                f"{reader} gets bytes where {path} has {kind} numbers, because dlimp does not decode tensors; "
+                "write it with --float32",
+            )
     images = {k: f for k, f in observation.items() if isinstance(f, tfds.features.Image)}
     depth = tuple(k for k, f in images.items() if f.shape[-1] == 1)
     cameras = tuple(sorted((k for k in images if k not in depth), key=_rank))
