@@ -40,14 +40,13 @@ from converters.hdf5_layout import (
     time_by_states,
     words,
 )
+from converters.robomimic_names import DERIVED
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
 
 _ATTRIBUTES: Final = ("bddl_file_name", "problem_info", "macros_image_convention")
 _KEYS: Final = {"agentview_rgb", "eye_in_hand_rgb"}
 _TRIED: Final = 8
-DERIVED: Final = "derived_by"
-"""Attribute of what `converters.robomimic.RobomimicSink` wrote because robomimic wants it, and nobody recorded."""
 _FLIPS: Final = {"opengl": "vflip", "opencv": "none"}
 
 

@@ -13,6 +13,7 @@
 **Time.** Told by `time_by_states` where the demo has the joints of one robosuite arm and its states; otherwise
 before, as robomimic defines its layout. **Orientation.** robomimic's exporter turns robosuite's images upright.
 **Language, scene, seed.** Keys ``lang``, ``scene`` and ``seed`` of the attribute ``ep_meta`` (RoboCasa's, ours).
+**Names and conventions** of features: attribute ``vla_data_feature`` of a dataset (ours).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from converters.hdf5_layout import (
     time_by_states,
 )
 from converters.hdf5_libero import controller_of, demo_names, robot_of, steps
+from converters.robomimic_names import DECLARED
 from vla_data.safety.hdf5 import Group, Table
 
 _COMPARED: Final = 64 << 20
@@ -88,13 +90,18 @@ class Robomimic:
         env = json_of(own, "env_args") or json_of(about, "env_args")
         kwargs = env.get("env_kwargs")
         told = json_of(own, "ep_meta")
+        seen = {observation(key, table): table for key, table in obs.items()}
+        declared = {
+            name: dict(json_of(table.attributes(), DECLARED))
+            for name, table in {"action": action, **results, **before, **extra, **seen}.items()
+        }
         lang, scene, seed = told.get("lang"), told.get("scene"), told.get("seed")
         return Demo(
             action=action,
             results=results,
             before=before,
             extra=extra,
-            seen={observation(key, table): table for key, table in obs.items()},
+            seen=seen,
             following=following,
             time=time or Found("before", "robomimic_layout"),
             orientation=Found("none", "robomimic_layout"),
@@ -107,6 +114,7 @@ class Robomimic:
                 "seed": seed if isinstance(seed, int) else None,
                 "env": env.get("env_name") if isinstance(env.get("env_name"), str) else text_of(about, "env"),
                 "controller": controller_of(kwargs),
+                "declared": {name: told for name, told in declared.items() if told} or None,
                 "episode_metadata": metadata(demo=own, file=about),
             },
             notes=tuple(notes),

@@ -8,6 +8,7 @@ episode's ``meta``.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -165,6 +166,9 @@ class Hdf5Source:
                 names=_state_names(episode) if name == "observation.state" else None,
                 convention=_convention(meta, name, array),
             )
+        for name, told in meta.get("declared", {}).items():
+            if name in features and not (name in episode.frames and orientation != "upright"):
+                features[name] = _declared(features[name], told)
         return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
 
     # -- files --------------------------------------------------------------------------------------
@@ -266,6 +270,17 @@ def _state_names(episode: Episode) -> tuple[str, ...] | None:
         count = episode.arrays[key].reshape(len(episode), -1).shape[1]
         names += [f"{key.removeprefix('observation.')}_{i}" for i in range(count)]
     return tuple(names) if len(names) == episode.arrays["observation.state"].shape[1] else None
+
+
+def _declared(feature: Feature, told: Mapping[str, Json]) -> Feature:
+    """``feature`` with the names and the convention that the file gives it, where they fit."""
+    names, convention = told.get("names"), told.get("convention")
+    if isinstance(convention, Mapping):
+        feature = replace(feature, convention=convention)
+    count = 3 if feature.dtype == "image" else math.prod(feature.shape)
+    if isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names):
+        feature = replace(feature, names=tuple(names))
+    return feature
 
 
 def _convention(meta: Mapping[str, Json], name: str, array: NDArray[Any]) -> Mapping[str, Json]:

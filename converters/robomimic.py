@@ -11,7 +11,8 @@ https://robomimic.github.io/docs/datasets/overview.html. Numbers, booleans and t
 images are stored as pixels: JPEG and video are decoded. What follows from other features, because robomimic wants
 it, carries the attribute ``derived_by`` and is no part of the content: ``dones`` (else 1 where the episode was
 terminated or truncated, else where it was solved, else on the last step), and ``rewards`` (else 1 where solved;
-not written where that is unknown).
+not written where that is unknown). What is declared of a feature is in its dataset's attribute
+``vla_data_feature``, and goes with the file.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ import numpy as np
 
 from converters.robomimic_env import env_args
 from converters.robomimic_file import LIBVER, attribute, dataset, rows_at_once, storable, writing
-from converters.robomimic_names import check_paths, mask_name, path_of
+from converters.robomimic_names import DECLARED, DERIVED, check_paths, mask_name, path_of
 from vla_data import checks
-from vla_data.core import Array, Encoded, Episode, Json, Published, Schema
+from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, VerifyError
 from vla_data.frames import Frames
@@ -40,7 +41,6 @@ from vla_data.jobs.io import machine_errors
 from vla_data.safety.text import show
 
 FILE: Final = "dataset.hdf5"
-DERIVED: Final = "derived_by"
 _DEMO: Final = "demo"
 _ABOUT: Final = ("scene", "seed")
 # HDF5 keeps what it knows of every dataset that was read until the file is closed.
@@ -103,11 +103,12 @@ class RobomimicSink:
         with h5py.File(buffer, "w", libver=LIBVER) as file:
             demo = file.create_group(_DEMO)
             for path, name in sorted(arrays.items()):
-                self._add_array(demo, path, name, episode.arrays[name])
-            pictures = {
-                name: _Pixels(self._add_images(demo, path, episode.frames[name]))
-                for path, name in sorted(frames.items())
-            }
+                _declare(self._add_array(demo, path, name, episode.arrays[name]), schema.features.get(name))
+            pictures = {}
+            for path, name in sorted(frames.items()):
+                table = self._add_images(demo, path, episode.frames[name])
+                _declare(table, schema.features.get(name))
+                pictures[name] = _Pixels(table)
             self._add_derived(demo, episode)
             if self.next_obs:
                 self._add_next(demo, episode, frames)
@@ -236,6 +237,14 @@ class _Pixels(Sequence[bytes]):
         if not 0 <= i < len(self):
             raise IndexError(i)
         return np.asarray(self._table[i]).tobytes()
+
+
+def _declare(table: h5py.Dataset, feature: Feature | None) -> None:
+    """Say beside the numbers what they mean, so that it stays with them wherever the file goes."""
+    known = feature.to_json() if feature is not None else {}
+    told = {key: known[key] for key in ("names", "convention") if known.get(key)}
+    if told:
+        table.attrs[DECLARED] = attribute("a declared convention", json.dumps(told, sort_keys=True))
 
 
 def _plain(array: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from converters.robomimic_names import mask_name, name_of
+from converters.robomimic_names import DERIVED, mask_name, name_of
 from vla_data.core import Array, Json, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError
@@ -21,7 +21,6 @@ from vla_data.safety.text import show
 from vla_data.verify import Blame
 
 FILE: Final = "dataset.hdf5"
-_DERIVED: Final = "derived_by"
 # HDF5 keeps what it knows of every dataset that was read until the file is closed.
 _AT_ONCE: Final = 64
 
@@ -114,7 +113,7 @@ class _Dataset:
         arrays: dict[str, Array] = {}
         images: dict[str, _Rows] = {}
         for path, table in tables.items():
-            if _DERIVED in table.attributes():
+            if DERIVED in table.attributes():
                 table.read()  # for its checksums
             elif (
                 table.kind == "number"

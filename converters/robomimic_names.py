@@ -24,6 +24,11 @@ from typing import Final
 from vla_data.errors import DataError
 from vla_data.safety.text import show
 
+DERIVED: Final = "derived_by"
+"""Attribute of a dataset that is written because robomimic wants it, and that nobody recorded."""
+DECLARED: Final = "vla_data_feature"
+"""Attribute of a dataset: JSON with ``names`` and ``convention`` of its feature."""
+
 _FIXED: Final = {"action": "actions", "next.reward": "rewards", "next.done": "dones"}
 _PREFIXES: Final = (
     ("observation.sim_state", "states"),

@@ -111,8 +111,7 @@ def test_what_we_write_is_told_with_how_it_was_made(sets: dict[str, Path], name:
     assert_fits(text)
     assert facts["counts"]["kept"] == round(facts["length"]["mean"] * 3) == 105
     assert (facts["episodes"], facts["readable"], facts["fps"], facts["kinds"]) == (3, 3, 5, 1)
-    if name != "robomimic":  # whose files have no place for conventions
-        assert facts["undeclared"] == ["action: rotation"]
+    assert facts["undeclared"] == ["action: rotation"]
     assert facts["recipe"]["source"].startswith("PpoRolloutSource(")
     assert "Made by" in text
     assert facts["content_digest"] in text
