@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from converters.hdf5_images import encoded_frames, stored_frames, turned
 from converters.hdf5_layout import Demo, Found, Layout, is_images, words
+from vla_data.actions.limits import check_numbers
 from vla_data.core import Episode, Json
 from vla_data.errors import DataError
 from vla_data.frames import Frames
@@ -230,15 +231,11 @@ def _action(table: Table, limit: float) -> Array:
     if table.nbytes > MAX_ARRAYS:
         raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
     action = table.read()
-    bad = ~np.isfinite(action)
-    code, why = "E201", ""
-    if not bad.any():
-        bad, code, why = np.abs(action.astype(np.float64)) > limit, "E202", f", beyond {limit:g}"
-    if bad.any():
-        t, d = np.argwhere(bad)[0]
-        error = DataError(code, f"{show(table.path)}[{t}][{d}] is {action[t, d]:g}{why}")
+    try:
+        check_numbers(table.path, action, limit)
+    except DataError as error:
         error.frames = len(action)
-        raise error
+        raise
     return action
 
 

@@ -6,7 +6,6 @@ the whole within two per cent (and half a step), or the episode is refused (E221
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -60,19 +59,6 @@ def numbers(table: pa.Table, name: str) -> Array:
     if table[name].null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise DataError("E203", f"{name} is not a number in every step")
     return np.asarray(table[name].to_numpy())
-
-
-def check_finite(arrays: Mapping[str, Array]) -> None:
-    """That every action is a number.
-
-    Raises:
-        DataError: E201, with the step and the element.
-    """
-    action = arrays.get("action")
-    if action is not None and action.dtype.kind == "f" and not np.isfinite(action).all():
-        at = np.argwhere(~np.isfinite(action))[0]
-        where = "".join(f"[{i}]" for i in at)
-        raise DataError("E201", f"action{where} is {action[tuple(at)]}")
 
 
 def is_image(kind: pa.DataType) -> bool:

@@ -30,6 +30,7 @@ from converters import lerobot_meta as meta
 from converters.lerobot_extra import CARD, ExtraFile, extra_files
 from converters.lerobot_layout import SIDECAR, Layout, Place
 from vla_data import checks, images
+from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames, Stored
@@ -49,13 +50,16 @@ class LerobotSource:
     Attributes:
         root: the dataset's folder.
         allow_empty_instruction: accept episodes whose task is an empty text.
+        action_limit: largest absolute action value that a robot can mean.
     """
 
     root: Path = field(repr=False)
     allow_empty_instruction: bool = False
+    action_limit: float = WIDE
 
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
 
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: a worker reads the metadata itself, faster than through a pipe."""
@@ -191,7 +195,8 @@ class LerobotSource:
                 notes.append(f"column_left_out:{column}")
             else:
                 arrays[column] = values
-        columns.check_finite(arrays)
+        if "action" in arrays:
+            check_numbers("action", arrays["action"], self.action_limit)
         for camera, (file, start) in place.videos.items():
             frames[camera] = self._video(file, start, length)
         if len(set(tasks)) > 1:

@@ -27,6 +27,7 @@ from converters import rlds_files, rlds_names, rlds_own, rlds_values
 from converters.example import parse
 from converters.rlds_features import Leaf
 from vla_data import checks
+from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames
@@ -50,6 +51,7 @@ class RldsSource:
         allow_empty_instruction: keep episodes whose text is empty.
         splits: only these; none: all.
         leave_out: paths of features that are not read, for example ``steps/observation/x``; each is in the notes.
+        action_limit: largest absolute action value that a robot can mean.
     """
 
     root: Path = field(repr=False)
@@ -59,9 +61,11 @@ class RldsSource:
     allow_empty_instruction: bool = False
     splits: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    action_limit: float = WIDE
 
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
         object.__setattr__(self, "splits", tuple(self.splits))
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
         if self.fps is not None:
@@ -244,7 +248,11 @@ class RldsSource:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = _positions(arrays, steps)
             notes += [f"{key}_differs_from_positions" for key in recorded]
-            _check_finite(arrays)
+            for feature, array in arrays.items():  # such numbers spoil every statistic and every trainer
+                if feature.split(".")[0] == "action":
+                    check_numbers(feature, array, self.action_limit)
+                elif feature == "observation.state":
+                    check_numbers(feature, array)
             self._restore(arrays)
             meta = self._meta(name, record, place.shard.split, number)
             if recorded:
@@ -348,13 +356,3 @@ def _positions(arrays: dict[str, Array], steps: int) -> dict[str, list[int]]:
     truncated[-1] = bool(last[-1]) and not bool(terminated[-1])
     arrays["next.truncated"] = truncated
     return recorded
-
-
-def _check_finite(arrays: Mapping[str, Array]) -> None:
-    """Actions and states that are not finite spoil every statistic and every trainer."""
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and (name.split(".")[0] == "action" or name == "observation.state"):
-            finite = np.isfinite(array)
-            if not finite.all():
-                at = [int(i) for i in np.argwhere(~finite)[0]]
-                raise DataError("E201", f"{show(name)} is not finite at step {at[0]}, element {at[1:]}")

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data.actions.limits import check_numbers
 from vla_data.errors import DataError
 from vla_data.safety import text
 
@@ -35,12 +36,10 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
         raise _with_frames(DataError("E203", f"action has shape {raw.shape}, not (T, 7)"), raw)
     if raw.dtype.kind not in "iuf":
         raise _with_frames(DataError("E208", f"action has dtype {raw.dtype}, not a number's"), raw)
-    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-        t, d = np.argwhere(~np.isfinite(raw))[0]
-        raise _with_frames(DataError("E201", f"action[{t}][{d}] is {raw[t, d]}"), raw)
-    if np.abs(raw.astype(np.float64)).max() > limit:
-        t, d = np.argwhere(np.abs(raw.astype(np.float64)) > limit)[0]
-        raise _with_frames(DataError("E202", f"action[{t}][{d}] is {raw[t, d]:g}, beyond {limit:g}"), raw)
+    try:
+        check_numbers("action", raw, limit)
+    except DataError as error:
+        raise _with_frames(error, raw) from None
     action = raw.astype(np.float32)
     if raw.dtype != np.float32:
         exact = bool((action.astype(np.float64) == raw.astype(np.float64)).all())

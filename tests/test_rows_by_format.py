@@ -265,6 +265,7 @@ def broken(images: Any) -> Any:
 FAULTS: Mapping[str, tuple[int, str, Callable[[Any], Any], Mapping[str, str]]] = {
     "nan": (44, "action", at(np.nan), dict.fromkeys(FORMATS, "E201")),
     "inf": (45, "action", at(-np.inf), dict.fromkeys(FORMATS, "E201")),
+    "1e30": (45, "action", at(1e30), dict.fromkeys(FORMATS, "E202")),
     "two rows less": (49, "action", lambda rows: rows[:-2], dict.fromkeys(FORMATS, "E204")),
     "no action": (53, "action", lambda _: None, {"hdf5": "E206"}),
     "no text": (58, "task", lambda _: b"", {"hdf5": "E211", "lerobot": "E211", "rlds": "E211"}),

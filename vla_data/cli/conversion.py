@@ -67,7 +67,11 @@ reading_options = stack(
         help="Rollouts: convert such images to RGB.",
     ),
     click.option("--allow-empty-instruction", is_flag=True, default=None, help="Keep episodes without a text."),
-    click.option("--action-limit", type=Number(0, min_open=True), help="Rollouts: largest action value."),
+    click.option(
+        "--action-limit",
+        type=Number(0, min_open=True),
+        help="Largest action value.  [default: 100 for rollouts and HDF5, else 1e6]",
+    ),
 )
 
 feature_options = stack(
