@@ -88,6 +88,8 @@ class PpoRolloutSource:
         max_episodes: read only the first so many files.
         outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
             infos have them.
+        info: also give what else the infos say, as ``info.<key>``; episodes of collectors that record unlike keys
+            then don't fit into one dataset.
     """
 
     root: Path = field(repr=False)
@@ -100,6 +102,7 @@ class PpoRolloutSource:
     action_limit: float = 100.0
     max_episodes: int | None = None
     outcomes: bool = True
+    info: bool = False
 
     def __post_init__(self) -> None:
         checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
@@ -117,6 +120,7 @@ class PpoRolloutSource:
         object.__setattr__(self, "allow_images", allowed)
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
         checks.flag("outcomes", self.outcomes)
+        checks.flag("info", self.info)
         if self.max_episodes is not None:
             checks.whole("max_episodes", self.max_episodes, low=1)
 
@@ -172,7 +176,7 @@ class PpoRolloutSource:
                 convention={"colour": "rgb", "orientation": "as_recorded", "time": "before_action"},
             )
         for name, array in episode.arrays.items():
-            if name.startswith("info."):  # collectors record what they like; no dataset of ours holds it
+            if name.startswith("info.") and not self.info:  # collectors record what they like
                 continue
             is_action = name == "action"
             features[name] = Feature(

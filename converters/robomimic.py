@@ -22,7 +22,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +96,9 @@ class RobomimicSink:
         """One demo, as an HDF5 file of its own with the group ``demo``."""
         if "action" not in episode.arrays:
             raise DataError("E206", "missing key 'action'")
+        episode = replace(
+            episode, arrays={name: array for name, array in episode.arrays.items() if name in schema.features}
+        )
         arrays = {path_of(name, images=False): name for name in episode.arrays}
         frames = {path_of(name, images=True): name for name in episode.frames}
         check_paths([*arrays, *frames])
@@ -103,11 +106,11 @@ class RobomimicSink:
         with h5py.File(buffer, "w", libver=LIBVER) as file:
             demo = file.create_group(_DEMO)
             for path, name in sorted(arrays.items()):
-                _declare(self._add_array(demo, path, name, episode.arrays[name]), schema.features.get(name))
+                _declare(self._add_array(demo, path, name, episode.arrays[name]), schema.features[name])
             pictures = {}
             for path, name in sorted(frames.items()):
                 table = self._add_images(demo, path, episode.frames[name])
-                _declare(table, schema.features.get(name))
+                _declare(table, schema.features[name])
                 pictures[name] = _Pixels(table)
             self._add_derived(demo, episode)
             if self.next_obs:
@@ -239,9 +242,9 @@ class _Pixels(Sequence[bytes]):
         return np.asarray(self._table[i]).tobytes()
 
 
-def _declare(table: h5py.Dataset, feature: Feature | None) -> None:
+def _declare(table: h5py.Dataset, feature: Feature) -> None:
     """Say beside the numbers what they mean, so that it stays with them wherever the file goes."""
-    known = feature.to_json() if feature is not None else {}
+    known = feature.to_json()
     told = {key: known[key] for key in ("names", "convention") if known.get(key)}
     if told:
         table.attrs[DECLARED] = attribute("a declared convention", json.dumps(told, sort_keys=True))

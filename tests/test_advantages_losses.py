@@ -18,13 +18,11 @@ import numpy as np
 import pytest
 
 from tests.judges.losses_judge import X, everything
+from tests.stock_lerobot import PYTHONS
 from vla_data.advantages import losses
 
 ROOT = Path(__file__).parents[1]
-OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
-TORCH = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()][
-    :1
-]
+TORCH = PYTHONS[:1]
 JAX = [p for p in os.environ.get("JAX_PYTHON", "").split(os.pathsep) if p and Path(p).exists()]
 if importlib.util.find_spec("jax"):
     JAX.append(sys.executable)

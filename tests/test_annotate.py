@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vla_data as vd
+from tests.stock_lerobot import PYTHONS, needed
 from vla_data import advantages as adv
 from vla_data.advantages.annotation import SUMS, read_annotation, read_sums
 from vla_data.advantages.frame_table import FrameTable
@@ -36,8 +37,6 @@ from vla_data.jobs import io
 
 ROOT = Path(__file__).parents[1]
 GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"
-OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
-PYTHONS = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()]
 SHARE = adv.Labels(share=0.3)
 
 
@@ -616,7 +615,7 @@ def stock(python: str, script: str, path: Path) -> Any:
     return json.loads(line.removeprefix("STOCK "))
 
 
-@pytest.mark.skipif(not PYTHONS, reason="no interpreter with lerobot; scripts/test makes one")
+@needed
 def test_stock_lerobot_opens_the_evo_rl_copy(root: Path, values: Path) -> None:
     done, copy = annotated(root, values, "evo-rl")
     seen = stock(PYTHONS[-1], STOCK, copy)
@@ -628,7 +627,7 @@ def test_stock_lerobot_opens_the_evo_rl_copy(root: Path, values: Path) -> None:
     assert [row["complementary_info.advantage_t"] for row in seen["rows"]] == want
 
 
-@pytest.mark.skipif(not PYTHONS, reason="no interpreter with lerobot; scripts/test makes one")
+@needed
 def test_stock_lerobot_weighs_by_the_rabc_file(root: Path, values: Path) -> None:
     done, _ = annotated(root, values, "rabc")
     seen = stock(PYTHONS[-1], RABC, root / "sarm_progress.parquet")

@@ -699,10 +699,12 @@ def test_reader_that_went_away_is_no_defect(arguments: tuple[str, ...], good: Pa
     assert "Exception ignored" not in done.stderr
 
 
-def test_full_disk_under_standard_output_is_7(good: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk_under_standard_output_is_7(unbuffered: str, good: Path) -> None:
     with open("/dev/full", "w") as full:
-        done = run("inspect", good, "--json", stdout=full)
+        done = run("inspect", good, "--json", stdout=full, env={"PYTHONUNBUFFERED": unbuffered})
     assert done.returncode == 7, done.stderr
+    assert done.stderr == "vla-data: E701 disk-full: cannot print: No space left on device\n"
 
 
 def test_help_and_version_name_every_command() -> None:

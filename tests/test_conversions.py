@@ -490,3 +490,23 @@ def test_whole_recordings_go_around(kind: str, tmp_path: Path) -> None:
         empty = {"allow_empty_instruction": True} if kind == "rlds" and key != "robomimic" else {}
         opened = vd.open_source(target, **empty)
     assert len(set(steps.values())) == 1
+
+
+@pytest.mark.parametrize("target", ["lerobot", "rlds", "robomimic"])
+def test_infos_are_kept_where_that_is_asked_for(target: str, tmp_path: Path) -> None:
+    source = vd.open_source(ROLLOUTS, info=True)
+    options = {"step_fields": "rlds", "name": "infos"} if target == "rlds" else {}
+    vd.run(source, (), vd.open_sink(tmp_path / target, format=target, **options))
+    back = vd.open_source(tmp_path / target)
+    was = {episode.arrays["action"].tobytes(): episode for episode in map(source.read, source.episodes())}
+    assert len(was) == 3
+    for ref in back.episodes():
+        episode = back.read(ref)
+        wanted = {k: v for k, v in was[episode.arrays["action"].tobytes()].arrays.items() if k.startswith("info.")}
+        assert len(wanted) >= 7
+        for name, values in wanted.items():
+            assert np.array_equal(episode.arrays[name].reshape(-1), values), name
+    plain = vd.open_source(ROLLOUTS)
+    vd.run(plain, (), vd.open_sink(tmp_path / "plain", format=target, **options))
+    back = vd.open_source(tmp_path / "plain")
+    assert not [name for name in back.read(back.episodes()[0]).arrays if name.startswith("info.")]

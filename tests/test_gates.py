@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 import vla_data as vd
 from tests.hdf5_files import ALOHA, DECLARED, LIBERO
+from tests.stock_lerobot import PYTHONS, has_ours, needed
 from vla_data.cli.convert import command
 from vla_data.codec import VideoSettings
 from vla_data.errors import VerifyError
@@ -33,8 +34,6 @@ pytest.importorskip("tensorflow_datasets")
 ROOT = Path(__file__).parents[1]
 ROLLOUTS = ROOT / "tests/data/rollouts"
 BRIDGE = ROOT / "tests/data/rlds/bridge_dataset/1.0.0"
-OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
-PYTHONS = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()]
 
 SOURCES: Mapping[str, tuple[Path, Mapping[str, Any]]] = {
     "rollouts": (ROLLOUTS, {}),
@@ -278,12 +277,15 @@ except VerifyError as error:
 """
 
 
-@pytest.mark.skipif(not PYTHONS, reason="no interpreter with lerobot; scripts/test makes one")
+@needed
 def test_lerobot_opens_images_and_videos_and_refuses_nan_and_damage(
     make: Callable[..., Path], tmp_path: Path
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    if not has_ours(PYTHONS[0]):
+        pytest.skip("that interpreter has no vla-data")
 
     def ask(folder: Path) -> str:
         done = subprocess.run(

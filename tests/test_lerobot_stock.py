@@ -20,17 +20,16 @@ import numpy as np
 import pytest
 
 import vla_data as vd
+from tests.stock_lerobot import PYTHONS, needed
 from tests.test_lerobot_features import EveryFeature
 from vla_data import video
 from vla_data.codec import VideoSettings
 from vla_data.curate import Step
 
 ROOT = Path(__file__).parents[1]
-OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
-PYTHONS = [p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(OWN)).split(os.pathsep) if Path(p).exists()]
 CAMERA = "observation.images.primary"
 
-pytestmark = pytest.mark.skipif(not PYTHONS, reason="no interpreter with lerobot; scripts/test makes one")
+pytestmark = needed
 
 
 def source() -> vd.Source:

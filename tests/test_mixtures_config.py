@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
+from tests.stock_lerobot import PYTHONS, ROOT, has_ours, needed
 from vla_data.cli import cli
 from vla_data.errors import UsageError
 from vla_data.mixtures import Contract, Loader, load, open_mixture, parse
@@ -262,6 +265,17 @@ def loader(**rest: Any) -> Loader:
 
 def equal(batch: dict[str, Any], other: dict[str, Any]) -> bool:
     return batch.keys() == other.keys() and all(np.array_equal(np.asarray(other[k]), v) for k, v in batch.items())
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the tests below run as they are")
+@needed
+def test_torch_batches_where_torch_is() -> None:
+    if not has_ours(PYTHONS[0]):
+        pytest.skip("that interpreter has no vla-data")
+    run = [PYTHONS[0], "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}", "-k", "torch_batches_are"]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=280, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -23,7 +23,7 @@ from converters.robomimic_check import examine
 from converters.robomimic_names import check_paths, mask_name, name_of, path_of
 from tests import hdf5_files
 from tests.rollouts import CAMERA, MOVE, episode
-from vla_data.core import Episode, Published, Schema
+from vla_data.core import Episode, Feature, Published, Schema
 from vla_data.errors import DataError, MachineError, VerifyError
 from vla_data.frames import Frames
 from vla_data.jobs import io as job_io
@@ -127,7 +127,14 @@ def test_same_bytes_for_any_number_of_workers(carrots: Path, tmp_path: Path) -> 
 
 def encode(made: Episode, **options: Any) -> tuple[h5py.Group, dict[str, Any]]:
     sink = RobomimicSink(target=Path("unused"), **options)
-    encoded = sink.encode(made, Schema(features={}, fps=5.0))
+    features = {
+        name: Feature(dtype=str(array.dtype), shape=array.shape[1:] or (1,)) for name, array in made.arrays.items()
+    }
+    features |= {
+        name: Feature(dtype="image", shape=(frames.height, frames.width, 3))
+        for name, frames in made.frames.items()
+    }
+    encoded = sink.encode(made, Schema(features=features, fps=5.0))
     return h5py.File(io.BytesIO(b"".join(map(bytes, encoded.blob))))["demo"], dict(encoded.summary)
 
 
@@ -359,7 +366,7 @@ def test_examine_is_content_with_what_we_write(lift: Path, carrots: Path) -> Non
         (lambda f: f["data"].attrs.modify("env_args", "{}"), "control_freq None, not 5"),
         (lambda f: f["data"].attrs.modify("total", 1), "total is 1, not 105"),
         (lambda f: f.__delitem__("data/demo_1"), "has 2 demos, not demo_0 to demo_2"),
-        (lambda f: f.__delitem__("data/demo_0/info/success"), "another content"),
+        (lambda f: f.__delitem__("data/demo_0/next/success"), "another content"),
         (
             lambda f: f["data/demo_0"].create_dataset("more", data=np.zeros(32)),
             "another content",

@@ -98,13 +98,15 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     encoding = stream.encoding or "utf-8"
-    with contextlib.suppress(BrokenPipeError), machine_errors("cannot print"):
+    with machine_errors("cannot print"):
         try:
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             stream.flush()
-        except BrokenPipeError:
-            # Python would complain again when it closes the stream.
+        except OSError as error:
+            # Python would complain again, and change the exit code, when it closes the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not isinstance(error, BrokenPipeError):
+                raise
 
 
 def _terminate(number: int, _frame: Any) -> None:

@@ -59,6 +59,7 @@ reading_options = stack(
         type=click.Choice(["auto", "after", "before"]),
         help="Rollouts: whether info[t] is of after or before action t.",
     ),
+    click.option("--info", is_flag=True, default=None, help="Rollouts: keep all values of infos, as info.<key>."),
     click.option("--image-size", type=Size(), help="Rollouts: quarantine others."),
     click.option(
         "--allow-images",
@@ -129,6 +130,7 @@ _READING: Final = (
     "language",
     "mask",
     "info_timing",
+    "info",
     "image_size",
     "allow_images",
     "allow_empty_instruction",
