@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.lerobot_stats import ArrayStats, array_stats
+from converters.lerobot_stats import ArrayStats, VectorTotals, array_stats
 from vla_data import images
 from vla_data.core import Array, Json, Schema
 from vla_data.digest import content_digest
@@ -70,7 +70,7 @@ class _Dataset:
     blame: Blame
     episodes: int = 0
     frames: int = 0
-    _vectors: dict[str, list[Array]] = field(default_factory=dict)
+    _vectors: dict[str, VectorTotals] = field(default_factory=dict)
     _maps: dict[str, ArrayStats] = field(default_factory=dict)
     _images: dict[str, ImageStats] = field(default_factory=dict)
     _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
@@ -199,7 +199,8 @@ class _Dataset:
                     arrays[name] = values
                 if values.dtype.kind in "biuf" and values.ndim <= 2:
                     stats[name] = vector_stats(values)
-                    self._vectors.setdefault(name, []).append(values)
+                    width = values.size // max(len(values), 1)
+                    self._vectors.setdefault(name, VectorTotals(width)).add(values)
                 elif values.dtype.kind in "biuf":
                     stats[name] = array_stats(values)
                     self._maps.setdefault(name, ArrayStats(self._steps, values.shape[1:])).add(values)
@@ -311,7 +312,7 @@ class _Dataset:
         return own == [[name] for name in self._splits] and set(ranges) == set(self._splits)
 
     def _compare_stats(self, stats: Mapping[str, Any]) -> None:
-        want: dict[str, Any] = {name: vector_stats(np.concatenate(v)) for name, v in self._vectors.items()}
+        want: dict[str, Any] = {name: counted.to_json() for name, counted in self._vectors.items()}
         if self.frames == self._steps:  # otherwise it is told already that steps are missing
             want |= {name: counted.to_json() for name, counted in self._maps.items()}
         for name, rows in self._image_rows.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from converters import lerobot_columns as columns
-from converters.lerobot_stats import ArrayStats
+from converters.lerobot_stats import ArrayStats, VectorTotals
 from vla_data.codec import VideoSettings
-from vla_data.core import Array, Json, Published, Schema
+from vla_data.core import Json, Published, Schema
 from vla_data.jobs.io import files_below, write_file
-from vla_data.statistics import ImageStats, vector_stats
+from vla_data.statistics import ImageStats
 
 VERSION: Final = "v3.0"
 CHUNK_FILES: Final = 1000
@@ -58,6 +59,7 @@ DTYPES: Final = (
 """Element types that lerobot's reader turns into tensors, and text."""
 
 _EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
+_VALUES: Final = 1 << 18  # values of a feature that are read at a time
 
 
 def features_json(schema: Schema, video: VideoSettings | None) -> dict[str, Json]:
@@ -256,31 +258,27 @@ class Episodes:
         write_file(path, self._sink.getbuffer(), sync=False)
 
     def stats(self, features: Mapping[str, Json]) -> dict[str, Json]:
-        """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature at a
-        time, so that no more than one is in memory, and of those with several dimensions no more than a row group.
+        """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature and some
+        rows at a time.
         """
         out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
         for name, feature in features.items():
-            if is_numeric(feature) and len(feature["shape"]) == 1:
-                out[name] = vector_stats(np.concatenate(list(self._read_back(name, feature))))
-            elif is_numeric(feature):
-                counted = ArrayStats(self.frames, tuple(feature["shape"]))
-                for values in self._read_back(name, feature):
-                    counted.add(values)
-                out[name] = counted.to_json()
+            if is_numeric(feature):
+                out[name] = self._totals(name, tuple(feature["shape"]))
         return dict(sorted(out.items()))
 
-    def _read_back(self, name: str, feature: Mapping[str, Json]) -> Iterator[Array]:
-        """A column, file by file, or row group by row group where a step has several dimensions."""
+    def _totals(self, name: str, shape: tuple[int, ...]) -> dict[str, Json]:
+        vector = len(shape) == 1
+        # Beside the data, which is where there is room.
+        counted = VectorTotals(shape[0], self._folder) if vector else ArrayStats(self.frames, shape)
+        rows = max(1, _VALUES // math.prod(shape))
         for file in files_below(self._folder / "data", ".parquet"):
-            reader = pq.ParquetFile(file)
-            by_group = len(feature["shape"]) > 1
-            tables = map(reader.read_row_group, range(reader.num_row_groups), itertools.repeat([name]))
-            for table in tables if by_group else [reader.read([name])]:
-                values = columns.values(table[name], feature["shape"])
+            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[name]):
+                values = columns.values(pa.chunked_array([batch.column(0)]), list(shape))
                 if values is None:
                     raise AssertionError(f"{name} of our own is no array of numbers")
-                yield values
+                counted.add(values)
+        return counted.to_json()
 
 
 def write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:

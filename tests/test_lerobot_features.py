@@ -24,9 +24,10 @@ from converters import lerobot_stats
 from converters.lerobot import LerobotSink
 from converters.lerobot_meta import fact_columns
 from converters.lerobot_source import LerobotSource
-from converters.lerobot_stats import ArrayStats, array_stats
+from converters.lerobot_stats import ArrayStats, VectorTotals, array_stats
 from vla_data.errors import DataError
 from vla_data.frames import Frames
+from vla_data.statistics import QUANTILES, vector_stats
 
 CAMERA = "observation.images.left"
 SPLITS = ("train", "train", "val")
@@ -312,3 +313,31 @@ def test_map_without_anything_seen_has_zeros() -> None:
     assert found.pop("count") == [2]
     assert all(value == [0.0] for value in found.values())
     assert len(found) == 9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool", "uint8"])
+@pytest.mark.parametrize("memory", [0, 64 << 20])
+def test_totals_are_those_of_all_values_whatever_the_pieces(
+    dtype: str, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lerobot_stats, "MEMORY", memory)
+    monkeypatch.setattr(lerobot_stats, "_WAITING", 1_000)
+    random = np.random.default_rng(0)
+    values = (random.normal(0, 3, (5_000, 3)) * 10).astype(dtype)
+    if values.dtype.kind == "f":
+        values[random.random(values.shape) < 0.1] = np.nan
+        values[7, 2] = np.inf
+        values[:, 1] = np.nan
+    totals = VectorTotals(3)
+    for piece in np.array_split(values, 37):
+        totals.add(piece)
+    found, want = totals.to_json(), vector_stats(values)
+    assert list(found) == list(want)
+    exact = [*QUANTILES, "min", "max", "count"]
+    assert {key: found[key] for key in exact} == {key: want[key] for key in exact}
+    for key in ("mean", "std"):
+        np.testing.assert_allclose(found[key], want[key], rtol=1e-12, atol=1e-12)
+    if values.dtype.kind == "f":
+        column = values[:, 0][np.isfinite(values[:, 0])].astype(np.float64)
+        assert found["q10"][0] == np.quantile(column, 0.1)
+        assert [found[key][1] for key in ("min", "q50", "std")] == [0, 0, 0]

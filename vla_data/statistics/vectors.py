@@ -64,7 +64,8 @@ def vector_stats(values: Array) -> dict[str, Json]:
     """min, max, mean, std (ddof 0), count and quantiles (linear) of each element, as LeRobot names them.
 
     Args:
-        values: ``(N, ...)`` with N of at least 1; booleans count as 0 and 1. Computed in float64.
+        values: ``(N, ...)`` with N of at least 1; booleans count as 0 and 1. Computed in float64. What is not
+            finite counts nowhere; where nothing is finite, every statistic is 0.
     """
     if len(values) == 0:
         raise ValueError("there is nothing to take statistics of")
@@ -72,6 +73,8 @@ def vector_stats(values: Array) -> dict[str, Json]:
     rows: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std", *QUANTILES)}
     for element in range(table.shape[1]):  # one at a time: a copy and a sort of all would take four times the room
         column = table[:, element].astype(np.float64)
+        column = column[np.isfinite(column)] if table.dtype.kind == "f" else column
+        column = column if len(column) else np.zeros(1)
         for name in ("min", "max", "mean", "std"):
             rows[name].append(float(getattr(column, name)()))
         for name, value in zip(QUANTILES, np.quantile(column, list(QUANTILES.values())), strict=True):
