@@ -59,7 +59,7 @@ DTYPES: Final = (
 """Element types that lerobot's reader turns into tensors, and text."""
 
 _EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
-_VALUES: Final = 1 << 18  # values of a feature that are read at a time
+_VALUES: Final = 1 << 16  # values of a feature that are read at a time
 
 
 def features_json(schema: Schema, video: VideoSettings | None) -> dict[str, Json]:

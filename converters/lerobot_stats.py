@@ -24,10 +24,10 @@ from vla_data.statistics import QUANTILES
 from vla_data.statistics.runs import Column, Run, scratch_file
 
 MOST: Final = 1 << 24
-MEMORY: Final = 32 << 20
+MEMORY: Final = 8 << 20
 """Bytes of one feature's values that are kept in memory."""
 _BLOCK: Final = 1 << 20  # values that are converted to float64 at a time
-_WAITING: Final = 1 << 18  # values that are sorted at a time
+_WAITING: Final = 1 << 16  # values that are sorted at a time
 
 
 class _Moments:
