@@ -11,6 +11,7 @@ Judged from the numbers alone:
 ``observation_shift``   states are of after their actions, as LIBERO's files have them
 ``wrong_scale``         the arm moves far more, or less, of each command than robosuite's controller makes it
 ``wrong_sign``          the arm moves against its commands
+``wrong_axes``          the arm's x, y and z follow the commands of other axes
 ``euler_state``         a rotation vector was read as Euler angles; told from the seven joints of a Panda
 ``wrong_orientation``   the orientation is not the one that those joints give
 ``wrong_rotation``      another form of rotation explains the motion better
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice, product
+from itertools import islice, permutations, product
 from typing import Any, Final
 
 import numpy as np
@@ -241,6 +242,7 @@ def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) 
         "off_by_one": "observation_shift",
         "wrong_scale": "wrong_scale",
         "wrong_sign": "wrong_sign",
+        "wrong_axes": "wrong_axes",
         "wrong_rotation": "wrong_rotation",
     }
     try:
@@ -319,7 +321,12 @@ def _beside(state: Floats, action: Floats, want: Vectors, episode: Episode) -> I
     j = rows[(rows + at_action >= 0) & (rows + at_action < len(action))]
     s, a = state[i + at_state], action[j + at_action]
     right = want.action[j]
-    scale = _scale(a[:, _POSITION], right[:, _POSITION])
+    order = _order(a[:, _POSITION], right[:, _POSITION])
+    if order != (0, 1, 2):
+        listed = " ".join("xyz"[axis] for axis in order)
+        yield Bug(code="wrong_axes", message=f"action: x y z are the {listed} that are commanded")
+    right_moves = right[:, _POSITION][:, order]
+    scale = _scale(a[:, _POSITION], right_moves)
     if scale is not None and abs(scale - 1) > 1e-3:
         per = scale * 0.05 if want.source.controller is None else scale * want.source.controller.translation_scale
         text = f"action: moves are {scale:.4g} times the metres that are commanded ({per:.4g} for an input of 1)"
@@ -376,6 +383,17 @@ def _offset(rows: Floats, want: Floats) -> int | None:
             off = min(float(np.abs(sign * mine[:n] - theirs[:n]).mean()) for sign in (1, -1))
             best = min(best or (off, at), (off, at))
     return None if best is None else best[1]
+
+
+def _order(found: Floats, want: Floats) -> tuple[int, ...]:
+    """The axes of ``want`` that those of ``found`` are, scale apart; as they should be where no order is exact."""
+    size = float(np.abs(found).max())
+    for order in permutations(range(3)):
+        moves = want[:, order]
+        scale = _scale(found, moves)
+        if scale and np.abs(found - scale * moves).max() < 1e-6 * size:
+            return order
+    return 0, 1, 2
 
 
 def _scale(found: Floats, want: Floats) -> float | None:

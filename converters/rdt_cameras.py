@@ -53,7 +53,7 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
             continue
         if len(found[slot]) > 1:
             option = slot.replace("_", "-")
-            raise DataError("E231", f"undeclared: which of {_listed(found[slot])} is --{option}")
+            raise DataError("E231", f"which of {_listed(found[slot])} is --{option}")
         out[slot] = found[slot][0]
     if not out:
         raise DataError("E206", "there is no camera")

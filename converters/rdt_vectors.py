@@ -158,7 +158,7 @@ def slotted(source: Convention, layout: Layout) -> Convention:
         UsageError: E231 for a source without a layout, E232 for parts that RDT has no slots for.
     """
     if not source.layout:
-        raise UsageError("E231", "undeclared: what the elements of the action are")
+        raise UsageError("E231", "what the elements of the action are")
     moving = layout in ("velocity", "velocity_per_step")
     where = {}
     for name, positions in source.layout.items():
@@ -205,7 +205,7 @@ def _action_convention(schema: Schema, given: Convention | str | None) -> tuple[
     except UsageError:
         convention = Convention()
     if not convention.layout:
-        raise UsageError("E231", "undeclared: what the actions mean; declare it with --action-convention")
+        raise UsageError("E231", "what the actions mean; declare it with --action-convention")
     return convention, "feature"
 
 
@@ -222,7 +222,7 @@ def _state(episode: Episode, schema: Schema, given: Convention | str | None) -> 
         raise UsageError("E206", "there is no observation.state, and RDT can't do without one")
     if feature.convention.get("layout"):
         return *_converted(episode, Convention.from_json(feature.convention)), "feature"
-    raise UsageError("E231", "undeclared: what observation.state means; declare it with --state-convention")
+    raise UsageError("E231", "what observation.state means; declare it with --state-convention")
 
 
 def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Convention]:

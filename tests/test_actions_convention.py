@@ -168,5 +168,5 @@ def test_units_by_name() -> None:
     physical = preset("libero").with_units("m", "rad")
     assert (physical.translation_unit, physical.rotation_unit) == ("m", "rad")
     assert physical.with_units("controller", "controller") == preset("libero")
-    with pytest.raises(UsageError, match="E231 undeclared: undeclared: controller"):
+    with pytest.raises(UsageError, match="E231 undeclared: controller"):
         preset("bridge").with_units("controller", "controller")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.actions_data import LIBERO, RL4VLA, get, pose, recordings
-from vla_data.actions import Controller, Convention, DynamicsReport, check_dynamics, preset
+from vla_data.actions import Controller, Convention, DynamicsReport, check_dynamics, convert, preset, resolve
+from vla_data.actions.dynamics_fit import vuong
+from vla_data.actions.rotations import convert_rotation
 from vla_data.errors import UsageError
 
 RECORDINGS = recordings()
@@ -212,6 +215,88 @@ def test_arm_that_can_not_follow_is_not_tested() -> None:
         state_convention=pose("quaternion_wxyz", "robot_base"),
     )
     assert codes(report) == ["not_tested"]
+
+
+def swapped(order: tuple[int, int, int]) -> list[Any]:
+    return [*order, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["robosuite 1.4", "robosuite 1.5", "libero", "maniskill", "rl4vla"])
+@pytest.mark.parametrize(("order", "listed"), [((1, 0, 2), "y x z"), ((0, 2, 1), "x z y"), ((1, 2, 0), "z x y")])
+def test_swapped_axes(name: str, order: tuple[int, int, int], listed: str) -> None:
+    report = check(name, actions=[action[:, swapped(order)] for action in RECORDINGS[name].actions])
+    (found,) = (finding for finding in report.findings if finding.code == "wrong_axes")
+    assert found.message.startswith(f"translation x y z follows the commands {listed} better, by ")
+
+
+def parts(name: str, count: int = 40) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Parts of a simulator's episodes, long and short, one or several."""
+    recording = RECORDINGS[name]
+    rng = np.random.default_rng(1)
+    for _ in range(count):
+        actions, states = [], []
+        for k in rng.permutation(len(recording.actions))[: rng.integers(1, len(recording.actions) + 1)]:
+            length = int(rng.integers(16, min(len(recording.actions[k]), 100) + 1))
+            at = int(rng.integers(0, len(recording.actions[k]) - length + 1))
+            actions.append(recording.actions[k][at : at + length])
+            states.append(recording.states[k][at : at + length])
+        yield actions, states
+
+
+# Deltas that add up (RL4VLA's) count from a target that a part of an episode doesn't show.
+@pytest.mark.parametrize("name", ["robosuite 1.4", "robosuite 1.5", "libero", "maniskill"])
+def test_no_part_of_right_episodes_has_a_wrong_form_or_order(name: str) -> None:
+    for actions, states in parts(name):
+        found = codes(check(name, actions=actions, states=states))
+        assert not {"wrong_rotation", "wrong_axes"} & set(found)
+
+
+def six(states: list[Any]) -> list[Any]:
+    """The states with 6-D columns, as RDT has them."""
+    return [np.c_[s[:, :3], convert_rotation(s[:, 3:6], "rotvec", "6d_columns")] for s in states]
+
+
+SIX = Convention.from_json({**pose("rotvec", "world").to_json(), "rotation": "6d_columns",
+                            "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5, 6, 7, 8]}})  # fmt: skip
+
+
+def test_columns_are_never_called_rows() -> None:
+    """Rows for columns is the inverse: the same motion with the sign of the gain turned round."""
+    source = preset("libero")
+    target = resolve(source, preset("rdt_pose_delta"))
+    some = [*parts("libero", 60), (RECORDINGS["libero"].actions, RECORDINGS["libero"].states)]
+    for actions, states in some:
+        rdt = [convert(action, source, target) for action in actions]
+        report = check_dynamics(rdt, six(states), target, 20, state_convention=SIX)
+        assert "wrong_rotation" not in codes(report)
+        assert report.rotations.get("6d_rows", 0) >= 0
+    assert report.rotations["6d_rows"] > 15
+    assert report.rotation_confirmed
+    rows = replace(target, rotation="6d_rows")
+    turned = check_dynamics(rdt, six(states), rows, 20, state_convention=SIX)
+    assert {"wrong_sign", "wrong_rotation"} <= set(codes(turned))
+    assert min(turned.rotations, key=lambda form: turned.rotations[form]) == "6d_columns"
+
+
+def test_rounding_tells_nothing() -> None:
+    """Two models that say the same but for the last place, always to the same side."""
+    rng = np.random.default_rng(0)
+    noise = 1e-13 * (5 + rng.normal(size=300))
+    assert noise.mean() * np.sqrt(300) / noise.std() > 50
+    assert 0 < vuong(noise) < 1e-4
+    assert vuong(-noise) == -vuong(noise)
+    assert vuong(np.zeros(300)) == 0
+
+
+def test_the_report_fits_a_terminal() -> None:
+    report = check(
+        "robosuite 1.5", convention=replace(preset("robosuite_1.5_osc_pose"), rotation="euler_extrinsic_zyx")
+    )
+    lines = str(report).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "wrong_rotation: rotvec explains the motion better than" in " ".join(str(report).split())
+    for form, errors in report.rotations.items():
+        assert f"{form} {errors:+.1f}" in str(report)
 
 
 def test_report_as_text_and_json() -> None:

@@ -34,6 +34,7 @@ from vla_data.advantages import (
     task_thresholds,
     threshold,
 )
+from vla_data.advantages.bins import SCHEMES
 from vla_data.advantages.scan import reverse_scan
 from vla_data.advantages.thresholds import percentile_lines
 
@@ -520,6 +521,26 @@ def test_bin_of_a_centre_is_its_own(bins: ValueBins) -> None:
     assert bins.encode(whole, bins.count - 1).tolist() == list(range(bins.count))
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.builds(ValueBins, count=st.integers(2, 301) | st.integers(2, 1 << 20), scheme=st.sampled_from(SCHEMES)),
+    st.integers(1, 4000) | st.integers(1, 10**9),
+    st.lists(st.floats(0, 1), max_size=20),
+)
+def test_a_quotient_has_the_bin_of_its_return(bins: ValueBins, norm: int, shares: list[float]) -> None:
+    """Also beside an edge, where floating point alone would decide: -1496 / 1600 is one, of 201 bins."""
+    edges = [k * norm // (2 * bins.count - 2) for k in (1, 2, 3, bins.count - 1, 2 * bins.count - 3)]
+    some = [round(share * norm) for share in shares] + [e + d for e in edges for d in (-1, 0, 1)]
+    r = -np.clip(np.array([*some, 0, norm]), 0, norm)
+    np.testing.assert_array_equal(bins.encode_values(r / norm), bins.encode(r, norm))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_quotient_of_a_usual_normalizer_has_the_bin_of_its_return(scheme: Any) -> None:
+    bins, r = ValueBins(scheme=scheme), np.arange(-1600, 1)
+    np.testing.assert_array_equal(bins.encode_values(r / 1600), bins.encode(r, 1600))
+
+
 @settings(max_examples=200, deadline=None)
 @given(bins_of, st.integers(1, 10**9), st.lists(st.integers(-(10**9), 0), min_size=1, max_size=50))
 def test_bins_are_monotone_and_within_half_a_bin(bins: ValueBins, norm: int, returns: list[int]) -> None:
@@ -527,7 +548,7 @@ def test_bins_are_monotone_and_within_half_a_bin(bins: ValueBins, norm: int, ret
     found = bins.encode(r, norm)
     assert (np.diff(found) >= 0).all()
     assert (np.abs(bins.decode(found) - r / norm) <= bins.width / 2 * (1 + 1e-9)).all()
-    clamped = bins.encode(np.array([-norm - 7 if norm < 10**9 else -norm, 3]), norm, clamp=True)
+    clamped = bins.encode(np.array([max(-norm - 7, -(10**9)), 3]), norm, clamp=True)
     assert clamped.tolist() == [0, bins.count - 1]
 
 

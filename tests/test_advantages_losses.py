@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.judges.losses_judge import X, everything
 from tests.stock_lerobot import PYTHONS
@@ -82,6 +84,35 @@ def test_equal_advantages_divide_by_one() -> None:
     assert losses.normalize(np.array([5.0]), "standard").tolist() == [0]
 
 
+@pytest.mark.parametrize("level", ["token", "chunk"])
+@given(
+    gains=st.lists(st.floats(-3, 3), min_size=1, max_size=5),
+    width=st.integers(1, 4),
+    garbage=st.sampled_from([float("nan"), float("inf"), float("-inf"), 1e30]),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_is_masked_has_no_part_in_the_ppo_loss(
+    level: Any, gains: Any, width: Any, garbage: Any, data: Any
+) -> None:
+    """By hand from the values that count."""
+    shape = (len(gains), width)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=shape[0] * width, max_size=shape[0] * width)))
+    mask = mask.reshape(shape)
+    random = np.random.default_rng(width)
+    new, old = random.normal(-1, 0.3, shape), random.normal(-1, 0.3, shape)
+    terms = []
+    for row, gain in enumerate(gains):
+        differences = (new - old)[row][mask[row]]
+        ratios = np.exp(differences if level == "token" else [differences.sum()] if len(differences) else [])
+        terms += [-min(ratio * gain, np.clip(ratio, 0.8, 1.2) * gain) for ratio in ratios]
+    bad = np.where(mask, 0, garbage)
+    lost = np.where(mask.any(axis=1), gains, garbage)
+    with np.errstate(invalid="ignore"):  # infinity less itself, which is masked
+        found = losses.ppo_loss(new + bad, old + bad, lost, level=level, mask=mask)
+    np.testing.assert_allclose(found, np.mean(terms) if terms else 0, rtol=1e-12, atol=1e-12)
+
+
 def test_options_are_checked() -> None:
     with pytest.raises(ValueError, match="did you mean 'standard'"):
         losses.normalize(X, "standart")  # type: ignore[arg-type]
@@ -89,6 +120,32 @@ def test_options_are_checked() -> None:
         losses.clip(X, "asymmetric")
     with pytest.raises(TypeError, match="list is no array"):
         losses.awr_weights([1.0])
+
+
+GRADIENT = """
+import importlib, sys, types
+for name in ("vla_data", "vla_data.advantages"):  # without their __init__, which would import more than is there
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [sys.argv[1] + "/" + name.replace(".", "/")]
+losses = importlib.import_module("vla_data.advantages.losses")
+import torch
+inf = float("inf")
+for level in ("token", "chunk"):
+    new = torch.tensor([[-1.0, -inf], [-1.0, -inf], [-inf, -inf]], dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True, False], [True, False], [False, False]])
+    gains = torch.tensor([1.0, 1.0, float("nan")], dtype=torch.float64)
+    loss = losses.ppo_loss(new, new.detach(), gains, level=level, mask=mask)
+    loss.backward()
+    print(level, loss.item(), new.grad.tolist())
+"""
+
+
+@pytest.mark.skipif(not TORCH, reason="no interpreter with torch")
+def test_what_is_masked_has_no_gradient_either() -> None:
+    done = subprocess.run([TORCH[0], "-c", GRADIENT, str(ROOT)], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    want = [[-0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]]
+    assert done.stdout.splitlines() == [f"token -1.0 {want}", f"chunk -1.0 {want}"]
 
 
 def elsewhere(python: str, library: str) -> dict[str, Any]:

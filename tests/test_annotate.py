@@ -499,6 +499,59 @@ def test_forced_positives_reach_opentau_through_its_bfloat16(limit: float) -> No
     assert least <= limit + abs(limit) / 128 + 2e-6
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.35769, -0.012345, 0.012345, 1e-6, 0.3, -1.0, 1 / 3, 0.0123, 0.4999])
+def test_nothing_below_the_least_positive_is_positive(limit: float) -> None:
+    least = opentau.least_positive(limit)
+    below = np.round(least - np.arange(1, 200) * 1e-6, 6)
+    assert not opentau.seen_positive(below, limit).any()
+
+
+SEEN = """
+import json, sys, torch
+values, limits = json.load(sys.stdin)
+x = torch.tensor(values, dtype=torch.bfloat16)
+print(json.dumps([(x >= limit).tolist() for limit in limits]))
+"""
+
+
+@needed
+def test_what_opentau_sees_is_what_torch_sees() -> None:
+    """torch rounds the number too that it compares with: 0.012345 is at least 0.012345, in bfloat16."""
+    random = np.random.default_rng(0)
+    limits = [0.012345, -0.0123, 0.3, 1 / 3, 0.0, -1.0, *random.uniform(-1, 1, 200).round(5).tolist()]
+    near = np.concatenate([limit * (1 + random.uniform(-1, 1, 40) / 100) for limit in limits])
+    values = [*limits, *np.round(near, 6).tolist(), *(opentau.least_positive(limit) for limit in limits)]
+    done = subprocess.run(
+        [PYTHONS[0], "-c", SEEN], input=json.dumps([values, limits]), capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    seen = [opentau.seen_positive(np.array(values), limit).tolist() for limit in limits]
+    assert json.loads(done.stdout) == seen
+
+
+def test_flipped_labels_are_those_that_opentau_turns_around(root: Path, tmp_path: Path) -> None:
+    """Advantages around a threshold that bfloat16 rounds down: the finding of 8 that were 18."""
+    table = FrameTable.read(root)
+    random = np.random.default_rng(0)
+    left = -(table.episodes.per_frame(table.episodes.lengths) - 1 - table.episodes.frame_index())
+    values = write_values(
+        tmp_path / "v.parquet", table, value=left / 1600 - random.uniform(0.012, 0.0127, len(left))
+    )
+    done = adv.annotate(
+        root,
+        tag="t",
+        values=values,
+        rules=adv.Recap(n=None, c_neg=0),
+        labels=adv.Labels(epsilon=0.012345),
+        layout="opentau",
+    )
+    text = json.loads((root / "meta/advantages.json").read_bytes()).values()
+    step = 2.0**-14  # of bfloat16 from 2^-7 to 2^-6, to which the threshold is rounded as well
+    assert round(0.012345 / step) * step < 0.012345
+    seen = np.array([round(float(one) / step) for one in text]) >= round(0.012345 / step)
+    assert done.layout["flipped"] == (seen != done.annotation.positive).sum() > 0
+
+
 def test_bfloat16_is_torchs() -> None:
     assert opentau.bfloat16(np.array([-0.012345, 1.0, 0.1, -0.0, 3.0e38])).tolist() == [
         -0.0123291015625,
@@ -664,6 +717,15 @@ def value(batch):
 def wrong_shape(batch):
     return np.zeros((len(batch["task"]), 1))
 
+def raises(batch):
+    raise ValueError("no such \\x1b[31mcamera\\nand more")
+
+def silent(batch):
+    raise RuntimeError
+
+def ragged(batch):
+    return [[1], [2, 3]]
+
 def not_finite(batch):
     return np.full(len(batch["task"]), np.nan)
 """
@@ -733,11 +795,39 @@ def test_kept_work_of_another_job_or_damaged_is_done_again(
         ("wrong_shape", r"returned float64 of shape \(105, 1\), not \(105,\) numbers"),
         ("not_finite", "returned nan for episode 0, frame 0"),
         ("nothing", "has no function nothing"),
+        (
+            "raises",
+            r"E302.*:raises failed at episode 0, frame 0 to episode 2, frame \d+: "
+            r"ValueError: no such \\x1b\[31mcamera$",
+        ),
+        ("silent", r"E302.*:silent failed at episode 0, frame 0 to .*: RuntimeError$"),
+        ("ragged", r"E302.*:ragged failed at .*: ValueError: "),
     ],
 )
 def test_odd_functions(root: Path, critic: str, function: str, message: str) -> None:
+    before = tree(root)
     with pytest.raises(UsageError, match=message):
         adv.annotate(root, tag="a", values=adv.FunctionValues(function=f"{critic}:{function}"))
+    assert {n: d for n, d in tree(root).items() if ".work" not in n} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_package", "can't be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("def f(:", "can't be imported: SyntaxError"),
+        ("1 / 0", "can't be imported: ZeroDivisionError"),
+    ],
+)
+def test_modules_that_fail_are_the_users(root: Path, critic: str, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / f"{critic}.py").write_text(text)
+    with pytest.raises(UsageError, match=f"E003.*{critic} {message}"):
+        adv.annotate(root, tag="a", values=adv.FunctionValues(function=f"{critic}:f"))
+
+
+def test_a_module_without_a_file_is_refused(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"E003.*module sys has no file"):
+        adv.annotate(root, tag="a", values=adv.FunctionValues(function="sys:intern"))
 
 
 @pytest.mark.parametrize(("function", "message"), [("no_such:f", "no module"), ("critic", "MODULE:FUNCTION")])

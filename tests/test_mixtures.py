@@ -7,7 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 import vla_data as vd
 from tests.mixture_sources import Numbered
-from vla_data.actions import convert, preset
+from vla_data.actions import Convention, convert, preset
 from vla_data.errors import DataError, UsageError
 from vla_data.images import decode
-from vla_data.mixtures import Loader, Mixture, member, open_mixture
+from vla_data.mixtures import Contract, Loader, Mixture, member, open_mixture
 from vla_data.mixtures.located import Located
 from vla_data.mixtures.times import places, ratio_of
 from vla_data.statistics.chunks import action_chunks
 from vla_data.steps.resample import Resample
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "tests/data"
 ROLLOUTS = DATA / "rollouts"
 LIBERO = DATA / "hdf5/libero_spatial0_demo.hdf5"
 Opener = Callable[..., Mixture]
@@ -340,6 +344,62 @@ def test_liberos_own_actions_labelled_10_hz_are_reported(tmp_path: Path) -> None
         open_mixture({"contract": {}, "datasets": [entry]})
 
 
+def documented() -> dict[str, Any]:
+    """The configuration of ``docs/mixtures.md``."""
+    text = (ROOT / "docs/mixtures.md").read_text(encoding="utf-8")
+    return tomllib.loads(text.partition("```toml\n")[2].partition("```")[0])
+
+
+def test_the_documented_configuration_runs_on_libero() -> None:
+    """20 Hz actions of a controller, at the 10 Hz that it asks for."""
+    config = documented()
+    assert (config["contract"]["action_freq"], config["contract"]["convention"]) == (10, "openvla_libero")
+    cameras = {"front": "observation.images.agentview_rgb", "wrist": ""}
+    config |= {
+        "weights": [1],
+        "datasets": [{"root": str(LIBERO), "open": {"layout": "libero"}, "cameras": cameras}],
+    }
+    mixture = open_mixture(config)
+    assert not mixture.effective.findings
+    source = vd.open_source(LIBERO, layout="libero")
+    start = 0
+    for ref in source.episodes():
+        episode = source.read(ref)
+        batch = mixture.gather([0] * (-(-len(episode) // 2)), start + np.arange(-(-len(episode) // 2)))
+        start += len(batch["action"])
+        raw = episode.arrays["action"].astype(np.float64)
+        pairs = [raw[i : i + 2] for i in range(0, len(raw), 2)]
+        # LIBERO's controller moves 5 cm at 1, along the world's axes; its gripper closes above 0. OpenVLA's 1 is
+        # an open one.
+        metres = np.stack([pair[:, :3].sum(axis=0) * 0.05 for pair in pairs])
+        turns = [[Rotation.from_rotvec(row[3:6] * 0.5) for row in pair] for pair in pairs]
+        vectors = np.stack([(t[1] * t[0] if len(t) > 1 else t[0]).as_rotvec() for t in turns])
+        gripper = np.stack([(1 - np.sign(pair[0, 6:])) / 2 for pair in pairs])
+        wanted = np.concatenate((metres, vectors, gripper), axis=1)
+        np.testing.assert_allclose(batch["action"][:, 0, :7], wanted, rtol=0, atol=1e-7)
+        assert not batch["action"][..., 7:].any()
+    assert start == len(mixture)
+
+
+def test_a_presets_rate_gives_way_to_the_contracts() -> None:
+    libero = preset("libero")
+    assert libero.control_rate == 20
+    at_10 = Contract(convention=libero, action_freq=10).target
+    assert at_10 == replace(libero, control_rate=10.0, translation_unit="m", rotation_unit="rad")
+    assert Contract(convention=libero, action_freq=20).target == libero  # its own rate: its own inputs
+    assert Contract(convention=libero, action_freq=10, resample="rows").target == libero
+    assert Contract(convention=libero).target == libero
+    pose = Convention(layout={"translation": (0, 1, 2)}, kind="absolute", translation_unit="m", control_rate=5)
+    assert Contract(convention=pose, action_freq=10).target == replace(pose, control_rate=10.0)
+
+
+def test_another_rate_without_resampling_is_still_refused() -> None:
+    entry = {"root": str(LIBERO), "open": {"layout": "libero"}, "state": []}
+    target = replace(preset("openvla_libero"), control_rate=10.0).to_json()
+    with pytest.raises(UsageError, match=r"control rates of 10 and 20"):
+        open_mixture({"contract": {"convention": target}, "datasets": [entry]})
+
+
 # -- the loader -----------------------------------------------------------------------------------------
 
 
@@ -381,6 +441,68 @@ def test_resumes_to_the_same_stream_with_any_workers(opened, order, stop, before
     second.load_state_dict(state)
     again = head + stream(second, 16 - stop)
     assert all(same(a, b) for a, b in zip(whole, again, strict=True))
+
+
+@shared
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    order=st.sampled_from(["draw", "shuffle", "sequential"]),
+    size=st.integers(1, 4),
+    world=st.integers(1, 5),
+    last=st.sampled_from(["drop", "short", "wrap"]),
+    cut=st.integers(0, 30),
+    data=st.data(),
+)
+def test_any_rank_goes_on_from_any_ranks_state(opened, lengths, order, size, world, last, cut, data) -> None:
+    """Ranks in step, stopped anywhere, go on as another number of ranks: no frame is lost, none comes twice."""
+    mixture = opened([Numbered(lengths=tuple(lengths))], order=order, seed=1)
+    total, whole = len(mixture), size * world
+    worlds = [n for n in range(1, whole + 1) if whole % n == 0 and (last != "short" or n <= total)]
+    if total < {"drop": whole, "short": world, "wrap": 1}[last]:
+        for rank in range(world):
+            with pytest.raises(UsageError, match=r"E001.*no batch"):
+                Loader(mixture, batch_size=size, rank=rank, world_size=world, last=last)
+        return
+
+    seen: dict[int, list[tuple[int, int, int]]] = {0: [], 1: [], 2: []}
+
+    def ranks(count: int) -> list[Loader]:
+        return [
+            Loader(mixture, batch_size=whole // count, rank=r, world_size=count, last=last) for r in range(count)
+        ]
+
+    def train(loaders: list[Loader], steps: int) -> bool:
+        """As many steps, or to the end of epoch 2; whether all of them were made."""
+        while loaders[0].epoch < 3:
+            streams = [iter(one) for one in loaders]
+            while True:
+                if steps == 0:
+                    return True
+                epoch = loaders[0].epoch
+                batches = [next(stream, None) for stream in streams]
+                if batches == [None] * len(batches):
+                    break  # the epoch is over for all ranks at once
+                for batch in batches:
+                    seen[epoch] += ids(batch) if batch is not None else []
+                states = [one.state_dict() for one in loaders]
+                assert states == [states[0]] * len(states)
+                steps -= 1
+        return steps == 0
+
+    first = ranks(world)
+    train(first, cut)
+    state = json.loads(json.dumps(first[data.draw(st.integers(0, world - 1))].state_dict()))
+    second = ranks(data.draw(st.sampled_from(worlds)))
+    for one in second:
+        one.load_state_dict(state)
+    train(second, 10**6)
+    positions = {
+        "drop": np.arange(total // whole * whole),
+        "short": np.arange(total),
+        "wrap": np.arange(-(-total // whole) * whole) % total,
+    }[last]
+    for epoch, found in seen.items():
+        assert sorted(found) == sorted(ids(mixture.batch(epoch, positions)))
 
 
 KILLED = """

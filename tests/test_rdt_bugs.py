@@ -93,6 +93,11 @@ def gripper_in_metres(state: Floats, action: Floats, _: Episode) -> tuple[Floats
     return state, action
 
 
+def swapped_axes(state: Floats, action: Floats, _: Episode) -> tuple[Floats, Floats]:
+    action[:, [30, 31]] = action[:, [31, 30]]
+    return state, action
+
+
 def changed(episodes: list[tuple[Episode, Vectors]], change: Change) -> list[rdt_bugs.Pair]:
     return [change(want.state.copy(), want.action.copy(), episode) for episode, want in episodes]
 
@@ -129,6 +134,8 @@ def test_good_data_has_none() -> None:
         (scaled(1.2), {"wrong_unit"}),
         (scaled(0.012), {"wrong_scale"}),
         (scaled(-0.012), {"wrong_scale", "wrong_sign"}),
+        (swapped_axes, {"wrong_axes"}),
+        (euler_action, set()),  # too near to tell, and nothing else is said instead
         (gripper_in_metres, {"gripper_in_metres"}),
     ],
 )
@@ -156,6 +163,7 @@ def test_the_joints_tell_an_orientation_that_was_read_as_euler_angles() -> None:
         (euler_state, {"euler_state"}),
         (euler_action, {"euler_action"}),
         (observation_shift, {"observation_shift"}),
+        (swapped_axes, {"wrong_axes"}),
         (scaled(1.2), {"wrong_unit"}),
         (scaled(0.012), {"wrong_scale"}),
     ],

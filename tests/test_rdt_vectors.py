@@ -141,7 +141,8 @@ def test_the_way_back_gives_what_the_simulator_executes(path: Path, layout: Layo
     assert np.abs(back - executed).max() < (1e-14 if layout == "absolute" else 5e-16)
 
 
-@given(hnp.arrays(np.float64, (5, 6), elements=st.floats(-1, 1)), hnp.arrays(np.bool_, 5))
+# Half a subnormal turn may be 0, which robosuite 1.4 reads as another command, so it is refused.
+@given(hnp.arrays(np.float64, (5, 6), elements=st.floats(-1, 1, allow_subnormal=False)), hnp.arrays(np.bool_, 5))
 def test_any_action_comes_back(motion: NDArray[np.float64], closed: NDArray[np.bool_]) -> None:
     libero = preset("libero")
     action = np.concatenate([motion, np.where(closed, 1.0, -1.0)[:, None]], axis=1)

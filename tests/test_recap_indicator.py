@@ -123,6 +123,12 @@ def test_labels_are_never_assumed(labels: list[Any]) -> None:
         Indicator(target="opentau").prompts(["a", "b"], labels, episodes=[0, 0], frames=[0, 1])
 
 
+@pytest.mark.parametrize(("advantage", "threshold"), [(float("nan"), None), (0.1, float("nan"))])
+def test_nan_is_neither_positive_nor_negative(advantage: float, threshold: float | None) -> None:
+    with pytest.raises(UsageError, match=r"E302.*nan.*has no label"):
+        Indicator(target="opentau").positive(advantage, threshold=threshold)
+
+
 def test_state_bins_are_openpis() -> None:
     assert state_bins([-1.5, -1, 0, 0.5, 0.9922, 3]).tolist() == [-1, 0, 128, 192, 255, 255]
     with pytest.raises(UsageError, match="writes the state into its text"):

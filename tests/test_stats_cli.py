@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,24 @@ def test_two_sources_of_one_name_are_refused(dataset: Path) -> None:
         "a",
         "b",
     ]
+
+
+def test_warnings_are_no_wider_than_a_terminal(tmp_path: Path) -> None:
+    words = ("--format", "openpi", "--state", "action")
+    done = run(ROLLOUTS, *words, "--output", tmp_path / "stats.json")
+    lines = done.stderr.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith("vla-data: ") for line in lines)
+    whole = " ".join(line.removeprefix("vla-data: ").strip() for line in lines)
+    assert "chunks of 50 actions, as pi0's and pi05's; --action-horizon is for others" in whole
+    report = json.loads(run(ROLLOUTS, *words, "--json").stdout)
+    assert all(f"warning: {found['message']}" in whole for found in report["warnings"])
+
+
+def test_the_documented_lines_of_python_run() -> None:
+    text = (Path(__file__).parents[1] / "docs/statistics.md").read_text(encoding="utf-8")
+    code = text.partition("## From Python")[2].partition("`numpy.quantile` of")[0]
+    parts = np.random.default_rng(0).normal(size=(4, 50, 3))
+    names = dict(zip(("first", "second", "third", "x"), parts, strict=True))
+    exec(textwrap.dedent(code), names)
+    assert names["entry"]["q01"] == np.quantile(parts[:3].reshape(150, 3), 0.01, axis=0).tolist()

@@ -74,17 +74,18 @@ class TorchLoader:
 
     def __iter__(self) -> Iterator[TorchBatch]:
         """The rest of this epoch."""
-        state = self._loader.state_dict()
+        epoch, start = self._loader.epoch, self._loader.number
         batches = DataLoader(
-            Epoch(self._loader, epoch=state["epoch"], start=state["batch"]),
+            Epoch(self._loader, epoch=epoch, start=start),
             batch_size=None,
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             multiprocessing_context=self._context if self._workers else None,
         )
-        for batch in batches:
-            self._loader.advance()
+        for number, batch in enumerate(batches, start):
+            self._loader.advance(epoch, number)
             yield batch
+        self._loader.end_epoch()
 
     def state_dict(self) -> dict[str, Json]:
         """See `Loader.state_dict`."""

@@ -27,20 +27,45 @@ _IS_PAD: Final = "_is_pad"
 
 
 def dataset(loader: Loader, *, ahead: int = 2) -> tf.data.Dataset:
-    """The rest of the loader's epoch; the next ``dataset`` of the same loader is of the next one.
+    """The rest of the loader's epoch each time that it is iterated: what is left of this one, then the next.
 
-    The loader counts what ``tf.data`` took, which is up to ``ahead`` batches more than what was trained on; with
-    ``ahead`` 0 they are the same.
+    The loader counts a batch when this dataset hands it on, and not when it was made ahead. So an iteration that
+    stops is gone on with by the next, ``repeat()`` has one epoch after the other, and the loader's state is that
+    of the batch in hand. What you add after it and takes more than it gives (``prefetch``, ``shuffle``) counts as
+    trained on. Iterate one at a time: two iterators of a loader have one place in the stream.
+
+    Args:
+        loader: what to load.
+        ahead: batches that are made ahead, besides those of the loader's own threads.
     """
     names = [member.name for member in loader.mixture.members]
 
-    def batches() -> Iterator[dict[str, Any]]:
-        for batch in loader:
-            yield renamed(batch, names)
+    def batches() -> Iterator[tuple[int, int, dict[str, Any]]]:
+        # tf.data ends for good at an epoch without batches, which a rank may go on from: see `Loader`.
+        loader.end_epoch()
+        epoch = loader.epoch
+        for number, batch in loader.made():
+            yield epoch, number, renamed(batch, names)
 
-    example = renamed(loader.mixture.gather([_some(loader)], [0]), names)
-    data = tf.data.Dataset.from_generator(batches, output_signature=_signature(example))
-    return data.prefetch(ahead) if ahead else data
+    def counted(epoch: tf.Tensor, number: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
+        tf.numpy_function(lambda e, n: loader.advance(int(e), int(n)), [epoch, number], [])
+        return batch
+
+    def end() -> Iterator[dict[str, Any]]:
+        loader.end_epoch()
+        yield from ()
+
+    signature = _signature(renamed(loader.mixture.gather([_some(loader)], [0]), names))
+    whole = tf.TensorSpec((), tf.int64)
+    data = tf.data.Dataset.from_generator(batches, output_signature=(whole, whole, signature))
+    if ahead:
+        data = data.prefetch(ahead)
+    data = data.map(counted).concatenate(tf.data.Dataset.from_generator(end, output_signature=signature))
+    options = tf.data.Options()
+    # These would count batches before they are asked for.
+    options.experimental_optimization.inject_prefetch = False
+    options.experimental_optimization.map_parallelization = False
+    return data.with_options(options)
 
 
 def renamed(batch: Batch, names: list[str]) -> dict[str, Any]:

@@ -95,14 +95,20 @@ def schema_of(source: Source) -> Schema:
     """The schema of a source's first episode that can be read.
 
     Raises:
-        UsageError: E003 when there is none.
+        UsageError: E003 without episodes; where none can be read, what is wrong with the first one, by its code.
     """
+    first: UsageError | None = None
     for ref in source.episodes():
         try:
             return source.schema(source.read(ref))
-        except DataError:
-            continue
-    raise UsageError("E003", "the source has no episode that can be read")
+        except DataError as error:
+            first = first or unreadable(ref.id, error)
+    raise first or UsageError("E003", "the source has no episode")
+
+
+def unreadable(episode: str, error: DataError) -> UsageError:
+    """The refusal of a source of which no episode can be read, by what is wrong with the first."""
+    return UsageError(error.code, f"no episode can be read; the first, {show(episode)}: {error.message}")
 
 
 def _load(path: Path) -> Mapping[str, Any]:

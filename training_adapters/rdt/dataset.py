@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from converters.rdt_sample import Rules, sample, state_only
 from training_adapters.rdt.episodes import Episodes
 from training_adapters.rdt.item import SIGLIP_MEAN, SIGLIP_SIZE, Hiding, item
 from vla_data.core import Source
+from vla_data.errors import UsageError
 
 Pixels = NDArray[np.uint8]
 
@@ -31,13 +32,18 @@ class RdtDataset(torch.utils.data.Dataset):  # type: ignore[misc, type-arg, unus
         hiding: what samples are stripped of at random.
         seed: of these draws.
         stat: the dataset's entry of ``dataset_stat.json``; None: counted here.
-        process_image: from (height, width, 3) uint8 RGB to a tensor: RDT's image processor. None:
-            (3, height, width) uint8, for images of one size.
+        process_image: from (side, side, 3) uint8 RGB to a tensor: RDT's image processor. None: (3, side, side)
+            uint8, for images that padded to a square are of one size.
         tokenize: from the instruction to a tensor of token ids; None: batches have ``instructions``.
         pad_token_id: that fills short ones.
         image_mean: the image processor's, from 0 to 1.
-        image_size: of the background image.
+        image_size: side of the background image, which is in the place of a camera that is missing or hidden.
+            None: SigLIP's 384 for ``process_image``, without one that of the other images.
         **options: of `converters.rdt_sample.trajectory`.
+
+    Raises:
+        UsageError: E232 when images are of several sizes, or not of ``image_size``, and there is no
+            ``process_image``.
     """
 
     def __init__(
@@ -53,7 +59,7 @@ class RdtDataset(torch.utils.data.Dataset):  # type: ignore[misc, type-arg, unus
         tokenize: Callable[[str], torch.Tensor] | None = None,
         pad_token_id: int = 0,
         image_mean: Sequence[float] = SIGLIP_MEAN,
-        image_size: int = SIGLIP_SIZE,
+        image_size: int | None = None,
         **options: Any,
     ) -> None:
         self.name, self.hiding, self.seed, self.epoch = name, hiding or Hiding(), seed, 0
@@ -63,7 +69,9 @@ class RdtDataset(torch.utils.data.Dataset):  # type: ignore[misc, type-arg, unus
             stat = rdt_config.statistics(name, ((part["state"], part["action"]) for part in parts))
         self.stat = stat
         self._process, self._tokenize, self._pad = process_image or _as_tensor, tokenize, pad_token_id
-        self._background = (image_mean, image_size)
+        if process_image is None:
+            image_size = _one_size(self.episodes.sides, image_size)
+        self._background = (image_mean, SIGLIP_SIZE if image_size is None else image_size)
 
     def __len__(self) -> int:
         """Steps."""
@@ -116,6 +124,15 @@ class RdtDataset(torch.utils.data.Dataset):  # type: ignore[misc, type-arg, unus
             batch["input_ids"][row, : len(one)] = one
             batch["lang_attn_mask"][row, : len(one)] = True
         return batch
+
+
+def _one_size(sides: Collection[int], wanted: int | None) -> int | None:
+    """The side of all images, the background's included."""
+    every = sorted({*sides} if wanted is None else {*sides, wanted})
+    if len(every) > 1:
+        listed = " and ".join(str(side) for side in every)
+        raise UsageError("E232", f"images of {listed} pixels a side are no batch: process_image makes them alike")
+    return every[0] if every else None
 
 
 def _as_tensor(image: Pixels) -> torch.Tensor:

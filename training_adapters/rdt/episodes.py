@@ -18,7 +18,8 @@ class Episodes:
     """Episodes that can be trained on, each step with a number.
 
     Every episode is read once to see how long it is and where it begins to move; those that can't be used are in
-    `left_out`, by name. Picklable: a worker of a loader gets a copy with an empty cache.
+    `left_out`, by name. `sides` has the sides of all images, padded to squares. Picklable: a worker of a loader
+    gets a copy with an empty cache.
 
     Args:
         source: any source.
@@ -33,6 +34,7 @@ class Episodes:
     def __init__(self, source: Source, *, rules: Rules | None = None, cached: int = 8, **options: Any) -> None:
         self.rules = rules or Rules()
         self.left_out: dict[str, str] = {}
+        self.sides: set[int] = set()
         self.fps = 0.0
         self._source, self._options, self._cached = source, options, cached
         self._process = os.getpid()
@@ -46,6 +48,7 @@ class Episodes:
                     self.left_out[ref.id] = str(error)
                 continue
             self._refs.append(ref)
+            self.sides |= {max(frames.height, frames.width) for frames in whole.frames.values()}
             self._firsts.append(whole.first)
             lengths.append(len(whole) - whole.first)
         if not self._refs:

@@ -22,6 +22,7 @@ positives and thresholds of tasks, which OpenTau does not have, are in the promp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -81,10 +82,15 @@ class Indicator:
 
         Inference is the only place where there is none: a frame of a dataset that has no advantage is an error,
         which `prompts` raises.
+
+        Raises:
+            UsageError: E302 when the advantage or the threshold is NaN, which is neither above nor below anything.
         """
         if self.mode == "on" or advantage is None:
             return True
         bound = self.threshold if threshold is None else threshold
+        if math.isnan(advantage) or math.isnan(bound):
+            raise UsageError("E302", f"an advantage of {advantage:g} with a threshold of {bound:g} has no label")
         return advantage >= bound if self.op == ">=" else advantage > bound
 
     def prompt(self, task: str, *, positive: bool | None = True) -> str:

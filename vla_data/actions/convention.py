@@ -259,7 +259,7 @@ class Convention:
             UsageError: E231 when there is no controller to give input to.
         """
         if "controller" in (translation, rotation) and self.controller is None:
-            raise UsageError("E231", "undeclared: controller (how large its input of 1 is)")
+            raise UsageError("E231", "controller (how large its input of 1 is)")
         return replace(self, translation_unit=translation, rotation_unit=rotation)
 
 
@@ -298,4 +298,4 @@ def resolve(source: Convention, target: Convention) -> Convention:
 
 def missing(*facts: str) -> UsageError:
     """The refusal for facts that were not declared."""
-    return UsageError("E231", f"undeclared: {', '.join(facts)}")
+    return UsageError("E231", ", ".join(facts))  # the code's own name says "undeclared"

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from vla_data.actions import units
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity, resolve
-from vla_data.actions.motion import FIXED, Pose, Rule, motions_of, moved, poses_of
-from vla_data.actions.rotations import Floats, from_quaternion, to_quaternion
+from vla_data.actions.motion import FIXED, IDENTITY, Pose, Rule, motions_of, moved, poses_of, refuse_zero
+from vla_data.actions.rotations import Floats, from_quaternion, is_angles, to_quaternion
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -40,7 +40,8 @@ def convert(
             each, or ``(N, H, P)``. Only conversions that need it look at it.
         state_convention: what ``state`` means; absolute.
         base: ``(4, 4)``: pose of the robot's base in the world, for conversions between these two frames.
-        saturate: bring what the target's controller can't do to the nearest that it can, instead of refusing.
+        saturate: bring what the target's controller can't do to the nearest that it can, instead of refusing. A
+            turn of 0 for a controller that holds at 0 has no nearest one, and is refused all the same.
 
     Raises:
         UsageError: E231 undeclared (a fact is missing), E232 not convertible (an argument, or a part, is).
@@ -160,17 +161,21 @@ class _Arm:
         names = {kind: n for kind, n in names.items() if kind in ("translation", "rotation")}
         raw = {kind: self.rows[..., source.layout[n]] for kind, n in names.items()}
         changed = {kind: _motion(source, kind) != _motion(result, kind) for kind in raw}
-        zero = (raw["rotation"] == 0).all(axis=-1) if "rotation" in raw else None
+        zero = None
+        copied = not any(changed.values()) and _same_angles(source, result) and _holds(source) == _holds(result)
+        if "rotation" in raw and not copied and (_holds(source) or _holds(result)):
+            zero = _none(raw["rotation"], source)
         # Of two controllers that read a 0 differently, only the poses say what the other one must be told.
         reread = zero is not None and zero.any() and _holds(source) != _holds(result) and source.kind != "absolute"
         if reread:
             changed["rotation"] = True
         out: dict[str, Floats] = {}
-        if any(changed.values()):
-            only_frames = _only_frames(source, result) and not reread
-            pose = self._moved_only(raw) if only_frames else self._through_poses(raw, zero)
-        else:
-            pose = Pose()
+        pose = Pose()
+        through_poses = any(changed.values()) and (reread or not _only_frames(source, result))
+        if through_poses:
+            pose = self._through_poses(raw, zero)
+        elif any(changed.values()):
+            pose = self._moved_only(raw)
         if "translation" in raw:
             if changed["translation"] and pose.position is not None:
                 part = units.translation_to(pose.position, result, saturate=self.saturate)
@@ -182,6 +187,8 @@ class _Arm:
                 part = self._angles(pose.rotation)
             else:
                 part = _rotation(raw["rotation"], source, result, saturate=self.saturate)
+            if zero is not None and not through_poses:
+                part = self._same_holds(part, zero)
             out[names["rotation"]] = part
         return out
 
@@ -190,6 +197,17 @@ class _Arm:
         difference = result.kind != "absolute" and result.rotation_delta == "angle_difference"
         values = rotation if difference else from_quaternion(rotation, result.rotation)
         return units.angles_to(values, result, saturate=self.saturate)
+
+    def _same_holds(self, part: Floats, zero: NDArray[np.bool_]) -> Floats:
+        """What held still holds after its numbers were computed anew, and nothing else does."""
+        if not _holds(self.result) or self.result.kind == "absolute":
+            return part
+        now = _none(part, self.result)
+        refuse_zero(now & ~zero)
+        none = np.zeros(part.shape[-1])
+        if self.result.rotation != UNDECLARED and not is_angles(self.result.rotation):
+            none = from_quaternion(IDENTITY, self.result.rotation)
+        return np.where((zero & ~now)[..., None], none, part)
 
     def _decoded(self, raw: dict[str, Floats]) -> Pose:
         position = rotation = None
@@ -225,17 +243,15 @@ class _Arm:
         pose = self._decoded(raw)
         if source.kind != "absolute":
             pose = poses_of(pose, Rule.of(source, rows_are_chunks=self.chunks), state, zero=zero)
+        wanted = _fixed(result)
+        if wanted is not None and wanted != frame:
+            # Poses are moved and not motions: those along the end effector's own axes don't change, and
+            # differences of angles have no other way.
+            base = self.known.base_pose(wanted, frame)
+            pose, state = (moved(p, base, motion=False, back=wanted == "robot_base") for p in (pose, state))
         if result.kind == "absolute":
-            return self._in_frame(pose, frame, motion=False)
-        pose = motions_of(pose, Rule.of(result, rows_are_chunks=self.chunks), state)
-        return self._in_frame(pose, frame, motion=True)
-
-    def _in_frame(self, pose: Pose, frame: str, *, motion: bool) -> Pose:
-        wanted = _fixed(self.result)
-        if wanted is None or wanted == frame:
             return pose
-        base = self.known.base_pose(wanted, frame)
-        return moved(pose, base, motion=motion, back=wanted == "robot_base")
+        return motions_of(pose, Rule.of(result, rows_are_chunks=self.chunks), state)
 
 
 def _check(source: Convention, result: Convention) -> None:
@@ -262,11 +278,10 @@ def _translation(values: Floats, source: Convention, result: Convention, *, satu
 
 def _rotation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:
     """Another unit, representation, or velocities, of the same rotation."""
-    same = source.rotation == result.rotation
-    if same and _numbers(source, source.rotation_unit) == _numbers(result, result.rotation_unit):
+    if _same_angles(source, result):
         return values
     angles = units.angles_from(values, source)
-    if not same:
+    if source.rotation != result.rotation:
         angles = from_quaternion(to_quaternion(angles, source.rotation), result.rotation)
     return units.angles_to(angles, result, saturate=saturate)
 
@@ -328,6 +343,12 @@ def _numbers(convention: Convention, unit: str) -> tuple[object, ...]:
     return unit, convention.kind == "velocity", rate, convention.controller if unit == "controller" else None
 
 
+def _same_angles(source: Convention, result: Convention) -> bool:
+    """Whether both write a rotation by the same numbers."""
+    numbers = _numbers(source, source.rotation_unit) == _numbers(result, result.rotation_unit)
+    return source.rotation == result.rotation and numbers
+
+
 def _only_frames(source: Convention, result: Convention) -> bool:
     """Whether one fixed frame for another is all that changes."""
 
@@ -344,6 +365,13 @@ def _fixed(convention: Convention) -> str | None:
         if frame in FIXED:
             return frame
     return None
+
+
+def _none(values: Floats, convention: Convention) -> NDArray[np.bool_]:
+    """``(...,)``: where a rotation's numbers say exactly that nothing turns."""
+    if convention.rotation == UNDECLARED or is_angles(convention.rotation):
+        return np.asarray((values == 0).all(axis=-1))
+    return np.asarray((to_quaternion(values, convention.rotation)[..., :3] == 0).all(axis=-1))
 
 
 def _holds(convention: Convention) -> bool:

@@ -17,6 +17,8 @@ REACH: Final = max(map(abs, LAGS)) + 1
 EXCITED: Final = 4.0
 """Standard errors by which a command must show in the motion."""
 _NEAR: Final = 1.15
+_ROUNDING: Final = 1e-9
+_SHARE: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,14 @@ class Fit:
     likelihood: Floats
 
 
-def fit_motions(commands: Sequence[Floats], motions: Sequence[Floats], lag: int, *, reach: int = REACH) -> Fit:
+def fit_motions(
+    commands: Sequence[Floats],
+    motions: Sequence[Floats],
+    lag: int,
+    *,
+    reach: int = REACH,
+    forward: bool = False,
+) -> Fit:
     """The model for all episodes together.
 
     Args:
@@ -39,6 +48,7 @@ def fit_motions(commands: Sequence[Floats], motions: Sequence[Floats], lag: int,
         motions: ``(S, D)`` an episode; row t is from state t to the next.
         lag: steps by which motions follow commands.
         reach: steps left out at both ends; with 1 only the first one.
+        forward: commands move nothing backwards: what fits best with b < 0 explains no motion at all.
     """
     us, befores, vs = [], [], []
     for u, v in zip(commands, motions, strict=True):
@@ -58,10 +68,12 @@ def fit_motions(commands: Sequence[Floats], motions: Sequence[Floats], lag: int,
     for d in range(dims):
         x = np.stack([u[:, d], before[:, d]], axis=1)
         c = np.linalg.lstsq(x, v[:, d], rcond=None)[0]
+        if forward and c[0] < 0:
+            c = np.array([0.0, np.linalg.lstsq(x[:, 1:], v[:, d], rcond=None)[0][0]])
         rest = v[:, d] - x @ c
-        # Motions below a nanometre or nanoradian are rounding, which nothing can explain.
-        rms = max(float(np.sqrt(np.mean(rest**2))), 1e-9)
-        size = max(float(np.sqrt(np.mean(v[:, d] ** 2))), 1e-9)
+        # Motions below a nanometre or nanoradian, or a millionth of what moves, are rounding.
+        size = max(float(np.sqrt(np.mean(v[:, d] ** 2))), _ROUNDING)
+        rms = max(float(np.sqrt(np.mean(rest**2))), _ROUNDING, _SHARE * size)
         inverse_gram = np.linalg.pinv(x.T @ x)
         spread = rms * np.sqrt(max(float(inverse_gram[0, 0]), 0.0))
         # A motion that seems to go on for ever (a near 1) says little about the gain; its sign stays that of b.
@@ -84,6 +96,13 @@ def best_lag(fits: Mapping[int, Fit], excited: NDArray[np.bool_]) -> int:
 
 
 def vuong(better: Floats) -> float:
-    """Standard errors by which one model's log-likelihoods ``(n,)`` exceed another's."""
-    spread = float(better.std())
-    return float(better.mean() * np.sqrt(len(better)) / spread) if spread > 0 else 0.0
+    """Standard errors by which one model's log-likelihoods ``(n,)`` exceed another's.
+
+    At most those of a parameter that makes such a difference, sqrt(2 LR): where two models say the same, the test
+    divides one rounding error by another.
+    """
+    total, spread = float(better.sum()), float(better.std())
+    if spread == 0:
+        return 0.0
+    errors = min(abs(total) / (spread * np.sqrt(len(better))), np.sqrt(2 * abs(total)))
+    return float(np.copysign(errors, total)) + 0.0

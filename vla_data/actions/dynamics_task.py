@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from vla_data.actions.convention import UNDECLARED, Convention, missing, quantity
 from vla_data.actions.convert import convert
 from vla_data.actions.dynamics_fit import fit_motions, vuong
-from vla_data.actions.dynamics_report import Finding
+from vla_data.actions.dynamics_report import SURE, Finding
 from vla_data.actions.rotations import WIDTHS, Floats, from_quaternion, inverse, multiply, to_quaternion
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
@@ -90,8 +91,11 @@ class Task:
                 columns.append(np.diff(convert(state, self.state, target)[:, target.layout[name]], axis=0))
         return np.concatenate(columns, axis=1)
 
-    def rotations(self, motions: Sequence[Floats]) -> dict[str, float]:
-        """Each form of a rotation -> standard errors by which it explains less than the declared one."""
+    def rotations(self, motions: Sequence[Floats]) -> tuple[dict[str, float], dict[str, float]]:
+        """Each form of a rotation -> standard errors by which it explains less than the declared one.
+
+        And -> times by which its residual is larger.
+        """
         columns = [i for i, name in enumerate(self.names) if "rotation" in name.split("_")]
         widths = {len(self.convention.layout[n]) for n in self.parts if quantity(n) == "rotation"}
         declared = self.convention.rotation
@@ -109,11 +113,41 @@ class Task:
                     explained = [command[:, columns] for command in self.commands(form)]
             except (DataError, ValueError):
                 continue  # these numbers are no rotation of that form
-            found[form] = fit_motions(explained, turned, 0, reach=1).likelihood.sum(axis=1)
+            # Rows for columns is the inverse, which differs in nothing but the sign of the gain.
+            forward = form.startswith("6d")
+            found[form] = fit_motions(explained, turned, 0, reach=1, forward=forward).likelihood.sum(axis=1)
         if not found or (declared != UNDECLARED and declared not in found):
-            return {}
+            return {}, {}
         best = max(found, key=lambda form: float(found[form].sum())) if declared == UNDECLARED else declared
-        return {form: vuong(found[best] - likelihood) for form, likelihood in found.items()}
+        less = {form: found[best] - likelihood for form, likelihood in found.items()}
+        # Of Gaussian rests, the mean log-likelihood is the residual's logarithm.
+        times = {form: float(np.exp(row.mean() / len(columns))) for form, row in less.items()}
+        return {form: vuong(row) for form, row in less.items()}, times
+
+    def axes(self, commands: Sequence[Floats], motions: Sequence[Floats]) -> list[Finding]:
+        """Whether a translation follows its commands in another order of axes.
+
+        An order must explain more, moving forwards, than the declared one does with any signs.
+        """
+        out = []
+        for name, positions in self._layout().items():
+            if quantity(name) != "translation":
+                continue
+            columns = list(positions)
+            moved = [motion[:, columns] for motion in motions]
+            told = [command[:, columns] for command in commands]
+            declared = fit_motions(told, moved, 0, reach=1).likelihood.sum(axis=1)
+            others: dict[tuple[int, ...], Floats] = {}
+            for order in list(permutations(range(3)))[1:]:
+                other = [command[:, order] for command in told]
+                others[order] = fit_motions(other, moved, 0, reach=1, forward=True).likelihood.sum(axis=1)
+            best = max(others, key=lambda order: float(others[order].sum()))
+            errors = vuong(others[best] - declared)
+            if errors >= SURE:
+                listed = " ".join("xyz"[axis] for axis in best)
+                message = f"{name} x y z follows the commands {listed} better, by {errors:.1f} standard errors"
+                out.append(Finding(code="wrong_axes", message=message))
+        return out
 
     def gripper(self) -> list[Finding]:
         """Whether an arm's gripper opens when it is told to close."""

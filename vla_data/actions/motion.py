@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vla_data.actions.convention import UNDECLARED, Convention, missing
 from vla_data.actions.rotations import (
     Floats,
+    angle_between,
     cumulative,
     from_quaternion,
     inverse,
@@ -18,9 +19,13 @@ from vla_data.actions.rotations import (
     rotate,
     to_quaternion,
 )
-from vla_data.errors import UsageError
+from vla_data.errors import DataError, UsageError
 
 FIXED: Final = ("robot_base", "world")
+IDENTITY: Final = np.array([0.0, 0.0, 0.0, 1.0])
+"""The quaternion of no turn."""
+_ROUNDING: Final = 1e-14
+"""Radians. Two orientations that are nearer were computed from the same one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +115,11 @@ def poses_of(motion: Pose, rule: Rule, state: Pose, *, zero: NDArray[np.bool_] |
 
 
 def motions_of(target: Pose, rule: Rule, state: Pose) -> Pose:
-    """The motions that lead to targets: the way back from `poses_of`."""
+    """The motions that lead to targets: the way back from `poses_of`.
+
+    Raises:
+        DataError: E202 for a turn of 0 where `Rule.holds` makes it another one.
+    """
     rotation = None
     if target.rotation is not None:
         steps = target.rotation.shape[-2]
@@ -123,10 +132,7 @@ def motions_of(target: Pose, rule: Rule, state: Pose) -> Pose:
         else:
             rotation = multiply(target.rotation, inverse(before))
         if rule.holds:
-            # What stayed is told by an input of 0, which keeps it.
-            stayed = np.zeros(rotation.shape[:-1], dtype=np.bool_)
-            stayed[..., 1:] = (target.rotation[..., 1:, :] == target.rotation[..., :-1, :]).all(axis=-1)
-            rotation = np.where(stayed[..., None], [0.0, 0.0, 0.0, 1.0], rotation)
+            rotation = _holding(rotation, target.rotation, before, state.rotation)
     if target.position is None:
         return Pose(rotation=rotation)
     steps = target.position.shape[-2]
@@ -137,6 +143,20 @@ def motions_of(target: Pose, rule: Rule, state: Pose) -> Pose:
     if rule.translation_turns:
         move = rotate(inverse(_before(target.rotation, rule, state, steps)), move)
     return Pose(position=move, rotation=rotation)
+
+
+def refuse_zero(wrong: NDArray[np.bool_]) -> None:
+    """Refuse turns of 0 for a controller that would not do them.
+
+    Args:
+        wrong: ``(rows, steps)``, true where that is so.
+
+    Raises:
+        DataError: E202, with the first.
+    """
+    if wrong.any():
+        text = "a turn of 0, by which the target's controller keeps the goal before it, which is another"
+        raise DataError("E202", f"step {int(np.argwhere(wrong)[0][-1])}: {text}")
 
 
 def moved(pose: Pose, base: Floats, *, motion: bool, back: bool) -> Pose:
@@ -200,6 +220,23 @@ def _held(rotation: Floats, zero: NDArray[np.bool_], start: Floats) -> Floats:
     last = np.maximum.accumulate(np.where(zero, -1, steps), axis=-1)
     goal = np.take_along_axis(rotation, np.maximum(last, 0)[..., None], axis=-2)
     return np.where((last < 0)[..., None], start[..., :1, :], goal)
+
+
+def _holding(rotation: Floats, target: Floats, before: Floats, state: Floats | None) -> Floats:
+    """Turns for a controller that keeps its goal at an input of 0: 0 where that is what it shall do.
+
+    Where the goal is the pose that turns count from, the input is 0 as well. That is another command, unless it
+    has the same effect; a small number in its place would be made up.
+    """
+    if state is None:
+        raise UsageError("E232", "needs state=: the measured rotation that motions count from")
+    goal = np.concatenate((state[..., :1, :], target[..., :-1, :]), axis=-2)
+    nothing = angle_between(target, before) < _ROUNDING
+    refuse_zero(nothing & (angle_between(target, goal) >= _ROUNDING))
+    stays = nothing | (target == goal).all(axis=-1)
+    # Differences of angles are three numbers, rotations four.
+    none = IDENTITY if rotation.shape[-1] == 4 else np.zeros(3)
+    return np.where(stays[..., None], none, rotation)
 
 
 def _wrapped(angles: Floats) -> Floats:

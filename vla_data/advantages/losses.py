@@ -152,21 +152,27 @@ def ppo_loss(
     - ``token``: a ratio for each token, clipped by itself; the mean over all tokens that count.
     - ``chunk``: one ratio for each row, of the product of its probabilities; the mean over rows. It is another
       algorithm, not another mean.
+
+    What is masked has no part in it, be it infinite or NaN; a row of which nothing counts is no row. Where nothing
+    at all counts the loss is 0.
     """
     checks.one_of("level", level, ("chunk", "token"))
     xp = namespace(log_new)
     difference = log_new - log_old
-    counts = xp.ones_like(difference) if mask is None else xp.where(mask, xp.ones_like(difference), 0 * difference)
-    difference = xp.where(counts > 0, difference, xp.zeros_like(difference))
+    zeros, ones = xp.zeros_like(difference), xp.ones_like(difference)
+    counts = ones if mask is None else xp.where(mask, ones, zeros)
+    # Masked values become 0 before they are multiplied: 0 times NaN, also in a gradient, is NaN.
+    difference = xp.where(counts > 0, difference, zeros)
     if level == "chunk":
-        ratio, gain = xp.exp(xp.sum(difference, axis=1)), advantages
+        counts = xp.where(xp.sum(counts, axis=1) > 0, ones[:, 0], zeros[:, 0])
+        ratio, gain = xp.exp(xp.sum(difference, axis=1)), xp.where(counts > 0, advantages, zeros[:, 0])
     else:
-        ratio, gain = xp.exp(difference), advantages[:, None]
+        ratio, gain = xp.exp(difference), xp.where(counts > 0, advantages[:, None], zeros)
     clipped = xp.minimum(
         xp.maximum(ratio, xp.zeros_like(ratio) + (1 - epsilon)), xp.zeros_like(ratio) + (1 + epsilon)
     )
-    loss = -xp.minimum(ratio * gain, clipped * gain)
-    return xp.mean(loss) if level == "chunk" else xp.sum(loss * counts) / xp.sum(counts)
+    total = xp.sum(counts)
+    return xp.sum(-xp.minimum(ratio * gain, clipped * gain)) / xp.where(total > 0, total, xp.ones_like(total))
 
 
 def cfg_losses(conditional: Any, unconditional: Any, advantages: Any, *, alpha: float = 0.1) -> Any:

@@ -105,7 +105,8 @@ class FunctionValues:
         """Values of all frames; finished parts wait in ``work``, which is the caller's to remove.
 
         Raises:
-            UsageError: E003 without the function, E302 when it returns something else than B finite numbers.
+            UsageError: E003 without the function or when its module can't be imported, E302 when it raises, or
+                returns something else than B finite numbers.
             DataError: an episode can't be read; nothing can be left out.
         """
         function, origin = self._load()
@@ -141,13 +142,17 @@ class FunctionValues:
             sys.path.insert(0, here)
         try:
             module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name not in (name, name.partition(".")[0]):
-                raise
-            raise UsageError("E003", f"there is no module {show(name)} on the path or in this folder") from None
+        except Exception as error:  # the module is the user's, and so is what it raises
+            if isinstance(error, ModuleNotFoundError) and error.name in (name, name.partition(".")[0]):
+                raise UsageError(
+                    "E003", f"there is no module {show(name)} on the path or in this folder"
+                ) from None
+            raise UsageError("E003", f"module {show(name)} can't be imported: {_said(error)}") from error
         function = getattr(module, attribute, None)
         if not callable(function):
             raise UsageError("E003", f"module {show(name)} has no function {show(attribute)}")
+        if getattr(module, "__file__", None) is None:
+            raise UsageError("E003", f"module {show(name)} has no file, whose SHA-256 is to be kept")
         source = Path(inspect.getfile(module))
         return function, {
             "kind": "function",
@@ -157,11 +162,16 @@ class FunctionValues:
         }
 
     def _call(self, function: ValueFunction, batch: Batch) -> Floats:
-        result = function(batch)
-        if hasattr(result, "detach"):  # torch keeps bfloat16 and gradients to itself
-            result = result.detach().cpu().double()
-        values = np.asarray(result)
         size = len(batch["task"])
+        try:
+            result = function(batch)
+            if hasattr(result, "detach"):  # torch keeps bfloat16 and gradients to itself
+                result = result.detach().cpu().double()
+            values = np.asarray(result)
+        except Exception as error:  # the function is the user's, and so is what it raises
+            raise UsageError(
+                "E302", f"{show(self.function)} failed at {_stretch(batch)}: {_said(error)}"
+            ) from error
         if values.shape != (size,) or values.dtype.kind not in "iuf":
             raise UsageError(
                 "E302",
@@ -173,6 +183,18 @@ class FunctionValues:
             where = f"episode {batch['episode_index'][at]}, frame {batch['frame_index'][at]}"
             raise UsageError("E302", f"{show(self.function)} returned {values[at]} for {where}")
         return values
+
+
+def _stretch(batch: Batch) -> str:
+    """Which frames a batch has, for a person."""
+    first, last = (f"episode {batch['episode_index'][i]}, frame {batch['frame_index'][i]}" for i in (0, -1))
+    return first if first == last else f"{first} to {last}"
+
+
+def _said(error: Exception) -> str:
+    """An error in one line."""
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {show(first[:200])}" if first else type(error).__name__
 
 
 @dataclass(frozen=True)

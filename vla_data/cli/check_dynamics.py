@@ -11,6 +11,7 @@ from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Number
 from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.mapping import unreadable
 from vla_data.safety.text import show
 
 _VERDICTS: Final = {
@@ -45,11 +46,13 @@ def command(
     """
     reader = source_of(source, options)
     actions, states, left_out, schema = [], [], 0, None
+    refused: UsageError | None = None
     for ref in reader.episodes():
         try:
             episode = reader.read(ref)
-        except DataError:
+        except DataError as error:
             left_out += 1
+            refused = refused or unreadable(ref.id, error)
             continue
         if state not in episode.arrays:
             raise UsageError("E206", f"there is no feature {show(state)}; --state names another")
@@ -57,7 +60,7 @@ def command(
         actions.append(episode.arrays["action"])
         states.append(episode.arrays[state])
     if schema is None:
-        raise UsageError("E003", "the source has no episode that can be read")
+        raise refused or UsageError("E003", "the source has no episode")
     meant = preset(convention) if convention else Convention.from_json(schema.features["action"].convention)
     measured = Convention.from_json(schema.features[state].convention)
     report = check_dynamics(actions, states, meant, declared_fps or schema.fps, state_convention=measured)

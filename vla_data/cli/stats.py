@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vla_data.statistics.make import Statistics, dataset_name, has_array, image_
 from vla_data.statistics.trainers import TRAINERS, writer
 
 _STATE = "observation.state"
+_WIDTH = 80
 _PI0_HORIZON = 50
 """``Pi0Config.action_horizon`` of openpi; its configurations for LIBERO, DROID and FAST have others."""
 
@@ -150,7 +152,7 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
             wanted["state"] = _STATE
     if trainer == "openpi" and "action_horizon" not in wanted:
         wanted["action_horizon"] = _PI0_HORIZON
-        say(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon is for others")
+        _remark(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon is for others")
     if trainer == "gr00t" and "relative" in wanted:
         wanted["groups"] = modality_groups(_root(next(iter(sources.values()))))
     if trainer == "lerobot" and len(sources) == 1:
@@ -188,8 +190,15 @@ def _tell(
         for left in summary.left_out:
             say(f"{left.code}: {show(left.id)}: {show(left.message)} (left out)")
         if summary.too_wide:
-            say(f"note: too many elements a step, left out: {show(', '.join(summary.too_wide))}")
+            _remark(f"note: too many elements a step, left out: {show(', '.join(summary.too_wide))}")
     if trainer == "lerobot" and not wanted.get("images"):
-        say("note: there are no statistics of images, which are not decoded here")
+        _remark("note: there are no statistics of images, which are not decoded here")
     for finding in made.findings:
-        say(f"warning: {show(finding.message)}")
+        _remark(f"warning: {show(finding.message)}")
+
+
+def _remark(text: str) -> None:
+    """A warning or a note, at most 80 columns wide with ``say``'s own words; an error stays one line."""
+    width = _WIDTH - len("vla-data: ")
+    for line in textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False):
+        say(line)

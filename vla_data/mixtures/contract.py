@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vla_data import checks
@@ -38,7 +38,8 @@ class Contract:
             RECAP's loader does, which does not rescale what is commanded in a step.
         image_resample_strategy: of images between two rows: ``nearest`` or ``linear``.
         vector_resample_strategy: of numbers between two rows.
-        convention: of actions; each dataset's are converted to it. None: they stay what they are.
+        convention: of actions; each dataset's are converted to it, at the rate of ``action_freq`` (`target`).
+            None: they stay what they are.
         delta: what the actions of a chunk count from: ``none``, ``state`` (that of the sample's own step, for all
             of the chunk) or ``previous`` (the action before; the first of the chunk from the state).
         delta_mask: for the first elements of an action, whether `delta` concerns them; empty: all.
@@ -102,6 +103,26 @@ class Contract:
             raise ValueError("delta_mask and delta_state say nothing without delta")
         if places and len(places) != len(self.delta_mask):
             raise ValueError(f"delta_state has {len(places)} places for {len(self.delta_mask)} of delta_mask")
+
+    @property
+    def target(self) -> Convention | None:
+        """The convention of actions as they are handed out.
+
+        Where commands are resampled to an ``action_freq`` that is not the ``control_rate`` of ``convention``, that
+        gives way, and a controller's own units become metres and radians, as in `vla_data.steps.resample`: its
+        inputs reach what it can do in a step of its own rate, and not what another rate asks for in one.
+        """
+        made, freq = self.convention, self.action_freq
+        if made is None or freq is None or self.resample != "commands":
+            return made
+        if made.kind == "absolute" or made.control_rate in (None, freq):
+            return replace(made, control_rate=freq)
+        return replace(
+            made,
+            control_rate=freq,
+            translation_unit="m" if made.translation_unit == "controller" else made.translation_unit,
+            rotation_unit="rad" if made.rotation_unit == "controller" else made.rotation_unit,
+        )
 
     def to_json(self) -> dict[str, Json]:
         """A plain dictionary."""

@@ -25,7 +25,9 @@ class Loader:
             save(loader.state_dict())
 
     Which frames a batch has depends on the configuration, the seed, the epoch and the number of the batch alone:
-    not on workers, and not on how it was reached.
+    not on workers, and not on how it was reached. The state counts global batches, so ranks that are at the same
+    step have the same state, and any rank goes on from any rank's. With ``last="short"`` a rank may have no part
+    in an epoch's last global batch: after its own last one it is still in that epoch, which ends with its ``for``.
 
     Args:
         mixture: what to draw from.
@@ -68,15 +70,22 @@ class Loader:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next batch is of."""
+        """The epoch that the next global batch is of."""
         return self._epoch
+
+    @property
+    def number(self) -> int:
+        """The next global batch in it; ``len(loader)`` where that has nothing for this rank."""
+        return self._batch
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of this epoch."""
-        for batch in self._made():
+        epoch = self._epoch
+        for number, batch in self.made():
             # Before it is handed out: whoever saves the state after training on a batch goes on with the next.
-            self.advance()
+            self.advance(epoch, number)
             yield batch
+        self.end_epoch()
 
     def make(self, epoch: int, number: int) -> Batch:
         """Batch ``number`` of an epoch, at once."""
@@ -84,14 +93,40 @@ class Loader:
             raise UsageError("E001", f"there is no batch {number} of epoch {epoch}; an epoch has {len(self)}")
         return self.mixture.batch(epoch, self.plan.positions(number))
 
-    def advance(self) -> None:
-        """Count a batch as handed out, for who makes batches himself with `make`."""
-        self._batch += 1
+    def made(self) -> Iterator[tuple[int, Batch]]:
+        """The rest of this epoch with its batches' numbers; not counted as handed out, which is `advance`'s."""
+        epoch, numbers = self._epoch, range(self._batch, len(self))
+        if self._workers == 0:
+            for number in numbers:
+                yield number, self.make(epoch, number)
+            return
+        waiting: deque[tuple[int, Future[Batch]]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vla-data-batch")
+        try:
+            for number in numbers:
+                waiting.append((number, pool.submit(self.make, epoch, number)))
+                if len(waiting) >= self._workers * self._ahead:
+                    first, batch = waiting.popleft()
+                    yield first, batch.result()
+            while waiting:
+                first, batch = waiting.popleft()
+                yield first, batch.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def advance(self, epoch: int, number: int) -> None:
+        """Go on after this batch, for who hands batches of `make` or `made` out himself."""
+        self._epoch, self._batch = epoch, number + 1
+        if self._batch == self.plan.global_batches:
+            self._epoch, self._batch = epoch + 1, 0
+
+    def end_epoch(self) -> None:
+        """Go on with the next epoch if this one has nothing more for this rank; where it has, nothing happens."""
         if self._batch == len(self):
             self._epoch, self._batch = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Json]:
-        """Where the stream is: plain JSON, the same for all ranks."""
+        """Where the stream is: plain JSON, the same for all ranks that are at the same step."""
         return {"version": _VERSION, "epoch": self._epoch, "batch": self._batch, "digest": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -107,7 +142,7 @@ class Loader:
             raise UsageError("E301", "the state is of another stream: other episodes, weights, seed or batch size")
         try:
             epoch = checks.whole("epoch", state["epoch"], low=0, high=2**32 - 1)
-            batch = checks.whole("batch", state["batch"], low=0, high=max(len(self) - 1, 0))
+            batch = checks.whole("batch", state["batch"], low=0, high=self.plan.global_batches - 1)
         except ValueError as error:
             raise UsageError("E301", str(error)) from None
         self._epoch, self._batch = epoch, batch
@@ -115,21 +150,3 @@ class Loader:
     @property
     def _digest(self) -> str:
         return self.plan.digest(self.mixture.identity)
-
-    def _made(self) -> Iterator[Batch]:
-        epoch, numbers = self._epoch, iter(range(self._batch, len(self)))
-        if self._workers == 0:
-            for number in numbers:
-                yield self.make(epoch, number)
-            return
-        waiting: deque[Future[Batch]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vla-data-batch")
-        try:
-            for number in numbers:
-                waiting.append(pool.submit(self.make, epoch, number))
-                if len(waiting) >= self._workers * self._ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -227,7 +227,8 @@ class Member:
             name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in ("root", "name")
         }
         contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
-        wanted = json.dumps([__version__, repr(entry), repr(self._source), contract], sort_keys=True)
+        facts = [__version__, repr(entry), repr(self._source), contract, repr(self._contract.target)]
+        wanted = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(
             f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")
         )

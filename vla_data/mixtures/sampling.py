@@ -132,6 +132,9 @@ class Plan:
         world_size: processes that train together.
         last: what becomes of the end of an epoch that fills no global batch: ``drop`` leaves it out; ``short``
             deals it out, so that a rank may have a batch fewer; ``wrap`` fills it up from the epoch's beginning.
+
+    Raises:
+        ValueError: a rank, this or another, would have no batch at all.
     """
 
     sampling: Sampling
@@ -145,7 +148,9 @@ class Plan:
         checks.whole("world_size", self.world_size, low=1)
         checks.whole("rank", self.rank, low=0, high=self.world_size - 1)
         checks.one_of("last", self.last, LASTS)
-        if len(self) == 0:
+        # The same for all ranks: one that stops while the others wait for it would hang them.
+        least = {"drop": self._global, "short": self.world_size, "wrap": 1}[self.last]
+        if len(self.sampling) < least:
             raise ValueError(
                 f"an epoch of {len(self.sampling):,} frames has no batch of {self.world_size} x "
                 f"{self.batch_size:,} frames; last = 'wrap' fills it up"
@@ -155,12 +160,17 @@ class Plan:
     def _global(self) -> int:
         return self.batch_size * self.world_size
 
+    @property
+    def global_batches(self) -> int:
+        """Batches of an epoch for all ranks together; the last may have nothing for this one."""
+        whole, rest = divmod(len(self.sampling), self._global)
+        return whole if self.last == "drop" or rest == 0 else whole + 1
+
     def __len__(self) -> int:
         """Batches of an epoch for this rank."""
-        whole, rest = divmod(len(self.sampling), self._global)
-        if self.last == "drop" or rest == 0:
-            return whole
-        return whole + (1 if self.last == "wrap" or len(self._dealt(rest)) else 0)
+        rest = len(self.sampling) % self._global
+        left_out = self.last == "short" and 0 < rest <= self.rank
+        return self.global_batches - left_out
 
     def positions(self, number: int) -> Positions:
         """The positions of batch ``number`` of an epoch."""

@@ -158,7 +158,7 @@ def action_layout(convention: Convention | None) -> tuple[str, ...]:
 def _converted(
     out: Mapping[str, Array], meaning: Convention | None, entry: Entry, contract: Contract, schema: Schema
 ) -> NDArray[np.float64]:
-    target = contract.convention
+    target = contract.target
     if meaning is None or target is None:
         raise UsageError("E231", f"undeclared: the convention of {show(entry.action)} (convention)")
     of_state = entry.state_convention
@@ -166,6 +166,9 @@ def _converted(
         declared = schema.features[entry.state[0]].convention
         of_state = Convention.from_json(declared) if declared else None
     state = out[STATE] if entry.state else None
+    if contract.action_freq is not None and contract.resample == "commands" and meaning.control_rate is not None:
+        # The steps are at that rate by now; `rates` reports a label that a convention contradicts.
+        target = replace(target, control_rate=meaning.control_rate)
     resolve(meaning, target)
     return convert(out[ACTION], meaning, target, state=state, state_convention=of_state)
 

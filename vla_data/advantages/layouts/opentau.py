@@ -8,7 +8,7 @@
 The key is the episode and the float32 timestamp in the shortest digits of its float64; the value a string with six
 decimals. OpenTau looks a frame up as ``.get((episode, timestamp.item()), 0)``: a key that differs in a digit is an
 advantage of 0, silently. It takes the value as bfloat16 and calls ``value >= policy.advantage_threshold``
-positive, with one threshold for all tasks. So:
+positive, with one threshold for all tasks, a Python number that torch rounds to bfloat16 too. So:
 
 - thresholds of tasks are taken off the values, and the threshold to type is 0;
 - a forced positive that would not be positive is raised to the least value that is; both are counted;
@@ -68,17 +68,25 @@ def files(tag: str) -> tuple[str, ...]:
 
 
 def seen_positive(values: Floats, limit: float) -> Any:
-    """(N,) bool: what OpenTau will call positive, with its bfloat16."""
-    return bfloat16(values) >= limit
+    """(N,) bool: what OpenTau will call positive, with its bfloat16.
+
+    torch compares a tensor with a Python number in the tensor's dtype, so both are rounded.
+    """
+    return bfloat16(values) >= bfloat16(np.array(limit, dtype=np.float64))
 
 
 def least_positive(limit: float) -> float:
     """The least value of six decimals that OpenTau calls positive."""
-    value = np.ceil(limit * 1e6) / 1e6
-    step = 1e-6
-    while not seen_positive(np.array([value]), limit)[0]:
-        value, step = value + step, 2 * step
-    return float(np.round(value, 6))
+    # What rounds to the same bfloat16 is within 1/128; below that nothing is positive, above it all is.
+    reach = abs(limit) / 128
+    low, high = int(np.floor((limit - reach) * 1e6)) - 1, int(np.ceil((limit + reach) * 1e6)) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if seen_positive(np.array([middle / 1e6]), limit)[0]:
+            high = middle
+        else:
+            low = middle
+    return high / 1e6
 
 
 def bfloat16(values: Floats) -> Floats:

@@ -1,0 +1,39 @@
+"""A source of which nothing can be read says what is wrong with it, by the code of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests import hdf5_files
+from vla_data import open_source
+from vla_data.cli.check_dynamics import command
+from vla_data.errors import UsageError
+from vla_data.mapping import schema_of
+
+MESSAGE = r"no episode can be read; the first, .*: .*--task"
+
+
+def test_a_schema_of_no_episode_names_the_first_ones_fault() -> None:
+    with pytest.raises(UsageError, match=MESSAGE) as caught:
+        schema_of(open_source(f"hdf5:{hdf5_files.ROBOMIMIC}"))
+    assert caught.value.code == "E211"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_check_of_no_episode_names_the_first_ones_fault() -> None:
+    run = CliRunner().invoke(command, [f"hdf5:{hdf5_files.ROBOMIMIC}"])
+    assert isinstance(run.exception, UsageError)
+    assert run.exception.code == "E211"
+    assert "no episode can be read; the first, " in run.exception.message
+
+
+def test_a_schema_of_nothing_at_all(tmp_path: Path) -> None:
+    class Empty:
+        def episodes(self) -> tuple[()]:
+            return ()
+
+    with pytest.raises(UsageError, match="E003 not-found: the source has no episode"):
+        schema_of(Empty())  # type: ignore[arg-type]
