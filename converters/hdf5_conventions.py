@@ -140,6 +140,9 @@ def _states(meta: Mapping[str, Json]) -> dict[str, Convention]:
         return {
             "observation.state": _with(quaternion, "fingers", (7, 8)),
             "observation.robot0_eef_pos": _PLACE,
+            "observation.robot0_eef_quat": replace(
+                quaternion, layout={"rotation": (0, 1, 2, 3)}, translation_unit="undeclared"
+            ),
             "observation.robot0_joint_pos": _joints(7),
         }
     if layout == "maniskill":

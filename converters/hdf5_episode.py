@@ -9,6 +9,7 @@ episode. All else goes with its action. ``source_length`` counts such pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -46,6 +47,8 @@ class Options(Protocol):
     @property
     def fps(self) -> float | None: ...  # noqa: D102
     @property
+    def next_obs(self) -> bool: ...  # noqa: D102
+    @property
     def action_limit(self) -> float: ...  # noqa: D102
 
 
@@ -67,6 +70,7 @@ def build(
             content that can't be used.
     """
     notes = list(demo.notes)
+    demo = _without_empty(_with_next(demo, notes, wanted=options.next_obs), notes)
     action = _action(demo.action, options.action_limit)
     try:
         time = _declared(
@@ -83,13 +87,14 @@ def build(
             notes.append("first_action_dropped")
         pictures = _Pictures(demo, options)
         frames, final = pictures.frames(steps)
-        arrays = {"action": action[first:]}
+        arrays = {"action": _widened(action[first:], "action", notes)}
         of_action = {**demo.results, **demo.before, **_extra(demo, len(action), {*demo.seen, "action"}, notes)}
         for key, table in of_action.items():
-            arrays[key] = _values(table, key, first, first + steps)
+            arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
         for key, table in demo.seen.items():
             if key not in frames:
-                arrays[key] = pictures.upright(_values(table, key, 0, steps), frames)
+                values = _widened(_values(table, key, 0, steps), key, notes)
+                arrays[key] = pictures.upright(values, frames)
         if any(len(table) > steps for key, table in demo.seen.items() if key not in frames):
             notes.append("last_values_have_no_step")
         state = [arrays[key] for key in layout.state if key in arrays]
@@ -176,6 +181,39 @@ class _Pictures:
         return make(table, self._orientation, self._channels)
 
 
+def _with_next(demo: Demo, notes: list[str], *, wanted: bool) -> Demo:
+    """Observations after each action, as far as they are numbers and asked for; a note says what became of them.
+
+    Whether a demo has such features depends on the option and not on its numbers: all demos are of one kind.
+    """
+    if not demo.next_obs:
+        return demo
+    numbers = {key: table for key, table in demo.next_obs.items() if not is_images(table)}
+    if wanted:
+        notes.append("next_obs_kept_without_images")
+        return replace(demo, results={**demo.results, **numbers})
+    if "next_obs_is_not_obs_one_step_later" in notes:
+        notes.append("next_obs_left_out")
+    return demo
+
+
+def _without_empty(demo: Demo, notes: list[str]) -> Demo:
+    """Without tables whose rows hold no number at all, for which no format has a feature."""
+
+    def full(tables: Mapping[str, Table]) -> dict[str, Table]:
+        empty = {key for key, table in tables.items() if 0 in table.shape[1:] and not is_images(table)}
+        notes.extend(f"left_out_as_empty:{key}" for key in sorted(empty))
+        return {key: table for key, table in tables.items() if key not in empty}
+
+    return replace(
+        demo,
+        results=full(demo.results),
+        before=full(demo.before),
+        seen=full(demo.seen),
+        extra=full(demo.extra),
+    )
+
+
 def _declared(option: str, value: str, found: Found | None, what: str) -> Found:
     if value != "auto":
         return Found(value, "declared")
@@ -256,6 +294,14 @@ def _values(table: Table, key: str, start: int, stop: int) -> Array:
     if values.ndim != 1 or not np.isin(values, (0, 1)).all():
         raise DataError("E205", f"{show(table.path)} holds other values than true and false")
     return values.astype(np.bool_)
+
+
+def _widened(array: Array, key: str, notes: list[str]) -> Array:
+    """float16 as float32, which holds each of its values and which trainers' formats have."""
+    if array.dtype != np.float16:
+        return array
+    notes.append(f"float16_as_float32:{key}")
+    return array.astype(np.float32)
 
 
 def _odd_values(arrays: Mapping[str, Array]) -> list[str]:

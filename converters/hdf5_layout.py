@@ -52,6 +52,7 @@ class Demo:
             observations are.
         seen: feature name -> observations, ``N`` or ``N+1`` rows.
         following: feature name -> observations that were taken after each action, where both are recorded.
+        next_obs: feature name -> such observations as features, which somebody may ask for.
         extra: everything else, which is kept as of the action where it has one row an action.
         encoded: the names in ``seen`` whose rows are PNG or JPEG files.
         time: whether observation ``j`` is of "before" or "after" action ``j``.
@@ -69,6 +70,7 @@ class Demo:
     before: Mapping[str, Table]
     seen: Mapping[str, Table]
     following: Mapping[str, Table] = field(default_factory=dict)
+    next_obs: Mapping[str, Table] = field(default_factory=dict)
     extra: Mapping[str, Table] = field(default_factory=dict)
     encoded: frozenset[str] = frozenset()
     time: Found | None = None

@@ -7,6 +7,7 @@
     data/demo_<i>/states     (N, S)   MuJoCo's state before each action, in both kinds of file
     data/demo_<i>/robot_states, obs/agentview_rgb, obs/eye_in_hand_rgb, obs/joint_states, obs/ee_pos, ...
     data/demo_<i>/rewards, dones     1 in the last row of every demo, solved or not
+    data/demo_<i>/success, fail, terminated, truncated    by others: truth values of after each action
 
 **Time.** LIBERO steps the environment and stores what it gives, so observation ``j`` is of after action ``j``;
 OpenVLA's script stores it before it steps. Told by `time_by_states`, else by LIBERO's attributes: after.
@@ -18,7 +19,7 @@ without it are OpenVLA's, whose images come from the same environment: vflip, ru
 one in the names of files and BDDL files, so that comes first: ``bddl_file_name``, then ``problem_info``, then the
 name of the HDF5 file when it ends in ``_demo``.
 
-**Success** is not recorded, and is not made up from the last reward.
+**Success** is not recorded by LIBERO, and is not made up from the last reward.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from vla_data.safety.hdf5 import Group, Table
 
 _ATTRIBUTES: Final = ("bddl_file_name", "problem_info", "macros_image_convention")
 _KEYS: Final = {"agentview_rgb", "eye_in_hand_rgb"}
+_TRUTHS: Final = ("success", "fail", "terminated", "truncated")
 _TRIED: Final = 8
 _FLIPS: Final = {"opengl": "vflip", "opencv": "none"}
 
@@ -127,12 +129,13 @@ def steps(
     """What a robomimic-style demo has beside its observations.
 
     Returns:
-        Its actions; rewards and dones as ``next.*``; the simulator's states; everything else; and notes.
+        Its actions; rewards, dones and truth values (see `_flags`) as ``next.*``; the simulator's states;
+        everything else; and notes.
     """
     action = required(demo, "actions")
     extra, notes = collect(demo, skip=("obs", "next_obs", "actions"))
     results = {}
-    for key, name in (("rewards", "next.reward"), ("dones", "next.done")):
+    for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, len(action))):
         table = extra.pop(key, None)
         if table is not None and DERIVED in table.attributes():
             notes.append(f"left_out_as_derived:{key}")
@@ -147,6 +150,23 @@ def steps(
     if count is not None and count != len(action):
         raise DataError("E204", f"{len(action):,} actions, where num_samples is {str(count)[:20]}")
     return action, results, before, extra, notes
+
+
+def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
+    """(dataset, feature) of the truth values beside the actions: `_TRUTHS` of booleans or integers, one a step.
+
+    By their type and not by their values, so that all demos of a file are of one kind; integers other than 0 and 1
+    are refused when they are read. A number with a fraction may be a score, and stays what it is called.
+    """
+    return [
+        (key, f"next.{key}")
+        for key, table in tables.items()
+        if key in _TRUTHS
+        and f"next.{key}" not in tables
+        and table.kind == "number"
+        and table.dtype.kind in "biu"
+        and table.shape in ((count,), (count, 1))
+    ]
 
 
 def robot_of(kwargs: Any) -> str | None:

@@ -13,7 +13,13 @@
 **Time.** Told by `time_by_states` where the demo has the joints of one robosuite arm and its states; otherwise
 before, as robomimic defines its layout. **Orientation.** robomimic's exporter turns robosuite's images upright.
 **Language, scene, seed.** Keys ``lang``, ``scene`` and ``seed`` of the attribute ``ep_meta`` (RoboCasa's, ours).
-**Names and conventions** of features: attribute ``vla_data_feature`` of a dataset (ours).
+**Names and conventions** of features: attribute ``vla_data_feature`` of a dataset (ours). **Origin**: attribute
+``vla_data_origin`` of a demo (ours).
+
+**``next_obs``** is no feature: it is ``obs`` one step later, and one demo in which it is not would give a file two
+kinds of episodes. Its last images are the end of the episode; a note says whether its numbers are ``obs`` one step
+later or were left out. `converters.hdf5_source.Hdf5Source.next_obs` asks for them, of every demo. What lies there
+in files of ours and is not ``derived_by`` of something is a feature that was called so.
 """
 
 from __future__ import annotations
@@ -37,9 +43,10 @@ from converters.hdf5_layout import (
     time_by_states,
 )
 from converters.hdf5_libero import controller_of, demo_names, robot_of, steps
-from converters.robomimic_names import DECLARED
+from converters.robomimic_names import DECLARED, DERIVED, ORIGIN, origin_of
 from vla_data.safety.hdf5 import Group, Table
 
+_ID: Final = "vla_data_id"
 _COMPARED: Final = 64 << 20
 
 
@@ -72,17 +79,20 @@ class Robomimic:
         obs, more = collect(demo.group("obs"))
         notes += more
         following: dict[str, Table] = {}
+        next_obs: dict[str, Table] = {}
         if "next_obs" in demo:
             after, more = collect(demo.group("next_obs"))
             notes += more
             following = {
                 observation(k, t): t for k, t in after.items() if t.attributes().get("last_row") != "repeated"
             }
-            if _is_shifted(obs, after):
-                notes.append("next_obs_is_obs_one_step_later")
-            else:
-                results |= {f"next.{observation(k, t)}": t for k, t in after.items() if not is_images(t)}
-                notes.append("next_obs_kept_without_images")
+            named = {k: t for k, t in after.items() if _ID in own and DERIVED not in t.attributes()}
+            results |= {f"next.observation.{k}": t for k, t in named.items()}
+            rest = {k: t for k, t in after.items() if k not in named}
+            next_obs = {f"next.{observation(k, t)}": t for k, t in rest.items()}
+            if rest:
+                shifted = _is_shifted(obs, rest)
+                notes.append("next_obs_is_obs_one_step_later" if shifted else "next_obs_is_not_obs_one_step_later")
         time = None
         joints, states = obs.get("robot0_joint_pos"), before.get("observation.sim_state")
         if joints is not None and states is not None:
@@ -90,6 +100,7 @@ class Robomimic:
         env = json_of(own, "env_args") or json_of(about, "env_args")
         kwargs = env.get("env_kwargs")
         told = json_of(own, "ep_meta")
+        origin = origin_of(json_of(own, ORIGIN))
         seen = {observation(key, table): table for key, table in obs.items()}
         declared = {
             name: dict(json_of(table.attributes(), DECLARED))
@@ -103,6 +114,7 @@ class Robomimic:
             extra=extra,
             seen=seen,
             following=following,
+            next_obs=next_obs,
             time=time or Found("before", "robomimic_layout"),
             orientation=Found("none", "robomimic_layout"),
             channels=Found("rgb", "robomimic_layout"),
@@ -115,7 +127,10 @@ class Robomimic:
                 "env": env.get("env_name") if isinstance(env.get("env_name"), str) else text_of(about, "env"),
                 "controller": controller_of(kwargs),
                 "declared": {name: told for name, told in declared.items() if told} or None,
-                "episode_metadata": metadata(demo=own, file=about),
+                "origin": origin or None,
+                "episode_metadata": metadata(
+                    demo={key: value for key, value in own.items() if key != ORIGIN}, file=about
+                ),
             },
             notes=tuple(notes),
         )

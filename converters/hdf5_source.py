@@ -52,6 +52,7 @@ class Hdf5Source:
         task: the instruction of all episodes; None: what the files say.
         language: where an instruction is taken from, "file_name" or "attributes"; "auto": by the rules.
         mask: only the demos that ``mask/<this>`` lists.
+        next_obs: also read ``next_obs`` of robomimic's layout, as ``next.observation.*``, without its images.
         fps: control rate in steps per second; None: what the files say.
         action_limit: largest absolute action value that a robot can mean.
     """
@@ -64,6 +65,7 @@ class Hdf5Source:
     task: str | None = None
     language: Literal["auto", "file_name", "attributes"] = "auto"
     mask: str | None = None
+    next_obs: bool = False
     fps: float | None = None
     action_limit: float = 100.0
 
@@ -77,6 +79,7 @@ class Hdf5Source:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise ValueError(f"{name} is {value!r}, not a text")
+        checks.flag("next_obs", self.next_obs)
         if self.fps is not None:
             object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
@@ -140,6 +143,8 @@ class Hdf5Source:
                 meta["split"] = splits[0]
             if masks:
                 meta["masks"] = masks
+            if keys:  # also of those that list nobody, which a selection of demos may make of any
+                meta["mask_names"] = list(keys)
             return build(made, layout, self, name=ref.id, file=path.name, meta=meta)
         except DataError as error:
             error.source_sha256 = sha256

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from converters import lerobot_meta as meta
 from converters import lerobot_rows as rows
+from converters import lerobot_tasks
 from converters.lerobot_stats import array_stats
 from vla_data import checks
 from vla_data.codec import VideoSettings
@@ -145,6 +146,9 @@ class LerobotSink:
             summary["split"] = episode.meta["split"]
         if isinstance(episode.meta.get("episode_metadata"), dict):
             summary["facts"] = episode.meta["episode_metadata"]
+        for key in (lerobot_tasks.TABLE, lerobot_tasks.COLUMNS):
+            if episode.meta["source"] == "lerobot" and key in episode.meta:
+                summary[key] = episode.meta[key]
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)
 
@@ -156,14 +160,18 @@ class LerobotSink:
         data = video.encode((frames.pixels(i) for i in range(len(frames))), self.video, fps=fps)
         return data, video.packet_digests(io.BytesIO(data))
 
-    def split_of(self, episodes: Sequence[Published]) -> dict[str, str]:
-        """The split of each episode by its id: what the source said of it, "train" where it said nothing."""
-        return {episode.id: episode.summary.get("split", "train") for episode in episodes}
+    def split_of(self, episodes: Sequence[Published]) -> dict[str, str | None]:
+        """The split of each episode by its id: what the source said of it, None where it said nothing; "train",
+        which is lerobot's default, for all where it said nothing of any.
+        """
+        declared = {episode.id: episode.summary.get("split") for episode in episodes}
+        return declared if any(declared.values()) else dict.fromkeys(declared, "train")
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data and video files, episode metadata, tasks, statistics, ``info.json`` and the card."""
         features = meta.features_json(schema, self.video)
-        tasks = meta.task_table(episodes)
+        tasks = lerobot_tasks.task_table(episodes, schema)
+        number_of = lerobot_tasks.numbers(tasks)
         where = self._write_videos(episodes, features, schema.fps, folder)
         totals = meta.Episodes(folder, meta.fact_columns(episodes))
         sizes = [int(episode.summary["table"]) for episode in episodes]
@@ -181,7 +189,7 @@ class LerobotSink:
                 ) as writer,
             ):
                 for i in members:
-                    table, stats, counts = _table(episodes[i], schema, features, tasks, totals)
+                    table, stats, counts = _table(episodes[i], schema, features, number_of, totals)
                     data = {f"data/{key}": value for key, value in place.items()}
                     totals.add(episodes[i], len(table), stats, counts, data | where[i])
                     writer.write_table(table, row_group_size=len(table))
@@ -191,7 +199,7 @@ class LerobotSink:
         splits = meta.split_ranges(list(self.split_of(episodes).values()))
         info = self._info(features, schema, totals, tasks, splits)
         meta.write_json(folder / "meta/info.json", info)
-        write_file(folder / "README.md", meta.card(info, tasks), sync=False)
+        write_file(folder / "README.md", meta.card(info), sync=False)
 
     def _write_videos(
         self, episodes: Sequence[Published], features: Mapping[str, Json], fps: float, folder: Path
@@ -238,7 +246,7 @@ class LerobotSink:
         features: Mapping[str, Json],
         schema: Schema,
         totals: meta.Episodes,
-        tasks: Mapping[str, int],
+        tasks: Sequence[str],
         splits: Mapping[str, str],
     ) -> dict[str, Json]:
         return {

@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from converters import lerobot_check_info as infos
+from converters import lerobot_tasks
 from converters.lerobot_stats import ArrayStats, VectorTotals, array_stats
 from vla_data import images
 from vla_data.core import Array, Json, Schema
@@ -45,8 +47,8 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     - Parquet with page checksums; every image is decoded and has its feature's size
     - ``episode_index``, ``frame_index`` and ``index`` count without gaps, ``timestamp`` is ``frame_index / fps``
     - each episode has the length, place, tasks and statistics of its row in ``meta/episodes``, the frames that the
-      ledger kept, and the ledger's content digest (of videos: the frames are there and can be decoded)
-    - ``stats.json``, ``tasks.parquet`` and the totals of ``info.json`` follow from the data
+      ledger kept, and the ledger's content digest, and in videos the range of frames that comes next
+    - ``stats.json``, ``tasks.parquet`` and ``info.json`` follow from the data, the schema and the recipe
 
     Args:
         root: the dataset.
@@ -62,6 +64,44 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     return {"episodes": check.episodes, "frames": check.frames}
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """The frames of an episode in a video file: numbers in it, and the digests of their packets."""
+
+    file: str
+    start: int
+    stop: int
+    packets: list[bytes]
+
+
+class _Track:
+    """A camera's files, episode after episode."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self._left = iter(sorted(root.glob(f"videos/{name}/*/*.mp4")))
+        self._file = ""
+        self._packets: list[bytes] = []
+        self._at = 0
+        self.readable = True
+
+    def take(self, count: int) -> _Piece:
+        """The next ``count`` frames, which no file's end divides."""
+        from vla_data import video  # loads a video library, which other datasets need not
+
+        if self._at == len(self._packets):
+            path = next(self._left, None)
+            self._at, self._packets = 0, []
+            try:
+                if path is not None:
+                    self._file = path.relative_to(self._root).as_posix()
+                    self._packets = video.packet_digests(str(path))
+            except Exception:  # FFmpeg's errors are of many classes; `_examine_videos` names the file
+                self.readable = False
+        start, self._at = self._at, min(self._at + count, len(self._packets))
+        return _Piece(self._file, start, start + count, self._packets[start : self._at])
+
+
 @dataclass
 class _Dataset:
     root: Path
@@ -74,21 +114,26 @@ class _Dataset:
     _maps: dict[str, ArrayStats] = field(default_factory=dict)
     _images: dict[str, ImageStats] = field(default_factory=dict)
     _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
-    _splits: list[str] = field(default_factory=list)
+    _splits: list[str | None] = field(default_factory=list)
     _steps: int = 0
     _used: dict[int, None] = field(default_factory=dict)
     _lossy: bool = False
     _row_file: str = "meta/episodes"
+    _tracks: dict[str, _Track] = field(default_factory=dict)
 
     def run(self) -> None:
         info = self._json(INFO)
         stats = self._json(STATS)
         self._tasks = self._read_tasks()
-        self._features: Mapping[str, Json] = info.get("features") or {}
+        # By the schema: a damaged info.json alone is to blame for itself.
+        options = infos.sink_options(self.root)
+        has_video = infos.has_video(self.root, options)
+        self._features: Mapping[str, Json] = infos.features(self.schema, video=has_video)
         self._videos = [name for name, f in self._features.items() if f.get("dtype") == "video"]
         published = [record for record in self.ledger.records if record.status == "published"]
         self._steps = sum(record.frames("kept") for record in published)
-        self._splits = [record.split or "train" for record in published]
+        self._splits = [record.split for record in published]
+        self._tracks = {name: _Track(self.root, name) for name in self._videos}
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
@@ -104,22 +149,30 @@ class _Dataset:
                 self.blame(file, f"can't be examined ({type(error).__name__}: {show(error)[:100]})", record.id)
             self.episodes += 1
             self.frames += len(found[1])
-        self._compare_info(info)
-        self._compare_stats(stats)
-        if list(self._used) != list(range(len(self._tasks))):
-            self.blame(TASKS, "the tasks are not those of the episodes, in the order in which they appear")
+        if info is not None:
+            self._compare_info(info, options)
+        if stats is not None:
+            self._compare_stats(stats)
+        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
+            self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:
-            self._examine_videos(name, info)
+            self._examine_videos(name)
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _json(self, name: str) -> dict[str, Any] | None:
+        """The object of a file, or None where it is told already that it can't be read."""
         try:
             value = json.loads((self.root / name).read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             self.blame(name, f"can't be read ({type(error).__name__})")
-            return {}
-        return value if isinstance(value, dict) else {}
+            return None
+        if not isinstance(value, dict):
+            self.blame(name, "is no object")
+            return None
+        return value
 
-    def _read_tasks(self) -> list[str]:
+    def _read_tasks(self) -> list[str] | None:
+        """The instructions by number, or None where it is told already that they can't be read."""
         try:
             table = pq.read_table(self.root / TASKS, page_checksum_verification=True)
             if table["task_index"].to_pylist() != list(range(len(table))):
@@ -127,7 +180,7 @@ class _Dataset:
             return [str(task) for task in table["task"].to_pylist()]
         except (pa.ArrowException, OSError, KeyError) as error:
             self.blame(TASKS, f"can't be read ({type(error).__name__})")
-            return []
+            return None
 
     def _files(self, pattern: str) -> list[Path]:
         return sorted(self.root.glob(pattern))
@@ -185,7 +238,11 @@ class _Dataset:
                 wrong(f"{name} is not what counting gives")
         index = table["task_index"].to_pylist()
         self._used |= dict.fromkeys(index)
-        tasks = [self._tasks[i] if 0 <= i < len(self._tasks) else "" for i in index]
+        known = self._tasks or ()
+        told = list(row[1].get("tasks") or ()) if row else []
+        tasks = (
+            [known[i] if 0 <= i < len(known) else "" for i in index] if self._tasks is not None else told[:1] * n
+        )
         stats: dict[str, Json] = {}
         arrays: dict[str, Array] = {}
         encoded: dict[str, list[bytes]] = {}
@@ -207,13 +264,19 @@ class _Dataset:
         if row is None:
             wrong("the episode has no row", self._row_file)
             return
-        if not self._videos and content_digest(json.dumps(tasks), arrays, encoded) != record.content_sha256:
-            told = list(row[1].get("tasks") or ()) * n  # of one task, as nearly all have
-            if content_digest(json.dumps(told), arrays, encoded) == record.content_sha256:
+        shown = {name: track.take(n) for name, track in self._tracks.items()}
+        for name, piece in shown.items():
+            encoded[name] = piece.packets
+        readable = all(track.readable for track in self._tracks.values())
+        if readable and content_digest(json.dumps(tasks), arrays, encoded) != record.content_sha256:
+            # Of one task, as nearly all have.
+            if content_digest(json.dumps(told * n), arrays, encoded) == record.content_sha256:
                 wrong("the task of the episode's frames is another", TASKS)
             else:
                 wrong("the content is not that of the ledger's digest")
         self._compare_row(record, *row, file, n, list(dict.fromkeys(tasks)), stats)
+        if readable:
+            self._compare_tracks(record, *row, shown)
 
     def _examine_images(
         self, name: str, data: Sequence[Any], shape: Sequence[int], wrong: Any
@@ -275,41 +338,42 @@ class _Dataset:
             if facts["count"] != [length]:
                 self.blame(where, f"the statistics of {show(name)} are not of {length:,} frames", record.id)
 
-    def _compare_info(self, info: Mapping[str, Any]) -> None:
-        want = {
-            "codebase_version": "v3.0",
-            "total_episodes": self.episodes,
-            "total_frames": self.frames,
-            "total_tasks": len(self._tasks),
-            "fps": self.schema.fps,
-        }
-        for name, value in want.items():
-            if info.get(name) != value:
-                self.blame(INFO, f"{name} is {show(info.get(name))[:60]}, not {show(value)}")
+    def _compare_tracks(
+        self, record: Record, where: str, row: Mapping[str, Any], shown: Mapping[str, _Piece]
+    ) -> None:
+        """The places in video files that the metadata names against those where the frames are."""
+        for name, piece in shown.items():
+            place: dict[str, Any] = {key: row.get(f"videos/{name}/{key}") for key in ("chunk_index", "file_index")}
+            try:
+                named = infos.VIDEO.format(video_key=name, **place)
+            except (TypeError, ValueError):
+                named = ""
+            if named != piece.file:
+                text = f"{show(name)} is said to be in {show(named)[:80]}, not in {piece.file}"
+                self.blame(where, text, record.id)
+            for key, frame in (("from_timestamp", piece.start), ("to_timestamp", piece.stop)):
+                found, want = row.get(f"videos/{name}/{key}"), frame / self.schema.fps
+                if not isinstance(found, float) or not abs(found - want) <= _ABSOLUTE * max(1.0, want):
+                    text = f"{key} of {show(name)} is {show(found)[:40]}, not {want:g}"
+                    self.blame(where, text, record.id)
+
+    def _compare_info(self, info: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        counted: dict[str, Json] = {"total_episodes": self.episodes, "total_frames": self.frames}
+        if self._tasks is not None:
+            counted["total_tasks"] = len(self._tasks)
+        for problem in infos.problems(self.root, info, self.schema, counted, options):
+            self.blame(INFO, problem)
         if not self._right_splits(info.get("splits")):
             self.blame(INFO, f"splits is {show(info.get('splits'))[:60]}, which is not the ledger's")
-        for name, feature in self.schema.features.items():
-            found = self._features.get(name) or {}
-            names = list(feature.names) if feature.names else None
-            kind = found.get("dtype")
-            if (
-                found.get("shape") != list(feature.shape)
-                or found.get("names") != names
-                or not (kind == feature.dtype or (feature.dtype == "image" and kind == "video"))
-            ):
-                self.blame(INFO, f"feature {show(name)} is not that of the schema")
 
     def _right_splits(self, found: Any) -> bool:
-        """Whether each episode is in the range of its split, or all are in "train" for want of such ranges."""
-        if found == {"train": f"0:{self.episodes}"}:
-            changes = sum(a != b for a, b in itertools.pairwise(self._splits))
-            return changes >= len(set(self._splits)) or set(self._splits) == {"train"}
-        try:
-            ranges = {name: range(*map(int, text.split(":"))) for name, text in found.items()}
-        except (AttributeError, TypeError, ValueError):
-            return False
-        own = [[name for name, numbers in ranges.items() if i in numbers] for i in range(self.episodes)]
-        return own == [[name] for name in self._splits] and set(ranges) == set(self._splits)
+        """Whether the ranges are those of the splits that have no gaps; others can't be named."""
+        want: dict[str, str] = {}
+        for name in dict.fromkeys(self._splits):
+            own = [i for i, other in enumerate(self._splits) if other == name]
+            if name is not None and own == list(range(own[0], own[-1] + 1)):
+                want[name] = f"{own[0]}:{own[-1] + 1}"
+        return bool(found == want)
 
     def _compare_stats(self, stats: Mapping[str, Any]) -> None:
         want: dict[str, Any] = {name: counted.to_json() for name, counted in self._vectors.items()}
@@ -324,7 +388,7 @@ class _Dataset:
             if want[name] is None or not _fits(stats[name], want[name], lossy=False):
                 self.blame(STATS, f"the statistics of {show(name)} are not those of the data")
 
-    def _examine_videos(self, name: str, info: Mapping[str, Any]) -> None:
+    def _examine_videos(self, name: str) -> None:
         """That every frame of a camera's files can be decoded, and that they are as many as the data has rows."""
         from vla_data import video  # loads a video library, which other datasets need not
 

@@ -5,7 +5,8 @@ templates, and what can't be right refuses the dataset before its first episode.
 
 **Splits.** ``info.json`` gives each split as ``"a:b"``, positions of episodes. A range that goes beyond the last
 episode ends there; an entry that is no such range, or begins beyond the end, says nothing. An episode that is in
-no range or in ranges of several names has no split.
+no range or in ranges of several names has no split. In a dataset of ours an episode has the split that its
+source declared, and none where it declared none, whatever the ranges say.
 
 **Ledger.** Facts of an episode that a dataset of ours keeps in ``meta/vla_data/ledger.parquet`` are given
 back when the ledger's record for that position has the id that ``meta/episodes`` has for the episode; otherwise
@@ -22,9 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from converters import lerobot_meta as meta
+from converters import lerobot_tasks as tasks_
 from converters.lerobot_files import MAX_ROWS, Files
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
@@ -38,19 +42,41 @@ V2_VIDEO: Final = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode
 SIDECAR: Final = "meta/vla_data"
 
 _RANGE: Final = re.compile(r"(\d{1,9}):(\d{1,9})")
+_OVERLAP: Final = 0.5  # frames; less is rounding
+_INDEXES: Final = frozenset(meta.INDEX_FEATURES)
 _OWN_PREFIXES: Final = ("data/", "videos/", "meta/", "stats/")
-_FACTS: Final = ("env", "episode_metadata", "scene", "seed", "success")
+_FACTS: Final = ("env", "episode_metadata", "mask_names", "masks", "scene", "seed", "success")
 """Facts of an episode that keep their place; the others say how the first source was read."""
+
+_RUN: Final = ("split", tasks_.TABLE, tasks_.COLUMNS)
+"""Facts of the conversion, which the next one finds out for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Where a camera's frames of an episode lie.
+
+    Attributes:
+        file: relative to the dataset.
+        start: seconds, of the first frame.
+        stop: seconds, of the end; None where the file is the episode's own.
+        shared: another episode has some of the same frames.
+    """
+
+    file: str
+    start: float = 0.0
+    stop: float | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an episode lies: rows of a data file, and for each camera the first frame in a video file."""
+    """Where an episode lies: rows of a data file, and for each camera a range of a video file."""
 
     number: int
     length: int
     data: str
-    videos: Mapping[str, tuple[str, float]]
+    videos: Mapping[str, Track]
 
 
 class Layout:
@@ -170,36 +196,39 @@ class Layout:
         return {key: self._column(key) for key in keys}
 
     @functools.cached_property
-    def _starts(self) -> Mapping[str, list[float]]:
-        """Camera -> where in its file each episode begins, in seconds."""
+    def _video_ranges(self) -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]]:
+        """Camera -> where each episode begins and ends in its file, in seconds; whether it overlaps another."""
         out = {}
         for camera in self._cameras:
-            name = f"videos/{camera}/from_timestamp"
-            values = self._table[name].to_pylist() if name in self._table.column_names else [None]
-            numbers = [float(value) for value in values if _is_number(value) and value >= 0]
-            if len(numbers) != len(self.numbers):
-                raise UsageError("E141", f"{name} of meta/episodes is not there in seconds for every episode")
-            out[camera] = numbers
+            starts, stops = (self._seconds(f"videos/{camera}/{end}_timestamp") for end in ("from", "to"))
+            keys = (self._files[f"videos/{camera}/{key}"] for key in ("chunk_index", "file_index"))
+            files = list(zip(*keys, strict=True))
+            out[camera] = (starts, stops, _overlaps(files, starts, stops, float(self.info["fps"])))
         return out
+
+    def _seconds(self, name: str) -> NDArray[np.float64]:
+        """A column of times."""
+        values = self._table[name].to_pylist() if name in self._table.column_names else [None]
+        numbers = [float(value) for value in values if _is_number(value) and value >= 0]
+        if len(numbers) != len(self.numbers):
+            raise UsageError("E141", f"{name} of meta/episodes is not there in seconds for every episode")
+        return np.asarray(numbers)
 
     def place(self, number: int) -> Place:
         """Where an episode lies."""
         at = self.position(number)
         if not self.is_v3:
             facts = {"episode_chunk": number // self._chunk, "episode_index": number}
-            videos = {camera: (V2_VIDEO.format(video_key=camera, **facts), 0.0) for camera in self._cameras}
+            videos = {camera: Track(V2_VIDEO.format(video_key=camera, **facts)) for camera in self._cameras}
             return Place(number, self.lengths[at], V2_DATA.format(**facts), videos)
 
         def index(prefix: str) -> dict[str, int]:
             return {key: self._files[f"{prefix}/{key}"][at] for key in ("chunk_index", "file_index")}
 
-        videos = {
-            camera: (
-                meta.VIDEO_PATH.format(video_key=camera, **index(f"videos/{camera}")),
-                self._starts[camera][at],
-            )
-            for camera in self._cameras
-        }
+        videos = {}
+        for camera, (starts, stops, shared) in self._video_ranges.items():
+            file = meta.VIDEO_PATH.format(video_key=camera, **index(f"videos/{camera}"))
+            videos[camera] = Track(file, float(starts[at]), float(stops[at]), bool(shared[at]))
         return Place(number, self.lengths[at], meta.DATA_PATH.format(**index("data")), videos)
 
     @property
@@ -223,7 +252,8 @@ class Layout:
     # -- what is known of an episode ----------------------------------------------------------------
 
     def facts(self, number: int) -> dict[str, Json]:
-        """For ``Episode.meta``: ``split``, ``episode_metadata`` and what our ledger recorded, where known.
+        """For ``Episode.meta``: ``split``, ``episode_metadata``, ``task_table`` and ``task_columns`` (see
+        `converters.lerobot_tasks`) and what our ledger recorded, where known.
 
         ``episode_metadata`` has the columns of ``meta/episodes`` (or keys of ``episodes.jsonl``) that LeRobot
         does not know, over those that the ledger has. Of a dataset of ours, ``origin`` has the first source's
@@ -234,15 +264,19 @@ class Layout:
         known = record["meta"] if record else {}
         out = {key: known[key] for key in _FACTS if key in known}
         if record:
-            origin = {key: value for key, value in known.items() if key not in (*_FACTS, "split")}
+            origin = {key: value for key, value in known.items() if key not in (*_FACTS, *_RUN)}
             out["origin"] = origin.get("origin") or {"id": record["id"], **origin}
         told = out.get("episode_metadata")
         own = self._own_columns(at)
         if own or told:
             out["episode_metadata"] = {**(told if isinstance(told, dict) else {}), **own}
-        split = record["split"] if record else self._split(at)
+        split = known.get("split") if record else self._split(at)
         if split is not None:
             out["split"] = split
+        if self.task_table is not None:
+            out[tasks_.TABLE] = self._table_name
+        if self._task_columns:
+            out[tasks_.COLUMNS] = list(self._task_columns)
         return out
 
     def _split(self, at: int) -> str | None:
@@ -320,6 +354,40 @@ class Layout:
         if len(tasks) != len(pairs):
             raise UsageError("E141", "the tasks are not a text for each of different numbers")
         return tasks
+
+    @functools.cached_property
+    def task_table(self) -> tuple[str, ...] | None:
+        """The tasks by number, where they are numbered as lerobot does."""
+        return tasks_.ordered(self.tasks)
+
+    @functools.cached_property
+    def _table_name(self) -> str:
+        return tasks_.name_of(self.task_table or ())
+
+    @functools.cached_property
+    def _task_columns(self) -> tuple[str, ...]:
+        """Columns of integers that ``meta/modality.json`` declares as annotations."""
+        try:
+            named = tasks_.annotation_columns(self.files.json("meta/modality.json"))
+        except UsageError:
+            return ()
+        features = self.info["features"]
+        return tuple(n for n in named if "int" in str(features.get(n, {}).get("dtype")) and n not in _INDEXES)
+
+
+def _overlaps(
+    files: Sequence[Any], starts: NDArray[np.float64], stops: NDArray[np.float64], fps: float
+) -> NDArray[np.bool_]:
+    """``(N,)``: whether an episode's range of a file overlaps that of another by half a frame or more."""
+    found = np.zeros(len(starts), dtype=bool)
+    last: dict[Any, int] = {}  # file -> the episode whose range goes furthest so far
+    for i in np.lexsort((stops, starts)).tolist():
+        before = last.get(files[i])
+        if before is not None and (stops[before] - starts[i]) * fps >= _OVERLAP:
+            found[[before, i]] = True
+        if before is None or stops[i] > stops[before]:
+            last[files[i]] = i
+    return found
 
 
 def _is_wanted(column: str) -> bool:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -151,15 +152,6 @@ def is_numeric(feature: Mapping[str, Json]) -> bool:
     return feature["dtype"] not in ("image", "video", "string")
 
 
-def task_table(episodes: Sequence[Published]) -> dict[str, int]:
-    """Instruction -> task_index, in the order in which they first appear."""
-    tasks: dict[str, int] = {}
-    for episode in episodes:
-        for task in episode.summary["tasks"]:
-            tasks.setdefault(task, len(tasks))
-    return tasks
-
-
 def fact_columns(episodes: Sequence[Published]) -> dict[str, pa.DataType]:
     """Columns of ``meta/episodes`` for what sources know of episodes (``episode_metadata``), with their types.
 
@@ -281,9 +273,9 @@ class Episodes:
         return counted.to_json()
 
 
-def write_tasks(folder: Path, tasks: Mapping[str, int]) -> None:
+def write_tasks(folder: Path, tasks: Sequence[str]) -> None:
     """``meta/tasks.parquet``. Readers use pandas and want the text as its index, a matter of metadata."""
-    table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks, pa.string())})
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
     columns = [
         {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
         for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
@@ -307,7 +299,7 @@ def write_json(path: Path, value: Json) -> None:
     write_file(path, json.dumps(value, indent=4, ensure_ascii=False).encode() + b"\n", sync=False)
 
 
-def card(info: Mapping[str, Json], tasks: Mapping[str, int]) -> bytes:
+def card(info: Mapping[str, Json]) -> bytes:
     """The dataset card, ``README.md``, as the Hugging Face Hub reads it."""
     lines = [
         "---",
@@ -322,7 +314,7 @@ def card(info: Mapping[str, Json], tasks: Mapping[str, int]) -> bytes:
         "---",
         "",
         f"{info['total_episodes']:,} episodes, {info['total_frames']:,} frames at {info['fps']} Hz, "
-        f"{len(tasks):,} tasks. LeRobot {info['codebase_version']}, made by vla-data.",
+        f"{info['total_tasks']:,} tasks. LeRobot {info['codebase_version']}, made by vla-data.",
         "",
         "`meta/vla_data/manifest.json` says from what and how, `meta/vla_data/ledger.parquet` where every source",
         "frame went, and `sha256sum -c meta/vla_data/SHA256SUMS` checks every file.",
@@ -335,15 +327,20 @@ def card(info: Mapping[str, Json], tasks: Mapping[str, int]) -> bytes:
     return "\n".join(lines).encode()
 
 
-def split_ranges(names: Sequence[str]) -> dict[str, str]:
-    """``splits`` of ``info.json`` from the split of each episode, in order: LeRobot knows contiguous ranges alone,
-    so that all is "train" where a split has gaps (the ledger has it then).
+def split_ranges(names: Sequence[str | None]) -> dict[str, str]:
+    """``splits`` of ``info.json`` from the split of each episode, in order.
+
+    LeRobot knows contiguous ranges alone: a split with gaps is not named, nor are episodes without a split, so
+    that no range claims an episode of another split. The ledger has them all.
     """
     runs = [(name, len(list(members))) for name, members in itertools.groupby(names)]
-    if len({name for name, _ in runs}) < len(runs):
-        return {"train": f"0:{len(names)}"}
-    ends = list(itertools.accumulate(count for _, count in runs))
-    return {name: f"{end - count}:{end}" for (name, count), end in zip(runs, ends, strict=True)}
+    times = Counter(name for name, _ in runs)
+    ends = itertools.accumulate(count for _, count in runs)
+    return {
+        name: f"{end - count}:{end}"
+        for (name, count), end in zip(runs, ends, strict=True)
+        if name is not None and times[name] == 1
+    }
 
 
 def places(sizes: Sequence[int], limit: int) -> Iterator[tuple[dict[str, int], range]]:

@@ -34,17 +34,20 @@ def storable(name: str, episode: Episode, schema: Schema) -> Array:
         raise DataError("E232", f"LeRobot writes its own {name}; give the feature another name")
     kind = "string" if array.dtype.kind == "U" else str(array.dtype)
     if kind not in meta.DTYPES:
-        raise DataError("E232", f"{name} has dtype {kind}; LeRobot holds {', '.join(meta.DTYPES)}")
+        raise DataError("E232", f"{name} has dtype {kind}; LeRobot holds {', '.join(meta.DTYPES)}; --drop {name}")
     if array.ndim > 5:
         raise DataError("E232", f"{name} has {array.ndim - 1} dimensions a step; LeRobot features have at most 4")
     shape = array.shape[1:] or (1,)
-    if kind != feature.dtype or shape != (feature.shape or (1,)) or 0 in shape:
+    if 0 in shape:
+        raise DataError("E203", f"{name} has no elements, {kind}{shape} a step; --drop {name} leaves it out")
+    if kind != feature.dtype or shape != (feature.shape or (1,)):
         raise DataError("E203", f"{name} is {kind}{shape} a step; the schema says {feature.dtype}{feature.shape}")
     if kind == "string" and shape != (1,):
         raise DataError("E232", f"{name} has {shape} texts a step; LeRobot features have one")
     if array.dtype.kind == "f" and array.ndim <= 2 and not np.isfinite(array).all():
         at = np.argwhere(~np.isfinite(array))[0]
-        raise DataError("E201", f"{name}{''.join(f'[{i}]' for i in at)} is {array[tuple(at)]}")
+        place = f"{name}{''.join(f'[{i}]' for i in at)}"
+        raise DataError("E201", f"{place} is {array[tuple(at)]}; --drop {name} leaves it out")
     return array[:, 0] if array.ndim == 2 and shape == (1,) else array
 
 

@@ -3,10 +3,12 @@
 What the metadata says is checked against what is there: an episode whose rows or frames are missing is
 quarantined. Instructions may differ from step to step; then the episode has an array ``task``. Columns of numbers
 or text that ``info.json`` does not name are kept as features without convention; a column that is neither, or has
-gaps, is left out with the note ``column_left_out:<name>``. A column of lists with as many numbers as the shape in
+gaps, is left out with the note ``column_left_out:<name>``, and so is one named ``task``, because ``task_index``
+says what the instruction is. A column of lists with as many numbers as the shape in
 ``info.json`` has that shape, whether the lists are nested or flat. The rules of time are stated by
-`converters.lerobot_columns`, those of splits and facts by `converters.lerobot_layout`, those of files of others
-by `converters.lerobot_extra`.
+`converters.lerobot_columns` and `converters.lerobot_video`, those of splits and facts by
+`converters.lerobot_layout`, those of tasks by `converters.lerobot_tasks`, those of files of others by
+`converters.lerobot_extra`.
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from numpy.typing import NDArray
 
 from converters import lerobot_columns as columns
 from converters import lerobot_meta as meta
+from converters import lerobot_tasks
 from converters.lerobot_extra import CARD, ExtraFile, extra_files
-from converters.lerobot_layout import SIDECAR, Layout, Place
+from converters.lerobot_layout import SIDECAR, Layout, Place, Track
 from vla_data import checks, images
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
@@ -68,6 +71,8 @@ class LerobotSource:
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
         layout = self._layout
+        if layout.task_table is not None:
+            lerobot_tasks.leave(layout.task_table)
         steps = sum(layout.lengths)
         size = sum(_folder_size(self.root / name) for name in ("data", "videos"))
         return [
@@ -78,7 +83,7 @@ class LerobotSource:
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
         place = self._place(ref)
-        names = [place.data, *(name for name, _ in place.videos.values())]
+        names = [place.data, *(track.file for track in place.videos.values())]
         digests = [_digest(self._layout.files.path(name)) for name in names]
         digests += [f"{name} {_digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
@@ -152,7 +157,7 @@ class LerobotSource:
     @functools.cached_property
     def _metadata(self) -> Sequence[str]:
         """The files of metadata that decide about what is read, where they are there."""
-        names = ["info.json", "tasks.parquet", "tasks.jsonl", "episodes.jsonl"]
+        names = ["info.json", "modality.json", "tasks.parquet", "tasks.jsonl", "episodes.jsonl"]
         paths = [f"meta/{name}" for name in names]
         paths += [f"{SIDECAR}/{name}" for name in ("ledger.parquet", "schema.json")]
         found = [name for name in paths if (self.root / name).is_file()]
@@ -177,9 +182,10 @@ class LerobotSource:
             raise DataError("E204", f"{length} rows where the metadata says {place.length}")
         if length == 0:
             raise DataError("E207", "the episode has no steps")
-        columns.check_time(table, float(layout.info["fps"]))
+        time = columns.check_time(table, float(layout.info["fps"]))
         tasks = [self._task(number) for number in columns.numbers(table, "task_index").tolist()]
         notes = [f"no_video_of:{name}" for name, there in layout.declared_cameras.items() if not there]
+        notes += columns.start_note(time)
         arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         for column in table.column_names:
@@ -187,6 +193,9 @@ class LerobotSource:
                 continue
             if not meta.NAME.fullmatch(column):
                 raise DataError("E122", f"a column is named {show(column)[:80]}")
+            if column == "task":
+                notes.append("column_left_out:task")
+                continue
             if columns.is_image(table.schema.field(column).type):
                 frames[column] = self._images(table[column], column)
                 continue
@@ -197,8 +206,9 @@ class LerobotSource:
                 arrays[column] = values
         if "action" in arrays:
             check_numbers("action", arrays["action"], self.action_limit)
-        for camera, (file, start) in place.videos.items():
-            frames[camera] = self._video(file, start, length)
+        for camera, track in place.videos.items():
+            frames[camera], by_position = self._video(track, time)
+            notes += [f"video_by_position:{camera}"] if by_position else []
         if len(set(tasks)) > 1:
             arrays["task"] = np.asarray(tasks)
         facts = layout.facts(place.number)
@@ -252,16 +262,11 @@ class LerobotSource:
             raise DataError("E203", f"images of {name} have {len(sizes)} sizes")
         return Frames(tuple(items), *sizes.pop())
 
-    def _video(self, file: str, start: float, length: int) -> Frames:
-        from vla_data import video  # loads a video library, which images need not
+    def _video(self, track: Track, time: NDArray[np.float64]) -> tuple[Frames, bool]:
+        from converters import lerobot_video  # loads a video library, which images need not
 
-        path = self._layout.files.path(file)
-        _, height, width, found = video.describe(path)
-        fps = float(self._layout.info["fps"])
-        if found and abs(float(found) - fps) > 1e-3 * fps:
-            raise DataError("E221", f"{file} has {float(found):g} frames a second, the dataset {fps:g}")
-        clip = video.Clip(path, round(start * fps), fps)
-        return Frames(clip.frames(length), height, width)
+        path = self._layout.files.path(track.file)
+        return lerobot_video.read(path, track, time, float(self._layout.info["fps"]))
 
 
 def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:

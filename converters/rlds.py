@@ -51,7 +51,8 @@ class RldsSink:
             filtered_length, and with "rlds" what the source says of an episode) or "rl4vla" (file_path alone; the
             others are in the records all the same).
         val_fraction: share of episodes in ``val``, by hash of their ids; the others are in ``train``. Episodes
-            whose source declares their split (``meta["split"]``) stay in it.
+            whose source declares their split (``meta["split"]``) stay in it. `vla_data.open_sink` draws none
+            unless it is told to, for a conversion makes up no split.
         num_shards: shards of each split; None: as many as keep them below 512 MiB.
         jpeg_quality: for images that are not JPEG yet.
         images: "jpeg", or "png" (lossless). Images that are encoded so already stay as they are.

@@ -40,8 +40,8 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     - every record is an Example with the features that ``features.json`` declares, of the declared sizes
     - each of the ledger's episodes is there once, in its split and in its order, with the steps that were kept,
       and has the ledger's content digest; every image is decoded and has the declared size
-    - with all fields of RLDS: ``is_first``, ``is_last``, and ``is_terminal`` and ``discount`` where the episodes
-      had none of their own, follow from the position; the source's facts are those of the ledger
+    - with all fields of RLDS: ``is_first`` and ``is_last`` follow from the position; ``is_terminal``, ``reward``
+      and ``discount`` are by their rules where the episodes had none; the source's facts are those of the ledger
 
     Args:
         root: the dataset, ``DATA_DIR/<name>/<config>/<version>``.
@@ -173,7 +173,7 @@ class _Dataset:
             action = np.asarray(values["steps/action"])
             digest = content_digest(bytes(texts[0]).decode(), {"action": action}, pictures)
         else:
-            yield from _step_problems(values, self.schema, n)
+            yield from _step_problems(values, self.schema, n, record)
             yield from self._fact_problems(record, found)
             digest = content_of(values, self.schema).digest()
         if digest != record.content_sha256:
@@ -192,7 +192,7 @@ class _Dataset:
 
 
 def content_of(values: Mapping[str, Value], schema: Schema) -> rlds_fields.Content:
-    """The values of a record with all fields of RLDS, under our names.
+    """The values of a record with all fields of RLDS, as far as the episode had them, under our names.
 
     Args:
         values: path of a feature -> a camera's encoded images, or an array of anything else.
@@ -206,6 +206,8 @@ def content_of(values: Mapping[str, Value], schema: Schema) -> rlds_fields.Conte
         if path in (_TASK, _FIRST, _LAST):
             continue
         name = rlds_names.name_of(path.removeprefix("steps/"), is_camera=isinstance(value, list))
+        if name in rlds_names.ENDS and name not in schema.features:
+            continue
         if isinstance(value, list):
             pictures[cameras[0] if len(cameras) == 1 else name] = value
         elif value.dtype.kind == "U":
@@ -213,8 +215,6 @@ def content_of(values: Mapping[str, Value], schema: Schema) -> rlds_fields.Conte
         else:
             shape = schema.features[name].shape if name in schema.features else ()
             arrays[name] = value[..., 0] if value.shape[1:] == (*shape, 1) != (1,) else value
-    last = np.asarray(values[_LAST])
-    arrays.setdefault(rlds_fields.TRUNCATED, last & ~arrays[rlds_fields.TERMINAL])
     tasks = [str(task) for task in np.asarray(values[_TASK])]
     return rlds_fields.Content(tasks=tasks, arrays=arrays, texts=texts, images=pictures)
 
@@ -253,18 +253,43 @@ def _metadata_problems(record: Record, found: rlds_values.Record, n: int) -> Ite
     _text(found["episode_metadata/source"])
 
 
-def _step_problems(values: Mapping[str, Value], schema: Schema, n: int) -> Iterator[str]:
-    """The step fields of RLDS, as far as the position in the episode decides about them."""
-    terminal = np.asarray(values["steps/is_terminal"])
+def _step_problems(values: Mapping[str, Value], schema: Schema, n: int, record: Record) -> Iterator[str]:
+    """The step fields of RLDS, as far as the position in the episode and its outcome decide about them."""
     last = np.arange(n) == n - 1
+    terminal, reward = np.asarray(values["steps/is_terminal"]), np.asarray(values["steps/reward"])
     want = {_FIRST: np.arange(n) == 0, _LAST: last}
-    if rlds_fields.TERMINAL not in schema.features and terminal.any():
-        want["steps/is_terminal"] = last
+    ends: dict[str, bool] = {}
+    if rlds_fields.TERMINAL not in schema.features:
+        ends["is_terminal"] = bool(terminal[-1])
+        want["steps/is_terminal"] = last & ends["is_terminal"]
+    if "next.reward" not in schema.features:
+        ends["reward"] = bool(reward[-1])
+        want["steps/reward"] = last & ends["reward"]
     if "next.discount" not in schema.features:
         want["steps/discount"] = 1 - terminal
+    for name in _against_outcome(values, schema, n, record, ends):
+        yield f"{name} does not fit the outcome of the episode"
     for path, expected in want.items():
         if not np.array_equal(np.asarray(values[path]), expected):
             yield f"{path.removeprefix('steps/')} does not fit the positions of the steps"
+
+
+def _against_outcome(
+    values: Mapping[str, Value], schema: Schema, n: int, record: Record, ends: Mapping[str, bool]
+) -> Iterator[str]:
+    """Which of ``is_terminal`` and ``reward`` tell of another outcome than is known; ``ends`` has those of the two
+    that follow from a rule -> the value at the last step.
+    """
+    if "next.success" not in schema.features:
+        if ends.get("reward"):
+            yield "reward"
+        return
+    success = np.asarray(values["steps/next/success"]).reshape(n, -1)
+    # By a success rule of the recipe, and without one. The ledger has the outcome, and not whether there was one.
+    outcomes = {bool(record.success), bool(record.meta.get("solved", success[-1].any()))}
+    yield from (name for name, end in ends.items() if end not in outcomes)
+    if len(set(ends.values())) > 1:
+        yield "reward"
 
 
 def _text(values: example.Values) -> str:

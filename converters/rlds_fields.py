@@ -8,10 +8,17 @@ Names are those of `converters.rlds_names`. What is stored how:
     float64                             its memory, which TFDS reads as float64; as numbers it would be float32
     text                                UTF-8
 
-``is_first`` and ``is_last`` are positions. ``is_terminal`` is ``next.terminated`` where the episode has it, else
-the last step of an episode that was solved, is done, or of which neither is known. ``reward`` is ``next.reward``,
-else 1 on a terminal step; ``discount`` is ``next.discount``, else 0 on a terminal step and 1 on others. An episode
-that was cut by a limit is not terminal: its last step has ``is_last`` alone.
+``is_first`` and ``is_last`` are positions. Three more every record of RLDS must have; where the episode does not
+have them, they follow from a rule and are no part of its content:
+
+- ``is_terminal`` is ``next.terminated``, else the last step of an episode that was solved, is done, or of which
+  neither is known. An episode that was cut by a limit is not terminal: its last step has ``is_last`` alone
+- ``reward`` is ``next.reward``, else 1 on the last step of an episode that has ``next.success`` and was solved
+  (``meta["solved"]``, without it ``next.success`` of the last step) and 0 everywhere else: never 1 where an
+  episode failed, or where nobody said
+- ``discount`` is ``next.discount``, else 0 on a terminal step and 1 on others
+
+The schema beside the records lists what the episodes had, so `converters.rlds_source` gives back that alone.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -30,8 +38,9 @@ from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
 TERMINAL, TRUNCATED = "next.terminated", "next.truncated"
-SOURCE_METADATA = "source_metadata"
-_SCALARS = {TERMINAL: "bool", "next.reward": "float32", "next.discount": "float32"}
+SOURCE_METADATA: Final = "source_metadata"
+_NOT_RECORDED: Final = "Not recorded, by a rule: "
+_SCALARS: Final = {TERMINAL: "bool", "next.reward": "float32", "next.discount": "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,21 +49,25 @@ class Content:
 
     Attributes:
         tasks: the instruction of every step.
-        arrays: name -> numbers, ``(T, ...)``; with ``next.terminated``, ``next.truncated``, ``next.reward`` and
-            ``next.discount``, also where the episode had none.
+        arrays: name -> numbers, ``(T, ...)``; with all of `rlds_names.ENDS`.
         texts: name -> UTF-8 of a feature's texts, one after the other.
         images: name -> encoded images of a camera.
+        derived: names of arrays that follow from a rule, because the episode had none.
     """
 
     tasks: Sequence[str]
     arrays: Mapping[str, Array]
     texts: Mapping[str, Sequence[bytes]]
     images: Mapping[str, Sequence[bytes]]
+    derived: frozenset[str] = frozenset()
 
     def digest(self) -> str:
-        """`vla_data.digest.content_digest` of all of it. Per step, one number is ``(1,)`` whatever its shape."""
+        """`vla_data.digest.content_digest` of what the episode had. One number a step is ``(1,)`` whatever its
+        shape.
+        """
         steps = len(self.tasks)
-        arrays = {name: a.reshape(steps, *(a.shape[1:] or (1,))) for name, a in self.arrays.items()}
+        own = {name: array for name, array in self.arrays.items() if name not in self.derived}
+        arrays = {name: a.reshape(steps, *(a.shape[1:] or (1,))) for name, a in own.items()}
         texts = {**self.texts, **self.images}
         if len(set(self.tasks)) > 1:
             texts["task"] = [task.encode("utf-8", "surrogatepass") for task in self.tasks]
@@ -90,7 +103,8 @@ def content_of(
         else:
             arrays[name] = array.astype(np.float32) if float32 and array.dtype == np.float64 else array
     tasks = [str(task) for task in episode.arrays.get("task", [episode.task] * len(episode))]
-    return Content(tasks=tasks, arrays=_with_ends(episode, arrays), texts=texts, images=images)
+    derived = frozenset(rlds_names.ENDS) - arrays.keys()
+    return Content(tasks=tasks, arrays=_with_ends(episode, arrays), texts=texts, images=images, derived=derived)
 
 
 def _with_ends(episode: Episode, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -101,7 +115,7 @@ def _with_ends(episode: Episode, arrays: Mapping[str, Array]) -> dict[str, Array
     else:
         terminal = terminal_by_rule(episode)
     out: dict[str, Array] = {
-        "next.reward": terminal.astype(np.float32),
+        "next.reward": (last & _is_solved(episode, arrays)).astype(np.float32),
         "next.discount": (1 - terminal).astype(np.float32),
         TRUNCATED: last & ~terminal,
     }
@@ -109,6 +123,14 @@ def _with_ends(episode: Episode, arrays: Mapping[str, Array]) -> dict[str, Array
         if name in arrays:
             out[name] = _per_step(name, arrays[name])
     return {**arrays, **out, TERMINAL: terminal}
+
+
+def _is_solved(episode: Episode, arrays: Mapping[str, Array]) -> bool:
+    """Whether it is recorded that the episode was solved."""
+    success = arrays.get("next.success")
+    if success is None or len(success) == 0:
+        return False
+    return bool(episode.meta.get("solved", _per_step("next.success", success)[-1]))
 
 
 def terminal_by_rule(episode: Episode) -> Array:
@@ -181,9 +203,11 @@ def step_features(schema: Schema, encoding: str, plain: Sequence[str], *, float3
     step: dict[str, Json] = {
         "is_first": tfds_files.scalar("bool", "First step of the episode."),
         "is_last": tfds_files.scalar("bool", "Last step of the episode."),
-        "is_terminal": tfds_files.scalar("bool", "The task ended by itself after this step's action."),
-        "reward": tfds_files.scalar("float32", "The recorded one, or 1 on a terminal step."),
-        "discount": tfds_files.scalar("float32", "The recorded one, or 0 on a terminal step, else 1."),
+        "is_terminal": tfds_files.scalar(
+            "bool", _NOT_RECORDED + "the last step, unless the episode failed or was cut."
+        ),
+        "reward": tfds_files.scalar("float32", _NOT_RECORDED + "1 on the last step where success was."),
+        "discount": tfds_files.scalar("float32", _NOT_RECORDED + "0 on a terminal step, else 1."),
         "language_instruction": tfds_files.text("The instruction."),
     }
     if not any(name == "action" or name.startswith("action.") for name in arrays):

@@ -23,6 +23,10 @@ from vla_data.errors import UsageError
 from vla_data.safety.text import show
 
 CAMERA: Final = "observation.images."
+ENDS: Final = ("next.discount", "next.reward", "next.terminated", "next.truncated")
+"""How an episode ended, which every record of RLDS says (``next.truncated``: ``is_last`` without ``is_terminal``).
+Where an episode has none of its own, they follow from a rule of `converters.rlds_fields`."""
+
 POSITIONS: Final = ("is_first", "is_last")
 INSTRUCTIONS: Final = (
     "language_instruction",
@@ -107,4 +111,6 @@ def check_names(names: Sequence[str]) -> None:
     """
     for name, count in Counter(names).items():
         if count > 1:
-            raise UsageError("E232", f"two features would be called {show(name)}; leave out one (leave_out)")
+            raise UsageError(
+                "E232", f"two features would be called {show(name)}; leave out one (--leave-out PATH)"
+            )

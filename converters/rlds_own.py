@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from converters import rlds_names
 from vla_data.core import Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.ledger import FILE, Ledger, Record
@@ -19,7 +20,10 @@ ORDER: Final = "vla-data order"
 OWN_FACTS: Final = ("file_path", "source", "original_length", "filtered_length")
 """The ``episode_metadata`` of every record of ours; a source's own of such a name is called ``source_<name>``."""
 
-_FACTS: Final = ("env", "episode_metadata", "episode_metadata_types", "scene", "seed", "success")
+_FACTS: Final = (
+    *("env", "episode_metadata", "episode_metadata_types", "mask_names", "masks"),
+    *("scene", "seed", "success"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +33,17 @@ class Own:
     Attributes:
         schema: of its episodes.
         records: split -> records of the ledger in the order of the shards.
+        is_undivided: whether all is in ``train`` because TFDS has no dataset without a split; nobody said so.
     """
 
     schema: Schema
     records: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    is_undivided: bool = False
+
+    @property
+    def derived(self) -> frozenset[str]:
+        """What the records say by a rule and no episode had."""
+        return frozenset(rlds_names.ENDS) - self.schema.features.keys()
 
     def facts(self, split: str, number: int) -> dict[str, Json]:
         """For ``Episode.meta``: what the ledger knows; ``origin`` is the first source's id and how it was read."""
@@ -77,5 +88,6 @@ def load(folder: Path) -> Own | None:
             records.setdefault(str(record.split), []).append(record)
     return Own(
         schema=schema,
+        is_undivided=set(records) == {"train"} and not any("split" in record.meta for record in records["train"]),
         records={split: tuple(sorted(rows, key=lambda row: order(row.id))) for split, rows in records.items()},
     )

@@ -9,6 +9,8 @@ read by those of `converters.rlds_values`; every other feature of the record is 
   unless the dataset says that itself (``next/truncated``). Without ``is_terminal`` or ``is_last`` nothing is
   concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta["recorded_positions"]`` has the
   steps that they mark, and a note says so
+- of a dataset of ours, ``next.*`` that no episode had is left out: RLDS must say how an episode ended, and where
+  that was not recorded the values follow from a rule (`converters.rlds_fields`), which is no recording
 - ``fps`` is not in RLDS: it is declared, or taken from a dataset of ours
 """
 
@@ -201,7 +203,9 @@ class RldsSource:
             return None
         found = [self.instruction] if self.instruction else [p for p in rlds_names.INSTRUCTIONS if p in texts]
         if not found:
-            raise UsageError("E231", "no feature is an instruction by its name; declare which (instruction)")
+            raise UsageError(
+                "E231", "no feature is an instruction by its name; declare which (--instruction PATH)"
+            )
         leaf = texts.get(found[0])
         if leaf is None or leaf.kind != "text" or leaf.shape or leaf.lists:
             raise UsageError("E003", f"steps/{show(found[0])} is no text of each step")
@@ -254,7 +258,7 @@ class RldsSource:
                 elif feature == "observation.state":
                     check_numbers(feature, array)
             self._restore(arrays)
-            meta = self._meta(name, record, place.shard.split, number)
+            meta = {**self._meta(name, record, place.shard.split, number), **self._without_derived(arrays)}
             if recorded:
                 meta["recorded_positions"] = recorded
         except DataError as error:
@@ -307,6 +311,21 @@ class RldsSource:
             if name in arrays and arrays[name].shape[1:] == (*feature.shape, 1):
                 arrays[name] = arrays[name][..., 0]
 
+    def _without_derived(self, arrays: dict[str, Array]) -> dict[str, Json]:
+        """Take out what was not recorded.
+
+        Returns:
+            For ``Episode.meta``: ``solved``, where it can't be seen in ``next.success`` because curation took the
+            step that says so. The rules knew it, and would not find it again.
+        """
+        derived = {name: arrays.pop(name) for name in (self._own.derived if self._own else ()) if name in arrays}
+        end = derived.get("next.terminated", derived.get("next.reward"))
+        success = arrays.get("next.success")
+        if end is None or success is None or not len(end) == end.size == success.size:
+            return {}
+        solved = bool(end[-1])
+        return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
+
     def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
         meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction}
         if self._own is not None:
@@ -315,6 +334,8 @@ class RldsSource:
                 name.encode("utf-8", "surrogateescape")
             ]:
                 raise DataError("E204", "the record is not that of the episode that the ledger has in its place")
+            if self._own.is_undivided:  # nobody ever said so
+                del meta["split"]
             return {**meta, **self._own.facts(split, number)}
         facts = {key: rlds_values.fact(leaf, record) for key, leaf in self._facts.items()}
         if sum(len(str(value)) for value in facts.values()) > _MAX_FACTS:

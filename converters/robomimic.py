@@ -31,7 +31,16 @@ import numpy as np
 
 from converters.robomimic_env import env_args
 from converters.robomimic_file import LIBVER, attribute, dataset, rows_at_once, storable, writing
-from converters.robomimic_names import DECLARED, DERIVED, check_paths, mask_name, path_of
+from converters.robomimic_names import (
+    DECLARED,
+    DERIVED,
+    ORIGIN,
+    check_paths,
+    mask_name,
+    masks_of,
+    origin_of,
+    path_of,
+)
 from vla_data import checks
 from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
 from vla_data.digest import content_digest
@@ -43,6 +52,9 @@ from vla_data.safety.text import show
 FILE: Final = "dataset.hdf5"
 _DEMO: Final = "demo"
 _ABOUT: Final = ("scene", "seed")
+# Facts that have a place of their own in the file; the others say how the first source was read.
+_FACTS: Final = ("controller", "env", "episode_metadata", "fps", "masks", "mask_names", "robot", "scene", "seed")
+_RUN: Final = ("declared", "solved", "source_length", "source_sha256", "split")
 # HDF5 keeps what it knows of every dataset that was read until the file is closed.
 _AT_ONCE: Final = 64
 
@@ -118,19 +130,22 @@ class RobomimicSink:
             demo.attrs["num_samples"] = len(episode)
             demo.attrs["ep_meta"] = attribute("the instruction", json.dumps(_about(episode), sort_keys=True))
             demo.attrs["vla_data_id"] = attribute("its id", episode.id)
+            demo.attrs[ORIGIN] = attribute("its origin", json.dumps(_origin(episode), sort_keys=True))
             values = {name: _plain(array) for name, array in episode.arrays.items()}
             content = content_digest(episode.task, values, pictures)
         summary = {
             "length": len(episode),
-            "split": str(episode.meta.get("split", "train")),
+            "split": str(episode.meta["split"]) if "split" in episode.meta else None,
             "masks": self._masks(episode),
+            "mask_names": masks_of(episode.meta)[1],
             "env_args": env_args(episode, schema, self.env_args),
         }
         return Encoded([buffer.getbuffer()], summary, content)
 
-    def split_of(self, episodes: Sequence[Published]) -> dict[str, str]:
-        """Id -> the split that the source gave it, or ``train``."""
-        return {episode.id: str(episode.summary["split"]) for episode in episodes}
+    def split_of(self, episodes: Sequence[Published]) -> dict[str, str | None]:
+        """Id -> the split that the source gave it, or None; ``train`` for all where it gave none to any."""
+        told = {episode.id: episode.summary["split"] for episode in episodes}
+        return told if any(told.values()) else dict.fromkeys(told, "train")
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write the file, episode by episode; one of them is in memory at a time."""
@@ -146,7 +161,10 @@ class RobomimicSink:
             data.attrs["total"] = facts["total"]
             for key, names in facts["masks"].items():
                 text = np.asarray(names, dtype="S")
-                dataset(file, f"mask/{key}", text.shape, text.dtype, gzip=0)[...] = text
+                if names:
+                    dataset(file, f"mask/{key}", text.shape, text.dtype, gzip=0)[...] = text
+                else:  # nothing to check, and no chunk is that small
+                    file.create_dataset(f"mask/{key}", data=text, track_times=False)
 
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read everything back, which computes every checksum, and compare it with what was encoded."""
@@ -215,16 +233,16 @@ class RobomimicSink:
             after.attrs["last_row"] = "repeated" if final is None else "seen"
 
     def _masks(self, episode: Episode) -> list[str]:
-        masks = [str(mask) for mask in episode.meta.get("masks", ())]
-        masks += [str(episode.meta["split"])] if "split" in episode.meta else []
+        masks = masks_of(episode.meta)[0]
         for key in self.masks_by:
             told = episode.meta.get("episode_metadata")
             places = (episode.meta, told if isinstance(told, dict) else {})
             value = next((place[key] for place in places if place.get(key) is not None), None)
             if value is None:
                 raise DataError("E206", f"there is no {show(key)} to make a mask by")
-            masks.append(f"{key}_{value if isinstance(value, str) else json.dumps(value, sort_keys=True)}")
-        return list(dict.fromkeys(mask_name(mask) for mask in masks))
+            text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            masks.append(mask_name(f"{key}_{text}"))
+        return list(dict.fromkeys(masks))
 
 
 class _Pixels(Sequence[bytes]):
@@ -261,10 +279,21 @@ def _about(episode: Episode) -> dict[str, Json]:
     return {"lang": episode.task, **known}
 
 
+def _origin(episode: Episode) -> dict[str, Json]:
+    """The first source's id, and how it was read: what no other place of the file tells."""
+    known = episode.meta.get("origin")
+    if not isinstance(known, Mapping):
+        rest = {key: value for key, value in episode.meta.items() if key not in (*_FACTS, *_RUN)}
+        known = {"id": episode.id, **rest, "notes": list(episode.notes)}
+    return origin_of(known)
+
+
 def _facts(episodes: Sequence[Published]) -> dict[str, Any]:
     """What the file says of all demos. ``env_args`` is the first demo's; each that differs carries its own."""
     masks: dict[str, list[str]] = defaultdict(list)
     for number, episode in enumerate(episodes):
+        for key in episode.summary["mask_names"]:
+            masks[key]  # a mask that lists nobody is one, too
         for key in episode.summary["masks"]:
             masks[key].append(f"demo_{number}")
     return {

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from converters.robomimic_names import DERIVED, mask_name, name_of
+from converters.robomimic_names import DERIVED, masks_of, name_of
 from vla_data.core import Array, Json, Schema
 from vla_data.digest import content_digest
 from vla_data.errors import DataError
@@ -155,18 +155,13 @@ class _Dataset:
         for key, names in masks.items():
             if len(set(names)) != len(names) or not set(names) <= records.keys():
                 self.blame(FILE, f"mask {show(key)} names a demo twice or one that is not there")
-        told = {name: set(_told(record)) for name, record in records.items()}
-        known = set().union(*told.values())
+        told = {name: set(masks_of(record.meta)[0]) for name, record in records.items()}
+        known = set().union(*told.values(), *(masks_of(record.meta)[1] for record in records.values()))
+        for key in sorted(known - masks.keys()):
+            self.blame(FILE, f"has no mask {show(key)}")
         for name, record in records.items():
             if {key for key, names in masks.items() if key in known and name in names} != told[name]:
                 self.blame(FILE, f"{name} is not in the masks that the ledger has it in", record.id)
-
-
-def _told(record: Record) -> Iterator[str]:
-    """The masks that an episode is in because of its source."""
-    if "split" in record.meta:
-        yield mask_name(str(record.split))
-    yield from (mask_name(str(mask)) for mask in record.meta.get("masks", ()))
 
 
 def _batches(items: Sequence[tuple[str, Record]]) -> Iterator[Sequence[tuple[str, Record]]]:

@@ -18,9 +18,10 @@ path has one name. A feature whose name does not come back by this rule is refus
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from vla_data.core import Json
 from vla_data.errors import DataError
 from vla_data.safety.text import show
 
@@ -28,6 +29,13 @@ DERIVED: Final = "derived_by"
 """Attribute of a dataset that is written because robomimic wants it, and that nobody recorded."""
 DECLARED: Final = "vla_data_feature"
 """Attribute of a dataset: JSON with ``names`` and ``convention`` of its feature."""
+
+ORIGIN: Final = "vla_data_origin"
+"""Attribute of a demo: JSON of its first source's ``id``, how that was read, and what was noted on the way."""
+
+# HDF5's attributes hold 64 KiB.
+_LONGEST: Final = 256
+_NOTES: Final = 24
 
 _FIXED: Final = {"action": "actions", "next.reward": "rewards", "next.done": "dones"}
 _PREFIXES: Final = (
@@ -100,6 +108,34 @@ def mask_name(text: str) -> str:
     """A text as the name of one link: ``/``, ``%``, a first ``.`` and control characters become ``%`` and hex."""
     safe = "".join(c if c.isprintable() and c not in "/%" else _escaped(c) for c in text)
     return "%2e" + safe[1:] if safe.startswith(".") else safe or "%"
+
+
+def masks_of(meta: Mapping[str, Json]) -> tuple[list[str], list[str]]:
+    """The masks that an episode's source puts it in, and all that the source had, as `mask_name` calls them.
+
+    Its split is one more, unless the source had a mask of that name: then that says who is in it.
+
+    Args:
+        meta: of the episode; where it went through another format, its masks are in its ``origin``.
+    """
+    origin = meta.get("origin")
+    places = (meta, origin if isinstance(origin, Mapping) else {})
+    found = [next((place[key] for place in places if key in place), ()) for key in ("masks", "mask_names")]
+    masks, names = ([mask_name(str(n)) for n in value] if isinstance(value, list) else [] for value in found)
+    split = [mask_name(str(meta["split"]))] if "split" in meta else []
+    return list(dict.fromkeys([*masks, *(key for key in split if key not in names)])), names
+
+
+def origin_of(told: Mapping[str, Json]) -> dict[str, Json]:
+    """What `ORIGIN` may hold of such facts: short texts, numbers and flags, and ``notes``."""
+    out = {key: value for key, value in told.items() if isinstance(value, bool | int | float) or _is_short(value)}
+    notes = told.get("notes")
+    kept = [note for note in notes if _is_short(note)][:_NOTES] if isinstance(notes, list) else []
+    return {key[:_LONGEST]: out[key] for key in sorted(out)[:_NOTES]} | ({"notes": kept} if kept else {})
+
+
+def _is_short(value: Json) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
 
 
 def _escaped(character: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vla_data
 from converters.ppo_rollout import PpoRolloutSource
 from tests.rollouts import CAMERA, rollout, save
 
@@ -426,6 +427,96 @@ def test_wrong_call_is_2(arguments: tuple[str, ...], good: Path, tmp_path: Path)
     done = run(*(argument.format(good=good, out=tmp_path / "out") for argument in arguments))
     assert done.returncode == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--video h264 --preset nonsense", "preset of h264 is one of ultrafast, superfast"),
+        ("--video av1 --preset 99", "preset of av1 is one of -1 to 13, not '99'"),
+        ("--video av1 --preset fast", "preset of av1 is one of -1 to 13, not 'fast'"),
+        ("--video av1 --fps 333.333", "av1 video has 1/1001 to 240 frames a second, not 333.333"),
+        ("--video h264 --crf 60", "crf is 60, not from 0 to 51"),
+        ("--images png --video av1", "--images png and --video av1 contradict one another"),
+        ("--crf 5", "--crf is for video"),
+        ("--gop 7", "--gop is for video"),
+        ("--preset slow", "--preset is for video"),
+    ],
+)
+def test_wrong_image_options_are_refused_before_any_work(options: str, message: str, tmp_path: Path) -> None:
+    done = run("align", tmp_path / "not_looked_at", tmp_path / "out", *options.split())
+    assert done.returncode == 2
+    (line,) = lines(done)
+    assert line.startswith(f"vla-data: E001 usage: {message}")
+
+
+@pytest.mark.parametrize("codec", ["av1", "h264"])
+def test_image_size_that_no_encoder_takes_costs_the_episode_and_prints_one_line(
+    codec: str, tmp_path: Path
+) -> None:
+    save(tmp_path / "in", "a.npz", rollout(size=(2, 2)))
+    save(tmp_path / "in", "b.npz", rollout(size=(32, 32)))
+    done = run("align", tmp_path / "in", tmp_path / "out", "--video", codec, "--workers", "1")
+    assert done.returncode == 3
+    (line,) = lines(done)
+    assert line.startswith(f"vla-data: E203 shape: a.npz: {codec} video needs sides of")
+
+
+def test_rate_of_a_source_that_the_encoder_refuses_is_one_line(tmp_path: Path) -> None:
+    source = PpoRolloutSource(root=REAL, fps=400)
+    vla_data.run(source, (), vla_data.open_sink(tmp_path / "fast"), workers=1)
+    done = run("convert", tmp_path / "fast", tmp_path / "out", "--video", "av1", "--workers", "1")
+    assert done.returncode == 2
+    (line,) = lines(done)
+    assert line.startswith("vla-data: E001 usage: av1 video has 1/1001 to 240 frames a second, not 400")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("align", "", "out"), "ROLLOUTS"),
+        (("align", "in", ""), "OUT"),
+        (("verify", ""), "DST"),
+        (("verify", "in", "--against", ""), "--against"),
+        (("verify", "in", "--against="), "--against"),
+        (("repair", "in", ""), "SOURCE"),
+    ],
+)
+def test_empty_path_is_refused_by_name(arguments: tuple[str, ...], name: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    (line,) = lines(done)
+    assert line.startswith(f"vla-data: E001 usage: {name} is empty")
+
+
+@pytest.mark.parametrize("episodes", ["0,0", "0-2,1", "0-99999999999", "9" * 5000])
+def test_episodes_twice_or_too_many_are_refused(episodes: str, tmp_path: Path) -> None:
+    done = run("convert", REAL, tmp_path / "out", "--episodes", episodes)
+    assert done.returncode == 2
+    (line,) = lines(done)
+    assert line.startswith("vla-data: E001 usage: '")
+
+
+def test_absolute_paths_work_from_a_folder_that_is_gone(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    call = f'rmdir ../gone && exec "{sys.executable}" -m vla_data align "{good}" "{tmp_path}/out" --workers 2'
+    done = subprocess.run(
+        ["sh", "-c", call],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out/meta/info.json").is_file()
+
+
+def test_verify_of_what_is_not_there_says_so(tmp_path: Path) -> None:
+    done = run("verify", tmp_path / "gone")
+    assert done.returncode == 2
+    assert lines(done) == [f"vla-data: E003 not-found: {tmp_path / 'gone'} is not there"]
 
 
 def test_wrong_call_is_one_line_like_every_other_problem(good: Path, tmp_path: Path) -> None:

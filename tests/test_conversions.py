@@ -1,7 +1,7 @@
 """Every pair of formats, both ways, on real data, as our own sources and as other libraries read it.
 
-Each kind of source is written in every format, and from there in every other and back. What a format adds or has
-no place for is stated by `added` and `not_stored`; anything else that differs fails.
+Each kind of source is written in every format, and from there in every other and back. What a format has no place
+for is stated by `not_stored`; anything else that differs fails, and so does anything that a format adds.
 """
 
 from __future__ import annotations
@@ -51,20 +51,10 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
 }
 LOSSLESS = ("lerobot", "rlds", "robomimic")
 
-ENDS = ("next.discount", "next.reward", "next.terminated", "next.truncated")
-"""What a record of RLDS always says. Where a source does not, it follows from a rule (docs/rlds.md)."""
 
-
-def added(source: str, target: str) -> set[str]:
-    """What a target has beyond its source."""
-    had = {"rollouts": (), "aloha": (), "libero": ("next.reward",), "robomimic": ("next.reward",)}
-    had |= {"maniskill": ENDS[1:], "rlds": ENDS}
-    return set(ENDS) - set(had[source]) if target.startswith("rlds") else set()
-
-
-def not_stored(source: str, target: str) -> set[str]:
-    """What a target lacks: rows of a simulator's ``info`` are no features of rollouts; only HDF5 holds them."""
-    if source != "rollouts" or target == "robomimic":
+def not_stored(source: str) -> set[str]:
+    """What targets lack: rows of a simulator's ``info`` are features of rollouts only where that is asked for."""
+    if source != "rollouts":
         return set()
     keys = "consecutive_grasp elapsed_steps is_src_obj_grasped moved_correct_obj moved_wrong_obj src_on_target"
     return {f"info.{key}" for key in (*keys.split(), "success")}
@@ -158,8 +148,8 @@ def test_a_dataset_is_what_its_source_was(datasets: Datasets, source: str, targe
     facts = verdict.checked["against"]
     want = datasets.read(source)
     assert facts["compared"] == len(want)
-    assert set(facts["not_stored"]) == not_stored(source, target)
-    assert set(facts["added"]) == added(source, target)
+    assert set(facts["not_stored"]) == not_stored(source)
+    assert facts["added"] == []
     lossy = {name for name, feature in facts["features"].items() if "psnr_min" in feature}
     encoded = source in ("aloha", "rlds")  # JPEG files, which pass through where JPEG is written
     assert not lossy or (target.endswith("jpeg") and not encoded) or target.endswith("h264")
@@ -171,8 +161,8 @@ def test_a_dataset_is_what_its_source_was(datasets: Datasets, source: str, targe
         assert all(facts["features"][name]["same_bytes"] == steps for name in want[0].frames)
     for a, b in zip(want, datasets.read(source, target), strict=True):
         assert_equal(a, b, lossless=not lossy)
-        assert a.arrays.keys() - b.arrays.keys() == not_stored(source, target)
-        assert b.arrays.keys() - a.arrays.keys() == added(source, target)
+        assert a.arrays.keys() - b.arrays.keys() == not_stored(source)
+        assert b.arrays.keys() <= a.arrays.keys()
 
 
 PAIRS = list(itertools.permutations(LOSSLESS, 2))
@@ -181,21 +171,17 @@ PAIRS = list(itertools.permutations(LOSSLESS, 2))
 @pytest.mark.parametrize(("first", "second"), PAIRS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_there_and_back_keeps_the_content(datasets: Datasets, source: str, first: str, second: str) -> None:
-    """A -> B -> A. The digest of every episode stays unless B is RLDS and says how an episode ended."""
+    """A -> B -> A: the digest of every episode stays. What B had to derive is not taken for a recording."""
     there, back = (source, first, second), (source, first, second, first)
     verdict = verify(datasets.path(*there), against=datasets.path(*there[:-1]))
     assert verdict.ok, verdict.damages
-    more = added(source, second) - added(source, first)
     facts = verdict.checked["against"]
-    assert set(facts["added"]) == more
-    assert facts["not_stored"] == []
+    assert (facts["added"], facts["not_stored"]) == ([], [])
     wanted = datasets.read(source, first)
     for a, b in zip(wanted, datasets.read(*back), strict=True):
         assert_equal(a, b)
-        assert b.arrays.keys() - a.arrays.keys() == more
-        assert a.arrays.keys() <= b.arrays.keys()
-    if not more:
-        assert datasets.digests(*back) == datasets.digests(source, first)
+        assert b.arrays.keys() == a.arrays.keys()
+    assert datasets.digests(*back) == datasets.digests(source, first)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -218,7 +204,7 @@ def test_facts_of_the_first_source_go_all_the_way(datasets: Datasets, source: st
     one, other = (opened.schema(opened.read(opened.episodes()[0])) for opened in (first, last))
     assert (one.fps, one.robot) == (other.fps, other.robot)
     for name, feature in one.features.items():
-        if name not in not_stored(source, "lerobot"):
+        if name not in not_stored(source):
             assert dict(other.features[name].convention) == dict(feature.convention), name
             assert other.features[name].names == feature.names, name
 

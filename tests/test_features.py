@@ -112,11 +112,25 @@ def test_fill_refuses_what_can_not_be(options: dict[str, object]) -> None:
 def test_declare_replaces_the_keys_that_it_names() -> None:
     schema = schema_of(three())
     features = {**schema.features, "action": replace(schema.features["action"], convention={"a": 1, "b": 2})}
-    step = Declare(conventions=(("action", (("b", 3),)),), robot="panda")
+    step = Declare(conventions=(("action", (("b", 3), ("kind", "delta"))),), robot="panda")
     after = step.describe(replace(schema, features=features))
-    assert (after.features["action"].convention, after.robot) == ({"a": 1, "b": 3}, "panda")
+    assert (after.features["action"].convention, after.robot) == ({"a": 1, "b": 3, "kind": "delta"}, "panda")
     with pytest.raises(UsageError, match="no feature acton"):
         Declare(conventions=(("acton", ()),)).describe(schema)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("layout.joints", r'action can\'t have layout.joints: layout is one value, such as layout=\{"joints"'),
+        ("rotatoin", "did you mean rotation"),
+        ("zzz", "a convention has chunk, colour, control_rate, controller"),
+    ],
+)
+def test_declare_refuses_a_key_that_no_convention_has(key: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        Declare(conventions=(("action", ((key, "0,1,2"),)),)).describe(schema_of(three()))
+    assert (caught.value.code, len(caught.value.message) < 400) == ("E001", True)
 
 
 @st.composite

@@ -49,7 +49,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     root = tmp_path_factory.mktemp("gates")
 
     def make(kind: str, to: str, *steps: Any, **options: Any) -> Path:
-        given = {"name": "set", "step_fields": "rlds", "float32": True} if to == "rlds" else {}
+        given = (
+            {"name": "set", "step_fields": "rlds", "float32": True, "val_fraction": 0.05} if to == "rlds" else {}
+        )
         target = root / hashlib.sha256(f"{kind} {to} {steps} {options}".encode()).hexdigest()[:16]
         if not target.exists():
             path, declared = SOURCES[kind]

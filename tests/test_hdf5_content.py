@@ -74,13 +74,33 @@ def test_what_can_not_be_used_is_quarantined(tmp_path: Path, changed: Any, code:
     assert says in caught.value.message
 
 
-@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i2", "u1", ">f8", ">i4"])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i8", "i2", "u1", ">f8", ">i4"])
 def test_numbers_keep_value_and_type_and_get_native_order(tmp_path: Path, dtype: str) -> None:
     values = np.arange(T * 7, dtype=dtype).reshape(T, 7)
     episode = read(robomimic_file(tmp_path / "a.h5", actions=values, obs__eef=values), task="x")
     for name in ("action", "observation.eef"):
         assert episode.arrays[name].dtype == np.dtype(dtype).newbyteorder("=")
         assert np.array_equal(episode.arrays[name], values)
+
+
+def test_float16_is_read_as_float32_which_holds_every_value_of_it(tmp_path: Path) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    every = every[np.isfinite(every)].reshape(-1, 8)
+    action = np.tile(np.float16(0.1), (len(every), 7))
+    path = robomimic_file(tmp_path / "a.h5", steps=len(every), actions=action, obs__eef=every)
+    episode = read(path, task="x")
+    for name, want in (("action", action), ("observation.eef", every)):
+        assert episode.arrays[name].dtype == np.float32
+        assert np.array_equal(episode.arrays[name].astype(np.float16).view(np.uint16), want.view(np.uint16))
+        assert np.array_equal(episode.arrays[name].astype(np.float64), want.astype(np.float64))
+    assert episode.notes == ("float16_as_float32:action", "float16_as_float32:observation.eef")
+
+
+def test_rows_of_no_numbers_are_left_out_and_named(tmp_path: Path) -> None:
+    nothing = np.zeros((T, 0))
+    episode = read(robomimic_file(tmp_path / "a.h5", obs__e=nothing, more=nothing), task="x")
+    assert not {"observation.e", "more"} & {*episode.arrays}
+    assert episode.notes == ("left_out_as_empty:observation.e", "left_out_as_empty:more")
 
 
 def test_action_limit_is_declared(tmp_path: Path) -> None:

@@ -28,8 +28,10 @@ from tests.hdf5_files import (
     source,
 )
 from vla_data.core import Source
+from vla_data.curate import curate
 from vla_data.digest import content_digest
 from vla_data.errors import DataError, UsageError
+from vla_data.steps import Resample
 
 h5py = pytest.importorskip("h5py")
 
@@ -376,11 +378,65 @@ def test_robomimic_is_read_as_recorded() -> None:
     assert names_of[3:7] == tuple(f"robot0_eef_quat_{i}" for i in range(4))
 
 
-def test_next_obs_that_is_no_shift_is_kept(tmp_path: Path) -> None:
-    other = np.full((5, 3), 7.0)
-    episode = read(robomimic_file(tmp_path / "a.h5", next_obs__eef=other), task="x")
-    assert np.array_equal(episode.arrays["next.observation.eef"], other)
-    assert "next_obs_kept_without_images" in episode.notes
+def test_next_obs_makes_no_features_whatever_its_numbers_unless_asked_for(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5", demos=("demo_0", "demo_1"))
+    with h5py.File(path, "r+") as file:
+        for demo in file["data"].values():
+            for key in ("eef", "front"):
+                demo[f"next_obs/{key}"] = np.concatenate([demo[f"obs/{key}"][1:], demo[f"obs/{key}"][-1:]])
+        file["data/demo_1/next_obs/eef"][2, 1] += 1e-9
+        want = [file[f"data/demo_{number}/next_obs/eef"][:] for number in (0, 1)]
+    shifted, other = (read(path, at, task="x") for at in (0, 1))
+    assert shifted.arrays.keys() == other.arrays.keys() == {"action", "observation.eef"}
+    assert shifted.notes == ("next_obs_is_obs_one_step_later",)
+    assert other.notes == ("next_obs_is_not_obs_one_step_later", "next_obs_left_out")
+    asked = [read(path, at, task="x", next_obs=True) for at in (0, 1)]
+    assert all(np.array_equal(a.arrays["next.observation.eef"], b) for a, b in zip(asked, want, strict=True))
+    assert all("next_obs_kept_without_images" in episode.notes for episode in asked)
+    vd.run(source(path, task="x"), (), vd.open_sink(tmp_path / "set", images="png"), workers=1)
+    assert len(vd.open_ledger(tmp_path / "set").records) == 2
+
+
+@pytest.mark.parametrize("name", ["success", "fail", "terminated", "truncated"])
+@pytest.mark.parametrize("shape", [(5,), (5, 1)])
+@pytest.mark.parametrize("dtype", ["?", "u1", "i8"])
+def test_truth_values_beside_the_actions_are_of_after_them(
+    tmp_path: Path, name: str, shape: tuple[int, ...], dtype: str
+) -> None:
+    values = np.array([0, 0, 1, 0, 1], dtype=dtype)
+    episode = read(robomimic_file(tmp_path / "a.h5", **{name: values.reshape(shape)}), task="x")
+    assert name not in episode.arrays
+    assert episode.arrays[f"next.{name}"].tolist() == [False, False, True, False, True]
+    assert episode.arrays[f"next.{name}"].dtype == bool
+
+
+def test_other_values_of_such_names_keep_them(tmp_path: Path) -> None:
+    changed = {"success": np.linspace(0, 1, 5), "fail": np.ones((5, 2), bool), "next/success": np.ones(5, bool)}
+    episode = read(robomimic_file(tmp_path / "a.h5", **changed, truncated=np.array([b"no"] * 5)), task="x")
+    assert np.array_equal(episode.arrays["success"], np.linspace(0, 1, 5))
+    assert episode.arrays["fail"].shape == (5, 2)
+    assert episode.arrays["truncated"].tolist() == ["no"] * 5
+    assert episode.success_after.all()
+    with pytest.raises(DataError, match="data/demo_0/success holds other values than true and false"):
+        read(robomimic_file(tmp_path / "b.h5", success=np.arange(5)), task="x")
+
+
+def test_turn_of_the_hand_has_a_convention_of_its_own_as_in_the_state() -> None:
+    episode = read(ROBOMIMIC)
+    features = source(ROBOMIMIC).schema(episode).features
+    alone, state = (features[f"observation.{name}"].convention for name in ("robot0_eef_quat", "state"))
+    assert alone["layout"] == {"rotation": [0, 1, 2, 3]}
+    assert {alone[key] == state[key] for key in ("kind", "frame", "rotation")} == {True}
+    steps = (Resample(conventions=conventions(features), source_fps=20, fps=40),)
+    after = curate(episode, steps).episode
+    assert after is not None
+    name = "observation.robot0_eef_quat"
+    assert np.array_equal(after.arrays[name], after.arrays["observation.state"][:, 3:7])
+    assert not np.isin(after.arrays[name], episode.arrays[name]).all()
+
+
+def conventions(features: Any) -> dict[str, Any]:
+    return {name: feature.convention for name, feature in features.items()}
 
 
 def test_mask_selects_demos_and_names_the_split(tmp_path: Path) -> None:

@@ -117,6 +117,25 @@ def test_what_we_write_is_told_with_how_it_was_made(sets: dict[str, Path], name:
     assert facts["content_digest"] in text
 
 
+def test_robot_is_a_name_and_the_first_rules_are_told_after_any_conversions(tmp_path: Path) -> None:
+    text, facts = inspect(LIBERO)
+    assert facts["robot"] == "panda"
+    assert "Robot         panda" in text
+    vd.run(vd.open_source(LIBERO), (), vd.open_sink(tmp_path / "le", images="png"), workers=1)
+    vd.run(vd.open_source(tmp_path / "le"), (), vd.open_sink(tmp_path / "ro", format="robomimic"), workers=1)
+    vd.run(vd.open_source(LIBERO), (), vd.open_sink(tmp_path / "di", format="robomimic"), workers=1)
+    for name in ("le", "ro", "di"):
+        text, facts = inspect(tmp_path / name)
+        assert_fits(text)
+        assert facts["origin"]["image_orientation vflip (macros_image_convention)"] == 3
+        assert facts["origin"]["observation_time after (joints_in_states)"] == 3
+        assert ("first_action_dropped" in facts["origin"]) == (name == "di")
+        assert "Origin" in text
+    assert "Made by       Hdf5Source(" in text
+    assert "root" not in text.rpartition("Made by")[2]
+    assert "=None" not in text
+
+
 @pytest.mark.skipif(not GROOT.exists(), reason="the whole recordings are not here")
 def test_a_dataset_whose_metadata_lies_is_told_as_it_is() -> None:
     text, facts = inspect(GROOT)

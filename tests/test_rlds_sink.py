@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters import rlds_fields, rlds_images
+from converters import rlds_fields, rlds_images, rlds_names
 from converters.rlds import RldsSink
 from converters.rlds_source import RldsSource
 from tests.test_rlds_source import REAL, altered_records, assert_equal, bridge, stock, zoo
+from vla_data.cli.convert import command
 from vla_data.core import Episode, EpisodeRef, Feature, Published, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames
@@ -26,6 +28,7 @@ from vla_data.seal import SEAL, format_sums, hash_file
 from vla_data.verify import verify
 
 __all__ = ["zoo"]  # the fixture
+ROLLOUTS = Path(__file__).parent / "data/rollouts"
 SHARD = "out-train.tfrecord-00000-of-00001"
 
 
@@ -229,11 +232,13 @@ def test_every_feature_comes_back_under_its_name_in_its_type_and_shape(tmp_path:
     )
     found = only(write(tmp_path, dataclasses.replace(made, task="x")))
     assert list(found.frames) == list(made.frames)
-    assert set(found.arrays) == set(made.arrays) | {"next.terminated", "next.truncated"}
+    assert set(found.arrays) == set(made.arrays)
     for name, array in made.arrays.items():
         assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape), name
         assert np.array_equal(found.arrays[name], array), name
-    assert found.arrays["next.terminated"].tolist() == [False, False, False, True]
+    ((_, steps, _),) = stock(tmp_path / "out/1.0.0")
+    assert [bool(x) for x in steps["is_terminal"]] == [False, False, False, True]
+    assert [float(x) for x in steps["reward"]] == [0, 0, 1, 2]
 
 
 def test_float32_is_an_option(tmp_path: Path) -> None:
@@ -244,27 +249,114 @@ def test_float32_is_an_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "meta", "terminated", "truncated"),
+    ("arrays", "meta", "terminated", "truncated", "reward"),
     [
-        ({}, {}, [0, 0, 0, 1], [0, 0, 0, 0]),
-        ({}, {"solved": False}, [0, 0, 0, 0], [0, 0, 0, 1]),
-        ({"next.success": [0, 1, 1, 1]}, {}, [0, 0, 0, 1], [0, 0, 0, 0]),
-        ({"next.success": [0, 1, 1, 0]}, {}, [0, 0, 0, 0], [0, 0, 0, 1]),
-        ({"next.done": [0, 0, 0, 1]}, {}, [0, 0, 0, 1], [0, 0, 0, 0]),
-        ({"next.terminated": [0, 0, 0, 0], "next.success": [1, 1, 1, 1]}, {}, [0, 0, 0, 0], [0, 0, 0, 1]),
-        ({"next.terminated": [0, 0, 0, 0], "next.truncated": [0, 0, 0, 0]}, {}, [0, 0, 0, 0], [0, 0, 0, 0]),
-        ({"next.terminated": [0, 0, 0, 1]}, {"solved": False}, [0, 0, 0, 1], [0, 0, 0, 0]),
+        ({}, {}, 1, 0, 0),
+        ({}, {"solved": False}, 0, 1, 0),
+        ({"next.success": [0, 1, 1, 1]}, {}, 1, 0, 1),
+        ({"next.success": [0, 1, 1, 0]}, {}, 0, 1, 0),
+        ({"next.success": [0, 1, 1, 0]}, {"solved": True}, 1, 0, 1),
+        ({"next.success": [0, 1, 1, 1]}, {"solved": False}, 0, 1, 0),
+        ({"next.success": [0, 0, 0, 0], "next.done": [0, 0, 0, 1]}, {}, 0, 1, 0),
+        ({"next.done": [0, 0, 0, 1]}, {}, 1, 0, 0),
+        ({"next.terminated": [0, 0, 0, 0], "next.success": [1, 1, 1, 1]}, {}, 0, 1, 1),
+        ({"next.terminated": [0, 0, 0, 1], "next.success": [0, 0, 0, 0]}, {}, 1, 0, 0),
+        ({"next.terminated": [0, 0, 0, 0], "next.truncated": [0, 0, 0, 0]}, {}, 0, 0, 0),
+        ({"next.terminated": [0, 0, 0, 1]}, {"solved": False}, 1, 0, 0),
     ],
 )
 def test_how_an_episode_ended(
-    arrays: dict[str, list[int]], meta: dict[str, Any], terminated: list[int], truncated: list[int]
+    arrays: dict[str, list[int]], meta: dict[str, Any], terminated: int, truncated: int, reward: int
 ) -> None:
+    """The last step says it; the others are no end, and have no reward."""
     flags = {name: np.asarray(values, bool) for name, values in arrays.items()}
-    found = rlds_fields.content_of(episode(meta=meta, arrays=flags), ["action", *flags], {}).arrays
-    assert found["next.terminated"].tolist() == [bool(x) for x in terminated]
-    assert found["next.truncated"].tolist() == [bool(x) for x in truncated]
-    assert found["next.reward"].tolist() == terminated
-    assert found["next.discount"].tolist() == [1 - x for x in terminated]
+    content = rlds_fields.content_of(episode(meta=meta, arrays=flags), ["action", *flags], {})
+    found = content.arrays
+    assert found["next.terminated"].tolist() == [False, False, False, bool(terminated)]
+    assert found["next.truncated"].tolist() == [False, False, False, bool(truncated)]
+    assert found["next.reward"].tolist() == [0, 0, 0, reward]
+    assert found["next.discount"].tolist() == [1, 1, 1, 1 - terminated]
+    assert content.derived == set(rlds_names.ENDS) - set(arrays)
+
+
+FLAGS = st.lists(st.booleans(), min_size=4, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["next.success", "next.done", *rlds_names.ENDS]), FLAGS),
+    st.sampled_from([None, True, False]),
+)
+def test_no_reward_without_a_recorded_success(flags: dict[str, list[bool]], solved: bool | None) -> None:
+    arrays = {name: np.asarray(values) for name, values in flags.items()}
+    made = episode(meta={} if solved is None else {"solved": solved}, arrays=arrays)
+    content = rlds_fields.content_of(made, list(made.arrays), {})
+    if "next.reward" in content.derived and content.arrays["next.reward"].any():
+        assert solved or (solved is None and flags["next.success"][-1])
+        assert content.arrays["next.reward"].tolist() == [0, 0, 0, 1]
+    plain = dataclasses.replace(content, arrays={k: v for k, v in content.arrays.items() if k in made.arrays})
+    assert content.digest() == plain.digest()
+
+
+@pytest.mark.parametrize("success", [None, [0, 0, 0, 0], [0, 0, 1, 1]])
+def test_what_was_not_recorded_is_in_the_records_and_not_in_the_episodes(
+    success: list[int] | None, tmp_path: Path
+) -> None:
+    """Stock TFDS reads every field of RLDS; we read back what there was, under its digest."""
+    arrays = {} if success is None else {"next.success": np.asarray(success, bool)}
+    made = episode(arrays=arrays)
+    source = write(tmp_path, made)
+    ((_, steps, _),) = stock(tmp_path / "out/1.0.0")
+    solved = bool(success and success[-1])
+    assert [float(x) for x in steps["reward"]] == [0, 0, 0, solved]
+    assert [bool(x) for x in steps["is_terminal"]] == [False, False, False, success is None or solved]
+    assert [float(x) for x in steps["discount"]] == [1, 1, 1, 0 if success is None or solved else 1]
+    found = only(source)
+    assert found.arrays.keys() == made.arrays.keys()
+    assert source.schema(found).features.keys() == Made({}).schema(made).features.keys()
+    assert "solved" not in found.meta
+    (first,), (again,) = (
+        vd.open_ledger(folder).records
+        for folder in (tmp_path / "out/1.0.0", _converted(source, tmp_path / "again"))
+    )
+    assert again.content_sha256 == first.content_sha256
+    tree = json.loads((tmp_path / "out/1.0.0/features.json").read_text())
+    fields = tree["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
+    told = {name for name, field in fields.items() if "Not recorded" in json.dumps(field)}
+    assert told == {"reward", "is_terminal", "discount"}
+
+
+def _converted(source: RldsSource, folder: Path) -> Path:
+    convert(source, folder)
+    return folder
+
+
+def test_a_success_that_curation_cut_off_is_not_forgotten(tmp_path: Path) -> None:
+    """The rules know that the episode was solved, its steps don't show it: the second copy says so too."""
+    flags = {"next.success": np.asarray([False, False, True, False])}
+    source = write(tmp_path, episode(meta={"solved": True}, arrays=flags))
+    assert only(source).meta["solved"] is True
+    once, twice = tmp_path / "a/1.0.0", tmp_path / "b/1.0.0"
+    convert(source, once)
+    convert(RldsSource(root=once), twice)
+    for folder in (once, twice):
+        assert verify(folder, deep=True).damages == ()
+        ((_, steps, _),) = stock(folder)
+        assert [float(x) for x in steps["reward"]] == [0, 0, 0, 1]
+        assert [bool(x) for x in steps["is_terminal"]] == [False, False, False, True]
+
+
+def test_a_failure_stays_one_through_every_format(tmp_path: Path) -> None:
+    """HDF5 of robomimic at the end has no success, reward or end that was not in the first source."""
+    h5py = pytest.importorskip("h5py")
+    convert(Made({"e": episode(arrays={"next.success": np.zeros(4, bool)})}), tmp_path / "r")
+    vd.run(RldsSource(root=tmp_path / "r"), (), vd.open_sink(tmp_path / "l", format="lerobot"), workers=1)
+    vd.run(vd.open_source(tmp_path / "l"), (), vd.open_sink(tmp_path / "h", format="robomimic"), workers=1)
+    with h5py.File(tmp_path / "h/dataset.hdf5") as file:
+        demo = file["data/demo_0"]
+        assert demo["rewards"][()].tolist() == [0, 0, 0, 0]
+        assert demo["rewards"].attrs["derived_by"] == "next.success"
+        assert demo["dones"].attrs["derived_by"] == "next.success"
 
 
 def test_declared_splits_stay_and_others_are_drawn(tmp_path: Path) -> None:
@@ -280,6 +372,26 @@ def test_declared_splits_stay_and_others_are_drawn(tmp_path: Path) -> None:
     assert {found["free"], found["loose"]} == {"train", "val"}
     info = json.loads((tmp_path / "out/1.0.0/dataset_info.json").read_text())
     assert [split["name"] for split in info["splits"]] == ["train", "val", "test"]
+
+
+def test_no_split_is_made_up_unless_it_is_asked_for(tmp_path: Path) -> None:
+    made = {f"e{i}": episode(f"e{i}", i + 2) for i in range(6)}
+    for options, splits in (({}, {"train"}), ({"val_fraction": 0.5}, {"train", "val"})):
+        folder = tmp_path / f"{len(options)}/1.0.0"
+        sink = vd.open_sink(folder, format="rlds", name="out", step_fields="rlds", **options)
+        vd.run(Made(made), (), sink, workers=1)
+        assert {record.split for record in vd.open_ledger(folder).records} == splits
+
+
+def test_convert_has_val_as_an_option(tmp_path: Path) -> None:
+    for words, splits in (([], {"train"}), (["--val", "0.5"], {"train", "val"})):
+        target = str(tmp_path / str(len(words)))
+        done = CliRunner().invoke(command, [str(ROLLOUTS), target, "--to", "rlds", *words])
+        assert done.exit_code == 0, done.output
+        assert {record.split for record in vd.open_ledger(target).records} == splits
+    done = CliRunner().invoke(command, [str(ROLLOUTS), str(tmp_path / "l"), "--val", "0.5"])
+    assert isinstance(done.exception, UsageError)
+    assert "--val is for --to rlds" in done.exception.message
 
 
 def test_a_split_that_tfds_can_not_name_is_refused() -> None:
@@ -399,15 +511,39 @@ LIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _seal_again(folder: Path) -> None:
+    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != SEAL]
+    (folder / "vla_data" / SEAL).write_bytes(format_sums({n: hash_file(folder / n) for n in names}))
+
+
 @pytest.mark.parametrize("name", LIES)
 def test_deep_finds_a_lie_in_every_field(written: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "1.0.0"
     shutil.copytree(written, folder)
     altered_records(folder / SHARD, {name: LIES[name]})
-    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != SEAL]
-    (folder / "vla_data" / SEAL).write_bytes(format_sums({n: hash_file(folder / n) for n in names}))
+    _seal_again(folder)
     verdict = verify(folder, deep=True)
     assert SHARD in {damage.file for damage in verdict.damages}
+
+
+@pytest.mark.parametrize("success", [None, [0, 0, 0, 0], [0, 0, 0, 1]])
+@pytest.mark.parametrize("name", ["is_terminal", "reward", "discount"])
+@pytest.mark.parametrize("at", [1, 3])
+def test_deep_finds_a_lie_in_what_follows_from_a_rule(
+    success: list[int] | None, name: str, at: int, tmp_path: Path
+) -> None:
+    if (success, name, at) == (None, "is_terminal", 3):
+        return  # and its discount: an episode of unknown outcome may have been cut
+    arrays = {} if success is None else {"next.success": np.asarray(success, bool)}
+    write(tmp_path, episode(arrays=arrays))
+    folder = tmp_path / "out/1.0.0"
+
+    def lie(values: Any) -> Any:
+        return np.where(np.arange(len(values)) == at, 1 - values, values).astype(values.dtype)
+
+    altered_records(folder / SHARD, {f"steps/{name}": lie})
+    _seal_again(folder)
+    assert SHARD in {damage.file for damage in verify(folder, deep=True).damages}
 
 
 def test_deep_is_content_with_what_was_written(written: Path) -> None:

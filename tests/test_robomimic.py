@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import vla_data as vd
 from converters.robomimic import FILE, RobomimicSink
 from converters.robomimic_check import examine
-from converters.robomimic_names import check_paths, mask_name, name_of, path_of
+from converters.robomimic_names import check_paths, mask_name, masks_of, name_of, path_of
 from tests import hdf5_files
 from tests.rollouts import CAMERA, MOVE, episode
 from vla_data.core import Episode, Feature, Published, Schema
@@ -28,6 +28,7 @@ from vla_data.errors import DataError, MachineError, VerifyError
 from vla_data.frames import Frames
 from vla_data.jobs import io as job_io
 from vla_data.ledger import Ledger
+from vla_data.selection import select
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 SIDECAR = "vla_data/robomimic"
@@ -80,7 +81,9 @@ def test_stock_file_keeps_its_env_args_and_masks(lift: Path) -> None:
         order = {name: f"demo_{i}" for i, name in enumerate(sorted(stock["data"], key=lambda n: int(n[5:])))}
         for key in stock["mask"]:
             names = [order[name.decode()] for name in stock["mask"][key][:] if name]
-            assert [name.decode() for name in ours["mask"][key][:]] == names if names else key not in ours["mask"]
+            assert [name.decode() for name in ours["mask"][key][:]] == names
+        assert ours["mask"].keys() == stock["mask"].keys()
+        assert len(stock["mask/valid"]) == 0
 
 
 def test_content_survives_the_way_through_lerobot_and_back(lift: Path, tmp_path: Path) -> None:
@@ -196,6 +199,87 @@ def test_masks_of_splits_groups_and_the_source() -> None:
     assert encode(made, masks_by=("seed",))[1]["masks"] == ["50_demos", "valid", "seed_3"]
     with pytest.raises(DataError, match="there is no scene"):
         encode(made, masks_by=("scene",))
+
+
+MASKS = {"train": [0, 1], "valid": [2], "better": [1, 3], "20_percent_train": [0], "nobody": []}
+"""Filter keys of a file of five demos; two are in neither train nor valid."""
+
+
+def masked(path: Path) -> Path:
+    hdf5_files.robomimic_file(path, demos=tuple(f"demo_{number}" for number in range(5)))
+    with h5py.File(path, "r+") as file:
+        for key, numbers in MASKS.items():
+            file[f"mask/{key}"] = np.array([f"demo_{number}" for number in numbers], dtype="S")
+    return path
+
+
+def masks_in(root: Path) -> dict[str, list[int]]:
+    """Mask -> the numbers of its demos in the first file, told by their own values."""
+    with h5py.File(root / FILE) as file:
+        return {
+            key: sorted(round(float(file[f"data/{name.decode()}/obs/mark"][0])) for name in names[:])
+            for key, names in file["mask"].items()
+        }
+
+
+@pytest.mark.parametrize("over", [(), ("lerobot",), ("rlds",), ("lerobot", "rlds", "lerobot")])
+def test_masks_come_back_over_any_formats(over: tuple[str, ...], tmp_path: Path) -> None:
+    path = masked(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for number, demo in enumerate(file["data"].values()):
+            demo["obs/mark"] = np.full(5, float(number))
+            demo.attrs["ep_meta"] = json.dumps({"lang": "x"})
+    address = f"hdf5:{path}"
+    for number, name in enumerate(over):
+        options: dict[str, Any] = {"name": "masked", "step_fields": "rlds"} if name == "rlds" else {}
+        reading = {"fps": 10} if address.startswith("rlds:") else {}
+        made = convert(
+            vd.open_source(address, **reading), tmp_path / str(number), format=name, images="png", **options
+        )
+        address = f"{name}:{made}"
+    reading = {"fps": 10} if address.startswith("rlds:") else {}
+    back = convert(vd.open_source(address, **reading), tmp_path / "back")
+    assert masks_in(back) == {mask_name(key): numbers for key, numbers in MASKS.items()}
+    assert damages(back, back) == []
+
+
+def test_mask_whose_demos_were_not_chosen_stays_and_is_empty(tmp_path: Path) -> None:
+    path = masked(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for number, demo in enumerate(file["data"].values()):
+            demo["obs/mark"] = np.full(5, float(number))
+    back = convert(select(vd.open_source(f"hdf5:{path}", task="x"), "0,3"), tmp_path / "back")
+    assert masks_in(back) == {"train": [0], "valid": [], "better": [3], "20_percent_train": [0], "nobody": []}
+
+
+def test_origin_goes_with_the_file(tmp_path: Path) -> None:
+    libero = vd.open_source(hdf5_files.LIBERO)
+    made = convert(libero, tmp_path / "set")
+    again = vd.open_source(f"hdf5:{made / FILE}")
+    origin = again.read(again.episodes()[0]).meta["origin"]
+    assert origin["id"] == libero.episodes()[0].id
+    assert origin["notes"] == list(libero.read(libero.episodes()[0]).notes)
+    assert "first_action_dropped" in origin["notes"]
+    rules = {key: origin[key] for key in ("image_orientation", "image_orientation_rule", "observation_time")}
+    assert rules == {
+        "image_orientation": "vflip",
+        "image_orientation_rule": "macros_image_convention",
+        "observation_time": "after",
+    }
+    over = convert(again, tmp_path / "over", format="lerobot", images="png")
+    third = convert(vd.open_source(f"lerobot:{over}"), tmp_path / "third")
+    last = vd.open_source(f"hdf5:{third / FILE}")
+    assert last.read(last.episodes()[0]).meta["origin"] == origin
+
+
+def test_origin_of_a_stranger_is_short_and_plain(tmp_path: Path) -> None:
+    told = {"id": "x" * 999, "masks": 3, "deep": {"a": 1}, "notes": ["n" * 999, 4, "kept"], "rule": "a", "odd": []}
+    path = hdf5_files.robomimic_file(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["vla_data_origin"] = json.dumps(told)
+    origin = hdf5_files.read(path, task="x").meta["origin"]
+    assert origin == {"masks": 3, "rule": "a", "notes": ["kept"]}
+    assert masks_of({"origin": origin}) == ([], [])
 
 
 # -- what the format can't hold ---------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ import vla_data as vd
 from converters import masks as module
 from tests import hdf5_files
 from tests.test_splits import Made, call
+from vla_data.core import Episode, EpisodeRef, Schema
 from vla_data.errors import MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.jobs import io as job_io
 from vla_data.ledger import Ledger, Record, Span
+from vla_data.selection import select
 from vla_data.selections import kept_ranges, write_episode_list, write_keep_ranges, write_masks
-from vla_data.steps import SmallActions
+from vla_data.steps import Resample, SmallActions
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 LIBERO = Path(__file__).parents[2] / "shared/data/libero/libero_spatial0_demo.hdf5"
@@ -123,6 +126,93 @@ def test_ranges_hold_the_kept_frames_and_no_others(pieces: list[tuple[int, str]]
     frames = [t for start, stop in ranges for t in range(start, stop)]
     assert frames == [t for span in spans if span.bucket == "kept" for t in range(span.start, span.stop)]
     assert all(a[1] < b[0] for a, b in pairwise(ranges))
+
+
+def curated(tmp_path: Path, steps: tuple[Any, ...], **options: Any) -> Path:
+    """A dataset made of an RLDS set whose metadata has openpi's names."""
+    source = Renamed(vd.open_source(ROLLOUTS))
+    vd.run(source, steps, vd.open_sink(tmp_path, **options), workers=1)
+    return tmp_path
+
+
+def test_keep_ranges_of_a_copy_of_a_copy_are_refused(tmp_path: Path) -> None:
+    """The ledger of the second knows positions in the first, whose key names neither."""
+    first = curated(tmp_path / "first", (SmallActions(),), images="png")
+    vd.run(vd.open_source(first), (), vd.open_sink(tmp_path / "second", images="png"), workers=1)
+    direct = write_keep_ranges(first, tmp_path / "first.json")
+    assert (direct["keys_from_metadata"], direct["frames"] < 105) == (3, True)
+    for of in (tmp_path / "second", vd.open_source(tmp_path / "second")):
+        with pytest.raises(UsageError, match="select from the dataset that was made directly") as caught:
+            write_keep_ranges(of, tmp_path / "second.json")
+        assert caught.value.code == "E232"
+    assert not (tmp_path / "second.json").exists()
+
+
+@pytest.mark.parametrize("fps", [2.5, 10])
+def test_keep_ranges_of_resampled_frames_are_refused(fps: float, tmp_path: Path) -> None:
+    source = vd.open_source(ROLLOUTS)
+    features = source.schema(source.read(source.episodes()[0])).features
+    known = {name: feature.convention for name, feature in features.items()}
+    known["action"] = {**known["action"], "rotation": "rotvec"}
+    step = Resample(conventions=known, source_fps=5, fps=fps)
+    vd.run(source, (step,), vd.open_sink(tmp_path / "set"), workers=1)
+    with pytest.raises(UsageError, match="was resampled, so its steps are not frames of its source") as caught:
+        write_keep_ranges(tmp_path / "set", tmp_path / "keep.json")
+    assert caught.value.code == "E232"
+    with pytest.raises(UsageError, match="was resampled"):
+        call(tmp_path / "set", "--val", "0", "--to", "keep-ranges", "-o", tmp_path / "keep.json")
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("lerobot", {}), ("rlds", {"name": "kept", "step_fields": "rlds"}), ("robomimic", {})],
+)
+def test_a_split_has_the_same_ranges_as_the_whole(format: str, options: dict[str, Any], tmp_path: Path) -> None:
+    curated(tmp_path / "set", (SmallActions(),), format=format, **options)
+    write_keep_ranges(tmp_path / "set", tmp_path / "whole.json")
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    reading = ("--fps", "5") if format == "rlds" else ()
+    parts = {}
+    for part in ("train", "val"):
+        out = tmp_path / f"{part}.json"
+        try:
+            call(
+                f"{'hdf5' if format == 'robomimic' else format}:{tmp_path / 'set'}",
+                *(*reading, "--val", "0.5", "--seed", "2", "--to", "keep-ranges", "--part", part, "-o", out),
+            )
+        except UsageError as error:
+            assert error.code == "E402"
+            continue
+        found = json.loads(out.read_text())
+        assert not parts.keys() & found.keys()
+        parts |= found
+    assert parts == whole
+    assert len(whole) == 3
+    opened = vd.open_source(tmp_path / "set", **({"fps": 5} if format == "rlds" else {}))
+    write_keep_ranges(select(opened, "1"), tmp_path / "one.json")
+    ((key, ranges),) = json.loads((tmp_path / "one.json").read_text()).items()
+    assert whole[key] == ranges
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A source whose metadata has openpi's names, as that of DROID."""
+
+    source: vd.Source
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        return self.source.episodes()
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        return self.source.fingerprint(ref)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        episode = self.source.read(ref)
+        told = {"recording_folderpath": "/r", "file_path": f"success/{ref.id}"}
+        return replace(episode, meta={**episode.meta, "episode_metadata": told})
+
+    def schema(self, episode: Episode) -> Schema:
+        return self.source.schema(episode)
 
 
 # -- masks ------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def test_episode_with_two_tasks_takes_both_to_one_split() -> None:
         found = split(Made(rows), by="task", val=0.5, seed=seed)
         assert len({member.split for member in found.members[:3]}) == 1
         assert found.joined == (("a", "b"),)
-        assert "groups that share an episode or its content are one: a, b" in found.warnings
+        assert "groups that share an episode or content are one: a, b" in found.warnings
 
 
 def test_groups_by_metadata_of_the_episode_or_its_source() -> None:
@@ -161,8 +161,23 @@ def test_groups_by_metadata_of_the_episode_or_its_source() -> None:
     }
     found = split(Made(rows), by="scene", val=0.5)
     assert [member.groups for member in found.members] == [("kitchen",), ("attic",), ("4",)]
-    with pytest.raises(UsageError, match=r"x has no colour; it has .*scene"):
+    with pytest.raises(UsageError, match=r"x has no colour to group by; it has episode, task, scene$"):
         split(Made(rows), by="colour")
+
+
+def test_only_facts_of_an_episode_are_offered_to_group_by() -> None:
+    for path in (hdf5_files.LIBERO, hdf5_files.ROBOMIMIC):
+        with pytest.raises(UsageError) as caught:
+            split(hdf5_files.source(path), by="nope")
+        offered = caught.value.message.rpartition("it has ")[2].split(", ")
+        assert offered[:2] == ["episode", "task"]
+        assert {"env", "robot"} <= {*offered}
+        assert not {"file", "demo", "image_orientation_rule", "source_sha256", "layout", "masks"} & {*offered}
+        for by in offered:
+            assert len(split(hdf5_files.source(path), by=by).members) == len(hdf5_files.source(path).episodes())
+    many = {f"fact_{i}": i for i in range(99)}
+    with pytest.raises(UsageError, match=r"and 89 more$"):
+        split(Made({"x": many}), by="nope")
 
 
 def test_facts_spare_reading() -> None:
@@ -175,7 +190,7 @@ def test_unreadable_episodes_are_in_no_split_and_said() -> None:
     found = split(Made({"x": {"task": None}, "y": {}}), by="task", val=0)
     assert found.ids("train") == ["y"]
     assert dict(found.unreadable) == {"x": "E105 truncated: cut"}
-    assert found.warnings == ("1 episodes are in no split, for example x: E105 truncated: cut",)
+    assert found.warnings == ("1 episode is in no split, for example x: E105 truncated: cut",)
     with pytest.raises(UsageError, match="no episode"):
         split(Made({"x": {"task": None}}), by="task")
 
@@ -183,7 +198,7 @@ def test_unreadable_episodes_are_in_no_split_and_said() -> None:
 def test_empty_split_is_a_warning_and_nothing_is_moved_for_it() -> None:
     found = split(Made({"x": {}, "y": {}}), by="task", val=0.01)
     assert found.ids("val") == []
-    assert "split val is empty: none of 1 groups has a hash for it" in found.warnings[0]
+    assert found.warnings == ("val is empty: no hash of 1 groups; try another seed or share",)
 
 
 @pytest.mark.parametrize("bad", [{"val": -0.1}, {"val": 0.7, "test": 0.7}, {"val": float("nan")}, {"seed": -1}])
@@ -204,6 +219,11 @@ def test_repeated_episodes_of_our_datasets_go_together(tmp_path: Path) -> None:
         found = split(vd.open_source(tmp_path / "set"), val=0.5, seed=seed, contents=contents)
         assert len({(contents[member.id], member.split) for member in found.members}) == 2
     assert known_contents(folder) == {}
+    table = str(split(vd.open_source(tmp_path / "set"), val=0.5, contents=contents))
+    assert "episode_000000" in table
+    assert "content " not in table
+    assert "and " in table
+    assert max(map(len, table.splitlines())) <= 80
 
 
 # -- the command ------------------------------------------------------------------------------------------

@@ -287,12 +287,26 @@ def test_what_is_no_file_is_a_damage_and_is_not_waited_for(fresh: Callable[[str]
     assert (damage.file, damage.problem) == (LEROBOT_DATA, "is not a regular file")
 
 
-def test_links_to_the_right_bytes_are_right(fresh: Callable[[str], Made], tmp_path: Path) -> None:
-    """As in the download cache of the Hugging Face Hub."""
+def test_links_are_read_as_sources_read_them(fresh: Callable[[str], Made], tmp_path: Path) -> None:
+    """A link within the dataset is its file; one that leads out of it is refused by every source (E131)."""
     made = fresh("lerobot")
-    (made.root / LEROBOT_DATA).rename(tmp_path / "blob")
-    (made.root / LEROBOT_DATA).symlink_to(tmp_path / "blob")
+    (made.root / LEROBOT_DATA).rename(made.root / "blob")
+    (made.root / LEROBOT_DATA).symlink_to(made.root / "blob")
     assert verify(made.root).ok
+    assert len(vd.open_source(made.root).episodes()) == 6
+    (made.root / "blob").rename(tmp_path / "blob")
+    (made.root / LEROBOT_DATA).unlink()
+    (made.root / LEROBOT_DATA).symlink_to(tmp_path / "blob")
+    (damage,) = verify(made.root).damages
+    assert (damage.file, damage.problem) == (LEROBOT_DATA, "is a link out of the dataset, which is not read")
+    assert repair(made.root, made.rollouts, workers=1).after.ok
+    assert (tmp_path / "blob").is_file()
+
+
+def test_a_path_that_is_not_there_is_said_to_be_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gone is not there") as error:
+        verify(tmp_path / "gone")
+    assert error.value.code == "E003"
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../outside", "./meta/info.json"])
@@ -739,6 +753,89 @@ def test_renamed_files_need_no_source(fresh: Callable[[str], Made]) -> None:
     (made.root / SHARD).rename(made.root / "x.tfrecord")
     repair(made.root)
     assert made.tree() == before
+
+
+RENAMED: dict[str, dict[str, str]] = {
+    "to a name that no reader takes for data": {"meta/info.json": "meta/info_renamed.json"},
+    "a document": {"README.md": "README.old"},
+    "two swapped": {"meta/info.json": "meta/stats.json", "meta/stats.json": "meta/info.json"},
+    "three in a ring": {
+        "meta/info.json": "meta/stats.json",
+        "meta/stats.json": "README.md",
+        "README.md": "meta/info.json",
+    },
+    "over another, which lies elsewhere": {"meta/info.json": "meta/stats.json", "meta/stats.json": "old.json"},
+}
+
+
+def rename(made: Made, names: dict[str, str]) -> None:
+    for name in names:
+        (made.root / name).rename(made.root / f"{name}.moving")
+    for name, other in names.items():
+        (made.root / f"{name}.moving").rename(made.root / other)
+
+
+@pytest.mark.parametrize("how", RENAMED)
+def test_names_are_given_back_without_a_source(fresh: Callable[[str], Made], how: str) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    rename(made, RENAMED[how])
+    assert not verify(made.root).ok
+    done = repair(made.root)
+    assert (done.replaced, done.after.ok) == ((), True)
+    assert made.tree() == before
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_an_interrupted_renaming_goes_on(
+    fresh: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    rename(made, RENAMED["three in a ring"])
+    count = iter(range(100))
+
+    def fail(name: str, path: Path) -> None:
+        if name == "rename" and path.is_relative_to(made.root) and next(count) == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vla_data.jobs.io.hook", fail)
+    with pytest.raises(KeyboardInterrupt):
+        repair(made.root)
+    monkeypatch.setattr("vla_data.jobs.io.hook", None)
+    assert repair(made.root).after.ok
+    assert made.tree() == before
+
+
+def test_a_copy_of_a_file_that_was_edited_stays_where_it_is(fresh: Callable[[str], Made]) -> None:
+    made = fresh("lerobot")
+    shutil.copy(made.root / "README.md", made.root / "mine.md")
+    (made.root / "README.md").write_text("edited")
+    repair(made.root, made.rollouts, workers=1)
+    assert verify(made.root).ok
+    assert (made.root / "mine.md").is_file()
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "link to a folder"])
+def test_what_stands_in_the_way_is_moved_aside(fresh: Callable[[str], Made], tmp_path: Path, what: str) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    name = LEROBOT_DATA if what == "folder" else "data"
+    (made.root / name).rename(tmp_path / "old")
+    if what == "folder":
+        (made.root / name).mkdir()
+        (made.root / name / "mine.txt").write_text("mine")
+    elif what == "file":
+        (made.root / name).write_text("mine")
+    else:
+        (made.root / name).symlink_to(tmp_path / "old")
+    done = repair(made.root, made.rollouts, workers=1)
+    assert done.after.ok, done.after.damages
+    assert done.aside == ((name, f"{name}.aside"),)
+    assert {name: digest for name, digest in made.tree().items() if ".aside" not in name} == before
+    mine = {"folder": f"{name}.aside/mine.txt", "file": "data.aside"}
+    assert what not in mine or (made.root / mine[what]).read_text() == "mine"
+    assert (tmp_path / "old").exists()
 
 
 @pytest.mark.parametrize("at", [3, 64, 65, 66, 70, -1, "line"])

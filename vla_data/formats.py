@@ -162,6 +162,8 @@ def open_source(address: str | Path, **options: Any) -> Source:
 
 def open_sink(target: str | Path, *, format: str = "lerobot", **options: Any) -> Sink:
     """The sink that writes a dataset of ``format`` at ``target``, with that sink class's options."""
+    if format == "rlds":
+        options = {"val_fraction": 0, **options}  # only `vla-data build` draws a split unasked
     sink: Sink = _part(format, "sink")(target=Path(target), **options)
     return sink
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as changed
 from pathlib import Path
+from typing import Final
 
 from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
@@ -26,6 +27,7 @@ from vla_data.report import Report
 from vla_data.safety.text import show
 
 Progress = Callable[[int, int], None]
+_LISTED: Final = 3
 
 
 def run(
@@ -240,11 +242,15 @@ def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
     for episode, schema in published:
         groups[schema].append(episode.id)
     if len(groups) > 1:
+        largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:_LISTED]
         listed = "; ".join(
-            f"{len(ids):,} episodes with {_differences(text, groups)} (as {show(ids[0])})"
-            for text, ids in sorted(groups.items(), key=lambda group: -len(group[1]))[:5]
+            f"{len(ids):,} {'episode' if len(ids) == 1 else 'episodes'} with {_differences(text, groups)} "
+            f"(as {show(ids[0])[:60]})"
+            for text, ids in largest
         )
-        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}")
+        more = f"; and {len(groups) - len(largest)} more kinds" if len(groups) > len(largest) else ""
+        way = "--drop or --keep features, or leave episodes out with --episodes"
+        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {way}")
     return Schema.from_text(next(iter(groups)))
 
 
@@ -264,7 +270,8 @@ def _differences(text: str, groups: Iterable[str]) -> str:
         keys = {key for other in found for key in {*other, *convention} if other.get(key) != convention.get(key)}
         out.extend(f"{name} {key}={convention.get(key, 'undeclared')}" for key in sorted(keys))
     out.extend(f"{key} {mine[key]}" for key in ("fps", "robot") if any(o[key] != mine[key] for o in others))
-    return ", ".join(out) or "fewer features"
+    more = f" and {len(out) - _LISTED} more" if len(out) > _LISTED else ""
+    return ", ".join(text[:80] for text in out[:_LISTED]) + more or "fewer features"
 
 
 def _type(feature: Mapping[str, Json]) -> str:
@@ -274,8 +281,8 @@ def _type(feature: Mapping[str, Json]) -> str:
 def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published]) -> Iterable[Record]:
     """Records with the places of their episodes in the dataset."""
     places = {episode.id: place for place, episode in enumerate(published)}
-    split_of: Callable[[Sequence[Published]], Mapping[str, str]] | None = getattr(sink, "split_of", None)
-    splits = dict.fromkeys(places, "train") if split_of is None else split_of(published)
+    split_of: Callable[[Sequence[Published]], Mapping[str, str | None]] | None = getattr(sink, "split_of", None)
+    splits: Mapping[str, str | None] = dict.fromkeys(places, "train") if split_of is None else split_of(published)
     for record in records:
         if record.status == "published":
             yield changed(record, output_index=places[record.id], split=splits[record.id])

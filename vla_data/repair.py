@@ -12,7 +12,8 @@ somebody's own steps can't be repaired here; the program that made the dataset m
 
 **Atomic.** Each file is replaced by one rename of a file that is on the disk, and ``SHA256SUMS`` last. A repair
 that is interrupted leaves a dataset that is less damaged than before, never more, and the same command goes on.
-Files that are not ours are left alone, but for copies of ours under other names where readers would find them.
+Files that are not ours are left alone, but for copies of ours under other names where readers would find them, and
+what has the name of a file or folder of ours and is none, which is moved aside.
 
 The sources are looked for where they lay when this machine made the dataset, unless they are named. Without them,
 what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
@@ -20,11 +21,12 @@ what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from vla_data.core import Json, Source
@@ -54,6 +56,7 @@ class Repaired:
         before: what was wrong.
         replaced: files that were written, relative.
         removed: copies of our files that lay under other names.
+        aside: (name, its name now) of what is not ours and lay in the way.
         after: what is left; ``ok`` unless files that are not ours are in the way of readers.
     """
 
@@ -61,6 +64,7 @@ class Repaired:
     replaced: tuple[str, ...]
     removed: tuple[str, ...]
     after: Verdict
+    aside: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """One JSON-ready object."""
@@ -68,6 +72,7 @@ class Repaired:
             "before": [damage.to_json() for damage in self.before.damages],
             "replaced": list(self.replaced),
             "removed": list(self.removed),
+            "aside": dict(self.aside),
             **self.after.to_json(),
         }
 
@@ -104,7 +109,8 @@ def repair(
     if before.ok:
         return Repaired(before, (), (), before)
     with workspace(root) as work, machine_errors("cannot repair"):
-        removed = _rename_back(before)
+        aside: dict[str, str] = {}
+        removed = _rename_back(before, aside)
         now = verify(root) if removed else before
         replaced: list[str] = []
         if any(damage.kind != "unexpected" for damage in now.damages):
@@ -119,29 +125,56 @@ def repair(
             else:
                 rebuilt = _rebuild(now, sources, work, workers, on_progress, on_problem)
                 _compare(now, rebuilt)
-                replaced = _replace(now, rebuilt)
+                replaced = _replace(now, rebuilt, aside)
             now = verify(root)
         if copies := _remove_copies(now):
             removed += copies
             now = verify(root)
         remove_tree(work / _FOLDER)
-    return Repaired(before, tuple(replaced), tuple(removed), now)
+    return Repaired(before, tuple(replaced), tuple(removed), now, tuple(aside.items()))
 
 
-def _rename_back(verdict: Verdict) -> list[str]:
-    """Give files that lie under a name that is not ours their own back; returns the wrong names."""
+def _rename_back(verdict: Verdict, aside: dict[str, str]) -> list[str]:
+    """Give files that lie under other names their own back; returns the wrong names.
+
+    A file may lie under a name that is not ours, or under that of another file that is damaged or missing.
+    """
+    homes = _homes(verdict)
+    moved = list(homes)
+    while homes:
+        # One whose place nothing else that is wanted holds; in a ring of swapped names there is none.
+        name = next((name for name, target in homes.items() if target not in homes), None)
+        if name is not None:
+            _put(verdict.root / name, verdict.root, homes.pop(name), aside)
+        else:
+            # Interrupted here, it lies under a name that is not ours, from where the next repair fetches it.
+            first = next(iter(homes))
+            beside = _free(verdict.root / first, "swapped")
+            _move(verdict.root / first, beside)
+            homes[beside.relative_to(verdict.root).as_posix()] = homes.pop(first)
+    return moved
+
+
+def _homes(verdict: Verdict) -> dict[str, str]:
+    """Name under which a file of ours lies -> its own name."""
+    root = verdict.root
     lost = {
         verdict.listed[damage.file]: damage.file
         for damage in verdict.damages
-        if damage.kind == "missing" and damage.file in verdict.listed
+        if damage.kind in ("missing", "differs") and damage.file in verdict.listed
     }
-    moved = []
-    for name in _unexpected(verdict):
-        target = lost.pop(hash_file(verdict.root / name), None)
-        if target is not None:
-            _move(verdict.root / name, verdict.root / target)
-            moved.append(name)
-    return moved
+    damaged = [d.file for d in verdict.damages if d.kind == "differs" and d.file != verdict.sums]
+    homes: dict[str, str] = {}
+    for name in dict.fromkeys((*damaged, *verdict.others)) if lost else ():
+        path = root / name
+        if path.is_symlink() or not path.is_file():
+            continue
+        digest = verdict.hashes.get(name) or hash_file(path)
+        target = lost.get(digest)
+        # A stranger's copy of a file that is damaged is no proof that it was moved from there.
+        if target is not None and (name in damaged or target in homes or not _is_file(root / target)):
+            homes[name] = lost.pop(digest)
+    return homes
 
 
 def _remove_copies(verdict: Verdict) -> list[str]:
@@ -192,14 +225,40 @@ def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
             raise VerifyError("E601", "nothing is changed: the rebuilt dataset has another manifest")
 
 
-def _replace(damaged: Verdict, rebuilt: Verdict) -> list[str]:
+def _replace(damaged: Verdict, rebuilt: Verdict, aside: dict[str, str]) -> list[str]:
     """Rename the rebuilt files that differ into the dataset, the sums last; returns their names."""
     changed = [name for name, digest in rebuilt.listed.items() if damaged.hashes.get(name) != digest]
     if any(damage.file == damaged.sums for damage in damaged.damages):
         changed.append(damaged.sums)
     for name in changed:
-        _move(rebuilt.root / name, damaged.root / name)
+        _put(rebuilt.root / name, damaged.root, name, aside)
+    if not os.path.lexists(damaged.root / damaged.sums):  # the folder was a link, which is aside now
+        changed.append(damaged.sums)
+        _put(rebuilt.root / damaged.sums, damaged.root, damaged.sums, aside)
     return changed
+
+
+def _put(file: Path, root: Path, name: str, aside: dict[str, str]) -> None:
+    """Rename ``file`` into the dataset; what stands in its way and is no file or folder of it is moved aside."""
+    own = PurePosixPath(name)
+    for part in (*reversed(own.parents[:-1]), own):
+        there = root / part
+        right = there.is_dir() and not there.is_symlink() if part != own else _is_file(there) or there.is_symlink()
+        if os.path.lexists(there) and not right:
+            other = _free(there, "aside")
+            _move(there, other)
+            aside[str(part)] = other.relative_to(root).as_posix()
+    _move(file, root / own)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _free(path: Path, ending: str) -> Path:
+    """A name beside ``path`` that nothing has."""
+    names = (path.with_name(f"{path.name}.{ending}{n or ''}") for n in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _move(file: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vla_data.core import Episode, EpisodeRef, Schema, Source
 from vla_data.curate import Step
 from vla_data.errors import UsageError
+from vla_data.safety.text import show
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,30 @@ class Selection:
         return own(ref) if own is not None else ()
 
 
+_MOST: Final = 10_000_000
+_DIGITS: Final = 18
+_SHOWN: Final = 60
+
+
 def parse_positions(text: str) -> tuple[int, ...]:
     """``0,3,5-9`` -> (0, 3, 5, 6, 7, 8, 9).
 
     Raises:
-        UsageError: E001 for anything else.
+        UsageError: E001 for anything else, for a position that is named twice and for over 10,000,000 of them.
     """
     out: dict[int, None] = {}
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UsageError("E001", f"{text!r} is no list of episodes like 0,3,5-9")
-        for n in range(int(first), int(last or first) + 1):
+        if max(len(first), len(last)) > _DIGITS or not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+        start, stop = int(first), int(last or first) + 1
+        if stop <= start:
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+        if len(out) + stop - start > _MOST:
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} names more than {_MOST:,} episodes")
+        for n in range(start, stop):
+            if n in out:
+                raise UsageError("E001", f"{show(text[:_SHOWN])!r} names {n} twice")
             out[n] = None
     return tuple(out)
 

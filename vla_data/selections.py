@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,9 +17,14 @@ from typing import Any, Final
 from vla_data.core import Json, Source
 from vla_data.errors import DataError, TargetExistsError, UsageError
 from vla_data.jobs.io import machine_errors, write_file
+from vla_data.jobs.sidecar import MANIFEST
 from vla_data.ledger import Record
-from vla_data.locate import open_ledger
+from vla_data.locate import find_sidecar, open_ledger
+from vla_data.pipeline import roots
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
+from vla_data.steps.resample import Resample
 
 Ranges = list[list[int]]
 
@@ -73,11 +79,15 @@ def write_keep_ranges(
     of the **source** (``filter_dict_path`` in openpi's ``src/openpi/training/droid_rlds_dataset.py``). A frame in
     no range is not sampled, so neither is an episode that is not in the file.
 
+    A dataset of ours has the positions of the one it was made from, and no others. So it must have been made
+    directly from the dataset that its keys name, and its frames must be frames of that: neither is so of what was
+    made from a converted copy, or resampled.
+
     Args:
-        of: a dataset of ours, of which the kept frames of its published episodes are taken; or a source, of which
-            all frames are.
+        of: a dataset of ours, or a source that reads one, of which the kept frames of its published episodes are
+            taken; or another source, of which all frames are.
         target: the file.
-        only: ids of the episodes to take; None: all.
+        only: ids of the episodes to take, those of a source where ``of`` is one, else the ledger's; None: all.
         replace: write over an existing file.
 
     Returns:
@@ -86,16 +96,23 @@ def write_keep_ranges(
         the word "success", which openpi's loader leaves out itself; ``unreadable``, id -> problem, of a source.
 
     Raises:
-        UsageError: E004 when two episodes have one key, E003 for a folder without a ledger, E402 for no frame.
+        UsageError: E004 when two episodes have one key, E003 for a folder without a ledger, E402 for no frame,
+            E232 where no positions are known in the dataset that a key names.
         TargetExistsError: E411 for a file that exists.
     """
     unreadable: dict[str, str] = {}
-    rows = _kept(of, only) if isinstance(of, str | Path) else _everything(of, only, unreadable)
+    rows = _kept(of, only) if isinstance(of, str | Path) else _of_source(of, only, unreadable)
     out: dict[str, Ranges] = {}
     owner: dict[str, str] = {}
     metadata = other = 0
     for name, told, ranges in rows:
         key, path = _key(name, told)
+        if key != name and told.get("origin") is not None:
+            raise UsageError(
+                "E232",
+                f"{show(name)} was made from a converted copy, and its frames' places in {show(key)} are not "
+                "known; select from the dataset that was made directly from the RLDS set",
+            )
         if owner.setdefault(key, name) != name:
             raise UsageError("E004", f"{show(name)} and {show(owner[key])} are both {show(key)} in the file")
         out[key] = ranges
@@ -144,9 +161,30 @@ def write_json(value: Json, target: str | Path, *, replace: bool = False) -> Non
 
 
 def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
-    for record in open_ledger(path).records:
+    ledger = open_ledger(path)
+    if _resampled(Path(path)):
+        raise UsageError(
+            "E232",
+            f"{show(path)} was resampled, so its steps are not frames of its source; "
+            "select from a dataset that was made without --resample",
+        )
+    for record in ledger.records:
         if record.status == "published" and (only is None or record.id in only):
             yield record.id, record.meta, kept_ranges(record)
+
+
+def _resampled(path: Path) -> bool:
+    """Whether the recipe of a dataset of ours has the step `Resample`, also among those of a merged source."""
+    side = find_sidecar(path)
+    if side is None or not (side / MANIFEST).is_file():
+        return False
+    try:
+        made = strict_json.loads(read_file(side / MANIFEST, root=side)[0], name=MANIFEST)["recipe"]
+        texts = [made["source"], *made["steps"]]
+        calls = [node for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    except (DataError, KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
+        raise UsageError("E232", f"{show(path)} does not say how it was made, so not of which frames") from None
+    return any(isinstance(call.func, ast.Name) and call.func.id == Resample.__name__ for call in calls)
 
 
 def kept_ranges(record: Record) -> Ranges:
@@ -158,6 +196,38 @@ def kept_ranges(record: Record) -> Ranges:
         elif span.bucket == "kept":
             out.append([span.start, span.stop])
     return out
+
+
+def _of_source(
+    source: Source, only: Collection[str] | None, unreadable: dict[str, str]
+) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+    """What a source reads: of a dataset of ours what its ledger kept, of any other everything."""
+    places = roots(source)
+    side = find_sidecar(places[0]) if len(places) == 1 and places[0].is_dir() else None
+    if side is None:
+        yield from _everything(source, only, unreadable)
+        return
+    named = ledger_ids(places[0])
+    chosen = [ref.id for ref in source.episodes() if only is None or ref.id in only]
+    if unknown := [name for name in chosen if name not in named]:
+        raise UsageError("E232", f"{show(unknown[0])} is not in the ledger of {show(places[0])}")
+    yield from _kept(places[0], {named[name] for name in chosen})
+
+
+def ledger_ids(path: str | Path) -> dict[str, str]:
+    """Id that a reader of a dataset of ours gives an episode -> its id in the ledger, which is its source's.
+
+    To readers, episodes of LeRobot datasets are ``episode_<output_index>``, those of robomimic's
+    ``dataset.hdf5/demo_<output_index>``; those of RLDS datasets have the ledger's ids.
+    """
+    side = find_sidecar(Path(path))
+    form = ""
+    if side is not None and (side.parent / "info.json").is_file():
+        form = "episode_{:06d}"
+    elif side is not None and side.name == "robomimic":
+        form = "dataset.hdf5/demo_{}"
+    published = [record for record in open_ledger(path).records if record.status == "published"]
+    return {form.format(record.output_index) if form else record.id: record.id for record in published}
 
 
 def _everything(

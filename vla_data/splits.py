@@ -31,6 +31,12 @@ from vla_data.sorting import unit_hash
 
 NAMES: Final = ("train", "val", "test")
 _SHOWN: Final = 3
+_NAMED: Final = 12
+# Facts of the reading and not of the episode: one value for all, or another for each.
+_READING: Final = {
+    *("source", "source_length", "source_sha256", "layout", "fps", "observation_time", "image_orientation"),
+    *("channel_order", "info_timing", "instruction_feature"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +97,15 @@ class Split:
         count = len({group for member in self.members for group in member.groups})
         for name in self.names:
             if not self.ids(name):
-                why = f"none of {count:,} groups has a hash for it; try another seed or a larger share"
-                out.append(f"split {name} is empty: {why}")
+                out.append(f"{name} is empty: no hash of {count:,} groups; try another seed or share")
         if self.joined:
             names = ", ".join(show(name) for name in self.joined[0][:_SHOWN])
-            out.append(f"groups that share an episode or its content are one: {names}" + _more(self.joined))
+            out.append(f"groups that share an episode or content are one: {names}" + _more(self.joined))
         if self.unreadable:
             name, problem = next(iter(self.unreadable.items()))
-            line = f"{len(self.unreadable):,} episodes are in no split, for example {show(name)}: {problem}"
-            out.append(line)
+            count = len(self.unreadable)
+            what = "1 episode is" if count == 1 else f"{count:,} episodes are"
+            out.append(f"{what} in no split, for example {show(name)}: {problem}")
         return tuple(out)
 
     def to_json(self) -> dict[str, Json]:
@@ -123,6 +129,7 @@ class Split:
 
     def __str__(self) -> str:
         total = len(self.members)
+        listed = self.ids if self.by == "episode" else self.groups  # a digest tells nobody which episode it is of
         lines = [f"  by {show(self.by)}, seed {self.seed}", "", "  Split      Episodes    Groups    Share"]
         for name in self.names:
             count = len(self.ids(name))
@@ -130,12 +137,10 @@ class Split:
             lines.append(f"  {name:<8} {count:>10,} {len(self.groups(name)):>9,} {share}")
         lines.append("")
         for name in self.names:
-            groups = self.groups(name)
-            for group in groups[:_SHOWN]:
-                text = show(group)
-                lines.append(f"  {name:<8} {text if len(text) <= 66 else text[:63] + '...'}")
-            if len(groups) > _SHOWN:
-                lines.append(f"  {'':<8} and {len(groups) - _SHOWN:,} more")
+            for row, text in enumerate(map(show, listed(name)[:_SHOWN])):
+                lines.append(f"  {name if not row else '':<8} {text if len(text) <= 66 else text[:63] + '...'}")
+            if len(listed(name)) > _SHOWN:
+                lines.append(f"  {'':<8} and {len(listed(name)) - _SHOWN:,} more; --json lists all")
         return "\n".join(lines)
 
 
@@ -298,9 +303,7 @@ def _groups(source: Source, ref: EpisodeRef, by: str) -> tuple[str, ...]:
         return _texts(episode.arrays["task"].tolist() if "task" in episode.arrays else [episode.task])
     value = _find(facts, by)
     if value is None:
-        told = facts.get("episode_metadata")
-        keys = sorted({*facts, *(told if isinstance(told, dict) else ())})
-        raise UsageError("E206", f"{show(ref.id)} has no {show(by)}; it has {', '.join(map(show, keys))}")
+        raise UsageError("E206", f"{show(ref.id)} has no {show(by)} to group by; it has {_candidates(facts)}")
     return (value if isinstance(value, str) else json.dumps(value, sort_keys=True),)
 
 
@@ -314,6 +317,23 @@ def _find(facts: Mapping[str, Json], key: str) -> Json:
         if found.get(key) is not None:
             return found[key]
     return None
+
+
+def _candidates(facts: Mapping[str, Json]) -> str:
+    """What episodes may be grouped by: facts of one value that are not of how or from what an episode was read."""
+    told = facts.get("episode_metadata")
+    places = (told if isinstance(told, Mapping) else {}, facts)
+    values = {key: value for place in places for key, value in place.items()}
+    keys = [
+        *("episode", "task"),
+        *sorted(
+            key
+            for key, value in values.items()
+            if isinstance(value, str | int | float) and key not in _READING and not key.endswith("_rule")
+        ),
+    ]
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return ", ".join(show(key)[:40] for key in keys[:_NAMED]) + more
 
 
 def _more(several: Sequence[object]) -> str:

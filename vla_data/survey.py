@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from vla_data.selection import select
 SAMPLE: Final = 64
 _SHOWN: Final = 20
 _TOLERANCE: Final = 0.02
-# Facts that every source gives; the others are what it detected or was told.
-_USUAL: Final = ("source", "source_length", "source_sha256")
+# Facts that every source gives, and the robot, which the schema has; the others are what it detected or was told.
+_OF_ONE: Final = ("id", "seed", "scene")
+_USUAL: Final = ("source", "source_length", "source_sha256", "robot")
 
 
 def survey(
@@ -124,11 +125,16 @@ class _Survey:
         self._add_facts(episode.meta)
 
     def _add_facts(self, meta: Mapping[str, Json]) -> None:
-        for key, value in meta.items():
-            if key in _USUAL or key.endswith("_rule") or not isinstance(value, str | bool):
-                continue
-            rule = meta.get(f"{key}_rule")
-            self._count(key, f"{value} ({rule})" if rule else str(value))
+        for key, text in _facts(meta):
+            self._count(key, text)
+        origin = meta.get("origin")
+        if not isinstance(origin, Mapping):
+            return
+        for key, text in _facts({key: value for key, value in origin.items() if key not in _OF_ONE}):
+            self._count("origin", f"{key} {text}")
+        notes = origin.get("notes")
+        for note in notes if isinstance(notes, list) else ():
+            self._count("origin", str(note))
 
     def _add_problem(self, ref: EpisodeRef, error: DataError) -> None:
         if error.ignore:
@@ -163,6 +169,15 @@ class _Survey:
             "agree": fps is not None and abs(recorded - fps) <= _TOLERANCE * fps,
             "jitter_ms": round(1e3 * float(np.percentile(np.abs(found - middle), 95)), 3),
         }
+
+
+def _facts(meta: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Facts that were detected or told, each with its rule."""
+    for key, value in meta.items():
+        if key in _USUAL or key.endswith("_rule") or not isinstance(value, str | bool):
+            continue
+        rule = meta.get(f"{key}_rule")
+        yield key, f"{value} ({rule})" if rule else str(value)
 
 
 def _spread(refs: Sequence[EpisodeRef]) -> Sequence[EpisodeRef]:

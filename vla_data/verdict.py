@@ -62,6 +62,7 @@ class Verdict:
             of a sample, and the facts of a deep check.
         hashes: relative path -> SHA-256 of every file that was hashed.
         listed: relative path -> SHA-256 of every good line of ``SHA256SUMS``.
+        others: relative paths of the files that are not in it.
     """
 
     root: Path
@@ -71,6 +72,7 @@ class Verdict:
     checked: Mapping[str, Json] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict, repr=False)
     listed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def sums(self) -> str:

@@ -70,7 +70,8 @@ def verify(
     Args:
         path: the dataset, a TFDS data dir with one dataset of ours, or a sealed folder of rollouts.
         sample: share of the files whose SHA-256 is computed, above 0 and up to 1, at least one file; the files of
-            our sidecar always are. None: all of them.
+            our sidecar always are. None: all of them. With ``against`` also the share of the episodes that are
+            compared.
         deep: also read everything and compute again what can be.
         seed: which files are sampled; None: others each time. It is in ``checked``.
         reader: a name in `vla_data.formats.GATES`; also open the dataset with that.
@@ -90,12 +91,13 @@ def verify(
             raise UsageError("E001", "a deep check is of everything" if deep else "a sample of 0 checks nothing")
     root, side = find_dataset(Path(path))
     check = _Check(root, side)
-    check.run(sample, random.randrange(2**32) if seed is None else seed)
+    seed = random.randrange(2**32) if seed is None else seed
+    check.run(sample, seed)
     if deep:
         check.examine()
     sources = (against,) if isinstance(against, str | Path) else tuple(against)
     if sources:
-        check.compare(sources)
+        check.compare(sources, sample, seed)
     if reader is not None:
         try:
             load_gate(reader).read_back(root)
@@ -114,6 +116,8 @@ def find_dataset(path: Path) -> tuple[Path, str]:
     Raises:
         UsageError: E001 for several, E003 for none.
     """
+    if not path.exists():
+        raise UsageError("E003", f"{show(path)} is not there")
     marks = (SEAL, MANIFEST, FILE, SCHEMA)
     for side in SIDECARS:
         if any((path / side / mark).is_file() for mark in marks):
@@ -147,6 +151,7 @@ class _Check:
         self._checked: dict[str, Json] = {}
         self._listed: dict[str, str] = {}
         self._hashes: dict[str, str] = {}
+        self._others: list[str] = []
 
     def verdict(self) -> Verdict:
         unique = dict.fromkeys(sorted(self._damages, key=lambda d: (d.file, d.kind == "content")))
@@ -158,12 +163,13 @@ class _Check:
             self._checked,
             self._hashes,
             self._listed,
+            tuple(self._others),
         )
 
     def blame(self, file: str, problem: str, *episodes: str) -> None:
         self._damages.append(Damage(file, problem, "content", episodes))
 
-    def compare(self, sources: Sequence[str | Path]) -> None:
+    def compare(self, sources: Sequence[str | Path], sample: float | None, seed: int) -> None:
         """With what it was made from."""
         from vla_data.against import compare  # the readers of all formats, which most checks do not need
 
@@ -174,7 +180,9 @@ class _Check:
         except Exception as error:  # Parquet fails in many ways
             self.blame(_join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
             return
-        self._checked["against"] = compare(self._root, manifest, ledger, sources, self.blame)
+        self._checked["against"] = compare(
+            self._root, manifest, ledger, sources, self.blame, self._notes.append, sample=sample, seed=seed
+        )
 
     def run(self, sample: float | None, seed: int) -> None:
         """Names, sizes and hashes."""
@@ -282,11 +290,11 @@ class _Check:
             if known is not None and name not in mine:
                 self._add(self._own, f"names {show(name)}, which the manifest does not", "differs")
             else:
-                odd = (self._root / name).exists()
-                self._add(name, "is not a regular file" if odd else "is missing", "missing")
+                self._add(name, self._what_is_there(name), "missing")
         for name in sorted(mine - self._listed.keys() - found.keys()) if known is not None else ():
             self._add(name, "is missing", "missing")
-        for name in sorted(found.keys() - self._listed.keys()):
+        self._others = sorted(found.keys() - self._listed.keys())
+        for name in self._others:
             if name in mine:
                 if healthy:
                     self._add(self._own, f"does not name {show(name)}", "differs")
@@ -294,6 +302,12 @@ class _Check:
                 self._add(name, f"is not in {SEAL}", "unexpected")
             else:
                 self._notes.append(f"{show(name)} is not in {SEAL}")
+
+    def _what_is_there(self, name: str) -> str:
+        """What is wrong about a name that no file of ours has."""
+        if (self._root / name).is_symlink() and (self._root / name).exists():
+            return "is a link out of the dataset, which is not read"
+        return "is not a regular file" if (self._root / name).exists() else "is missing"
 
     def _sample(self, names: list[str], share: float, seed: int) -> set[str]:
         ours = {name for name in names if PurePosixPath(name).parent == PurePosixPath(self._side)}
@@ -398,11 +412,13 @@ def recipe_digest(manifest: Mapping[str, Json]) -> str:
 
 
 def _walk(root: Path) -> Iterable[tuple[str, int]]:
-    """(relative path, bytes) of every regular file. Links to files count: download caches are made of them."""
+    """(relative path, bytes) of every regular file that our sources read: a link out of ``root`` is none."""
+    real = root.resolve()
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.is_file():
+            inside = not path.is_symlink() or path.resolve().is_relative_to(real)
+            if inside and path.is_file():
                 yield path.relative_to(root).as_posix(), path.stat().st_size
 
 

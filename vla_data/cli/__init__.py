@@ -55,6 +55,17 @@ Exit codes:
 """
 
 
+_ADDRESSES: Final = ("against",)
+"""Options that are addresses, which have no type of their own."""
+
+
+def _name(param: click.Parameter) -> str:
+    """What a person calls an argument or an option."""
+    if isinstance(param, click.Argument):
+        return (param.metavar or str(param.name).upper()).strip("[].")
+    return param.opts[0]
+
+
 class _Lazy(click.Group):
     """Imports a command's module when the command is used."""
 
@@ -66,6 +77,22 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See `click.Group`. An empty path, as of a shell's unset variable, would mean the current folder."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and any(arg == "" or arg.endswith("=") for arg in rest):
+            values, _, _ = command.make_parser(click.Context(command, parent=ctx)).parse_args(list(rest))
+            for param in command.params:
+                value = values.get(str(param.name))
+                path = isinstance(param, click.Argument) or isinstance(param.type, click.Path)
+                if (path or param.name in _ADDRESSES) and "" in (
+                    value if isinstance(value, list | tuple) else [value]
+                ):
+                    raise click.UsageError(f"{_name(param)} is empty", click.Context(command, ctx, name))
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -54,6 +54,7 @@ reading_options = stack(
         help="HDF5: where the instruction is.",
     ),
     click.option("--mask", help="HDF5: only the demos of mask/<this>."),
+    click.option("--next-obs", is_flag=True, default=None, help="HDF5: keep next_obs, as next.observation.<key>."),
     click.option(
         "--info-timing",
         type=click.Choice(["auto", "after", "before"]),
@@ -89,6 +90,11 @@ feature_options = stack(
 writing_options = stack(
     click.option(
         "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+    ),
+    click.option(
+        "--val",
+        type=Number(0, 1, max_open=True),
+        help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
     ),
     click.option(
         "--rdt-layout",
@@ -129,6 +135,7 @@ _READING: Final = (
     "channel_order",
     "language",
     "mask",
+    "next_obs",
     "info_timing",
     "info",
     "image_size",
@@ -191,10 +198,13 @@ def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
+    val = options.pop("val", None)
     rdt = {name: options.pop(name) for name in _RDT if name in options}
     rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
     if rdt and to != "rdt":
         raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} is for --to rdt")
+    if val is not None and to != "rlds":
+        raise UsageError("E001", f"--val is for --to rlds; of {to}, `vla-data split` makes splits")
     if float32 and to != "rlds":
         raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
     if to == "lerobot":
@@ -206,7 +216,8 @@ def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
         return open_sink(target, format=to, name=name, **images, **rdt)
     if to == "rlds":
         name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
-        return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **images)
+        split = {} if val is None else {"val_fraction": val}
+        return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **split, **images)
     return open_sink(target, format=to)
 
 

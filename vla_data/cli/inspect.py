@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -16,6 +17,7 @@ from vla_data.survey import survey
 
 _WIDTH: Final = 80
 _ELEMENTS: Final = 14
+_SHORT: Final = 48
 # What has lines of its own; everything else that was counted is listed by its name.
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
@@ -70,7 +72,7 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         yield from _row("", f"{problem['code']} {show(problem['episode'])}: {show(problem['message'])}")
     if "recipe" in facts:
         recipe = facts["recipe"]
-        yield from _row("Made by", "; ".join(show(part) for part in (recipe["source"], *recipe["steps"])))
+        yield from _row("Made by", "; ".join(map(_call, (recipe["source"], *recipe["steps"]))))
         yield from _row("Content", facts["content_digest"])
 
 
@@ -110,6 +112,31 @@ def _feature(name: str, feature: Mapping[str, Json], span: Mapping[str, Json] | 
 
 def _word(value: Json) -> str:
     return show(value) if not isinstance(value, dict | list) else show(str(value))
+
+
+def _call(text: str) -> str:
+    """``Name(option=value)`` of a recipe without options that are off and long values; --json has all."""
+    try:
+        return show(_told(ast.parse(text, mode="eval").body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return show(text[:_SHORT])
+
+
+def _told(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        options = [f"{item.arg}={_told(item.value)}" for item in node.keywords if not _is_off(item.value)]
+        return f"{ast.unparse(node.func)}({', '.join(options)})"
+    if isinstance(node, ast.Tuple | ast.List) and any(isinstance(item, ast.Call) for item in node.elts):
+        return f"[{', '.join(map(_told, node.elts))}]"
+    text = ast.unparse(node)
+    return text if len(text) <= _SHORT else "..."
+
+
+def _is_off(value: ast.expr) -> bool:
+    """Whether an option is off, empty or left to be detected."""
+    if isinstance(value, ast.Constant):
+        return value.value in (None, False, "auto", "")
+    return isinstance(value, ast.Tuple | ast.List) and not value.elts
 
 
 def _counted(values: Json) -> str:

@@ -169,15 +169,31 @@ image_options = stack(
 
 
 def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of the LeRobot sink from those of `image_options`, which are taken out of ``options``."""
+    """Options of the LeRobot sink from those of `image_options`, which are taken out of ``options``.
+
+    Raises:
+        UsageError: E001 for values that the encoder refuses, also for the rate of ``--fps`` or ``--resample``,
+            and for options that contradict one another.
+    """
     names = ("images", "video", "crf", "gop", "preset")
     images, codec, crf, gop, preset = (options.pop(name) for name in names)
+    context = click.get_current_context()
+    given = changed(context, dict.fromkeys(names))
     if codec is None:
+        for name in ("crf", "gop", "preset"):
+            if name in given:
+                raise UsageError("E001", f"--{name} is for video; add --video av1 or --video h264")
         return {"images": images}
+    if "images" in given:
+        raise UsageError("E001", f"--images {images} and --video {codec} contradict one another")
     try:
-        return {"video": VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)}
+        settings = VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)
     except ValueError as error:
         raise UsageError("E001", show(error)) from None
+    fps = context.params.get("resample") or context.params.get("fps")
+    if fps is not None:
+        settings.check_rate(fps)
+    return {"video": settings}
 
 
 run_options = stack(

@@ -39,6 +39,8 @@ def command(dst: Path, sources: tuple[str, ...], workers: int | None, debug: boo
     for name in done.replaced:
         emit(f"rebuilt: {show(name)}")
     for name in done.removed:
-        emit(f"moved or removed: {show(name)}, which held a copy")
+        emit(f"named back or removed: {show(name)}, which held another file of the dataset")
+    for name, aside in done.aside:
+        emit(f"moved aside: {show(name)}, now {show(aside)}")
     if not done.before.ok:
         show_verdict(done.after, as_json=False)

@@ -27,6 +27,7 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Encoded, EpisodeRef, Schema
@@ -61,6 +62,25 @@ class Limits:
     seconds: float = 60.0
 
 
+@contextlib.contextmanager
+def _some_folder() -> Iterator[None]:
+    """Be in a folder that exists: ``multiprocessing`` tells children the current one, which somebody may have
+    removed. No path relative to such a folder leads anywhere, so nothing else changes.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chdir("/")
+        try:
+            yield
+        finally:
+            os.fchdir(here)
+            os.close(here)
+    else:
+        yield
+
+
 class _Process(multiprocessing.context.SpawnProcess):
     """A spawned process that does not run the user's main module again.
 
@@ -74,7 +94,8 @@ class _Process(multiprocessing.context.SpawnProcess):
             main = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             try:
-                return multiprocessing.context.SpawnProcess._Popen(process_obj)
+                with _some_folder():
+                    return multiprocessing.context.SpawnProcess._Popen(process_obj)
             finally:
                 sys.modules["__main__"] = main
 

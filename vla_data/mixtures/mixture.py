@@ -290,7 +290,7 @@ class Mixture:
             return size
         sizes = {member.sizes[camera] for member in self.members if camera in member.sizes}
         if len(sizes) != 1 or None in sizes:
-            raise UsageError("E231", f"undeclared: image_size (camera {camera} has {len(sizes) or 'no'} sizes)")
+            raise UsageError("E231", f"image_size (camera {camera} has {len(sizes) or 'no'} sizes)")
         found = sizes.pop()
         return found if found is not None else (0, 0)
 

@@ -77,7 +77,7 @@ def parse(facts: Mapping[str, Any]) -> Config:
     mixture = table(facts["dataset_mixture"], "dataset_mixture", (*_USED, *_NO_EFFECT, *_drops(facts)))
     given = {key: facts[key] for key in _PIPELINE if facts.get(key) is not None}
     if "action_freq" not in mixture:
-        raise UsageError("E231", "undeclared: action_freq (OpenTau's own default differs from version to version)")
+        raise UsageError("E231", "action_freq (OpenTau's own default differs from version to version)")
     more = table(facts.get("contract", {}), "[contract]", _CONTRACT)
     more["convention"] = convention_of(more.get("convention"))
     cameras = tuple(f"camera{number}" for number in range(given.get("num_cams", 2)))
@@ -117,10 +117,10 @@ def _entry(facts: Any, cameras: tuple[str, ...]) -> Entry:
             raise UsageError("E001", f"dataset {show(name)} has {key}, which has no counterpart here")
     for key in ("root", "data_features_name_mapping"):
         if not given.get(key):
-            raise UsageError("E231", f"undeclared: {key} of dataset {show(name)}")
+            raise UsageError("E231", f"{key} of dataset {show(name)}")
     names = table(given["data_features_name_mapping"], "data_features_name_mapping", None)
     if "actions" not in names:
-        raise UsageError("E231", f"undeclared: actions in data_features_name_mapping of dataset {show(name)}")
+        raise UsageError("E231", f"actions in data_features_name_mapping of dataset {show(name)}")
     extra: dict[str, Any] = {} if given.get("episodes") is None else {"episodes": tuple(given["episodes"])}
     for key in ("state_index", "action_index"):
         if given.get(key) is not None:

@@ -130,9 +130,7 @@ def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
         if feature in episode.frames:
             return feature
     have = ", ".join(sorted(episode.frames)) or "no images"
-    raise UsageError(
-        "E231", f'undeclared: camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}'
-    )
+    raise UsageError("E231", f'camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}')
 
 
 def action_convention(schema: Schema, entry: Entry) -> Convention | None:
@@ -160,7 +158,7 @@ def _converted(
 ) -> NDArray[np.float64]:
     target = contract.target
     if meaning is None or target is None:
-        raise UsageError("E231", f"undeclared: the convention of {show(entry.action)} (convention)")
+        raise UsageError("E231", f"the convention of {show(entry.action)} (convention)")
     of_state = entry.state_convention
     if of_state is None and len(entry.state) == 1:
         declared = schema.features[entry.state[0]].convention

@@ -6,14 +6,16 @@ text, and stays.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
 from vla_data import checks
+from vla_data.actions.convention import Convention
 from vla_data.core import Episode, Feature, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.frames import Frames
@@ -24,6 +26,8 @@ V = TypeVar("V")
 
 TASK: Final = "task"
 IS_PAD: Final = "{}_is_pad"
+# Those of numbers, and what sources say of images.
+_KEYS: Final = {f.name for f in fields(Convention) if f.name != "other"} | {"colour", "orientation", "time"}
 
 
 class _Features:
@@ -206,14 +210,26 @@ class Declare(_Features):
         """The schema with the conventions.
 
         Raises:
-            UsageError: E206 when there is no such feature.
+            UsageError: E206 when there is no such feature, E001 for a key that no convention has.
         """
         features = dict(schema.features)
         for name, facts in self.conventions:
             if name not in features:
                 raise UsageError("E206", f"there is no feature {show(name)}; there is {_listed(features)}")
+            for key in dict(facts):
+                if key not in _KEYS and key not in features[name].convention:
+                    raise UsageError("E001", f"{show(name)} can't have {show(key)}: {_advice(key)}")
             features[name] = replace(features[name], convention={**features[name].convention, **dict(facts)})
         return replace(schema, features=features, robot=self.robot or schema.robot)
+
+
+def _advice(key: str) -> str:
+    """What somebody may have meant by a key that no convention has."""
+    first = key.partition(".")[0]
+    if first != key and first in _KEYS:
+        return f'{first} is one value, such as layout={{"joints": [0, 1, 2]}}'
+    close = difflib.get_close_matches(key, sorted(_KEYS), n=1)
+    return f"did you mean {close[0]}?" if close else f"a convention has {', '.join(sorted(_KEYS))}"
 
 
 def _listed(names: Iterable[str]) -> str:
