@@ -15,7 +15,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import vla_data as vd
 from converters import rdt_check
 from converters.gates import rdt as gate
 from converters.rdt import FACTS, RdtSink, action_convention, file_name
@@ -25,6 +27,7 @@ from converters.rdt_vectors import to_actions, vectors
 from tests import hdf5_files
 from training_adapters.rdt import Episodes, Hdf5VlaDataset, Hiding, item
 from vla_data import pipeline
+from vla_data.cli import cli
 from vla_data.core import Published, Schema, Sink
 from vla_data.errors import DataError, RefusedError, UsageError, VerifyError
 from vla_data.frames import Frames
@@ -544,3 +547,16 @@ def test_the_sink_keeps_the_contract(tmp_path: Path) -> None:
         with pytest.raises(VerifyError):
             sink.check(tmp_path / "one", episodes)
         path.write_bytes(whole)
+
+
+def test_against_its_source_is_compared_in_terms_of_rdt(tmp_path: Path) -> None:
+    source = Path(__file__).parent / "data/hdf5/libero_spatial0_demo.hdf5"
+    vd.run(vd.open_source(source), (), vd.open_sink(tmp_path / "out", format="rdt", shortest=5))
+    good = CliRunner().invoke(cli, ["verify", str(tmp_path / "out"), "--against", str(source)])
+    assert good.exit_code == 0, good.output
+    (file, *_) = sorted((tmp_path / "out").glob("*/*.hdf5"))
+    with h5py.File(file, "r+") as opened:
+        opened["action"][...] = opened["action"][...] * 2
+    bad = CliRunner().invoke(cli, ["verify", str(tmp_path / "out"), "--against", str(source)])
+    assert bad.exit_code == 6
+    assert "wrong_scale" in bad.output
