@@ -197,7 +197,7 @@ def test_facts_of_the_first_source_go_all_the_way(datasets: Datasets, source: st
     ids = {_name(first.read(ref)): ref.id for ref in first.episodes()}
     for a, b in zip(datasets.read(source), datasets.read(source, "lerobot", "rlds", "lerobot"), strict=True):
         assert b.meta["origin"]["id"] == ids[_name(a)]
-        assert b.meta["split"] == a.meta.get("split", b.meta["split"])
+        assert b.meta.get("split") == a.meta.get("split")
         told = a.meta.get("episode_metadata")
         assert told is None or told.items() <= b.meta["episode_metadata"].items()
     last = datasets.source(source, "lerobot", "rlds", "lerobot")
