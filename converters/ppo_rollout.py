@@ -23,17 +23,17 @@ file's name starts with ``success_`` (the motion planner names so what ended in 
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollout_fields import is_true, next_fields, read_action, read_fps, read_info, read_state, read_text
+from converters.rollout_files import LocalFiles, RemoteFiles
 from converters.rollout_images import Allowed, read_images
 from vla_data import checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
@@ -41,9 +41,12 @@ from vla_data.errors import DataError, UsageError
 from vla_data.images import MAX_SIDE
 from vla_data.safety import npy, text
 from vla_data.safety.archive import Archive
-from vla_data.safety.files import MAX_FILE, read_file
-from vla_data.seal import SEAL, read_seal
+from vla_data.safety.files import MAX_FILE
+from vla_data.seal import SEAL
 from vla_data.sorting import natural
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
 
 InfoTiming = Literal["auto", "after", "before"]
 
@@ -76,7 +79,8 @@ class PpoRolloutSource:
     """Reads a folder (with its subfolders) of rollout files, or one file.
 
     Attributes:
-        root: the folder or file.
+        root: the folder or file; or the `vla_data.remote.storage.Storage` of one, from which rollouts are
+            read one by one and never copied.
         info_timing: whether ``info[t]`` holds "after" or "before" action ``t``; "auto" as stated above.
         fps: control rate of the collector, steps per second; None: what the file says (`vla_data.RolloutWriter`
             writes it), else the 5 Hz of RL4VLA's environments.
@@ -92,7 +96,7 @@ class PpoRolloutSource:
             then don't fit into one dataset.
     """
 
-    root: Path = field(repr=False)
+    root: Path | Storage = field(repr=False)
     info_timing: InfoTiming = "auto"
     fps: float | None = None
     camera: str = "primary"
@@ -130,34 +134,32 @@ class PpoRolloutSource:
         options["allow_images"] = sorted(self.allow_images)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
-    @property
-    def folder(self) -> Path:
-        """The folder that ids are relative to."""
-        return self.root if self.root.is_dir() else self.root.parent
-
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every rollout file below the root by natural order of its relative path; and what a seal misses."""
-        if not self.root.exists():
+        found = self._files.sizes(SUFFIXES)
+        if found is None:
             raise UsageError("E003", f"{text.show(self.root)} is not there")
-        if not self.root.is_dir():
-            return [_ref(self.root.name, self.root.stat().st_size)]
-        found = dict(_walk(self.root, self.root))
-        for name in read_seal(self.root) or ():
+        for name in self._files.seal() or ():
             if name.lower().endswith(SUFFIXES):
                 found.setdefault(name, 0)  # sealed and gone: reading it says so
         refs = [_ref(name, size) for name, size in found.items()]
         return sorted(refs, key=lambda ref: natural(ref.id))[: self.max_episodes]
 
+    @property
+    def _files(self) -> LocalFiles | RemoteFiles:
+        return LocalFiles(self.root) if isinstance(self.root, Path) else RemoteFiles(self.root)
+
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 of the file. See `vla_data.core.Source`."""
-        return read_file(self.folder / (ref.where or ref.id), root=self.folder)[1]
+        return self._files.read(ref.where or ref.id)[1]
 
     def read(self, ref: EpisodeRef) -> Episode:
         """Read one rollout. See `vla_data.core.Source`."""
         name = ref.where or ref.id
-        data, sha256 = read_file(self.folder / name, root=self.folder)
+        files = self._files
+        data, sha256 = files.read(name)
         try:
-            seal = read_seal(self.folder)
+            seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
             return self._episode(ref.id, _load(data, ref.id), sha256)
@@ -268,16 +270,6 @@ class PpoRolloutSource:
 def _ref(name: str, size: int) -> EpisodeRef:
     plain = text.portable(name)
     return EpisodeRef(plain, size, "" if plain == name else name)
-
-
-def _walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), root)
-            elif entry.name.lower().endswith(SUFFIXES):
-                size = entry.stat(follow_symlinks=False).st_size
-                yield Path(entry.path).relative_to(root).as_posix(), size
 
 
 def _load(data: bytes, name: str) -> Mapping[str, Any]:

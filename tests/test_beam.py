@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import pytest
 import vla_data as vd
 from tests.odd_sources import OddSource
 from vla_data.errors import MachineError, UsageError, VlaDataError
-from vla_data.jobs.part import Job, plan
+from vla_data.formats import storage_of
+from vla_data.jobs import depot as depots
+from vla_data.jobs.part import Job, blob_file, plan, read_part, receipt_file
 from vla_data.jobs.pool import Limits
 
 beam = pytest.importorskip("vla_data.jobs.beam")
@@ -53,18 +58,59 @@ def test_bad_episodes_and_readers_that_crash_cost_the_same_as_locally(tmp_path: 
     assert [(r.id, r.status, r.reason) for r in ledgers[1].records][1] == ("1", "failed", "E502")
 
 
-def test_a_part_that_is_made_twice_at_once_changes_nothing(tmp_path: Path) -> None:
+@pytest.fixture(params=["folder", "storage"])
+def depot(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    if request.param == "folder":
+        (tmp_path / "work").mkdir()
+        return depots.FolderDepot(tmp_path / "work")
+    return depots.StorageDepot(storage_of(str(tmp_path / "store")))
+
+
+def test_a_part_that_is_made_twice_at_once_changes_nothing(depot: Any, tmp_path: Path) -> None:
     job = Job(vd.open_source(ROLLOUTS), (), vd.open_sink(tmp_path / "out"), tmp_path / "work")
-    job.work.mkdir()
+    job.work.mkdir(exist_ok=True)
     parts = plan(job.source.episodes())
-    beam.write_plan(job.work, parts)
-    assert [beam.read_plan(job.work, part.number) for part in parts] == parts
-    for _ in range(2):
-        assert beam.make_number(job, job.digest(), Limits(), 0) == 0
-    first = {p.name: p.read_bytes() for p in job.work.iterdir()}
-    (job.work / "00000000.json").unlink()  # the receipt of a bundle that was lost
-    beam.make_number(job, job.digest(), Limits(), 0)
-    assert {p.name: p.read_bytes() for p in job.work.iterdir()} == first
+    depots.write_plan(depot, parts)
+    assert [depots.read_plan(depot, part.number) for part in parts] == parts
+    with ThreadPoolExecutor(2) as pool:
+        make = functools.partial(depots.make_number, job, job.digest(), Limits(), depot, "token")
+        assert list(pool.map(make, [0, 0])) == [0, 0]
+    assert depots.is_confirmed(depot, "token", parts[0])
+    assert not depots.is_confirmed(depot, "another", parts[0])
+    assert depot.collect(job, job.digest(), parts[0])
+    first = [file(job, parts[0]).read_bytes() for file in (blob_file, receipt_file)]
+    (getattr(depot, "folder", tmp_path / "store") / "00000000.json").unlink()  # a bundle that was lost
+    for file in (blob_file, receipt_file):
+        file(job, parts[0]).unlink(missing_ok=True)
+    assert not depot.collect(job, job.digest(), parts[0])
+    depots.make_number(job, job.digest(), Limits(), depot, "token", 0)
+    assert depot.collect(job, job.digest(), parts[0])
+    assert [file(job, parts[0]).read_bytes() for file in (blob_file, receipt_file)] == first
+
+
+def test_workers_without_a_common_disk_leave_parts_in_a_store_and_it_is_empty_afterwards(tmp_path: Path) -> None:
+    run(tmp_path / "local")
+    run(tmp_path / "beam", beam.BeamEngine(PROCESSES, work=str(tmp_path / "store")))
+    assert tree(tmp_path / "local") == tree(tmp_path / "beam")
+    assert [p for p in (tmp_path / "store").rglob("*") if p.is_file()] == []
+
+
+def test_a_source_that_changed_after_its_part_was_made_is_read_again(tmp_path: Path, depot: Any) -> None:
+    rollouts = tmp_path / "rollouts"
+    shutil.copytree(ROLLOUTS, rollouts)
+    job = Job(vd.open_source(rollouts), (), vd.open_sink(tmp_path / "out"), tmp_path / "work")
+    job.work.mkdir(exist_ok=True)
+    parts = plan(job.source.episodes())
+    depots.write_plan(depot, parts)
+    depots.make_number(job, job.digest(), Limits(), depot, "first", 0)
+    victim, other = sorted(rollouts.glob("*.npz"))[:2]
+    shutil.copy(other, victim)
+    depots.make_number(job, job.digest(), Limits(), depot, "second", 0)
+    assert depots.is_confirmed(depot, "second", parts[0])
+    assert depot.collect(job, job.digest(), parts[0])
+    made = read_part(job, job.digest(), parts[0])
+    assert made is not None
+    assert len({item.record.source_sha256 for item in made}) == len(made) - 1
 
 
 def test_what_goes_wrong_as_a_whole_comes_back_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +118,7 @@ def test_what_goes_wrong_as_a_whole_comes_back_as_itself(tmp_path: Path, monkeyp
         raise MachineError("E701", "no room")
         yield
 
-    monkeypatch.setattr(beam, "make_parts", fails)
+    monkeypatch.setattr(depots, "make_parts", fails)
     with pytest.raises(MachineError, match="no room") as caught:
         run(tmp_path / "out", beam.BeamEngine())
     assert caught.value.code == "E701"

@@ -11,12 +11,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.frames import Frames
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
 
 Json = Any
 Array = NDArray[Any]
@@ -251,6 +254,28 @@ class Sink(Protocol):
     @property
     def sidecar(self) -> str:
         """Folder inside the dataset, relative, for what the format has no field for."""
+        ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """What a `Sink` has besides whose dataset does not stay on this machine; its ``target`` is never made."""
+
+    @property
+    def place(self) -> Storage:
+        """Where the dataset will be; ``str()`` of it is for people."""
+        ...
+
+    def check_place(self, *, replace: bool) -> None:
+        """Refuse a place that can't be published to.
+
+        Raises:
+            TargetExistsError: E411 when it exists and may not be replaced.
+        """
+        ...
+
+    def publish(self, staging: Path) -> None:
+        """Bring the finished dataset there, all at once as far as a reader can see."""
         ...
 
 

@@ -1,13 +1,13 @@
 """The tables of what can be read, written and built: names, modules, and the extra that each one needs.
 
-Nothing is imported until it is asked for. An address is a path, or ``FORMAT:PATH``.
+Nothing is imported until it is asked for. An address is a path or a URL, or ``FORMAT:`` and either of them.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from vla_data.core import Sink, Source
 from vla_data.errors import UsageError
+from vla_data.remote.address import is_url
 from vla_data.safety.text import show
 
 
@@ -100,11 +101,49 @@ CHECKS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def parse_address(address: str | Path) -> tuple[str | None, Path]:
-    """``FORMAT:PATH`` or a path -> (format or None, path)."""
+    """``FORMAT:PATH`` or a path -> (format or None, path).
+
+    What a URL names is copied into this machine's cache, unless the copy there is as it is now.
+    """
+    name, where = _split(address)
+    if is_url(where):
+        remote = _load("vla_data.remote.fetch", "remote")
+        fetched: Path = remote.fetch(storage_of(where))
+        return name, fetched
+    return name, Path(where)
+
+
+def locate(address: str | Path) -> Any:
+    """Where the rollouts or the dataset of an address are: a `Path`, or the `Storage` of rollouts at a URL, which
+    are read one by one where they lie.
+    """
+    name, where = _split(address)
+    if is_url(where) and (name or _detect(where)) == "ppo_rollout":
+        return storage_of(where)
+    return parse_address(address)[1]
+
+
+def _split(address: str | Path) -> tuple[str | None, str]:
     name, colon, rest = str(address).partition(":")
     if colon and name in FORMATS and not Path(str(address)).exists():
-        return name, Path(rest)
-    return None, Path(address)
+        return name, rest
+    return None, str(address)
+
+
+def storage_of(where: str) -> Any:
+    """The `vla_data.remote.storage.Storage` at a URL, or at a folder of this machine."""
+    url = where if is_url(where) else Path(where).absolute().as_uri()
+    return _load("vla_data.remote.storage", "remote").Storage(url)
+
+
+def _detect(url: str) -> str | None:
+    """The format of what lies at a URL, if it is one that need not be copied here."""
+    storage = storage_of(url)
+    if storage.is_file():
+        return "ppo_rollout" if url.lower().endswith(ROLLOUT) else None
+    names = storage.files()
+    others = any(name.lower().endswith((*HDF5, "features.json")) or name == "meta/info.json" for name in names)
+    return "ppo_rollout" if not others and any(name.lower().endswith(ROLLOUT) for name in names) else None
 
 
 def detect(path: Path) -> str:
@@ -142,11 +181,12 @@ def open_source(address: str | Path, **options: Any) -> Source:
     """The source for an address; its format is detected when the address does not name it.
 
     Args:
-        address: a path, or ``FORMAT:PATH``.
+        address: a path or URL, or ``FORMAT:`` and either.
         **options: of the format's source class.
     """
-    name, path = parse_address(address)
-    name = name or detect(path)
+    name = _split(address)[0]
+    path = locate(address)
+    name = name or (detect(path) if isinstance(path, Path) else "ppo_rollout")
     cls = _part(name, "source")
     known = {field.name for field in fields(cls)} - {"root"}
     for option in options:
@@ -161,10 +201,19 @@ def open_source(address: str | Path, **options: Any) -> Source:
 
 
 def open_sink(target: str | Path, *, format: str = "lerobot", **options: Any) -> Sink:
-    """The sink that writes a dataset of ``format`` at ``target``, with that sink class's options."""
+    """The sink that writes a dataset of ``format`` at ``target``, a path or a URL; options are that class's."""
     if format == "rlds":
         options = {"val_fraction": 0, **options}  # only `vla-data build` draws a split unasked
-    sink: Sink = _part(format, "sink")(target=Path(target), **options)
+    return place_sink(target, lambda path: _part(format, "sink")(target=path, **options))
+
+
+def place_sink(target: str | Path, make: Callable[[Path], Sink]) -> Sink:
+    """The sink that ``make`` gives for a path; for a URL, one that uploads what it writes."""
+    if not is_url(target):
+        return make(Path(target))
+    remote = _load("vla_data.remote.sink", "remote")
+    storage, path = remote.upload_target(target)
+    sink: Sink = remote.Uploaded(make(path), storage)
     return sink
 
 

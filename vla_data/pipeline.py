@@ -8,11 +8,12 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import EpisodeRef, Json, Published, Schema, Sink, Source
+from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.curate import Step
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.jobs.engine import Engine, LocalEngine
@@ -70,10 +71,10 @@ def run(
     """
     refs = list(source.episodes())
     _check_refs(refs)
-    check_target(sink.target, roots(source), replace=replace)
+    _check_place(source, sink, replace=replace)
     with workspace(sink.target) as work:
         # Another run may have published between the first look and the lock.
-        check_target(sink.target, roots(source), replace=replace)
+        _check_place(source, sink, replace=replace)
         job = Job(source, tuple(steps), sink, work / "parts")
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
@@ -100,17 +101,36 @@ def run(
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
                 write_sums(staging, sink.sidecar)
                 checked.result()
-            publish(staging, sink.target)
+            if isinstance(sink, Elsewhere):
+                sink.publish(staging)
+            else:
+                publish(staging, sink.target)
+    with suppress(MachineError):  # it is published; what stays in a bucket costs little and is in nobody's way
+        engine.finish(job, job.digest(), parts)
     remember(manifest, roots(source))
     judged = any(hasattr(step, "successful") for step in steps)
-    return Report(sink.target, ledger, judged, tuple(warnings), _details(ledger, schema))
+    where = sink.place if isinstance(sink, Elsewhere) else sink.target
+    return Report(where, ledger, judged, tuple(warnings), _details(ledger, schema))
 
 
 def roots(source: Source) -> tuple[Path, ...]:
-    """The folders or files that a source reads, as far as it tells."""
-    several: Sequence[Path] | None = getattr(source, "roots", None)
-    root: Path | None = getattr(source, "root", None)
-    return tuple(several) if several is not None else () if root is None else (root,)
+    """The folders or files on this machine that a source reads, as far as it tells."""
+    return tuple(root for root in _places(source) if isinstance(root, Path))
+
+
+def _places(source: Source) -> Sequence[object]:
+    several: Sequence[object] | None = getattr(source, "roots", None)
+    return several if several is not None else (getattr(source, "root", None),)
+
+
+def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:
+    check_target(sink.target, roots(source), replace=replace)
+    if isinstance(sink, Elsewhere):
+        mine = f"{sink.place}/"
+        for place in (f"{place}/" for place in _places(source) if place is not None):
+            if place.startswith(mine) or mine.startswith(place):
+                raise UsageError("E001", f"the target {show(sink.place)} and the input lie inside one another")
+        sink.check_place(replace=replace)
 
 
 def _cores() -> int:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vla_data.core import Json
 from vla_data.ledger import BUCKETS, DEFINITIONS, Ledger
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
 
 _TITLES = {
     "total_files": "Total files",
@@ -41,7 +45,7 @@ class Report:
         details: facts about the dataset, such as its splits.
     """
 
-    target: Path
+    target: Path | Storage
     ledger: Ledger
     judged: bool = True
     warnings: tuple[str, ...] = ()

@@ -13,14 +13,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from converters.ppo_rollout import PpoRolloutSource
 from converters.rlds import RldsSink
-from vla_data.core import Json, Source
+from vla_data.core import Elsewhere, Json, Source
 from vla_data.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.formats import open_source
+from vla_data.formats import open_source, place_sink
 from vla_data.jobs.io import make_folder, write_file
 from vla_data.jobs.part import fingerprint, recipe
 from vla_data.jobs.sidecar import MANIFEST
@@ -30,6 +30,9 @@ from vla_data.recipes import ppo_sft
 from vla_data.report import Report
 from vla_data.safety.text import show
 from vla_data.selection import Selection
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
 
 T = TypeVar("T")
 
@@ -57,6 +60,9 @@ _SINK_OPTIONS: Final = {
 }
 OPTIONS: Final[Mapping[str, Any]] = {**_SOURCE_OPTIONS, **_RECIPE_OPTIONS, **_SINK_OPTIONS}
 """Every option of the dataset -> its default."""
+
+_DEFAULT: Final = ".config/metadata.json"
+_DEFAULT_CONFIG: Final = b'{"default_config_name": "default"}'
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,9 @@ class Definition:
             return "rlds"
         return "p" + hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
-    def source(self, rollouts: Path, *, max_episodes: int | None = None, outcomes: bool | None = None) -> Source:
+    def source(
+        self, rollouts: Path | Storage, *, max_episodes: int | None = None, outcomes: bool | None = None
+    ) -> Source:
         """The reader of a folder of rollouts, or of a LeRobot dataset, such as ``vla-data align`` writes.
 
         Args:
@@ -121,7 +129,7 @@ class Definition:
         chosen["outcomes"] = self.options.get("step_fields") == "rlds" if outcomes is None else outcomes
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
-    def steps(self, rollouts: Path) -> tuple[Step, ...]:
+    def steps(self, rollouts: Path | Storage) -> tuple[Step, ...]:
         """The recipe. A LeRobot dataset is taken as it is, unless an option of the recipe is given: one of ours
         has been through it, and its streaks are pruned ones.
         """
@@ -132,6 +140,12 @@ class Definition:
     def folder(self, data_dir: Path) -> Path:
         """Where the dataset lies below a TFDS data dir."""
         return data_dir / NAME / self.config_name / VERSION
+
+    def place(self, data_dir: Path | str) -> Path | str:
+        """The same, where the data dir may be a URL."""
+        if isinstance(data_dir, Path):
+            return self.folder(data_dir)
+        return f"{data_dir.rstrip('/')}/{self.folder(Path()).as_posix()}"
 
     def sink(self, folder: Path, *, num_shards: int | None = None) -> RldsSink:
         """The writer."""
@@ -148,26 +162,29 @@ class Definition:
 
     def build(
         self,
-        rollouts: Path,
-        folder: Path,
+        rollouts: Path | Storage,
+        folder: Path | str,
         *,
         max_episodes: int | None = None,
         num_shards: int | None = None,
         **settings: Any,
     ) -> Report:
-        """Make the dataset in ``folder``; ``settings`` are those of `vla_data.run`.
+        """Make the dataset in ``folder``, which may be a URL; ``settings`` are those of `vla_data.run`.
 
         Raises:
             UsageError: an option has no such value.
             VlaDataError: see `vla_data.run`.
         """
         source = self.source(rollouts, max_episodes=max_episodes)
-        report = run(source, self.steps(rollouts), self.sink(folder, num_shards=num_shards), **settings)
-        if folder.parts[-3:] == self.folder(Path()).parts:
+        sink = place_sink(folder, lambda path: self.sink(path, num_shards=num_shards))
+        report = run(source, self.steps(rollouts), sink, **settings)
+        if isinstance(folder, Path) and folder.parts[-3:] == self.folder(Path()).parts:
             # What `tfds.builder` looks up for a name without a config; stock TFDS writes it too.
-            default = folder.parents[1] / ".config" / "metadata.json"
+            default = folder.parents[1] / _DEFAULT
             make_folder(default.parent)
-            write_file(default, b'{"default_config_name": "default"}', sync=False)
+            write_file(default, _DEFAULT_CONFIG, sync=False)
+        elif isinstance(sink, Elsewhere):
+            sink.place.above(2).write(_DEFAULT, _DEFAULT_CONFIG)
         return report
 
     def is_built(
@@ -202,9 +219,9 @@ class Definition:
         return {name: _plain(self.options.get(name, default)) for name, default in sorted(OPTIONS.items())}
 
 
-def is_lerobot(path: Path) -> bool:
+def is_lerobot(path: Path | Storage) -> bool:
     """Whether a folder is a LeRobot dataset."""
-    return (path / "meta/info.json").is_file()
+    return isinstance(path, Path) and (path / "meta/info.json").is_file()
 
 
 def _valid(make: Callable[..., T], **options: Any) -> T:

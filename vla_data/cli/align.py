@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vla_data.cli.options import (
+    Target,
     changed,
     engine_option,
     image_options,
@@ -18,25 +19,27 @@ from vla_data.cli.options import (
     show_report,
     source_options,
 )
-from vla_data.formats import load_builder, open_sink, parse_address
+from vla_data.formats import load_builder, locate, open_sink
 from vla_data.pipeline import run
 
 
 @click.command("align")
 @click.argument("rollouts")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Target())
 @image_options
 @recipe_options
 @source_options
 @run_options
 @engine_option
 @click.pass_context
-def command(ctx: click.Context, /, rollouts: str, out: Path, debug: bool, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, rollouts: str, out: Path | str, debug: bool, as_json: bool, **options: Any
+) -> None:
     """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
 
     Solved episodes are kept up to their success, without idle steps; every source frame is accounted for.
     """
-    _, folder = parse_address(rollouts)
+    folder = locate(rollouts)
     builder = load_builder("ppo_sft_aligned")
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
     source = definition.source(folder, max_episodes=options["max_episodes"], outcomes=True)

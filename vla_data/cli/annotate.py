@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Number, watch
+from vla_data.cli.options import Local, Number, watch
 from vla_data.errors import UsageError, VlaDataError
 
 # The names of `vla_data.advantages.layouts.LAYOUTS`, which a test compares; importing those would load pyarrow.
@@ -29,12 +29,10 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 @click.command("annotate")
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--values", type=click.Path(path_type=Path), help="Parquet: episode_index, frame_index, value.")
+@click.argument("dataset", type=Local())
+@click.option("--values", type=Local(), help="Parquet: episode_index, frame_index, value.")
 @click.option("--value-fn", metavar="MODULE:FUNCTION", help="Called with batches of frames; returns their values.")
-@click.option(
-    "--value-model", type=click.Path(path_type=Path), help="The model's file or folder, for its SHA-256."
-)
+@click.option("--value-model", type=Local(), help="The model's file or folder, for its SHA-256.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Frames a call.")
 @click.option("--tag", help="A name for this annotation.")
 @click.option("--n-step", type=click.IntRange(1), help="Steps looked ahead.  [default: 50]")
@@ -67,9 +65,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="What an episode counts as that does not say.",
 )
 @click.option("--layout", type=click.Choice(_LAYOUTS), help="Also write it as this project stores it.")
-@click.option(
-    "--copy-to", type=click.Path(path_type=Path), help="Where evo-rl's copy goes.  [default: DATASET-TAG]"
-)
+@click.option("--copy-to", type=Local(), help="Where evo-rl's copy goes.  [default: DATASET-TAG]")
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
 @click.option("--read", "read_layout", type=click.Choice((*_LAYOUTS, "sidecar")), help="Only say what is there.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

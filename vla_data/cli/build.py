@@ -11,6 +11,7 @@ import click
 from vla_data.cli import emit
 from vla_data.cli.options import (
     Number,
+    Target,
     changed,
     engine_option,
     recipe_options,
@@ -19,13 +20,13 @@ from vla_data.cli.options import (
     show_report,
     source_options,
 )
-from vla_data.formats import load_builder, load_gate, parse_address
+from vla_data.formats import load_builder, load_gate, locate, parse_address
 
 
 @click.command("build")
 @click.argument("name")
 @click.option("--input", "rollouts", required=True, help="Folder of rollouts.")
-@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="TFDS data directory.")
+@click.option("--data-dir", type=Target(), required=True, help="TFDS data directory.")
 @click.option(
     "--step-fields",
     type=click.Choice(["rl4vla", "rlds"]),
@@ -53,7 +54,7 @@ def command(
     /,
     name: str,
     rollouts: str,
-    data_dir: Path,
+    data_dir: Path | str,
     num_shards: int | None,
     test: bool,
     debug: bool,
@@ -65,10 +66,10 @@ def command(
     Does it all: reads, curates, writes, reads back what was written, and publishes in one step. The result
     is that of ``tfds build``, and needs no TensorFlow.
     """
-    _, folder = parse_address(rollouts)
+    folder = locate(rollouts)
     builder = load_builder(name)
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
-    target = definition.folder(data_dir)
+    target = definition.place(data_dir)
     report = definition.build(
         folder,
         target,
@@ -79,7 +80,7 @@ def command(
     extra = {}
     if test:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # reading back has no use for a GPU
-        extra["test"] = load_gate("tfds").read_back(target)
+        extra["test"] = load_gate("tfds").read_back(parse_address(target)[1])
     if test and not as_json:
         emit("\n".join(extra["test"]["lines"]) + "\n")
     show_report(report, as_json=as_json, where=target, extra=extra)

@@ -18,6 +18,7 @@ from vla_data.errors import UsageError
 from vla_data.formats import GATES, load_gate, open_sink, open_source, parse_address
 from vla_data.locate import find_sidecar
 from vla_data.mapping import table_steps
+from vla_data.remote.address import parse_url
 from vla_data.safety.text import show
 from vla_data.selection import Selection, select
 from vla_data.selections import write_episode_list, write_keep_ranges
@@ -194,7 +195,7 @@ def _declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
     return out
 
 
-def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
+def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
@@ -212,13 +213,17 @@ def sink_of(target: Path, to: str, options: dict[str, Any]) -> Sink:
     if "video" in images:
         raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
     if to == "rdt":
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", target.resolve().name).strip("_.-") or "dataset"
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", _last_name(target)).strip("_.-") or "dataset"
         return open_sink(target, format=to, name=name, **images, **rdt)
     if to == "rlds":
-        name = re.sub(r"\W+", "_", target.resolve().name.lower()).strip("_") or "dataset"
+        name = re.sub(r"\W+", "_", _last_name(target).lower()).strip("_") or "dataset"
         split = {} if val is None else {"val_fraction": val}
         return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **split, **images)
     return open_sink(target, format=to)
+
+
+def _last_name(target: Path | str) -> str:
+    return parse_url(target)[1].rpartition("/")[2] if isinstance(target, str) else target.resolve().name
 
 
 def write_selection(reader: Source, address: str, target: Path, to: str, *, replace: bool) -> dict[str, Json]:
@@ -250,8 +255,9 @@ def check_gates(names: tuple[str, ...], to: str) -> None:
         load_gate(name)
 
 
-def pass_gates(folder: Path, names: tuple[str, ...]) -> dict[str, Json]:
+def pass_gates(target: Path | str, names: tuple[str, ...]) -> dict[str, Json]:
     """Open a dataset as each of these readers does; what each one sees."""
+    folder = parse_address(target)[1] if names else Path()
     return {name: load_gate(name).read_back(folder) for name in names}
 
 

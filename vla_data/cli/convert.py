@@ -23,15 +23,16 @@ from vla_data.cli.conversion import (
     write_selection,
     writing_options,
 )
-from vla_data.cli.options import engine_option, image_options, run_options, settings, show_report
+from vla_data.cli.options import Target, engine_option, image_options, run_options, settings, show_report
 from vla_data.errors import UsageError
 from vla_data.pipeline import run
+from vla_data.remote.address import local
 from vla_data.safety.text import show
 
 
 @click.command("convert")
 @click.argument("source")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=Target())
 @click.option("--to", "to", type=click.Choice([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)
 @reading_options
 @feature_options
@@ -41,7 +42,7 @@ from vla_data.safety.text import show
 @run_options
 @engine_option
 def command(
-    source: str, target: Path, to: str, gates: tuple[str, ...], debug: bool, as_json: bool, **options: Any
+    source: str, target: Path | str, to: str, gates: tuple[str, ...], debug: bool, as_json: bool, **options: Any
 ) -> None:
     """Convert SOURCE to another format, with every frame and nothing curated.
 
@@ -54,7 +55,7 @@ def command(
     if to in SELECTIONS:
         if steps:
             raise UsageError("E001", f"--to {to} only names episodes and frames; it changes no features")
-        facts = write_selection(reader, source, target, to, replace=options["replace"])
+        facts = write_selection(reader, source, local(target), to, replace=options["replace"])
         if as_json:
             print_json({"target": str(target), **facts})
         else:

@@ -8,21 +8,21 @@ from typing import Any
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
-from vla_data.cli.options import image_options, run_options, settings, show_report
+from vla_data.cli.options import Local, Target, image_options, run_options, settings, show_report
 from vla_data.mapping import merged
 from vla_data.pipeline import run
 
 
 @click.command("merge")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=Target())
 @click.argument("sources", nargs=-1, required=True)
-@click.option("--map", "mapping", type=click.Path(path_type=Path), help="TOML file: how they become alike.")
+@click.option("--map", "mapping", type=Local(), help="TOML file: how they become alike.")
 @click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
 @image_options
 @writing_options
 @run_options
 def command(
-    target: Path,
+    target: Path | str,
     sources: tuple[str, ...],
     mapping: Path | None,
     to: str,

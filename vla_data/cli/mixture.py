@@ -8,13 +8,14 @@ import click
 import numpy as np
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import Local
 from vla_data.core import Json
 from vla_data.mixtures import Mixture, open_mixture
 from vla_data.safety.text import show
 
 
 @click.command("mixture")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=Local())
 @click.option("--draws", type=click.IntRange(1), metavar="N", help="Draw N frames, and show how often each came.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -16,6 +16,7 @@ from vla_data.codec import VideoSettings
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
 from vla_data.jobs.engine import Engine
+from vla_data.remote.address import is_url, local
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -58,6 +59,27 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         except ValueError:
             self.fail(f"{value!r} is not a height and width like 480x640", param, ctx)
         return height, width
+
+
+class Target(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Where a dataset will be: a path, or a URL as it was typed."""
+
+    name = "path|url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """See `click.ParamType`."""
+        return value if isinstance(value, Path) or is_url(value) else Path(value)
+
+
+class Local(click.Path):  # type: ignore[type-arg,unused-ignore]
+    """A path on this machine; a URL is refused in words that say so."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        return super().convert(local(value), param, ctx)
 
 
 def stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -217,6 +239,7 @@ engine_option = stack(
         show_default=True,
         help="Processes here, or Apache Beam with its own options after --.",
     ),
+    click.option("--work", metavar="URL", help="--engine beam: where workers that share no disk leave parts."),
     click.argument("engine_options", metavar="[-- BEAM_OPTION]...", nargs=-1, type=click.UNPROCESSED),
 )
 
@@ -228,17 +251,19 @@ def settings(options: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Arguments of `vla_data.run` from the options of `run_options`."""
     return {
         **{key: options[key] for key in RUN},
-        "engine": _engine(options.get("engine", "local"), options.get("engine_options", ())),
+        "engine": _engine(options.get("engine", "local"), options.get("engine_options", ()), options.get("work")),
         **watch(quiet=quiet),
     }
 
 
-def _engine(name: str, beam_options: tuple[str, ...]) -> Engine | None:
+def _engine(name: str, beam_options: tuple[str, ...], work: str | None) -> Engine | None:
     if name == "local":
+        if work is not None:
+            raise UsageError("E001", "--work is for --engine beam")
         if beam_options:
             raise UsageError("E001", f"{show(beam_options[0])}: options after -- are for --engine beam")
         return None
-    engine: Engine = load_engine(name)(options=beam_options)
+    engine: Engine = load_engine(name)(options=beam_options, work=work)
     return engine
 
 
@@ -269,7 +294,9 @@ def watch(*, quiet: bool) -> dict[str, Any]:
     return {**settings, "on_progress": progress}
 
 
-def show_report(report: Report, *, as_json: bool, where: Path, extra: Mapping[str, Any] | None = None) -> None:
+def show_report(
+    report: Report, *, as_json: bool, where: Path | str, extra: Mapping[str, Any] | None = None
+) -> None:
     """Print a report, and leave with its exit code."""
     if as_json:
         print_json({**report.to_json(), **(extra or {})})

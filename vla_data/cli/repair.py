@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import watch
+from vla_data.cli.options import Local, watch
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
 from vla_data.repair import repair
@@ -15,7 +15,7 @@ from vla_data.safety.text import show
 
 
 @click.command("repair")
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("dst", type=Local())
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

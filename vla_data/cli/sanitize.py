@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from vla_data.cli.options import run_options, settings, show_report
+from vla_data.cli.options import Local, run_options, settings, show_report
 from vla_data.formats import open_sink, open_source
 from vla_data.pipeline import run
 
 
 @click.command("sanitize")
-@click.argument("src", type=click.Path(path_type=Path))
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("src", type=Local())
+@click.argument("dst", type=Local())
 @run_options
 def command(src: Path, dst: Path, debug: bool, as_json: bool, **options: Any) -> None:
     """Re-save the pickled rollouts in SRC as plain npz files in DST.

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit
+from vla_data.cli.options import Local
 from vla_data.errors import UsageError
 from vla_data.formats import open_source
 from vla_data.jobs.io import machine_errors
@@ -15,7 +16,7 @@ from vla_data.seal import SEAL, write_seal
 
 
 @click.command("seal")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Local())
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def command(folder: Path, debug: bool) -> None:
     """Write SHA256SUMS for the rollouts in FOLDER.

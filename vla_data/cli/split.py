@@ -9,7 +9,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import Number
+from vla_data.cli.options import Local, Number
 from vla_data.core import Source
 from vla_data.errors import UsageError
 from vla_data.formats import parse_address
@@ -42,7 +42,7 @@ _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
     show_default=True,
     help="What --output gets: all lists, filter keys of an HDF5 file, LeRobot's numbers, openpi's ranges.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a file. Masks: SOURCE or a new file.")
+@click.option("-o", "--output", type=Local(), help="Write a file. Masks: SOURCE or a new file.")
 @click.option("--part", type=click.Choice(NAMES), help="The split to write.  [default: all; keep-ranges: train]")
 @click.option("--replace", is_flag=True, help="Write over an existing file or mask.")
 @reading_options

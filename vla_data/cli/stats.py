@@ -11,7 +11,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import stack
+from vla_data.cli.options import Local, stack
 from vla_data.core import Source
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.jobs.io import machine_errors, write_file
@@ -72,7 +72,7 @@ _OPTIONS = (
 @click.command("stats")
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--format", "trainer", type=click.Choice(list(TRAINERS)), required=True, help="Whose file it is.")
-@click.option("--output", type=click.Path(path_type=Path), help="A file, or a folder for the usual name.")
+@click.option("--output", type=Local(), help="A file, or a folder for the usual name.")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @click.option(
     "--name", "names", multiple=True, help="The dataset's name, one for each source.  [default: its folder's]"

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Number
+from vla_data.cli.options import Number, Target
 from vla_data.errors import CODES, UsageError, VerifyError
-from vla_data.formats import GATES, JUDGES, load_judge, open_source
+from vla_data.formats import GATES, JUDGES, load_judge, open_source, parse_address
 from vla_data.locate import find_sidecar
 from vla_data.verdict import Verdict
 from vla_data.verify import verify
@@ -31,7 +31,7 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 @click.command("verify")
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("dst", type=Target())
 @click.option("--sample", type=Share(), help="Hash only such a share of the files, for example 5%.")
 @click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")
 @click.option("--deep", is_flag=True, help="Also read everything and compute again what can be.")
@@ -45,7 +45,7 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    dst: Path,
+    dst: Path | str,
     sample: float | None,
     seed: int | None,
     deep: bool,
@@ -59,15 +59,18 @@ def command(
 
     By default all files must be there with their SHA-256, and no others where readers look for data.
     """
-    sidecar = find_sidecar(dst) if against and check is None and dst.is_dir() else None
+    here = parse_address(dst)[1]
+    sidecar = find_sidecar(here) if against and check is None and here.is_dir() else None
     if (
         sidecar is not None and sidecar.name in JUDGES
     ):  # made for one trainer, in whose terms its source is compared
         check = sidecar.name
     if check is not None:
-        _judge(dst, check, against, as_json=as_json)
+        _judge(here, check, against, as_json=as_json)
         return
-    show_verdict(verify(dst, sample=sample, seed=seed, deep=deep, reader=reader, against=against), as_json=as_json)
+    show_verdict(
+        verify(here, sample=sample, seed=seed, deep=deep, reader=reader, against=against), as_json=as_json
+    )
 
 
 def _judge(dst: Path, trainer: str, against: tuple[str, ...], *, as_json: bool) -> None:

@@ -17,6 +17,10 @@ class Engine(Protocol):
         """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
         ...
 
+    def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
+        """Tidy up outside of the job's work folder, once the dataset is published."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalEngine:
@@ -31,3 +35,6 @@ class LocalEngine:
     def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
         """See `Engine`."""
         return make_parts(job, digest, parts, workers=min(self.workers, len(parts)), limits=limits)
+
+    def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
+        """Nothing: there is only the work folder."""

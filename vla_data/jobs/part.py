@@ -7,14 +7,15 @@ digests that it names, so what was cached may be lost and never wrong.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
@@ -57,6 +58,24 @@ class Job:
             "versions": versions(self.sink),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def absolute(self) -> Job:
+        """The same job for workers that are in another current folder."""
+        job: Job = _absolute(self)
+        return job
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value if value.is_absolute() else value.absolute()
+    if type(value) is tuple:
+        return tuple(map(_absolute, value))
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    out = copy.copy(value)
+    for field in fields(value):
+        object.__setattr__(out, field.name, _absolute(getattr(value, field.name)))
+    return out
 
 
 def recipe(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]:
@@ -198,9 +217,9 @@ def write_part(
             row["schema"] = schema.to_text() if schema is not None else ""
             at += row["size"]
         episodes.append({**row, "record": to_json(record)})
-    write_file(_blob(job, part), pieces, sync=False, alone=False)  # an engine may run a part twice at once
+    write_file(blob_file(job, part), pieces, sync=False, alone=False)  # an engine may run a part twice at once
     receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
-    write_file(_receipt(job, part), json.dumps(receipt).encode(), sync=False, alone=False)
+    write_file(receipt_file(job, part), json.dumps(receipt).encode(), sync=False, alone=False)
 
 
 def is_made(job: Job, digest: str, part: Part) -> bool:
@@ -209,6 +228,15 @@ def is_made(job: Job, digest: str, part: Part) -> bool:
         made = read_part(job, digest, part)
         return made is not None and all(_is_current(job, part, made, i) for i in range(len(made)))
     except (OSError, ValueError, KeyError, TypeError, DataError):
+        return False
+
+
+def is_whole(job: Job, digest: str, part: Part) -> bool:
+    """Whether a part's receipt is of this job and its blob is as it says, whatever its sources are now."""
+    try:
+        made = read_part(job, digest, part)
+        return made is not None and all(_is_as_made(job, part, item) for item in made)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -226,13 +254,17 @@ def _is_current(job: Job, part: Part, made: Sequence[Made], i: int) -> bool:
         return False
     if fingerprint(job.source, part.refs[i]) != record.source_sha256:
         return False
-    return made[i].summary is None or _digest(read_blob(job, part, made[i])) == made[i].sha256
+    return _is_as_made(job, part, made[i])
+
+
+def _is_as_made(job: Job, part: Part, made: Made) -> bool:
+    return made.summary is None or _digest(read_blob(job, part, made)) == made.sha256
 
 
 def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
     """What a part's receipt lists, or None when there is no receipt of this job."""
     try:
-        receipt = json.loads(_receipt(job, part).read_bytes())
+        receipt = json.loads(receipt_file(job, part).read_bytes())
     except FileNotFoundError:
         return None
     if receipt["job"] != digest or receipt["part"] != _facts(part):
@@ -252,12 +284,12 @@ def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
 
 def forget(job: Job, part: Part) -> None:
     """Remove a part's receipt, so that it counts as not made."""
-    _receipt(job, part).unlink(missing_ok=True)
+    receipt_file(job, part).unlink(missing_ok=True)
 
 
 def read_blob(job: Job, part: Part, made: Made) -> bytes:
     """The encoded bytes of one episode."""
-    with _blob(job, part).open("rb") as file:
+    with blob_file(job, part).open("rb") as file:
         file.seek(made.offset)
         return file.read(made.size)
 
@@ -270,9 +302,11 @@ def _facts(part: Part) -> Json:
     return json.loads(json.dumps(asdict(part)))
 
 
-def _blob(job: Job, part: Part) -> Path:
+def blob_file(job: Job, part: Part) -> Path:
+    """Where the encoded episodes of a part are."""
     return job.work / f"{part.number:08d}.blob"
 
 
-def _receipt(job: Job, part: Part) -> Path:
+def receipt_file(job: Job, part: Part) -> Path:
+    """Where the receipt of a part is."""
     return job.work / f"{part.number:08d}.json"

@@ -41,6 +41,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
 _START_LOCK: Final = threading.Lock()
+_DAEMON_LOCK: Final = threading.Lock()
 
 _TRIES: Final = 3
 """Of an episode alone: a machine short of memory may kill it once for no fault of its own."""
@@ -87,6 +88,21 @@ class _Process(multiprocessing.context.SpawnProcess):
     ``multiprocessing`` re-imports ``__main__`` in each child, which starts the user's script anew unless it has
     the ``if __name__ == "__main__"`` guard. Workers here need nothing from it.
     """
+
+    def start(self) -> None:
+        """Start it, also from a daemonic process, as the workers of Dask's nannies are.
+
+        ``multiprocessing`` refuses that lest children outlive a parent that ends without ceremony. Ours don't:
+        the kernel ends them with it.
+        """
+        config: dict[str, Any] = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
+        with _DAEMON_LOCK:
+            daemon = config.pop("daemon", None)
+            try:
+                super().start()
+            finally:
+                if daemon is not None:
+                    config["daemon"] = daemon
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name that multiprocessing looks for

@@ -171,7 +171,7 @@ def publish(staging: Path, target: Path) -> None:
                 _take_back(staging, target)
             raise
     with suppress(OSError):  # what can't be removed now, the next run removes
-        _discard(work)
+        discard(work)
 
 
 def _place(staging: Path, target: Path) -> None:
@@ -228,14 +228,14 @@ def _tidy(target: Path) -> None:
             handle = _lock(folder, target)
             try:
                 if _is_published(folder, target):
-                    _discard(folder)
+                    discard(folder)
                 else:
                     folder.rmdir()  # if it is empty; else parts wait in it
             finally:
                 os.close(handle)
 
 
-def _discard(work: Path) -> None:
+def discard(work: Path) -> None:
     """Remove a work folder, the mark last, so that one that was left half removed is known for what it is."""
     for path in list(work.iterdir()):
         if path.name != _MARK:
