@@ -150,13 +150,7 @@ class RldsSink:
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write shards, ``features.json`` and ``dataset_info.json``."""
-        splits = []
-        for name, shards in self._shards(episodes).items():
-            for number, shard in enumerate(shards):
-                file = folder / tfds_files.shard_name(self.name, name, number, len(shards))
-                write_file(file, (episode.read() for episode in shard), sync=False)
-            size = sum(int(episode.summary["bytes"]) for shard in shards for episode in shard)
-            splits.append(tfds_files.Split(name, size, tuple(len(shard) for shard in shards)))
+        splits = [self.write_split(folder, name, members) for name, members in self._splits(episodes).items()]
         info = tfds_files.dataset_info(
             name=self.name,
             version=self.version,
@@ -174,14 +168,24 @@ class RldsSink:
         _write_json(folder / "features.json", self.features(schema, scalars=plain, facts=types or {}))
         _write_json(folder / "dataset_info.json", info)
 
+    def write_split(self, folder: Path, name: str, members: Sequence[Published]) -> tfds_files.Split:
+        """Write the shards of one split."""
+        shards = self._cut(members)
+        for number, shard in enumerate(shards):
+            file = folder / tfds_files.shard_name(self.name, name, number, len(shards))
+            write_file(file, (episode.read() for episode in shard), sync=False)
+        size = sum(int(episode.summary["bytes"]) for episode in members)
+        return tfds_files.Split(name, size, tuple(len(shard) for shard in shards))
+
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read every record back, with its checksums, and compare it with what was encoded."""
-        for name, shards in self._shards(episodes).items():
+        for name, members in self._splits(episodes).items():
+            shards = self._cut(members)
             for number, shard in enumerate(shards):
                 file = tfds_files.shard_name(self.name, name, number, len(shards))
                 with machine_errors("cannot read back"), (folder / file).open("rb") as handle:
                     try:
-                        found = [_digest(data) for data in tfrecord.records(handle, name=file)]
+                        found = [digest_of(data) for data in tfrecord.records(handle, name=file)]
                     except DataError as error:
                         raise VerifyError("E601", error.message) from None
                 if found != [episode.blob_sha256 for episode in shard]:
@@ -233,14 +237,15 @@ class RldsSink:
             }
         )
 
-    def _shards(self, episodes: Sequence[Published]) -> dict[str, list[list[Published]]]:
+    def _splits(self, episodes: Sequence[Published]) -> dict[str, list[Published]]:
+        """Split -> its episodes, in the order of their records."""
         split = self.split_of(episodes)
         out = {}
         for name in (*SPLITS, *sorted(set(split.values()) - set(SPLITS))):
             members = [episode for episode in episodes if split[episode.id] == name]
             members.sort(key=lambda e: rlds_own.order(e.id))
             if members:
-                out[name] = self._cut(members)
+                out[name] = members
         return out
 
     def _cut(self, members: Sequence[Published]) -> list[list[Published]]:
@@ -281,7 +286,8 @@ def _camera_key(name: str, cameras: int) -> str:
     return "image" if cameras == 1 else name.removeprefix("observation.images.")
 
 
-def _digest(record: bytes) -> str:
+def digest_of(record: bytes) -> str:
+    """SHA-256 of a record with its frame, as `Published` has it."""
     return hashlib.sha256(b"".join(tfrecord.frame([record]))).hexdigest()
 
 

@@ -46,6 +46,7 @@ def test_beam_gives_the_same_tree_in_one_process_and_in_several(tmp_path: Path) 
     run(tmp_path / "beam", beam.BeamEngine())
     run(tmp_path / "processes", beam.BeamEngine(PROCESSES))
     assert tree(tmp_path / "local") == tree(tmp_path / "beam") == tree(tmp_path / "processes")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["beam", "local", "processes"]
 
 
 def test_bad_episodes_and_readers_that_crash_cost_the_same_as_locally(tmp_path: Path) -> None:

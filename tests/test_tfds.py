@@ -26,6 +26,7 @@ from vla_data import images
 from vla_data.core import Published
 from vla_data.errors import TargetExistsError, UsageError, VerifyError, VlaDataError
 from vla_data.locate import open_ledger
+from vla_data.verify import verify
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -914,6 +915,50 @@ def test_one_line_and_an_exit_code(
     found, lines, _ = tfds_build(NAME, *(w for w in defaults if w.partition("=")[0] not in given_words), *words)
     assert (found, len(lines)) == (code, 1)
     assert line in lines[0]
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["", pytest.param(",direct_running_mode=multi_processing,direct_num_workers=2", marks=pytest.mark.nightly)],
+)
+def test_tfdss_own_writer_on_beam_writes_the_same_episodes(
+    more: str, tmp_path: Path, tfds_build: Tfds, rollouts: Path
+) -> None:
+    shutil.copytree(rollouts, tmp_path / "in")
+    (tmp_path / "in/bad.npz").write_bytes(b"PK no zip")
+    words = (NAME, f"--manual_dir={tmp_path}/in")
+    beam = f"--beam_pipeline_options=runner=FnApiRunner{more}"
+    assert tfds_build(*words, f"--data_dir={tmp_path}/plain")[0] == 3
+    code, lines, _ = tfds_build(*words, f"--data_dir={tmp_path}/beam", beam)
+    assert code == 3
+    assert len([line for line in lines if "(quarantined)" in line]) == 1
+    plain, made = (tmp_path / name / "ppo_sft_aligned/default/1.0.0" for name in ("plain", "beam"))
+    assert open_ledger(plain) == open_ledger(made)
+    contents = []
+    for folder in (plain, made):
+        assert verify(folder, deep=True).ok
+        contents.append(
+            {
+                (split, data)
+                for split in ("train", "val")
+                for file in sorted(folder.glob(f"ppo_sft_aligned-{split}.tfrecord-*"))
+                for data in tfrecord.records(io.BytesIO(file.read_bytes()), name="x")
+            }
+        )
+    assert contents[0] == contents[1]
+    assert len(contents[0]) > 1
+
+
+def test_tfdss_own_writer_is_refused_where_it_loses_records(
+    tmp_path: Path, tfds_build: Tfds, rollouts: Path
+) -> None:
+    pytest.importorskip("distributed")
+    runner = "apache_beam.runners.dask.dask_runner.DaskRunner"
+    words = (NAME, f"--manual_dir={rollouts}", f"--data_dir={tmp_path}/data")
+    code, lines, _ = tfds_build(*words, f"--beam_pipeline_options=runner={runner}")
+    assert (code, len(lines)) == (2, 1)
+    assert "vla-data build ppo_sft_aligned --engine beam" in lines[0]
     assert not (tmp_path / "data").exists()
 
 

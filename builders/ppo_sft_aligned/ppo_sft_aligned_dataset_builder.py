@@ -11,6 +11,7 @@ other caller `Builder.download_and_prepare` raises `vla_data.VlaDataError`.
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import multiprocessing
 import os
@@ -104,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self, *, data_dir: Any = None, config: Any = None, version: Any = None, file_format: Any = None
     ) -> None:
         if "://" in str(data_dir or ""):
-            raise UsageError("E001", f"{show(data_dir)} is no local folder; build locally and copy the result")
+            raise UsageError("E001", f"{show(data_dir)} is no local folder; `vla-data build` writes there")
         _check_format(file_format)
         super().__init__(data_dir=data_dir, config=_known(config), version=version)
 
@@ -167,6 +168,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 num_shards=config.num_shards,
                 replace=replace,
                 on_problem=_say,
+                **_with_beam(config),
             )
         self.info.read_from_directory(folder)
         # The images have the size that the data has, which was not known when this object was made.
@@ -183,8 +185,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Refuse what was asked for and would not be done."""
         stock = tfds.download.DownloadConfig
         shard_sizes = (config.min_shard_size, config.max_shard_size)
-        if config.beam_runner or config.beam_options:
-            raise UsageError("E001", "this dataset is not built with Beam; leave out --beam_pipeline_options")
         if shard_sizes != (stock.min_shard_size, stock.max_shard_size):
             raise UsageError("E001", "shards are not cut by a given size; use --num_shards")
         if config.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
@@ -201,6 +201,33 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Any:
         raise AssertionError("download_and_prepare does it all")
+
+
+def _with_beam(config: Any) -> dict[str, Any]:
+    """Arguments of `Definition.build` for a build on Beam: parts are made there, and TFDS's own writer puts them
+    into shards. Nothing for a build without.
+
+    Raises:
+        UsageError: E001 for a runner on which TFDS's writer is not sound.
+    """
+    if not config.beam_runner and not config.beam_options:
+        return {}
+    from converters.rlds_beam import TfdsBeamSink
+    from vla_data.jobs.beam import BeamEngine
+
+    found = config.beam_options
+    given = found.get_all_options(drop_default=True, retain_unknown_options=True) if found else {}
+    if config.beam_runner:
+        given["runner"] = str(config.beam_runner)
+    options = tuple(_flag(name, value) for name, value in sorted(given.items()))
+    warning = TfdsBeamSink(target=Path(), name=NAME, options=options).check_runner()
+    if warning is not None:
+        _say(f"warning: {warning}")
+    return {"engine": BeamEngine(options), "writer": functools.partial(TfdsBeamSink, options=options)}
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--{name}" if value is True else f"--{name}={value}"
 
 
 def _known(config: Any) -> Any:

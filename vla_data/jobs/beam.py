@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from vla_data.errors import MachineError, UsageError
+from vla_data.jobs.apart import call_apart
 from vla_data.jobs.depot import (
     Depot,
     depot_of,
@@ -37,12 +38,14 @@ _disabled: Final = logging.root.manager.disable
 logging.disable(logging.WARNING)
 try:
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 finally:
     logging.disable(_disabled)
 
 LOCAL_RUNNER: Final = "FnApiRunner"
 """Beam's default runner first looks for another one on the network."""
+_IDLE: Final = 2
+"""Pipelines in a row that may end without a single part; a worker's death ends some runners' pipelines."""
 
 
 class MakeParts(beam.PTransform[Any, Any]):
@@ -90,6 +93,7 @@ class BeamEngine:
         write_plan(depot, parts)
         token = uuid.uuid4().hex
         todo = list(parts)
+        idle = 0
         while todo:
             trouble = self._run(job, digest, depot, token, [part.number for part in todo], limits)
             left = []
@@ -101,7 +105,8 @@ class BeamEngine:
                     else:
                         left.append(part)
             raise_trouble(depot, token, left)
-            if len(left) == len(todo):  # no progress: the runner itself is at fault
+            idle = idle + 1 if len(left) == len(todo) else 0
+            if idle == _IDLE:  # the runner itself is at fault
                 reason = f": {type(trouble).__name__}: {show(_last_line(trouble))}" if trouble is not None else ""
                 raise MachineError("E703", f"{len(left):,} parts were not made by Beam{reason}")
             todo = left
@@ -114,22 +119,60 @@ class BeamEngine:
         self, job: Job, digest: str, depot: Depot, token: str, numbers: Sequence[int], limits: Limits
     ) -> BaseException | None:
         """Run the pipeline once; returns what it died of, for there may be progress all the same."""
-        try:
-            options = PipelineOptions(list(self.options))
-            if options.view_as(StandardOptions).runner is None:
-                options.view_as(StandardOptions).runner = LOCAL_RUNNER
-            pipeline = beam.Pipeline(options=options)
-        except (ValueError, SystemExit) as error:
-            raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
         made = MakeParts(job, digest, depot, token, limits)
-        _ = pipeline | "Parts" >> beam.Create(list(numbers)) | "MakeParts" >> made
+        return run_beam(self.options, functools.partial(_parts, made, list(numbers)))
+
+
+def read_options(words: Sequence[str]) -> PipelineOptions:
+    """Beam's options; the runner is FnApiRunner where none is named.
+
+    Raises:
+        UsageError: E001 for options that Beam does not take.
+    """
+    try:
+        options = PipelineOptions(list(words))
+    except (ValueError, SystemExit) as error:
+        raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+    if options.view_as(StandardOptions).runner is None:
+        options.view_as(StandardOptions).runner = LOCAL_RUNNER
+    return options
+
+
+def run_beam(words: Sequence[str], fill: Callable[[Any], None]) -> BaseException | None:
+    """Run one pipeline; what it died of, or None.
+
+    Args:
+        words: Beam's options.
+        fill: puts the transforms into the pipeline that it gets; picklable.
+
+    Raises:
+        UsageError: E001 for options that Beam does not take.
+    """
+    run = functools.partial(_run_pipeline, words, fill)
+    error: BaseException | None = None
+    if read_options(words).view_as(DirectOptions).direct_running_mode == "multi_processing":
+        error = call_apart(run)
+    else:
         try:
-            pipeline.run().wait_until_finish()
-        except KeyboardInterrupt:
-            raise
-        except Exception as error:  # runners fail in their own ways
-            return error
-        return None
+            run()
+        except Exception as found:  # runners fail in their own ways
+            error = found
+    if isinstance(error, UsageError):
+        raise error
+    return error
+
+
+def _run_pipeline(words: Sequence[str], fill: Callable[[Any], None]) -> None:
+    try:
+        pipeline = beam.Pipeline(options=read_options(words))
+    except (ValueError, SystemExit) as error:
+        raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+    fill(pipeline)
+    pipeline.run().wait_until_finish()
+
+
+def _parts(made: MakeParts, numbers: list[int], pipeline: Any) -> None:
+    _ = pipeline | "Parts" >> beam.Create(numbers) | "MakeParts" >> made
 
 
 def _collect(depot: Depot, token: str, job: Job, digest: str, part: Part) -> bool:

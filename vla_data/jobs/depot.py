@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from vla_data.core import EpisodeRef
 from vla_data.errors import CODES, DataError, VlaDataError
-from vla_data.jobs.io import make_folder, write_file
+from vla_data.jobs.io import write_file
 from vla_data.jobs.part import Job, Part, blob_file, is_whole, read_part, receipt_file
 from vla_data.jobs.pool import Limits, make_parts
 
@@ -159,7 +159,6 @@ class StorageDepot:
 
 def depot_of(job: Job, digest: str, parts: Sequence[Part], work: str | None) -> Depot:
     """The depot of a job, in its work folder, or below the URL or folder ``work`` by a name that is its own."""
-    make_folder(job.work)
     if work is None:
         return FolderDepot(job.work)
     from vla_data.formats import storage_of

@@ -82,7 +82,7 @@ def _some_folder() -> Iterator[None]:
         yield
 
 
-class _Process(multiprocessing.context.SpawnProcess):
+class Process(multiprocessing.context.SpawnProcess):
     """A spawned process that does not run the user's main module again.
 
     ``multiprocessing`` re-imports ``__main__`` in each child, which starts the user's script anew unless it has
@@ -121,7 +121,7 @@ class _Worker:
 
     def __init__(self, job: Job, digest: str, limits: Limits) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
-        self.process = _Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
+        self.process = Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
         # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback. The resource
         # tracker unblocks the signal when it is started, which the first worker would do.
         multiprocessing.resource_tracker.ensure_running()
@@ -157,20 +157,25 @@ class _Worker:
         self.pipe.close()
 
 
+def end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent, the process ``parent``, ends in any way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before this one asked to be told
+        os._exit(1)
+
+
 def _serve(pipe: Any, parent: int, job: Job, digest: str, limits: Limits) -> None:
     """A worker's life: set limits, then make the parts that come through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     os.umask(0o077)
+    end_with_parent(parent)
     if sys.platform == "linux":
-        # Die with the parent, also when that is killed.
         libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # glibc would map and unmap a rollout's 70 MB anew each time; page faults cost a third of the job then.
         if hasattr(libc, "mallopt"):
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    if os.getppid() != parent:  # it died before this one asked to be told
-        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(ValueError, OSError):  # the parent's own limit may be lower
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))

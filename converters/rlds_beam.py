@@ -1,0 +1,131 @@
+"""The records of `RldsSink`, put into shards by TFDS's own Beam writer.
+
+What is read, curated and encoded, and the dataset's metadata, are as without it. TFDS decides about shards and the
+order in them: with Beam it cuts the range of hashes and not the list of episodes, so shards are less even.
+
+TFDS's writer moves every record through a shuffle, keeps one shard (up to 1 GB) in a worker's memory, and starts
+again from the first record after a kill. Where a runner is known to lose data with it, it is not used.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+import tensorflow_datasets as tfds
+from apache_beam.options.pipeline_options import StandardOptions
+
+from converters import tfds_files, tfrecord
+from converters.rlds import RldsSink, digest_of
+from vla_data.core import Published
+from vla_data.errors import DataError, MachineError, UsageError, VerifyError
+from vla_data.jobs.beam import read_options, run_beam
+from vla_data.jobs.io import machine_errors
+from vla_data.safety.text import show
+
+UNSOUND: Final = {"dask": "it fails there, and Beam's Dask runner may lose its side outputs without a word"}
+"""Words in a runner's name -> why TFDS's writer is not used on it."""
+TESTED: Final = ("FnApiRunner", "DirectRunner", "PortableRunner")
+"""Runners on which it is tested to write all that we give it."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TfdsBeamSink(RldsSink):
+    """`RldsSink` with TFDS's own Beam writer.
+
+    Attributes:
+        options: Beam's, as on a command line.
+    """
+
+    options: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        """The same provenance: what a dataset holds does not depend on who cut its shards."""
+        return super().__repr__().replace(type(self).__qualname__, RldsSink.__qualname__, 1)
+
+    def check_runner(self) -> str | None:
+        """A warning about the runner, or None.
+
+        Raises:
+            UsageError: E001 for options that Beam does not take, and for runners on which the writer is not sound.
+        """
+        options = read_options(self.options)
+        runner = str(options.view_as(StandardOptions).runner)
+        for word, why in UNSOUND.items():
+            if word in runner.lower():
+                other = "vla-data build ppo_sft_aligned --engine beam writes there"
+                raise UsageError("E001", f"TFDS's Beam writer is not used on {show(runner)}: {why}; {other}")
+        try:
+            beam.Pipeline(options=options)
+        except (ValueError, SystemExit) as error:
+            raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+        if runner.rpartition(".")[2] not in TESTED:
+            return f"TFDS's Beam writer is not tested on {show(runner)}"
+        return None
+
+    def write_split(self, folder: Path, name: str, members: Sequence[Published]) -> tfds_files.Split:
+        """Have TFDS write one split; see `RldsSink`."""
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=self.name, split=name, filetype_suffix="tfrecord"
+        )
+        writer = tfds.core.writer.BeamWriter(
+            serializer=_Serialized(),
+            filename_template=template,
+            hash_salt=name,
+            disable_shuffling=False,
+            example_writer=tfds.core.writer.ExampleWriter(tfds.core.FileFormat.TFRECORD),
+            shard_config=tfds.core.utils.shard_utils.ShardConfig(num_shards=self.num_shards),
+        )
+        records = [(episode.id, episode.read) for episode in members]
+        error = run_beam(self.options, functools.partial(_write, records, writer))
+        if error is not None:
+            last = (str(error).splitlines() or [""])[-1]
+            raise MachineError("E703", f"TFDS's Beam writer: {show(last)}") from error
+        lengths, size = writer.finalize()
+        return tfds_files.Split(name, size, tuple(lengths))
+
+    def check(self, folder: Path, episodes: Sequence[Published]) -> None:
+        """Read every record back, with its checksums, and compare all of them with what was encoded."""
+        split = self.split_of(episodes)
+        for name in sorted(set(split.values())):
+            wanted = Counter(episode.blob_sha256 for episode in episodes if split[episode.id] == name)
+            found: Counter[str] = Counter()
+            for file in sorted(folder.glob(f"{self.name}-{name}.tfrecord-*")):
+                with machine_errors("cannot read back"), file.open("rb") as handle:
+                    try:
+                        found.update(digest_of(data) for data in tfrecord.records(handle, name=file.name))
+                    except DataError as error:
+                        raise VerifyError("E601", error.message) from None
+            if found != wanted:
+                lost, extra = (wanted - found).total(), (found - wanted).total()
+                raise VerifyError("E601", f"of split {name}, {lost:,} episodes are lost and {extra:,} too many")
+
+
+class _Serialized:
+    """TFDS's serializer for what is serialized already."""
+
+    example_specs: Any = None
+
+    def serialize_example(self, example: bytes) -> bytes:
+        return example
+
+
+def _record(name: str, read: Callable[[], bytes]) -> tuple[str, bytes]:
+    (data,) = tfrecord.records(io.BytesIO(read()), name=name)
+    return name, bytes(data)
+
+
+def _write(records: list[tuple[str, Callable[[], bytes]]], writer: Any, pipeline: Any) -> None:
+    read = (
+        pipeline
+        | "Episodes" >> beam.Create(records)
+        | "Spread" >> beam.Reshuffle()
+        | "Read" >> beam.MapTuple(_record)
+    )
+    _ = read | "Write" >> beam.ptransform_fn(lambda found: writer.write_from_pcollection(found))()
