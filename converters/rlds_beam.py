@@ -35,7 +35,7 @@ TESTED: Final = ("FnApiRunner", "DirectRunner", "PortableRunner")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class TfdsBeamSink(RldsSink):
+class TfdsBeamWriter(RldsSink):
     """`RldsSink` with TFDS's own Beam writer.
 
     Attributes:

@@ -308,7 +308,7 @@ def perform(case: Case, count: Count) -> Outcome:
     from vla_data.jobs import io, part, pool
 
     part.MAX_EPISODES = case.part  # type: ignore[misc]
-    pool._Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]
+    pool.Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]
     if case.workers == 0:
         pipeline.make_parts = make_here  # type: ignore[assignment]
     names: dict[str, int] = {}

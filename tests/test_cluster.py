@@ -137,13 +137,13 @@ def test_every_runner_gives_the_same_tree(options: tuple[str, ...], tmp_path: Pa
 
 
 def test_bad_episodes_give_the_same_ledger(options: tuple[str, ...], tmp_path: Path) -> None:
-    source = OddSource(count=40, poison=((7, "segfault"), (22, "kill")))  # 5 %
+    source = OddSource(count=20, poison=((7, "segfault"),))  # 5 %
     ledgers = [
         run(tmp_path / name, source, engine).ledger
         for name, engine in (("local", None), ("beam", beam.BeamEngine(options)))
     ]
     assert ledgers[0] == ledgers[1]
-    assert sum(record.status == "failed" for record in ledgers[1].records) == 2
+    assert sum(record.status == "failed" for record in ledgers[1].records) == 1
 
 
 def test_a_runners_worker_that_dies_costs_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_runners_worker_that_dies_costs_nothing(options: tuple[str, ...], tmp_
     assert local_tree(tmp_path / "local") == local_tree(tmp_path / "beam")
 
 
-@pytest.mark.parametrize("after", [pytest.param(1.0, marks=pytest.mark.nightly), 3.0])
+@pytest.mark.parametrize("after", [pytest.param(t, marks=pytest.mark.nightly) for t in (0.5, 1.0, 2.0)] + [3.0])
 def test_a_driver_that_is_killed_is_gone_on_with(options: tuple[str, ...], after: float, tmp_path: Path) -> None:
     poison = tuple((n, "nap") for n in range(8))
     run(tmp_path / "local", OddSource(count=8, size=PART, poison=poison))
@@ -231,6 +231,21 @@ vd.run(source, (), vd.open_sink("{base}/out"), engine=BeamEngine({PROCESSES!r}, 
     assert driver.returncode == 0
     assert get_tree(f"{base}/out") == local_tree(tmp_path / "local")
     assert get_tree(f"{base}/work") == {}
+
+
+def test_merging_on_beam(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from vla_data.cli import cli
+
+    words = ["merge", "--json"]
+    for name in ("one", "two"):
+        run(tmp_path / name, vd.open_source(ROLLOUTS))
+        words.append(str(tmp_path / name))
+    for name, engine in (("local", []), ("beam", ["--engine", "beam", "--", "--runner=FnApiRunner"])):
+        done = CliRunner().invoke(cli, [words[0], str(tmp_path / name), *words[1:], *engine])
+        assert done.exit_code == 0, done.output
+    assert local_tree(tmp_path / "local") == local_tree(tmp_path / "beam")
 
 
 def test_the_transform_is_part_of_a_pipeline_of_ones_own(tmp_path: Path) -> None:

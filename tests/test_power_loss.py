@@ -169,7 +169,7 @@ def lose_power(lab: Lab, jobs: Sequence[str], total: int, seed: int, minutes: fl
 
 @pytest.mark.timeout(0)
 def test_power_loss(lab: Lab) -> None:
-    count = lose_power(lab, SHORT, 1000, 0)
+    count = lose_power(lab, SHORT, 500, 0)
     assert count >= 900
     print(f"\n{count} states after a loss of power: all recovered to the same bytes")
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.stores import put_tree, s3_server
 from vla_data.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +66,7 @@ def test_the_lines_of_python_are_eight() -> None:
     assert len(script.splitlines()) == 8
 
 
-def test_the_commands_run(folder: Path) -> None:
+def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [
         shlex.split(line, comments=True)
         for block in blocks("sh")
@@ -73,13 +74,16 @@ def test_the_commands_run(folder: Path) -> None:
         if line.startswith("vla-data ")
     ]
     assert len(commands) >= 6
-    for command in commands:
-        run = [sys.executable, "-m", "vla_data", *command[1:]]
-        done = subprocess.run(run, cwd=folder, capture_output=True, text=True)
-        problems = [
-            line for line in done.stderr.splitlines() if not re.match("vla-data: (warning: |note: |  )", line)
-        ]
-        assert (command, 0, []) == (command, done.returncode, problems)
+    monkeypatch.setenv("VLA_DATA_CACHE", str(folder / "cache"))
+    with s3_server():
+        put_tree(folder / "rollouts", "s3://bucket/rollouts")
+        for command in commands:
+            run = [sys.executable, "-m", "vla_data", *command[1:]]
+            done = subprocess.run(run, cwd=folder, capture_output=True, text=True)
+            problems = [
+                line for line in done.stderr.splitlines() if not re.match("vla-data: (warning: |note: |  )", line)
+            ]
+            assert (command, 0, []) == (command, done.returncode, problems)
 
 
 def test_every_option_that_the_documents_name_exists() -> None:

@@ -132,7 +132,7 @@ def _split(address: str | Path) -> tuple[str | None, str]:
 
 def storage_of(where: str) -> Any:
     """The `vla_data.remote.storage.Storage` at a URL, or at a folder of this machine."""
-    url = where if is_url(where) else Path(where).absolute().as_uri()
+    url = where if is_url(where) else f"file://{Path(where).absolute()}"  # fsspec knows no escapes
     return _load("vla_data.remote.storage", "remote").Storage(url)
 
 

@@ -105,8 +105,10 @@ def run(
                 sink.publish(staging)
             else:
                 publish(staging, sink.target)
-    with suppress(MachineError):  # it is published; what stays in a bucket costs little and is in nobody's way
-        engine.finish(job, job.digest(), parts)
+    finish: Callable[[Job, str, Sequence[Part]], None] | None = getattr(engine, "finish", None)
+    if finish is not None:
+        with suppress(MachineError):  # it is published; what stays in a bucket is in nobody's way
+            finish(job, job.digest(), parts)
     remember(manifest, roots(source))
     judged = any(hasattr(step, "successful") for step in steps)
     where = sink.place if isinstance(sink, Elsewhere) else sink.target

@@ -212,7 +212,7 @@ def _with_beam(config: Any) -> dict[str, Any]:
     """
     if not config.beam_runner and not config.beam_options:
         return {}
-    from converters.rlds_beam import TfdsBeamSink
+    from converters.rlds_beam import TfdsBeamWriter
     from vla_data.jobs.beam import BeamEngine
 
     found = config.beam_options
@@ -220,10 +220,10 @@ def _with_beam(config: Any) -> dict[str, Any]:
     if config.beam_runner:
         given["runner"] = str(config.beam_runner)
     options = tuple(_flag(name, value) for name, value in sorted(given.items()))
-    warning = TfdsBeamSink(target=Path(), name=NAME, options=options).check_runner()
+    warning = TfdsBeamWriter(target=Path(), name=NAME, options=options).check_runner()
     if warning is not None:
         _say(f"warning: {warning}")
-    return {"engine": BeamEngine(options), "writer": functools.partial(TfdsBeamSink, options=options)}
+    return {"engine": BeamEngine(options), "writer": functools.partial(TfdsBeamWriter, options=options)}
 
 
 def _flag(name: str, value: Any) -> str:

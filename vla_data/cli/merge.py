@@ -8,19 +8,21 @@ from typing import Any
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
-from vla_data.cli.options import Local, Target, image_options, run_options, settings, show_report
+from vla_data.cli.options import Local, Target, engine_choice, image_options, run_options, settings, show_report
+from vla_data.errors import UsageError
 from vla_data.mapping import merged
 from vla_data.pipeline import run
 
 
 @click.command("merge")
 @click.argument("target", type=Target())
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCES... [-- BEAM_OPTION]...", nargs=-1, required=True)
 @click.option("--map", "mapping", type=Local(), help="TOML file: how they become alike.")
 @click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
 @image_options
 @writing_options
 @run_options
+@engine_choice
 def command(
     target: Path | str,
     sources: tuple[str, ...],
@@ -34,6 +36,11 @@ def command(
 
     Features, sizes, rates and conventions must be the same once the mapping is applied; what differs is named.
     """
+    # click knows one list of words; no source begins as an option does.
+    options["engine_options"] = tuple(word for word in sources if word.startswith("--"))
+    sources = tuple(word for word in sources if not word.startswith("--"))
+    if not sources:
+        raise UsageError("E001", "there is nothing to merge; name two datasets or more")
     sink = sink_of(target, to, options)
     report = run(merged(sources, mapping), (), sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=target)

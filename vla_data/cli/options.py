@@ -231,7 +231,7 @@ run_options = stack(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
 
-engine_option = stack(
+engine_choice = stack(
     click.option(
         "--engine",
         type=click.Choice(["local", "beam"]),
@@ -240,6 +240,10 @@ engine_option = stack(
         help="Processes here, or Apache Beam with its own options after --.",
     ),
     click.option("--work", metavar="URL", help="--engine beam: where workers that share no disk leave parts."),
+)
+
+engine_option = stack(
+    engine_choice,
     click.argument("engine_options", metavar="[-- BEAM_OPTION]...", nargs=-1, type=click.UNPROCESSED),
 )
 

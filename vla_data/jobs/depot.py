@@ -163,7 +163,7 @@ def depot_of(job: Job, digest: str, parts: Sequence[Part], work: str | None) -> 
         return FolderDepot(job.work)
     from vla_data.formats import storage_of
 
-    plan = hashlib.sha256(digest.encode())
+    plan = hashlib.sha256(f"{digest} {job.sink.target.absolute()}".encode("utf-8", "surrogateescape"))
     for line in _lines(parts):
         plan.update(line)
     return StorageDepot(storage_of(work).below(f"{job.sink.target.name}-{plan.hexdigest()[:16]}"))

@@ -11,14 +11,14 @@ from vla_data.jobs.pool import Limits, make_parts
 
 
 class Engine(Protocol):
-    """What makes the parts of a job, wherever; the bytes are the same."""
+    """What makes the parts of a job, wherever; the bytes are the same.
+
+    One that leaves something outside of the job's work folder has ``finish(job, digest, parts)`` too, which is called
+    once the dataset is published.
+    """
 
     def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
         """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
-        ...
-
-    def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
-        """Tidy up outside of the job's work folder, once the dataset is published."""
         ...
 
 
@@ -35,6 +35,3 @@ class LocalEngine:
     def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
         """See `Engine`."""
         return make_parts(job, digest, parts, workers=min(self.workers, len(parts)), limits=limits)
-
-    def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
-        """Nothing: there is only the work folder."""

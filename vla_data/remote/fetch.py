@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,6 +18,8 @@ from vla_data.remote.storage import Storage
 from vla_data.safety.text import show
 
 _LISTING: Final = "listing.json"
+_THREADS: Final = 4
+"""Objects at a time: each waits for the network most of the time."""
 
 
 def fetch(storage: Storage) -> Path:
@@ -47,12 +50,13 @@ def fetch(storage: Storage) -> Path:
                 if not one:
                     (root / name).unlink(missing_ok=True)
             have = {name: state for name, state in have.items() if name in found and name not in stale}
-            for n, name in enumerate(stale):
-                _fetch_one(storage, "" if one else name, root / name)
-                have[name] = found[name]
-                if n % 64 == 63:
-                    _note(folder.parent, have)
-            _note(folder.parent, have)
+            try:
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    fetched = pool.map(lambda name: _fetch_one(storage, "" if one else name, root / name), stale)
+                    for name, _ in zip(stale, fetched, strict=True):
+                        have[name] = found[name]
+            finally:
+                _note(folder.parent, have)
     return folder
 
 

@@ -12,23 +12,27 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Encoded, Episode, Published, Schema, Sink
-from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, VerifyError
+from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.jobs.io import files_below, step, write_file
 from vla_data.jobs.sidecar import MANIFEST
 from vla_data.jobs.workspace import discard
 from vla_data.locate import SIDECARS
+from vla_data.remote.address import parse_url
 from vla_data.remote.storage import Storage
 from vla_data.safety.text import show
 from vla_data.seal import SEAL, hash_file
 
 _FOUND_BY: Final = ("dataset_info.json", "features.json", "meta/info.json")
 """Files without which no reader takes a folder for a dataset."""
+_THREADS: Final = 4
+"""Objects at a time: each waits for the network most of the time."""
 _MARK: Final = ".vla-data-upload"
 """Object that says whose upload this is, until the manifest is there."""
 
@@ -147,7 +151,10 @@ class Uploaded:
             for name in (*(f"{side}/{MANIFEST}" for side in SIDECARS), seal, *_FOUND_BY):
                 if name in there:
                     self._remove(name)
-        for name in [*(name for name in sums if name not in (*last, manifest)), *last]:
+        data = [name for name in sums if name not in (*last, manifest)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda name: self._send(sums[name], name), data))
+        for name in last:
             self._send(sums[name], name)
         for name in there:
             if name not in sums and name != _MARK:
@@ -203,6 +210,8 @@ class Uploaded:
 
 def upload_target(url: str) -> tuple[Storage, Path]:
     """The storage of an address, and the target on this machine that stands for it."""
+    if parse_url(url)[0] == "hf":
+        raise UsageError("E001", f"{show(url)}: hf:// is only read; write here, and then `hf upload`")
     storage = Storage(url)
     target = folder_of("targets", storage)
     try:

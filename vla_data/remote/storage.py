@@ -16,6 +16,10 @@ from vla_data.remote.address import EXTRAS, parse_url
 from vla_data.safety.text import show
 
 _CHUNK: Final = 8 << 20
+READ_SECONDS: Final = 45.0
+"""For an object that is read as a whole, so that a store which stalls is not taken for an episode that hangs its
+reader, which may take `vla_data.Limits.seconds`.
+"""
 _MARKS: Final = (
     "ETag",
     "etag",
@@ -112,7 +116,8 @@ class Storage:
             try:
                 if max_bytes is not None and (size := fs.size(path)) is not None and size > max_bytes:
                     raise DataError("E107", f"a file of {size:,} bytes, more than {max_bytes:,}")
-                data: bytes = fs.cat_file(path)
+                limit = {"timeout": READ_SECONDS} if getattr(fs, "async_impl", False) else {}
+                data: bytes = fs.cat_file(path, **limit)
             except FileNotFoundError:
                 raise DataError("E133", "the file is not there") from None
         return data
