@@ -305,12 +305,12 @@ def perform(case: Case, count: Count) -> Outcome:
     from vla_data import open_sink, pipeline
     from vla_data.codec import VideoSettings
     from vla_data.errors import VlaDataError
-    from vla_data.jobs import io, part, pool
+    from vla_data.jobs import engine, io, part, pool
 
     part.MAX_EPISODES = case.part  # type: ignore[misc]
     pool.Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]
     if case.workers == 0:
-        pipeline.make_parts = make_here  # type: ignore[assignment]
+        engine.make_parts = make_here  # type: ignore[assignment]
     names: dict[str, int] = {}
     io.hook = arm(case, count, names)
     source = CountedSource(

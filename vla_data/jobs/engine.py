@@ -13,8 +13,8 @@ from vla_data.jobs.pool import Limits, make_parts
 class Engine(Protocol):
     """What makes the parts of a job, wherever; the bytes are the same.
 
-    One that leaves something outside of the job's work folder has ``finish(job, digest, parts)`` too, which is called
-    once the dataset is published.
+    One that leaves something outside of the job's work folder has ``finish(job, digest, parts)`` too, which is
+    called once the dataset is published.
     """
 
     def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
