@@ -31,6 +31,7 @@ def s3_server() -> Iterator[str]:
     assert server.stdout is not None
     host, port = server.stdout.readline().split()
     url = f"http://{host}:{port}"
+    _forget_connections()
     old = {name: os.environ.get(name) for name in (*KEYS, "AWS_ENDPOINT_URL")}
     os.environ.update(KEYS, AWS_ENDPOINT_URL=url)
     try:
@@ -48,10 +49,18 @@ def s3_server() -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+        _forget_connections()
         for name, value in old.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def _forget_connections() -> None:
+    """s3fs keeps clients for as long as the process lives, and each knows the server of its first day."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def put_tree(folder: Path, url: str) -> None:
