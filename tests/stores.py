@@ -26,7 +26,11 @@ sys.stdin.read()
 def s3_server() -> Iterator[str]:
     """An S3 server in a process of its own with the bucket ``bucket``; its URL, also in the environment."""
     server = subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert server.stdout is not None
     host, port = server.stdout.readline().split()

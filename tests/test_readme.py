@@ -66,6 +66,8 @@ def test_the_lines_of_python_are_eight() -> None:
     assert len(script.splitlines()) == 8
 
 
+# s3fs closes its connections when the interpreter ends, and not before.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_commands_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [
         shlex.split(line, comments=True)
