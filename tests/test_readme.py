@@ -93,8 +93,8 @@ def test_every_option_that_the_documents_name_exists() -> None:
     for command in COMMANDS:
         run = [sys.executable, "-m", "vla_data", command, "--help"]
         helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    # Of tfds and LeRobot, or a part of a word.
-    foreign = {"--manual", "--data", "--dataset", "--config", "--help"}
+    # Of tfds, LeRobot and Beam, or a part of a word.
+    foreign = {"--manual", "--data", "--dataset", "--config", "--help", "--runner"}
     named = {option for text in DOCS for option in re.findall(r"--[a-z][a-z-]+", text)} - foreign
     assert sorted(option for option in named if option not in helps) == []
 
