@@ -24,7 +24,7 @@ from converters import tfds_files, tfrecord
 from converters.rlds import RldsSink, digest_of
 from vla_data.core import Published
 from vla_data.errors import DataError, MachineError, UsageError, VerifyError
-from vla_data.jobs.beam import read_options, run_beam
+from vla_data.jobs.beam import open_pipeline, read_options, run_beam
 from vla_data.jobs.io import machine_errors
 from vla_data.safety.text import show
 
@@ -54,16 +54,12 @@ class TfdsBeamWriter(RldsSink):
         Raises:
             UsageError: E001 for options that Beam does not take, and for runners on which the writer is not sound.
         """
-        options = read_options(self.options)
-        runner = str(options.view_as(StandardOptions).runner)
+        runner = str(read_options(self.options).view_as(StandardOptions).runner)
         for word, why in UNSOUND.items():
             if word in runner.lower():
                 other = "vla-data build ppo_sft_aligned --engine beam writes there"
                 raise UsageError("E001", f"TFDS's Beam writer is not used on {show(runner)}: {why}; {other}")
-        try:
-            beam.Pipeline(options=options)
-        except (ValueError, SystemExit) as error:
-            raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+        open_pipeline(self.options)
         if runner.rpartition(".")[2] not in TESTED:
             return f"TFDS's Beam writer is not tested on {show(runner)}"
         return None

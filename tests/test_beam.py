@@ -5,6 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -139,10 +143,50 @@ def test_a_runner_that_fails_again_and_again_is_told_and_the_next_run_goes_on(
     assert run(tmp_path / "out", beam.BeamEngine()).exit_code == 0
 
 
-@pytest.mark.parametrize("option", ["--runner=NoSuchRunner"])
-def test_options_that_beam_does_not_take_are_one_line(option: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Beam does not take these options"):
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--runner=NoSuchRunner",
+        "--direct_num_workers=abc",
+        "--direct_num_workers=-3",
+        "--direct_running_mode=foo",
+        "--runner",
+        "--no_such_option=3",
+        "positional",
+    ],
+)
+def test_options_that_beam_does_not_take_are_one_line(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
         run(tmp_path / "out", beam.BeamEngine((option,)))
+    assert caught.value.code == "E001"
+    assert "\n" not in caught.value.message
+    assert capsys.readouterr().err == ""
+
+
+def test_a_job_service_that_is_not_there_is_told(tmp_path: Path) -> None:
+    options = ("--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", "--environment_type=LOOPBACK")
+    with pytest.raises(MachineError, match="no job service answers"):
+        run(tmp_path / "out", beam.BeamEngine(options))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("options", [(), PROCESSES])
+def test_an_interrupt_ends_it(number: int, code: int, options: tuple[str, ...], tmp_path: Path) -> None:
+    shutil.copytree(ROLLOUTS, tmp_path / "in")
+    for n in range(60):
+        shutil.copy(next(ROLLOUTS.glob("*.npz")), tmp_path / f"in/more{n}.npz")
+    command = [sys.executable, "-m", "vla_data", "align", str(tmp_path / "in"), str(tmp_path / "out")]
+    words = ["--engine", "beam", *(["--", *options] if options else [])]
+    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    work = tmp_path / ".out.vla-data/parts"
+    deadline = time.monotonic() + 60
+    while not list(work.glob("*.blob")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    assert not (tmp_path / "out").exists()
 
 
 def test_options_for_beam_need_the_engine(tmp_path: Path) -> None:

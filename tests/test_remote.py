@@ -45,13 +45,11 @@ def s3() -> Iterator[str]:
         yield "s3://bucket"
 
 
-@pytest.fixture(params=["s3", "file"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture
+def place(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty folder of a store."""
     monkeypatch.setenv("VLA_DATA_CACHE", str(tmp_path / "cache"))
-    if request.param == "s3":
-        return f"{request.getfixturevalue('s3')}/{uuid.uuid4().hex}"
-    return f"{tmp_path.as_uri()}/store"
+    return f"{s3}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -274,11 +272,81 @@ def test_targets_that_are_somebody_elses_are_refused(
         align(ROLLOUTS, f"{place}/two")
 
 
-def test_source_and_target_at_a_url_may_not_overlap(place: str) -> None:
+def test_source_and_target_at_a_url_may_not_overlap(place: str, tmp_path: Path) -> None:
     put_tree(ROLLOUTS, f"{place}/in")
-    for target in (f"{place}/in", f"{place}/in/out", place):
-        with pytest.raises(UsageError, match="inside one another"):
-            align(f"{place}/in", target, replace=True)
+    align(ROLLOUTS, f"{place}/set")  # this is fetched, rollouts are not
+    for name in ("in", "set"):
+        for target in (f"{place}/{name}", f"{place}/{name}/out", place, f"{place}/{name}".replace("s3:", "s3a:")):
+            with pytest.raises(UsageError, match="inside one another"):
+                vd.run(vd.open_source(f"{place}/{name}"), (), sink(target, "rlds"), replace=True)
+    with pytest.raises(UsageError, match="inside one another"):
+        vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(f"file://{ROLLOUTS}/out"))
+
+
+def test_a_file_address_is_a_path(tmp_path: Path, local: Path) -> None:
+    align(f"file://{ROLLOUTS}", f"file://{tmp_path}/out")
+    assert local_tree(tmp_path / "out") == local_tree(local)
+    with pytest.raises(UsageError, match="three slashes"):
+        vd.open_source("file://rollouts")
+
+
+def test_what_another_machine_published_meanwhile_is_not_replaced(
+    place: str, tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = f"{place}/out"
+
+    def meanwhile(*_: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv("VLA_DATA_CACHE", str(tmp_path / "another machine"))
+            align(ROLLOUTS, target)
+
+    with pytest.raises(TargetExistsError):
+        vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(target), on_progress=meanwhile)
+    assert get_tree(target) == local_tree(local)
+
+
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_of_two_machines_that_upload_one_stops_and_the_other_is_whole(
+    number: int, place: str, tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stalls, its mark is removed by hand, a second run publishes; then the first goes on."""
+    target = f"{place}/out"
+    steps = 0
+
+    def hook(name: str, path: Path) -> None:
+        nonlocal steps
+        if name == "upload" and not path.is_absolute():
+            steps += 1
+            if steps == number:
+                with monkeypatch.context() as patch:
+                    patch.setattr(io, "hook", None)
+                    patch.setenv("VLA_DATA_CACHE", str(tmp_path / "another machine"))
+                    with pytest.raises(LockedError):
+                        align(ROLLOUTS, target)
+                    Storage(target).remove(".vla-data-upload")
+                    for name_ in Storage(target).files():
+                        Storage(target).remove(name_)
+                    align(ROLLOUTS, target)
+
+    monkeypatch.setattr(io, "hook", hook)
+    with pytest.raises((LockedError, VerifyError)):
+        vd.run(vd.open_source(ROLLOUTS), (), sink(target, "rlds"), workers=1)
+    found = get_tree(target)
+    assert {name: found[name] for name in local_tree(local)} == local_tree(local)
+    assert len(found) <= len(local_tree(local)) + 1  # the one object that was on its way
+
+
+def test_a_copy_that_was_changed_here_is_fetched_again(place: str, tmp_path: Path) -> None:
+    from vla_data.remote.fetch import fetch
+
+    align(ROLLOUTS, f"{place}/set")
+    folder = fetch(Storage(f"{place}/set"))
+    whole = local_tree(folder)
+    victim = next(folder.rglob("data/**/*.parquet"))
+    for damage in (victim.read_bytes()[:-1], bytes(victim.stat().st_size)):
+        victim.write_bytes(damage)
+        fetch(Storage(f"{place}/set"))
+        assert local_tree(folder) == whole
 
 
 def test_a_store_that_gives_back_other_bytes_is_noticed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +400,11 @@ def test_commands_take_urls(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (("convert", "s3::file://x", "out"), "E001"),
         (("convert", "simplecache::s3://bucket/x", "out"), "E001"),
         (("convert", "s3://bucket/nothing-here", "out"), "E003"),
+        (("convert", "s3://bucket//x", "out"), "E001"),
+        (("convert", "s3://bucket/x?versionId=1", "out"), "E001"),
+        (("convert", "memory://x", "out"), "E001"),
+        (("convert", "file://x", "out"), "E001"),
+        (("convert", str(ROLLOUTS), "s3://nosuchbucket/x"), "E003"),
         (("convert", "s3://nosuchbucket/x", "out"), "E003"),
         (("annotate", "s3://bucket/x", "--values", "v.parquet", "--tag", "t"), "E001"),
         (("repair", "s3://bucket/x"), "E001"),

@@ -274,8 +274,12 @@ class Elsewhere(Protocol):
         """
         ...
 
-    def publish(self, staging: Path) -> None:
-        """Bring the finished dataset there, all at once as far as a reader can see."""
+    def publish(self, staging: Path, *, replace: bool) -> None:
+        """Bring the finished dataset there, all at once as far as a reader can see.
+
+        Raises:
+            TargetExistsError: E411 when another run has published there meanwhile, and it may not be replaced.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from vla_data.core import Sink, Source
 from vla_data.errors import UsageError
-from vla_data.remote.address import is_url
+from vla_data.remote.address import is_url, plain
 from vla_data.safety.text import show
 
 
@@ -126,13 +126,13 @@ def locate(address: str | Path) -> Any:
 def _split(address: str | Path) -> tuple[str | None, str]:
     name, colon, rest = str(address).partition(":")
     if colon and name in FORMATS and not Path(str(address)).exists():
-        return name, rest
-    return None, str(address)
+        return name, plain(rest)
+    return None, plain(address)
 
 
 def storage_of(where: str) -> Any:
     """The `vla_data.remote.storage.Storage` at a URL, or at a folder of this machine."""
-    url = where if is_url(where) else f"file://{Path(where).absolute()}"  # fsspec knows no escapes
+    url = where if is_url(where) else f"file://{Path(plain(where)).absolute()}"  # fsspec knows no escapes
     return _load("vla_data.remote.storage", "remote").Storage(url)
 
 
@@ -210,7 +210,7 @@ def open_sink(target: str | Path, *, format: str = "lerobot", **options: Any) ->
 def place_sink(target: str | Path, make: Callable[[Path], Sink]) -> Sink:
     """The sink that ``make`` gives for a path; for a URL, one that uploads what it writes."""
     if not is_url(target):
-        return make(Path(target))
+        return make(Path(plain(target)))
     remote = _load("vla_data.remote.sink", "remote")
     storage, path = remote.upload_target(target)
     sink: Sink = remote.Uploaded(make(path), storage)

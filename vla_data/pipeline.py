@@ -24,6 +24,7 @@ from vla_data.jobs.sidecar import write_sidecar, write_sums
 from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, publish, workspace
 from vla_data.ledger import Ledger, Record
+from vla_data.remote.cache import origin
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -102,7 +103,7 @@ def run(
                 write_sums(staging, sink.sidecar)
                 checked.result()
             if isinstance(sink, Elsewhere):
-                sink.publish(staging)
+                sink.publish(staging, replace=replace)
             else:
                 publish(staging, sink.target)
     finish: Callable[[Job, str, Sequence[Part]], None] | None = getattr(engine, "finish", None)
@@ -117,19 +118,25 @@ def run(
 
 def roots(source: Source) -> tuple[Path, ...]:
     """The folders or files on this machine that a source reads, as far as it tells."""
-    return tuple(root for root in _places(source) if isinstance(root, Path))
+    several: Sequence[object] | None = getattr(source, "roots", None)
+    every = several if several is not None else (getattr(source, "root", None),)
+    return tuple(root for root in every if isinstance(root, Path))
 
 
 def _places(source: Source) -> Sequence[object]:
+    """Paths, storages, and addresses of what was fetched."""
     several: Sequence[object] | None = getattr(source, "roots", None)
-    return several if several is not None else (getattr(source, "root", None),)
+    every = several if several is not None else (getattr(source, "root", None),)
+    return [place if not isinstance(place, Path) else origin(place) or place for place in every]
 
 
 def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:
     check_target(sink.target, roots(source), replace=replace)
     if isinstance(sink, Elsewhere):
         mine = f"{sink.place}/"
-        for place in (f"{place}/" for place in _places(source) if place is not None):
+        for place in (
+            f"{place}/" for place in _places(source) if place is not None and not isinstance(place, Path)
+        ):
             if place.startswith(mine) or mine.startswith(place):
                 raise UsageError("E001", f"the target {show(sink.place)} and the input lie inside one another")
         sink.check_place(replace=replace)

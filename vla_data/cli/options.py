@@ -16,7 +16,7 @@ from vla_data.codec import VideoSettings
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
 from vla_data.jobs.engine import Engine
-from vla_data.remote.address import is_url, local
+from vla_data.remote.address import is_url, local, plain
 from vla_data.report import Report
 from vla_data.safety.text import show
 
@@ -68,7 +68,7 @@ class Target(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """See `click.ParamType`."""
-        return value if isinstance(value, Path) or is_url(value) else Path(value)
+        return value if isinstance(value, Path) or is_url(value) else Path(plain(value))
 
 
 class Local(click.Path):  # type: ignore[type-arg,unused-ignore]

@@ -11,8 +11,11 @@ costs one episode and not the runner's worker.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import logging
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,7 @@ from typing import Any, Final
 from vla_data.errors import MachineError, UsageError
 from vla_data.jobs.apart import call_apart
 from vla_data.jobs.depot import (
+    STOPPED,
     Depot,
     depot_of,
     is_confirmed,
@@ -38,12 +42,20 @@ _disabled: Final = logging.root.manager.disable
 logging.disable(logging.WARNING)
 try:
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+    from apache_beam.options.pipeline_options import (
+        DirectOptions,
+        PipelineOptions,
+        PortableOptions,
+        StandardOptions,
+    )
 finally:
     logging.disable(_disabled)
 
 LOCAL_RUNNER: Final = "FnApiRunner"
 """Beam's default runner first looks for another one on the network."""
+_DEFAULTS: Final = ("--default_sdk_harness_log_level=ERROR",)
+"""What can be said otherwise; Beam's worker processes tell 20 lines each of themselves."""
+_REACH_SECONDS: Final = 20.0
 _IDLE: Final = 2
 """Pipelines in a row that may end without a single part; a worker's death ends some runners' pipelines."""
 
@@ -129,13 +141,60 @@ def read_options(words: Sequence[str]) -> PipelineOptions:
     Raises:
         UsageError: E001 for options that Beam does not take.
     """
+    said = io.StringIO()
     try:
-        options = PipelineOptions(list(words))
+        with contextlib.redirect_stderr(said):  # argparse prints its usage
+            options = PipelineOptions([*_DEFAULTS, *words])
+            standard, direct = options.view_as(StandardOptions), options.view_as(DirectOptions)
+    except (ValueError, SystemExit) as error:
+        why = _last_line(said.getvalue()) or str(error)
+        raise UsageError("E001", f"Beam does not take these options: {show(why)}") from None
+    for word in words:
+        if not word.startswith("-"):
+            raise UsageError("E001", f"{show(word)} is no option of Beam; each begins with --")
+    if direct.direct_num_workers < 0:
+        raise UsageError("E001", f"--direct_num_workers={direct.direct_num_workers} is less than none")
+    if standard.runner is None:
+        standard.runner = LOCAL_RUNNER
+    return options
+
+
+def open_pipeline(words: Sequence[str]) -> Any:
+    """An empty pipeline.
+
+    Raises:
+        UsageError: E001 for options that Beam does not take.
+        MachineError: E703 when no job service answers.
+    """
+    options = read_options(words)
+    try:
+        pipeline = beam.Pipeline(options=options)
     except (ValueError, SystemExit) as error:
         raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
-    if options.view_as(StandardOptions).runner is None:
-        options.view_as(StandardOptions).runner = LOCAL_RUNNER
-    return options
+    if "portable" in str(options.view_as(StandardOptions).runner).lower():
+        _reach(options.view_as(PortableOptions).job_endpoint)
+    else:  # a job service may know options that Beam here does not
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            known = options.get_all_options()
+            given = options.get_all_options(drop_default=True, retain_unknown_options=True)
+        finally:
+            logging.disable(disabled)
+        for name in sorted(given.keys() - known.keys()):
+            raise UsageError("E001", f"Beam has no option --{show(name)}")
+    return pipeline
+
+
+def _reach(endpoint: str | None) -> None:
+    """Beam waits for its job service for ever."""
+    host, colon, port = str(endpoint).rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise MachineError("E703", f"no job service answers at {show(endpoint)}: {show(reason)}") from None
 
 
 def run_beam(words: Sequence[str], fill: Callable[[Any], None]) -> BaseException | None:
@@ -148,8 +207,10 @@ def run_beam(words: Sequence[str], fill: Callable[[Any], None]) -> BaseException
     Raises:
         UsageError: E001 for options that Beam does not take.
     """
+    open_pipeline(words)
     run = functools.partial(_run_pipeline, words, fill)
     error: BaseException | None = None
+    STOPPED.clear()
     if read_options(words).view_as(DirectOptions).direct_running_mode == "multi_processing":
         error = call_apart(run)
     else:
@@ -157,16 +218,15 @@ def run_beam(words: Sequence[str], fill: Callable[[Any], None]) -> BaseException
             run()
         except Exception as found:  # runners fail in their own ways
             error = found
+    if STOPPED:  # Beam takes an interrupt for a fault of what it runs
+        raise STOPPED[0]
     if isinstance(error, UsageError):
         raise error
     return error
 
 
 def _run_pipeline(words: Sequence[str], fill: Callable[[Any], None]) -> None:
-    try:
-        pipeline = beam.Pipeline(options=read_options(words))
-    except (ValueError, SystemExit) as error:
-        raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+    pipeline = open_pipeline(words)
     fill(pipeline)
     pipeline.run().wait_until_finish()
 
@@ -179,5 +239,5 @@ def _collect(depot: Depot, token: str, job: Job, digest: str, part: Part) -> boo
     return is_confirmed(depot, token, part) and depot.collect(job, digest, part)
 
 
-def _last_line(error: BaseException) -> str:
+def _last_line(error: BaseException | str) -> str:
     return (str(error).splitlines() or [""])[-1]

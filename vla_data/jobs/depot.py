@@ -24,6 +24,8 @@ from vla_data.jobs.pool import Limits, make_parts
 if TYPE_CHECKING:
     from vla_data.remote.storage import Storage
 
+STOPPED: Final[list[BaseException]] = []
+"""Interrupts that came while a part was made in the driver's own process."""
 _PLAN: Final = "plan.jsonl"
 _INDEX: Final = "plan.index"
 _WORD: Final = 8
@@ -198,6 +200,9 @@ def make_number(job: Job, digest: str, limits: Limits, depot: Depot, token: str,
     try:
         depot.make(job, digest, part, limits)
         depot.write(_ok(number), token.encode())
+    except (KeyboardInterrupt, SystemExit) as stop:
+        STOPPED.append(stop)
+        raise
     except VlaDataError as error:
         facts = {"code": error.code, "message": error.message, "kind": type(error).__name__, "run": token}
         depot.write(_trouble(number), json.dumps(facts).encode())

@@ -13,11 +13,13 @@ from typing import Final
 
 from vla_data.errors import DataError, MachineError, UsageError
 from vla_data.jobs.io import check_space, machine_errors, remove_tree, write_file
-from vla_data.remote.sink import folder_of
+from vla_data.remote.cache import ADDRESS, folder_of
 from vla_data.remote.storage import Storage
 from vla_data.safety.text import show
 
 _LISTING: Final = "listing.json"
+_State = tuple[int, str, int, int]
+"""Size and mark of change there, size and time of change here."""
 _THREADS: Final = 4
 """Objects at a time: each waits for the network most of the time."""
 
@@ -26,7 +28,7 @@ def fetch(storage: Storage) -> Path:
     """Copy what lies at an address into the cache, or find that it is there; the folder or file on this machine.
 
     Objects whose size and mark of change (ETag, generation, time of change, whichever the store has) are as they
-    were are not fetched again.
+    were are not fetched again, unless the copy here was changed.
 
     Raises:
         UsageError: E003 when nothing is there.
@@ -43,18 +45,20 @@ def fetch(storage: Storage) -> Path:
     with machine_errors("cannot write to the cache"):
         root.mkdir(parents=True, exist_ok=True)
         with _held(folder.parent, storage):
+            write_file(folder.parent / ADDRESS, storage.url.encode(), sync=False)
             have = _listing(folder.parent)
-            stale = [name for name in found if have.get(name) != found[name] or not (root / name).is_file()]
+            stale = [name for name in found if have.get(name) != (*found[name], *_local(root / name))]
             check_space(folder.parent, sum(found[name][0] for name in stale))
             for name in sorted(have.keys() - found.keys()):
                 if not one:
                     (root / name).unlink(missing_ok=True)
             have = {name: state for name, state in have.items() if name in found and name not in stale}
+            _note(folder.parent, have)
             try:
                 with ThreadPoolExecutor(_THREADS) as pool:
                     fetched = pool.map(lambda name: _fetch_one(storage, "" if one else name, root / name), stale)
                     for name, _ in zip(stale, fetched, strict=True):
-                        have[name] = found[name]
+                        have[name] = (*found[name], *_local(root / name))
             finally:
                 _note(folder.parent, have)
     return folder
@@ -79,15 +83,24 @@ def _check_name(storage: Storage, name: str) -> None:
         raise UsageError("E001", f"{show(storage.url)}: {show(name)} can't be the name of a file here")
 
 
-def _listing(folder: Path) -> dict[str, tuple[int, str]]:
+def _local(file: Path) -> tuple[int, int]:
+    """What shows that a file here is as it was fetched: size and time of change."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return -1, 0
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _listing(folder: Path) -> dict[str, _State]:
     try:
         facts = json.loads((folder / _LISTING).read_bytes())
-    except (OSError, ValueError):
+        return {name: (size, mark, here, changed) for name, (size, mark, here, changed) in facts.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {name: (size, mark) for name, (size, mark) in facts.items()} if isinstance(facts, dict) else {}
 
 
-def _note(folder: Path, have: dict[str, tuple[int, str]]) -> None:
+def _note(folder: Path, have: dict[str, _State]) -> None:
     write_file(folder / _LISTING, json.dumps(have).encode(), sync=False)
 
 

@@ -7,9 +7,7 @@ is there already with the same content is not sent again, so a run that was kill
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from vla_data.jobs.sidecar import MANIFEST
 from vla_data.jobs.workspace import discard
 from vla_data.locate import SIDECARS
 from vla_data.remote.address import parse_url
+from vla_data.remote.cache import folder_of
 from vla_data.remote.storage import Storage
 from vla_data.safety.text import show
 from vla_data.seal import SEAL, hash_file
@@ -35,22 +34,6 @@ _THREADS: Final = 4
 """Objects at a time: each waits for the network most of the time."""
 _MARK: Final = ".vla-data-upload"
 """Object that says whose upload this is, until the manifest is there."""
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps what belongs to remote datasets: ``$VLA_DATA_CACHE``, or
-    ``$XDG_CACHE_HOME/vla-data``, or ``~/.cache/vla-data``.
-    """
-    own = os.environ.get("VLA_DATA_CACHE")
-    if own:
-        return Path(own)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "vla-data"
-
-
-def folder_of(kind: str, storage: Storage) -> Path:
-    """The cache's folder for an address."""
-    return cache_folder() / kind / hashlib.sha256(storage.url.encode()).hexdigest()[:16] / storage.name
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,6 +103,7 @@ class Uploaded:
             TargetExistsError: E411 when there is a dataset that may not be replaced, or files that are none.
             LockedError: E801 when another run has begun to upload there.
         """
+        self.storage.check_bucket()
         there = self.storage.files()
         where = show(self.storage.url)
         if self._is_whole(there) and not replace:
@@ -131,7 +115,7 @@ class Uploaded:
         if self._mark(there) not in (None, self._own_mark()):
             raise LockedError("E801", f"another run uploads to {where}, or has died there: then remove {_MARK}")
 
-    def publish(self, staging: Path) -> None:
+    def publish(self, staging: Path, *, replace: bool) -> None:
         """Upload a finished dataset, read every object back, and write the manifest last.
 
         Raises:
@@ -142,9 +126,10 @@ class Uploaded:
         sums = {path.relative_to(staging).as_posix(): path for path in files_below(staging)}
         seal, manifest = f"{self.sidecar}/{SEAL}", f"{self.sidecar}/{MANIFEST}"
         last = [*(name for name in _FOUND_BY if name in sums), seal]
-        self.check_place(replace=True)
+        self.check_place(replace=replace)
         step("upload", Path(_MARK))
-        self.storage.write(_MARK, self._own_mark())
+        self.storage.create(_MARK, self._own_mark())
+        self._check_mark()
         there = self.storage.files()
         if manifest not in there or self.storage.digest(manifest) != hash_file(sums[manifest]):
             # From here on nobody takes what is there for a dataset, also one that is being replaced.
@@ -159,8 +144,6 @@ class Uploaded:
         for name in there:
             if name not in sums and name != _MARK:
                 self._remove(name)
-        if self._mark(self.storage.files()) != self._own_mark():
-            raise LockedError("E801", f"another run has begun to upload to {show(self.storage.url)}")
         self._send(sums[manifest], manifest)
         self._remove(_MARK)
         with suppress(OSError):
@@ -172,6 +155,15 @@ class Uploaded:
             return self.storage.read(_MARK) if _MARK in there else None
         except DataError:
             return None
+
+    def _check_mark(self) -> None:
+        """Stop before another object is written where another run has taken over."""
+        try:
+            found: bytes | None = self.storage.read(_MARK)
+        except DataError:
+            found = None
+        if found != self._own_mark():
+            raise LockedError("E801", f"another run has begun to upload to {show(self.storage.url)}")
 
     def _own_mark(self) -> bytes:
         """The mark of uploads from this cache; another machine's, or another user's, differs."""
@@ -196,6 +188,7 @@ class Uploaded:
         want = hash_file(file)
         if self.storage.digest(name) == want:
             return
+        self._check_mark()
         step("upload", Path(name))
         self.storage.upload(file, name)
         if self.storage.digest(name) != want:
@@ -204,6 +197,8 @@ class Uploaded:
             )
 
     def _remove(self, name: str) -> None:
+        if name != _MARK:
+            self._check_mark()
         step("remove", Path(name))
         self.storage.remove(name)
 

@@ -20,6 +20,10 @@ READ_SECONDS: Final = 45.0
 """For an object that is read as a whole, so that a store which stalls is not taken for an episode that hangs its
 reader, which may take `vla_data.Limits.seconds`.
 """
+_SETTINGS: Final[Mapping[str, Any]] = {
+    # Without, a store that stalls is waited for half an hour.
+    "s3": {"config_kwargs": {"connect_timeout": 20, "read_timeout": 30, "retries": {"max_attempts": 2}}}
+}
 _MARKS: Final = (
     "ETag",
     "etag",
@@ -70,6 +74,20 @@ class Storage:
     def above(self, levels: int) -> Storage:
         """The folder so many levels up."""
         return Storage(self.url.rsplit("/", levels)[0])
+
+    def check_bucket(self) -> None:
+        """Make sure that the bucket is there, before anything is made for it.
+
+        Raises:
+            UsageError: E003 when it is not.
+        """
+        protocol, rest = parse_url(self.url)
+        if protocol in ("gs", "s3"):
+            fs, _ = self._open()
+            with self._errors("it can't be looked at"):
+                fs.invalidate_cache()
+                if not fs.exists(rest.partition("/")[0]):
+                    raise UsageError("E003", f"{show(self.url)}: there is no such bucket")
 
     def states(self) -> dict[str, tuple[int, str]]:
         """Relative name -> (size in bytes, what the store says changes with the content), sorted by name.
@@ -158,6 +176,21 @@ class Storage:
             self._make_parent(fs, path)
             fs.pipe_file(path, data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object unless there is one; False if there is. In one step where the store can."""
+        fs, path = self._at(name)
+        with self._errors(f"{show(name)} can't be written"):
+            fs.invalidate_cache()
+            if fs.exists(path):
+                return False
+            try:
+                fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except (NotImplementedError, OSError, TypeError, ValueError):  # a store that knows no conditions
+                fs.pipe_file(path, data)
+        return True
+
     def upload(self, file: Path, name: str) -> None:
         """Write an object from a file, in pieces where it is large."""
         fs, path = self._at(name)
@@ -196,13 +229,15 @@ class Storage:
                 return
 
     def _at(self, name: str) -> tuple[Any, str]:
+        if "?versionid=" in name.lower():
+            raise DataError("E131", "a name with ?versionId= in it, which is read as a version of another object")
         fs, root = self._open()
         return fs, f"{root}/{name}" if name else root
 
     def _open(self) -> tuple[Any, str]:
         protocol, _ = parse_url(self.url)
         try:
-            fs, root = fsspec.core.url_to_fs(self.url)
+            fs, root = fsspec.core.url_to_fs(self.url, **_SETTINGS.get(protocol, {}))
         except ImportError as error:
             extra = EXTRAS.get(protocol)
             hint = f"pip install 'vla-data[{extra}]'" if extra is not None else _reason(error)
@@ -224,6 +259,8 @@ class Storage:
             yield
         except VlaDataError:
             raise
+        except FileNotFoundError as error:
+            raise UsageError("E003", f"{show(self.url)}: {what}: {_reason(error)}") from None
         except PermissionError as error:
             raise MachineError("E702", f"{show(self.url)}: {what}: {_reason(error)}") from error
         except Exception as error:  # each store's client has errors of its own, which are not OSErrors
