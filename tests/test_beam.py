@@ -172,7 +172,7 @@ def test_a_job_service_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("options", [(), PROCESSES])
+@pytest.mark.parametrize("options", [(), pytest.param(PROCESSES, marks=pytest.mark.nightly)])
 def test_an_interrupt_ends_it(number: int, code: int, options: tuple[str, ...], tmp_path: Path) -> None:
     shutil.copytree(ROLLOUTS, tmp_path / "in")
     for n in range(60):

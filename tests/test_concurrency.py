@@ -119,7 +119,7 @@ def await_start(process: subprocess.Popen[str], target: Path) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("count", sizes("INTERRUPTS", 20, 1000))
+@pytest.mark.parametrize("count", sizes("INTERRUPTS", 12, 1000))
 @pytest.mark.timeout(0)
 def test_interrupt_at_any_moment(count: int, lab: Lab, source: Path) -> None:
     choose = random.Random(0)
@@ -260,7 +260,7 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_p
 # One result.
 
 
-@pytest.mark.parametrize("count", sizes("SETTINGS", 12, 100))
+@pytest.mark.parametrize("count", sizes("SETTINGS", 8, 100))
 @pytest.mark.timeout(0)
 def test_one_result_whatever_the_circumstances(count: int, source: Path, tmp_path: Path) -> None:
     choose = random.Random(0)

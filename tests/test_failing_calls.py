@@ -19,7 +19,7 @@ import pytest
 
 from tests.faults import JOBS, MINUTES, Lab, Outcome, fresh, leftovers, tree_hash
 
-SHORT = {"rlds": 60, "h264": 60}
+SHORT = {"rlds": 40, "h264": 40}
 ERRORS = (errno.EIO, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EINTR)
 
 

@@ -101,7 +101,7 @@ def steps_of(lab: Lab, job: str, *, over: bool) -> Steps:
 
 
 def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
-    """Each step with one of the errors in turn, of the writes into a Parquet file every ninth; or all with all.
+    """Each step with one of the errors in turn, of the writes into a Parquet file one in 21; or all with all.
 
     All: of a run that replaces a dataset from where it publishes on, as it is the same before.
     """
@@ -116,7 +116,7 @@ def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
                     take = not over or step >= first
                 else:
                     in_turn = number == (step // 2) % len(ERRORS) and over == bool(step % 2)
-                    take = in_turn and not (steps.alike(step) and step % 9)
+                    take = in_turn and not (steps.alike(step) and step % 21)
                 if take:
                     harmless = steps.harmless(step, code, target)
                     sticky = code == errno.ENOSPC if not harmless else steps.rows[step - 1][0] == "remove"

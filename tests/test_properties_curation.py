@@ -509,7 +509,7 @@ def test_24_the_order_of_a_directory_listing_plays_no_part(
 ) -> None:
     format, expected = golden
     shuffled = SimpleNamespace(scandir=lambda path: ShuffledScandir(path, seed), fsencode=os.fsencode)
-    monkeypatch.setattr("converters.ppo_rollout.os", shuffled)
+    monkeypatch.setattr("converters.rollout_files.os", shuffled)
 
     align(twenty, tmp_path / "data", format)
 

@@ -190,7 +190,7 @@ def test_a_run_that_stops_at_any_upload_leaves_no_dataset_and_the_next_one_ends_
             except TargetExistsError:
                 assert said
             assert get_tree(target) == local_tree(local)
-        number += 2  # the others are like their neighbours
+        number += 3  # the others are like their neighbours
     assert number > 10
 
 
@@ -225,7 +225,7 @@ def test_replacing_never_shows_a_mixture_and_leaves_nothing_of_the_old(
                 assert whole or not any(name.endswith("manifest.json") for name in there)
         renew()
         assert get_tree(target) == local_tree(new)
-        number += 3  # each step would take minutes; other numbers follow in the other stores
+        number += 5  # each step would take minutes
     assert number > 6
 
 
