@@ -20,7 +20,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -174,13 +173,12 @@ def _real(parts: int, seconds: float, workers: int, every: float | None) -> tupl
                 died += 1
 
     with tempfile.TemporaryDirectory() as folder:
-        started: list[float] = []
 
-        def timed(count: int, name: str, watch: Callable[[int, int], None] | None = None) -> float:
+        def timed(count: int, name: str) -> float:
             begin = time.monotonic()
             source = SlowSource(count=count, seconds=seconds)
             sink = vd.open_sink(Path(folder, name))
-            vd.run(source, (), sink, workers=workers, max_bad=1.0, on_progress=watch)
+            vd.run(source, (), sink, workers=workers, max_bad=1.0)
             return time.monotonic() - begin
 
         # What is not parts: starting workers, assembling, publishing.
@@ -188,7 +186,7 @@ def _real(parts: int, seconds: float, workers: int, every: float | None) -> tupl
         thread = threading.Thread(target=killer)
         thread.start()
         try:
-            real = timed(parts, "all", lambda *_: started.append(time.monotonic())) - fixed
+            real = timed(parts, "all") - fixed
         finally:
             done.set()
             thread.join()

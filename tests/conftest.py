@@ -4,5 +4,19 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vla-data-tests-")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The bucket of an S3 server on loopback."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    from tests.stores import s3_server
+
+    with s3_server():
+        yield "s3://bucket"

@@ -20,7 +20,7 @@ import pytest
 
 import vla_data as vd
 from tests.odd_sources import OddSource
-from tests.stores import get_tree, local_tree, put_tree, s3_server
+from tests.stores import get_tree, local_tree, put_tree
 
 beam = pytest.importorskip("vla_data.jobs.beam")
 
@@ -55,14 +55,6 @@ def started(*words: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto")
-    with s3_server():
-        yield "s3://bucket"
 
 
 @pytest.fixture(scope="module")

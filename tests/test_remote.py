@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
-from tests.stores import get_tree, local_tree, put_tree, s3_server
+from tests.stores import get_tree, local_tree, put_tree
 from vla_data.cli import cli
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.jobs import io
@@ -35,14 +34,6 @@ pytestmark = [
     # s3fs closes its connections when the interpreter ends, and not before.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto")
-    with s3_server():
-        yield "s3://bucket"
 
 
 @pytest.fixture

@@ -118,16 +118,17 @@ def run(
 
 def roots(source: Source) -> tuple[Path, ...]:
     """The folders or files on this machine that a source reads, as far as it tells."""
+    return tuple(root for root in _all_roots(source) if isinstance(root, Path))
+
+
+def _all_roots(source: Source) -> Sequence[object]:
     several: Sequence[object] | None = getattr(source, "roots", None)
-    every = several if several is not None else (getattr(source, "root", None),)
-    return tuple(root for root in every if isinstance(root, Path))
+    return several if several is not None else (getattr(source, "root", None),)
 
 
 def _places(source: Source) -> Sequence[object]:
     """Paths, storages, and addresses of what was fetched."""
-    several: Sequence[object] | None = getattr(source, "roots", None)
-    every = several if several is not None else (getattr(source, "root", None),)
-    return [place if not isinstance(place, Path) else origin(place) or place for place in every]
+    return [origin(root) or root if isinstance(root, Path) else root for root in _all_roots(source)]
 
 
 def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:

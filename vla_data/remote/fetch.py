@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from vla_data.errors import DataError, MachineError, UsageError
-from vla_data.jobs.io import check_space, machine_errors, remove_tree, write_file
+from vla_data.jobs.io import check_space, machine_errors, write_file
 from vla_data.remote.cache import ADDRESS, folder_of
 from vla_data.remote.storage import Storage
 from vla_data.safety.text import show
@@ -44,7 +44,7 @@ def fetch(storage: Storage) -> Path:
     root = folder.parent if one else folder
     with machine_errors("cannot write to the cache"):
         root.mkdir(parents=True, exist_ok=True)
-        with _held(folder.parent, storage):
+        with _held(folder.parent):
             write_file(folder.parent / ADDRESS, storage.url.encode(), sync=False)
             have = _listing(folder.parent)
             stale = [name for name in found if have.get(name) != (*found[name], *_local(root / name))]
@@ -105,7 +105,7 @@ def _note(folder: Path, have: dict[str, _State]) -> None:
 
 
 @contextmanager
-def _held(folder: Path, storage: Storage) -> Iterator[None]:
+def _held(folder: Path) -> Iterator[None]:
     """Only one process at a time fetches a dataset; the others wait, and find it there."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -113,8 +113,3 @@ def _held(folder: Path, storage: Storage) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def forget(storage: Storage) -> None:
-    """Remove the cache's copy of an address."""
-    remove_tree(folder_of("fetched", storage).parent)

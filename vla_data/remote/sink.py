@@ -105,14 +105,14 @@ class Uploaded:
         """
         self.storage.check_bucket()
         there = self.storage.files()
-        where = show(self.storage.url)
-        if self._is_whole(there) and not replace:
-            if self._mark(there) == self._own_mark():  # a run of ours was killed right after its last word
+        where, whole, mark = show(self.storage.url), self._is_whole(there), self._mark()
+        if whole and not replace:
+            if mark == self._own_mark():  # a run of ours was killed right after its last word
                 self._remove(_MARK)
             raise TargetExistsError("E411", f"{where} exists; --replace replaces it")
-        if there and not self._is_whole(there) and _MARK not in there:
+        if there and not whole and _MARK not in there:
             raise TargetExistsError("E411", f"{where} holds files that are no dataset of vla-data")
-        if self._mark(there) not in (None, self._own_mark()):
+        if mark not in (None, self._own_mark()):
             raise LockedError("E801", f"another run uploads to {where}, or has died there: then remove {_MARK}")
 
     def publish(self, staging: Path, *, replace: bool) -> None:
@@ -149,20 +149,16 @@ class Uploaded:
         with suppress(OSError):
             discard(staging.parent)
 
-    def _mark(self, there: Mapping[str, int]) -> bytes | None:
+    def _mark(self) -> bytes | None:
         """What the mark of an upload says, or None where there is none."""
         try:
-            return self.storage.read(_MARK) if _MARK in there else None
+            return self.storage.read(_MARK)
         except DataError:
             return None
 
     def _check_mark(self) -> None:
         """Stop before another object is written where another run has taken over."""
-        try:
-            found: bytes | None = self.storage.read(_MARK)
-        except DataError:
-            found = None
-        if found != self._own_mark():
+        if self._mark() != self._own_mark():
             raise LockedError("E801", f"another run has begun to upload to {show(self.storage.url)}")
 
     def _own_mark(self) -> bytes:
