@@ -20,7 +20,7 @@ from benchmarks.episodes import write_rollouts
 
 def read_ours(folder: str) -> float:
     """Seconds to read every file of a folder."""
-    from converters.ppo_rollout import PpoRolloutSource
+    from converters.rollouts.source import PpoRolloutSource
 
     source = PpoRolloutSource(root=Path(folder))
     start = time.perf_counter()

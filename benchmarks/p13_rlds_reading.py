@@ -26,7 +26,7 @@ CUT = harness.REPOSITORY / "tests/data/rlds/bridge_dataset/1.0.0"
 
 def read_ours(folder: str) -> dict[str, float]:
     """Episodes, steps and seconds."""
-    from converters.rlds_source import RldsSource
+    from converters.rlds.source import RldsSource
 
     source = RldsSource(root=Path(folder), fps=5, allow_empty_instruction=True)
     start = time.perf_counter()
@@ -58,7 +58,7 @@ def read_tfds(folder: str, *, by: str) -> dict[str, float]:
 
 def write(folder: Path, episodes: int) -> None:
     """The records of the real cut, over and over, in one shard."""
-    from converters import tfrecord
+    from converters.rlds import tfrecord
 
     folder.mkdir()
     shutil.copy(CUT / "features.json", folder)

@@ -111,7 +111,7 @@ def write(folder: Path, episodes: int, kind: str) -> None:
     """The same episodes as LeRobot and as RLDS."""
     import vla_data as vd
     from benchmarks.episodes import write_rollouts
-    from vla_data.codec import VideoSettings
+    from vla_data.media.video_settings import VideoSettings
 
     if not (folder / "rollouts").exists():
         write_rollouts(folder / "rollouts", episodes=episodes, compressed=False)

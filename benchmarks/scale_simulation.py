@@ -201,7 +201,7 @@ def _start_seconds() -> float:
     times = []
     for _ in range(3):
         begin = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import vla_data, converters.lerobot"], check=True)
+        subprocess.run([sys.executable, "-c", "import vla_data, converters.lerobot.sink"], check=True)
         times.append(time.monotonic() - begin)
     return statistics.median(times)
 

@@ -20,12 +20,13 @@ import apache_beam as beam
 import tensorflow_datasets as tfds
 from apache_beam.options.pipeline_options import StandardOptions
 
-from converters import tfds_files, tfrecord
-from converters.rlds import RldsSink, digest_of
+from converters.rlds import tfds_json as tfds_files
+from converters.rlds import tfrecord
+from converters.rlds.sink import RldsSink, digest_of
 from vla_data.core import Published
 from vla_data.errors import DataError, MachineError, UsageError, VerifyError
-from vla_data.jobs.beam import open_pipeline, read_options, run_beam
-from vla_data.jobs.io import machine_errors
+from vla_data.files.write import machine_errors
+from vla_data.jobs.beam.engine import open_pipeline, read_options, run_beam
 from vla_data.safety.text import show
 
 UNSOUND: Final = {"dask": "it fails there, and Beam's Dask runner may lose its side outputs without a word"}

@@ -6,7 +6,7 @@
     lab.run(lab.case("rlds", target, fail=17, errno=ENOSPC)) # the 17th step fails
 
 `python -m tests.faults` is the zygote: one thread, so it may fork. It reads cases from standard input, a line of
-JSON each. Steps are those of `vla_data.jobs.io`, counted over the driver and its worker, which is forked too.
+JSON each. Steps are those of `vla_data.files.write`, counted over the driver and its worker, which is forked too.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ MINUTES = float(os.environ.get("VLA_DATA_MINUTES", "inf"))
 _SUBREAPER = 36
 
 _LOADED = (
-    "converters.lerobot",
-    "converters.lerobot_source",
-    "converters.ppo_rollout",
-    "converters.rlds",
+    "converters.lerobot.sink",
+    "converters.lerobot.source",
+    "converters.rollouts.source",
+    "converters.rlds.sink",
     "pandas",  # pyarrow would import it in each run
     "pyarrow.compute",
-    "vla_data.jobs.tables",
-    "vla_data.pipeline",
-    "vla_data.video",
+    "vla_data.files.tables",
+    "vla_data.jobs.run",
+    "vla_data.media.video",
 )
 """What the zygote imports, so that its children need not."""
 
@@ -302,10 +302,12 @@ def perform(case: Case, count: Count) -> Outcome:
     import multiprocessing
 
     from tests.fault_sources import CountedSource
-    from vla_data import open_sink, pipeline
-    from vla_data.codec import VideoSettings
+    from vla_data import open_sink
     from vla_data.errors import VlaDataError
-    from vla_data.jobs import engine, io, part, pool
+    from vla_data.files import write as io
+    from vla_data.jobs import engine, part, pool
+    from vla_data.jobs import run as pipeline
+    from vla_data.media.video_settings import VideoSettings
 
     part.MAX_EPISODES = case.part  # type: ignore[misc]
     pool.Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.hdf5_source import Hdf5Source
+from converters.hdf5.source import Hdf5Source
 from vla_data.core import Episode
 
 DATA = Path(__file__).parent / "data/hdf5"

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vla_data import images
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.errors import DataError
-from vla_data.frames import Frames
+from vla_data.media import images
+from vla_data.media.frames import Frames
 
 
 @dataclass(frozen=True, kw_only=True)

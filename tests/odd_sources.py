@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.rollouts import CAMERA
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vla_data.core import Episode
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 
 Images = Literal["arrays", "pil", "jpeg", "png"]
 

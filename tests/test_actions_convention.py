@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.ppo_rollout import CONVENTION
+from converters.rollouts.source import CONVENTION
 from vla_data.actions import PRESETS, UNDECLARED, Controller, Convention, preset, resolve
 from vla_data.actions.convention import CHOICES
 from vla_data.errors import UsageError

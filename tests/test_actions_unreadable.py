@@ -11,7 +11,7 @@ from tests import hdf5_files
 from vla_data import open_source
 from vla_data.cli.check_dynamics import command
 from vla_data.errors import UsageError
-from vla_data.mapping import schema_of
+from vla_data.selection.mapping import schema_of
 
 MESSAGE = r"no episode can be read; the first, .*: .*--task"
 

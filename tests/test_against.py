@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import vla_data as vd
-from converters.lerobot_source import LerobotSource
+from converters.lerobot.source import LerobotSource
 from tests.rollouts import rollout, save
 from vla_data.cli.verify import command as verify_command
-from vla_data.codec import VideoSettings
-from vla_data.frames import Frames
-from vla_data.loss import Encoder, is_plausible
-from vla_data.verify import verify
+from vla_data.media.frames import Frames
+from vla_data.media.video_settings import VideoSettings
+from vla_data.verification.check import verify
+from vla_data.verification.lossy import Encoder, is_plausible
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 CAMERA = "observation.images.primary"
@@ -189,7 +189,7 @@ def test_noise_is_equal_however_much_is_lost(options: dict[str, Any], tmp_path: 
 
 def other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     made = dict.fromkeys(("av", "pillow", "simplejpeg"), "0.1")
-    monkeypatch.setattr("vla_data.loss.versions", lambda sink: made)
+    monkeypatch.setattr("vla_data.verification.lossy.versions", lambda sink: made)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "h264", "av1"])

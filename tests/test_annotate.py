@@ -26,14 +26,15 @@ from hypothesis import strategies as st
 
 import vla_data as vd
 from tests.stock_lerobot import PYTHONS, needed
+from training_adapters.opentau import advantages as opentau
 from vla_data import advantages as adv
 from vla_data.advantages.annotation import SUMS, read_annotation, read_sums
 from vla_data.advantages.frame_table import FrameTable
-from vla_data.advantages.layouts import LAYOUTS, NEED_LABELS, opentau
 from vla_data.cli import annotate as command_module
 from vla_data.cli import cli
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError
-from vla_data.jobs import io
+from vla_data.files import write as io
+from vla_data.formats.tables import LAYOUTS, NEED_LABELS
 
 ROOT = Path(__file__).parents[1]
 GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"

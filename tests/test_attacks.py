@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.ppo_rollout import PpoRolloutSource
+from converters.rollouts.source import PpoRolloutSource
 from tests.attacks import ATTACKS
 from vla_data.core import EpisodeRef
 from vla_data.errors import CODES, DataError
@@ -24,12 +24,12 @@ EXPECTED = json.loads((PICKLES / "expected.json").read_text())
 JUDGE = r"""
 import json, re, sys, time
 from pathlib import Path
-from converters.ppo_rollout import PpoRolloutSource
+from converters.rollouts.source import PpoRolloutSource
 from vla_data.core import EpisodeRef
 from vla_data.errors import DataError
-import converters.rollout_images, PIL.PngImagePlugin, encodings.cp437, encodings.latin_1, encodings.idna
+import converters.rollouts.images, PIL.PngImagePlugin, encodings.cp437, encodings.latin_1, encodings.idna
 import numpy as np
-from vla_data import images
+from vla_data.media import images
 images.decode(images.encode(np.zeros((4, 4, 3), np.uint8), "png"))  # Pillow imports its plugins at first use
 folder = Path(sys.argv[1])
 source = PpoRolloutSource(root=folder)
@@ -140,7 +140,7 @@ def test_files_of_every_numpy_and_pillow_read_the_same(name: str) -> None:
     if want["sha256_of"] == "jpeg":
         data = b"".join(bytes(item) for item in frames)
     else:
-        from vla_data import images
+        from vla_data.media import images
 
         data = b"".join(
             (item if isinstance(item, np.ndarray) else images.decode(item)).tobytes() for item in frames

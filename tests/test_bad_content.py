@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from converters.ppo_rollout import PpoRolloutSource
+from converters.rollouts.source import PpoRolloutSource
 from tests.rollouts import CAMERA, rollout, save
-from vla_data import Episode, EpisodeRef, recipes
-from vla_data.curate import curate
+from vla_data import Episode, EpisodeRef
+from vla_data.core.curate import curate
 from vla_data.errors import CODES, DataError, UsageError
 from vla_data.jobs.part import examine
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
+from vla_data.steps import recipes
 
 T = 4
 Change = Callable[[dict[str, Any]], object]
@@ -337,7 +338,7 @@ def test_flipped_bit_under_a_checksum_is_quarantined(tmp_path: Path) -> None:
 
 
 def test_flipped_bit_in_a_sealed_npy_is_quarantined(tmp_path: Path) -> None:
-    from vla_data.seal import write_seal
+    from vla_data.files.sums import write_seal
 
     path = save(tmp_path, "e0.npy", healthy())
     write_seal(tmp_path, ["e0.npy"])

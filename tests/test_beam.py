@@ -19,11 +19,11 @@ import vla_data as vd
 from tests.odd_sources import OddSource
 from vla_data.errors import MachineError, UsageError, VlaDataError
 from vla_data.formats import storage_of
-from vla_data.jobs import depot as depots
+from vla_data.jobs.beam import part_store as depots
 from vla_data.jobs.part import Job, blob_file, plan, read_part, receipt_file
 from vla_data.jobs.pool import Limits
 
-beam = pytest.importorskip("vla_data.jobs.beam")
+beam = pytest.importorskip("vla_data.jobs.beam.engine")
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 PROCESSES = ("--runner=FnApiRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")

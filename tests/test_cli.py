@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import vla_data
-from converters.ppo_rollout import PpoRolloutSource
+from converters.rollouts.source import PpoRolloutSource
 from tests.rollouts import CAMERA, rollout, save
 
 REAL = Path(__file__).parent / "data/rollouts"
@@ -288,7 +288,7 @@ def test_seal_checks_what_it_sealed_before_and_names_it_on_one_line(damage: str,
 
 @pytest.mark.parametrize("char", ["\r", "\x0b", "\x85", "\u2028"])
 def test_sealed_name_with_a_line_separator_is_read_again(char: str, tmp_path: Path) -> None:
-    from vla_data.seal import read_seal, write_seal
+    from vla_data.files.sums import read_seal, write_seal
 
     name = f"a{char}b.npz"
     (tmp_path / name).write_bytes(b"x")
@@ -297,7 +297,7 @@ def test_sealed_name_with_a_line_separator_is_read_again(char: str, tmp_path: Pa
 
 
 def test_sealed_name_that_is_not_utf8_is_read_again(tmp_path: Path) -> None:
-    from vla_data.seal import read_seal, write_seal
+    from vla_data.files.sums import read_seal, write_seal
 
     (tmp_path / "\udcff.npz").write_bytes(b"x")
     write_seal(tmp_path, ["\udcff.npz"])
@@ -350,7 +350,7 @@ def test_sanitized_folder_is_ours_and_can_be_replaced(good: Path, tmp_path: Path
 @pytest.mark.parametrize("key", ["a/b", "a\\b", "a\x00b", "a\ud800", ".a", "k" * 70_000])
 def test_sanitized_rollout_with_an_odd_info_key_can_be_read_again(key: str, tmp_path: Path) -> None:
     """In process: each would cost two seconds otherwise."""
-    from converters.plain_rollout import PlainRolloutSink
+    from converters.rollouts.sink import PlainRolloutSink
 
     data = rollout(T, size=(8, 16))
     data["info"] = [{**info, key: t} for t, info in enumerate(data["info"])]
@@ -719,7 +719,7 @@ def test_seal_opens_nothing_but_files_of_the_folder(kind: str, tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
 def test_seal_that_is_no_file_is_not_read(kind: str, tmp_path: Path) -> None:
     from vla_data.errors import VlaDataError
-    from vla_data.seal import read_seal
+    from vla_data.files.sums import read_seal
 
     seal = tmp_path / "SHA256SUMS"
     if kind == "fifo":

@@ -22,7 +22,7 @@ import vla_data as vd
 from tests.odd_sources import OddSource
 from tests.stores import get_tree, local_tree, put_tree
 
-beam = pytest.importorskip("vla_data.jobs.beam")
+beam = pytest.importorskip("vla_data.jobs.beam.engine")
 
 ROOT = Path(__file__).parent.parent
 ROLLOUTS = ROOT / "tests/data/rollouts"
@@ -159,7 +159,7 @@ def test_a_driver_that_is_killed_is_gone_on_with(options: tuple[str, ...], after
 import sys
 import vla_data as vd
 from tests.odd_sources import OddSource
-from vla_data.jobs.beam import BeamEngine
+from vla_data.jobs.beam.engine import BeamEngine
 source = OddSource(count=8, size={PART}, poison={poison!r})
 print("go", flush=True)
 vd.run(source, (), vd.open_sink(sys.argv[1]), engine=BeamEngine({options!r}))
@@ -204,7 +204,7 @@ def test_a_driver_that_is_killed_over_s3_is_gone_on_with(
     code = f"""
 import vla_data as vd
 from tests.odd_sources import OddSource
-from vla_data.jobs.beam import BeamEngine
+from vla_data.jobs.beam.engine import BeamEngine
 source = OddSource(count=6, size={PART}, poison={poison!r})
 print("go", flush=True)
 vd.run(source, (), vd.open_sink("{base}/out"), engine=BeamEngine({PROCESSES!r}, work="{base}/work"))
@@ -243,7 +243,7 @@ def test_merging_on_beam(tmp_path: Path) -> None:
 def test_the_transform_is_part_of_a_pipeline_of_ones_own(tmp_path: Path) -> None:
     import apache_beam
 
-    from vla_data.jobs.depot import FolderDepot, is_confirmed, write_plan
+    from vla_data.jobs.beam.part_store import FolderDepot, is_confirmed, write_plan
     from vla_data.jobs.part import Job, plan, read_part
 
     source, sink = OddSource(count=3, size=PART), vd.open_sink(tmp_path / "out")

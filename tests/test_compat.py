@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from converters.tfrecord import records
+from converters.rlds.tfrecord import records
 from tests.rollouts import MOVE, STILL, episode, rollout, save
 from vla_data.core import Episode
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 from vla_data.steps import Rl4vlaCompat
 
 CLOSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)

@@ -23,7 +23,7 @@ from tests.fault_sources import NotedSource
 from tests.faults import MINUTES, Lab, fresh, leftovers, make_rollouts, sizes, tree_hash, work_of
 from tests.test_workers import data_of
 from vla_data import Limits, open_ledger, open_sink
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
 
 ROUNDS = [(8, 5), pytest.param(32, int(os.environ.get("VLA_DATA_ROUNDS", "200")), marks=pytest.mark.nightly)]
 
@@ -199,9 +199,10 @@ import psutil
 from tests.fault_sources import NotedSource
 from vla_data import Limits, open_sink
 from vla_data.errors import VlaDataError
-from vla_data.jobs import io, part, pool
-from vla_data.pipeline import run
-import vla_data.jobs.tables
+from vla_data.jobs import part, pool
+from vla_data.files import write as io
+from vla_data.jobs.run import run
+import vla_data.files.tables
 
 folder, murders = Path(sys.argv[1]), int(sys.argv[2])
 poison = tuple(tuple(row) for row in json.loads(sys.argv[3]))

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from converters.plain_rollout import PlainRolloutSink
-from converters.rdt import RdtSink
+from converters.rdt.sink import RdtSink
+from converters.rollouts.sink import PlainRolloutSink
 from vla_data import formats
-from vla_data.codec import VideoSettings
 from vla_data.core import Published
-from vla_data.digest import content_digest
+from vla_data.core.content import content_digest
 from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.media.video_settings import VideoSettings
 
 DATA = Path(__file__).parent / "data"
 ROLLOUTS = DATA / "rollouts"

@@ -9,7 +9,7 @@ import pytest
 
 import vla_data as vd
 from tests.rollouts import rollout, save
-from vla_data.recipes import ppo_sft
+from vla_data.steps.recipes import ppo_sft
 from vla_data.steps.small_actions import moves
 
 

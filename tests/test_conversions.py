@@ -23,10 +23,10 @@ from PIL import Image
 import vla_data as vd
 from tests.hdf5_files import ALOHA, DECLARED, LIBERO, MANISKILL, ROBOMIMIC, regenerated
 from vla_data.cli.convert import command as convert_command
-from vla_data.codec import VideoSettings
 from vla_data.jobs.part import Job, Part, make_part
 from vla_data.jobs.pool import Limits
-from vla_data.verify import verify
+from vla_data.media.video_settings import VideoSettings
+from vla_data.verification.check import verify
 
 h5py = pytest.importorskip("h5py")
 

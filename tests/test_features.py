@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import vla_data as vd
 from tests.rollouts import CAMERA, MOVE, episode
 from vla_data.core import Feature, Schema
-from vla_data.curate import curate, describe
+from vla_data.core.curate import curate, describe
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 from vla_data.steps import Declare, Fill, Rename, SelectFeatures
 
 NAMES = ["action", "next.success", "observation.state", CAMERA]

@@ -63,7 +63,7 @@ def fuzz(count: int, seed: int) -> None:
     """Read ``count`` mutants in this process; raises at the first that does not behave."""
     import time
 
-    from converters.ppo_rollout import PpoRolloutSource, _load
+    from converters.rollouts.source import PpoRolloutSource, _load
     from vla_data.errors import CODES, DataError
     from vla_data.safety.text import show
 

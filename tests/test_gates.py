@@ -23,11 +23,11 @@ import vla_data as vd
 from tests.hdf5_files import ALOHA, DECLARED, LIBERO
 from tests.stock_lerobot import PYTHONS, has_ours, needed
 from vla_data.cli.convert import command
-from vla_data.codec import VideoSettings
 from vla_data.errors import VerifyError
 from vla_data.formats import GATES, load_gate
+from vla_data.media.video_settings import VideoSettings
 from vla_data.steps import SelectFeatures
-from vla_data.verify import verify
+from vla_data.verification.check import verify
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -270,7 +270,7 @@ def test_verify_names_what_the_reader_refuses(make: Callable[..., Path]) -> None
 
 ASK = """
 import json, sys, importlib.util
-from converters.gates import lerobot
+from training_adapters.lerobot import gate as lerobot
 from vla_data.errors import VerifyError
 try:
     print("SEEN " + json.dumps(lerobot.read_back(__import__("pathlib").Path(sys.argv[1]))))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from converters import hdf5_list
+from converters.hdf5 import listing as hdf5_list
 from tests.hdf5_files import LIBERO, MANISKILL, ROBOMIMIC, edited, pixels, read, replace, robomimic_file, source
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.hdf5 import File, Group, _is_plain
@@ -513,7 +513,7 @@ def test_file_is_open_as_long_as_its_images_are_in_use(tmp_path: Path) -> None:
 
 
 def test_seal_is_kept(tmp_path: Path) -> None:
-    from vla_data.seal import write_seal
+    from vla_data.files.sums import write_seal
 
     robomimic_file(tmp_path / "a.h5")
     robomimic_file(tmp_path / "b.h5")
@@ -613,7 +613,7 @@ def test_run_survives_a_file_that_kills_the_lister(tmp_path: Path) -> None:
 
 def test_defect_while_listing_is_no_bad_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import converters.hdf5_list\nimport vla_data.safety.hdf5 as h\nh.File.top = None\n"
+        "import converters.hdf5.listing\nimport vla_data.safety.hdf5 as h\nh.File.top = None\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RuntimeError, match=r"listing a\.h5 failed"):

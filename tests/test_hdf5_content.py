@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters.hdf5_files import make_ref, place
+from converters.hdf5.files import make_ref, place
 from tests.hdf5_files import ALOHA, LIBERO, MANISKILL, edited, pixels, read, replace, robomimic_file, source
-from vla_data import images
 from vla_data.errors import DataError, UsageError
+from vla_data.media import images
 
 h5py = pytest.importorskip("h5py")
 
@@ -260,23 +260,23 @@ def test_mixed_robots_are_refused_as_one_dataset(tmp_path: Path) -> None:
 
 
 def test_long_texts_of_many_steps_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import converters.hdf5_episode
+    import converters.hdf5.episode
 
     path = robomimic_file(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         file["data/demo_0/obs/phase"] = ["a", "b", "c", "d", "e" * 100]
-    monkeypatch.setattr(converters.hdf5_episode, "MAX_ARRAYS", 1_999)
+    monkeypatch.setattr(converters.hdf5.episode, "MAX_ARRAYS", 1_999)
     assert code_of(path) == "E107"
-    monkeypatch.setattr(converters.hdf5_episode, "MAX_ARRAYS", 2_000)
+    monkeypatch.setattr(converters.hdf5.episode, "MAX_ARRAYS", 2_000)
     assert len(read(path, task="x")) == T
 
 
 def test_episode_too_large_for_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import converters.hdf5_episode
+    import converters.hdf5.episode
 
-    monkeypatch.setattr(converters.hdf5_episode, "MAX_ARRAYS", 300)
+    monkeypatch.setattr(converters.hdf5.episode, "MAX_ARRAYS", 300)
     assert code_of(robomimic_file(tmp_path / "a.h5")) == "E107"
 
 
@@ -312,7 +312,7 @@ def test_images_take_the_memory_of_a_block_and_not_of_the_episode(tmp_path: Path
 def test_frames_are_the_rows_however_they_are_stored_and_asked_for(
     steps: int, chunk: int | None, block: int, order: st.DataObject
 ) -> None:
-    import converters.hdf5_images as subject
+    import converters.hdf5.images as subject
 
     stored = np.random.default_rng(steps).integers(0, 256, (steps, 4, 6, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -380,7 +380,7 @@ def test_ids_of_any_demo_names_are_plain_and_distinct(names: list[str]) -> None:
 @settings(max_examples=60, deadline=None)
 @given(order=st.permutations(["demo_0", "demo_1", "demo_2", "demo_9", "demo_10", "demo_11"]))
 def test_demos_are_in_natural_order_whatever_the_files(order: list[str]) -> None:
-    from converters.hdf5_list import demos
+    from converters.hdf5.listing import demos
     from vla_data.safety.hdf5 import File
 
     with tempfile.TemporaryDirectory() as folder:

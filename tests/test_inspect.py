@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
-from converters.lerobot_source import LerobotSource
+from converters.lerobot.source import LerobotSource
 from tests.hdf5_files import ALOHA, LIBERO, MANISKILL, ROBOMIMIC
 from vla_data.cli.inspect import command
-from vla_data.codec import VideoSettings
 from vla_data.errors import DataError
+from vla_data.media.video_settings import VideoSettings
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 BRIDGE = Path(__file__).parent / "data/rlds/bridge_dataset"

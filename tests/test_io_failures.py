@@ -17,7 +17,7 @@ import pytest
 from tests.faults import JOBS, MINUTES, Lab, fresh, leftovers, lines, size_of, tree_hash, work_of
 from tests.rollouts import rollout, save
 from vla_data.errors import MachineError
-from vla_data.jobs import io
+from vla_data.files import write as io
 
 ERRORS = {
     errno.ENOSPC: "E701",

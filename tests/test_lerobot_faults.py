@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import vla_data as vd
-from converters.lerobot_check import examine
-from converters.lerobot_source import LerobotSource
-from converters.masks import write_masks
+from converters.hdf5.masks import write_masks
+from converters.lerobot.check import examine
+from converters.lerobot.source import LerobotSource
 from tests.stock_lerobot import PYTHONS, needed
 from tests.test_lerobot_features import EveryFeature
 from tests.test_lerobot_stock import judged
-from vla_data import video
-from vla_data.codec import VideoSettings
 from vla_data.errors import DataError, UsageError
-from vla_data.merged import Member, MergedSource
-from vla_data.selection import Selection
+from vla_data.media import video
+from vla_data.media.video_settings import VideoSettings
+from vla_data.selection.merged import Member, MergedSource
+from vla_data.selection.subset import Selection
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as drawn_arrays
 
 import vla_data as vd
-from converters import lerobot_stats
-from converters.lerobot import LerobotSink
-from converters.lerobot_meta import fact_columns
-from converters.lerobot_source import LerobotSource
-from converters.lerobot_stats import ArrayStats, VectorTotals, array_stats
+from converters.lerobot import stats as lerobot_stats
+from converters.lerobot.meta import fact_columns
+from converters.lerobot.sink import LerobotSink
+from converters.lerobot.source import LerobotSource
+from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
 from vla_data.errors import DataError
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 from vla_data.statistics import QUANTILES, vector_stats
 
 CAMERA = "observation.images.left"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.rollout_fields import next_fields, read_info
+from converters.rollouts.fields import next_fields, read_info
 from vla_data.errors import DataError
 
 STEPS = 3

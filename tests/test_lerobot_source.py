@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters.lerobot_extra import extra_files
-from converters.lerobot_layout import V2_DATA, V2_VIDEO, Layout
-from converters.lerobot_meta import split_ranges
-from converters.lerobot_source import LerobotSource
-from vla_data import video
-from vla_data.codec import VideoSettings
+from converters.lerobot.extra import extra_files
+from converters.lerobot.layout import V2_DATA, V2_VIDEO, Layout
+from converters.lerobot.meta import split_ranges
+from converters.lerobot.source import LerobotSource
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
+from vla_data.media import video
+from vla_data.media.frames import Frames
+from vla_data.media.video_settings import VideoSettings
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 GROOT = Path(__file__).parents[2] / "shared/data/lerobot_v20_groot"
@@ -517,7 +517,7 @@ def test_files_of_others_are_listed_with_their_places(copy: Path, tmp_path: Path
 
 
 def test_too_many_files_of_others_refuse_the_copy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converters.lerobot_extra.MAX_FILES", 3)
+    monkeypatch.setattr("converters.lerobot.extra.MAX_FILES", 3)
     for i in range(3):
         (copy / f"{i}.bin").write_bytes(b"")
     with pytest.raises(UsageError) as caught:  # with the card they are four

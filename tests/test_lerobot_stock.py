@@ -22,9 +22,9 @@ import pytest
 import vla_data as vd
 from tests.stock_lerobot import PYTHONS, needed
 from tests.test_lerobot_features import EveryFeature
-from vla_data import video
-from vla_data.codec import VideoSettings
-from vla_data.curate import Step
+from vla_data.core.curate import Step
+from vla_data.media import video
+from vla_data.media.video_settings import VideoSettings
 
 ROOT = Path(__file__).parents[1]
 CAMERA = "observation.images.primary"

@@ -16,7 +16,7 @@ import pytest
 import vla_data as vd
 from tests.faults import sizes
 from tests.rollouts import rollout, save
-from vla_data.verify import verify
+from vla_data.verification.check import verify
 
 
 class Evil:

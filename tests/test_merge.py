@@ -13,9 +13,9 @@ import vla_data as vd
 from tests.rollouts import rollout, save
 from vla_data.cli.merge import command as merge_command
 from vla_data.errors import UsageError
-from vla_data.mapping import merged
-from vla_data.repair import repair
-from vla_data.verify import verify
+from vla_data.selection import merged
+from vla_data.verification.check import verify
+from vla_data.verification.repair import repair
 
 MAP = """
 [[source]]

@@ -25,9 +25,9 @@ import vla_data as vd
 from tests.mixture_sources import Numbered
 from vla_data.actions import Convention, convert, preset
 from vla_data.errors import DataError, UsageError
-from vla_data.images import decode
+from vla_data.media.images import decode
+from vla_data.media.mapped import Located
 from vla_data.mixtures import Contract, Loader, Mixture, member, open_mixture
-from vla_data.mixtures.located import Located
 from vla_data.mixtures.times import places, ratio_of
 from vla_data.statistics.chunks import action_chunks
 from vla_data.steps.resample import Resample
@@ -628,7 +628,7 @@ def test_cache_is_read_instead_of_the_source_and_made_anew_when_damaged(
     packs = sorted((tmp_path / "packs").rglob("*.pack"))
     assert len(packs) == 3
 
-    from converters.lerobot_source import LerobotSource
+    from converters.lerobot.source import LerobotSource
 
     read = LerobotSource.read
     calls: list[str] = []
@@ -667,7 +667,7 @@ def test_jpegs_are_scaled_while_they_are_decoded(sets: Path, resize: str) -> Non
 
 def test_video_frames_are_found_wherever_they_are(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    from vla_data.codec import VideoSettings
+    from vla_data.media.video_settings import VideoSettings
 
     vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(tmp_path / "set", video=VideoSettings(codec="h264")))
     mixture = open_mixture(config_of(tmp_path / "set"))

@@ -289,7 +289,7 @@ def test_torch_batches_where_torch_is() -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_torch_batches_are_the_stream_with_any_number_of_workers(workers: int) -> None:
     torch = pytest.importorskip("torch")
-    from training_adapters.batches import TorchLoader
+    from training_adapters.torch_batches import TorchLoader
 
     plain = loader()
     wanted = [*plain, *plain]
@@ -311,7 +311,7 @@ def test_torch_batches_are_the_stream_with_any_number_of_workers(workers: int) -
 
 def test_torch_batches_are_complete_for_ranks_with_unequal_shares() -> None:
     pytest.importorskip("torch")
-    from training_adapters.batches import TorchLoader
+    from training_adapters.torch_batches import TorchLoader
 
     ranks = [TorchLoader(one) for one in uneven()]
     for one, plain in zip(ranks, uneven(), strict=True):
@@ -324,7 +324,7 @@ def test_torch_batches_are_complete_for_ranks_with_unequal_shares() -> None:
 @pytest.mark.parametrize("history", [None, 2])
 def test_tf_data_has_the_stream_by_the_names_of_rlds(history: int | None) -> None:
     tf = pytest.importorskip("tensorflow")
-    from training_adapters.rlds_batches import dataset
+    from training_adapters.tf_batches import dataset
 
     contract = {**OURS["contract"], "history": history, "state_dim": 7}
     entries = [{"root": str(ROLLOUTS), "state": ["action"], "name": "pick"}]
@@ -359,7 +359,7 @@ def rows_of(batch: dict[str, Any]) -> list[tuple[int, ...]]:
 def test_tf_data_goes_on_where_it_was_left(ahead: int, workers: int) -> None:
     """However an iteration stops, the next begins with the batch after it, and the state is that of the batch."""
     pytest.importorskip("tensorflow")
-    from training_adapters.rlds_batches import dataset
+    from training_adapters.tf_batches import dataset
 
     plain = loader(order="shuffle")
     wanted = [rows_of(batch) for _ in range(5) for batch in plain]
@@ -386,7 +386,7 @@ def test_tf_data_goes_on_where_it_was_left(ahead: int, workers: int) -> None:
 
 def test_tf_data_of_ranks_with_unequal_shares() -> None:
     pytest.importorskip("tensorflow")
-    from training_adapters.rlds_batches import dataset
+    from training_adapters.tf_batches import dataset
 
     wanted = [[rows_of(batch) for _ in range(3) for batch in one] for one in uneven()]
     ranks = uneven()

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 import vla_data as vd
 from tests.rollouts import CAMERA, MOVE, STILL, episode, rollout, save
 from vla_data.core import Episode, EpisodeRef
+from vla_data.core.ledger import BUCKETS
 from vla_data.errors import DataError
-from vla_data.ledger import BUCKETS
-from vla_data.recipes import ppo_sft
 from vla_data.steps import CutAfterSuccess, SmallActions, success_end
+from vla_data.steps.recipes import ppo_sft
 
 settings.register_profile(
     "curation",
@@ -509,7 +509,7 @@ def test_24_the_order_of_a_directory_listing_plays_no_part(
 ) -> None:
     format, expected = golden
     shuffled = SimpleNamespace(scandir=lambda path: ShuffledScandir(path, seed), fsencode=os.fsencode)
-    monkeypatch.setattr("converters.rollout_files.os", shuffled)
+    monkeypatch.setattr("converters.rollouts.files.os", shuffled)
 
     align(twenty, tmp_path / "data", format)
 

@@ -8,7 +8,7 @@ from tests.test_rdt_sink import with_torch
 DEFAULTS = """
 import torch
 import vla_data as vd
-from converters.rdt_sample import Rules
+from converters.rdt.sample import Rules
 from torch.utils.data import DataLoader
 from training_adapters.rdt import Hiding, RdtDataset
 from vla_data.errors import UsageError

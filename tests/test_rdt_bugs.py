@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
-from converters import rdt_bugs, rdt_read
-from converters.rdt import RdtSink
-from converters.rdt_vectors import LAYOUTS, Layout, Vectors, vectors
+from converters.rdt import bugs as rdt_bugs
+from converters.rdt import judge as rdt_read
+from converters.rdt.sink import RdtSink
+from converters.rdt.vectors import LAYOUTS, Layout, Vectors, vectors
 from tests import actions_data, hdf5_files
-from vla_data import pipeline
 from vla_data.actions import preset
 from vla_data.cli.verify import command
 from vla_data.core import Episode, Feature, Schema
+from vla_data.jobs import run as pipeline
 
 Floats = NDArray[np.float64]
 Change = Callable[[Floats, Floats, Episode], tuple[Floats, Floats]]

@@ -18,20 +18,19 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
-from converters import rdt_check
-from converters.gates import rdt as gate
-from converters.rdt import FACTS, RdtSink, action_convention, file_name
-from converters.rdt_file import AGILEX, AGILEX_ACTION, AGILEX_STATE
-from converters.rdt_sample import Rules, Trajectory, first_step, sample, state_only, trajectory
-from converters.rdt_vectors import to_actions, vectors
+from converters.rdt import check as rdt_check
+from converters.rdt.file import AGILEX, AGILEX_ACTION, AGILEX_STATE
+from converters.rdt.sample import Rules, Trajectory, first_step, sample, state_only, trajectory
+from converters.rdt.sink import FACTS, RdtSink, action_convention, file_name
+from converters.rdt.vectors import to_actions, vectors
 from tests import hdf5_files
-from training_adapters.rdt import Episodes, Hdf5VlaDataset, Hiding, item
-from vla_data import pipeline
+from training_adapters.rdt import Episodes, Hdf5VlaDataset, Hiding, gate, item
 from vla_data.cli import cli
 from vla_data.core import Published, Schema, Sink
+from vla_data.core.ledger import Ledger
 from vla_data.errors import DataError, RefusedError, UsageError, VerifyError
-from vla_data.frames import Frames
-from vla_data.ledger import Ledger
+from vla_data.jobs import run as pipeline
+from vla_data.media.frames import Frames
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -458,7 +457,7 @@ BATCHES = """
 import numpy as np, pickle
 from torch.utils.data import DataLoader
 from tests import hdf5_files
-from converters.rdt_sample import Rules, sample
+from converters.rdt.sample import Rules, sample
 from training_adapters.rdt import RdtDataset
 
 source = hdf5_files.source(hdf5_files.ROBOMIMIC)

@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
-from converters import rdt_slots
-from converters.rdt_cameras import choose
-from converters.rdt_vectors import LAYOUTS, Layout, slotted, to_actions, vectors
+from converters.rdt import slots as rdt_slots
+from converters.rdt.cameras import choose
+from converters.rdt.vectors import LAYOUTS, Layout, slotted, to_actions, vectors
 from tests import hdf5_files
 from vla_data.actions import convert, preset, resolve
 from vla_data.core import Episode, Feature, Schema

@@ -27,12 +27,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import vla_data as vd
-from vla_data import images, recorder
+from vla_data import recording as recorder
 from vla_data.core import Episode
 from vla_data.errors import MachineError, UsageError
-from vla_data.jobs import io
-from vla_data.recorder import LostEpisode, OpenEpisode, RolloutWriter
-from vla_data.seal import SEAL, read_seal
+from vla_data.files import write as io
+from vla_data.files.sums import SEAL, read_seal
+from vla_data.media import images
+from vla_data.recording import LostEpisode, OpenEpisode, RolloutWriter
 
 CAMERA = "observation.images.primary"
 RANDOM = np.random.default_rng(0)
@@ -465,7 +466,7 @@ def test_a_seal_that_cannot_be_read_is_refused_before_anything_is_recorded(tmp_p
 WRITE = """
 import sys, time
 import numpy as np
-from vla_data.recorder import RolloutWriter
+from vla_data.recording import RolloutWriter
 
 folder, me, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 random = np.random.default_rng(me)

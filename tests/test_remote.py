@@ -19,7 +19,7 @@ import vla_data as vd
 from tests.stores import get_tree, local_tree, put_tree
 from vla_data.cli import cli
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError, VerifyError
-from vla_data.jobs import io
+from vla_data.files import write as io
 from vla_data.remote.address import is_url, parse_url
 
 pytest.importorskip("fsspec")
@@ -226,7 +226,7 @@ def test_a_killed_process_is_gone_on_with(after: int, s3: str, tmp_path: Path, l
     code = f"""
 import os, signal, sys
 import vla_data as vd
-from vla_data.jobs import io
+from vla_data.files import write as io
 steps = 0
 def hook(name, path):
     global steps

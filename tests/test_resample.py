@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 from tests.actions_data import get, pose
 from vla_data.actions import Convention, convert, preset
 from vla_data.core import Episode, Feature, Schema
-from vla_data.curate import Transform, curate
+from vla_data.core.curate import Transform, curate
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 from vla_data.steps.resample import Resample, positions
 
 RL4VLA = preset("rl4vla_ppo")

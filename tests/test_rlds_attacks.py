@@ -18,10 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import example, rlds_features, rlds_images, rlds_values, tfrecord
-from converters.example import parse
-from converters.rlds_features import Leaf
-from converters.rlds_source import RldsSource
+from converters.rlds import example, tfrecord
+from converters.rlds import features as rlds_features
+from converters.rlds import images as rlds_images
+from converters.rlds import values as rlds_values
+from converters.rlds.example import parse
+from converters.rlds.features import Leaf
+from converters.rlds.source import RldsSource
 from tests.test_rlds_source import CUT, bridge, copy, edit
 from vla_data.errors import DataError, UsageError, VlaDataError
 

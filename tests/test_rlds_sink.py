@@ -16,16 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters import rlds_fields, rlds_images, rlds_names
-from converters.rlds import RldsSink
-from converters.rlds_source import RldsSource
+from converters.rlds import fields as rlds_fields
+from converters.rlds import images as rlds_images
+from converters.rlds import names as rlds_names
+from converters.rlds.sink import RldsSink
+from converters.rlds.source import RldsSource
 from tests.test_rlds_source import REAL, altered_records, assert_equal, bridge, stock, zoo
 from vla_data.cli.convert import command
 from vla_data.core import Episode, EpisodeRef, Feature, Published, Schema
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
-from vla_data.seal import SEAL, format_sums, hash_file
-from vla_data.verify import verify
+from vla_data.files.sums import SEAL, format_sums, hash_file
+from vla_data.media.frames import Frames
+from vla_data.verification.check import verify
 
 __all__ = ["zoo"]  # the fixture
 ROLLOUTS = Path(__file__).parent / "data/rollouts"

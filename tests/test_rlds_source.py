@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters import rlds_names, rlds_values, tfrecord
-from converters.rlds_source import RldsSource
+from converters.rlds import names as rlds_names
+from converters.rlds import tfrecord
+from converters.rlds import values as rlds_values
+from converters.rlds.source import RldsSource
 from tests import rlds_zoo
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 
 REAL = Path(__file__).parent / "data/rlds"
 CUT = REAL / "bridge_dataset/1.0.0"
@@ -294,7 +296,7 @@ def altered_records(file: Path, changes: dict[str, Callable[[Any], Any]]) -> Non
 
 
 def values_of(record: bytes) -> dict[str, Any]:
-    from converters.rlds_check import parse_example
+    from converters.rlds.check import parse_example
 
     return parse_example(record)
 

@@ -18,17 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters.robomimic import FILE, RobomimicSink
-from converters.robomimic_check import examine
-from converters.robomimic_names import check_paths, mask_name, masks_of, name_of, path_of
+from converters.robomimic.check import examine
+from converters.robomimic.names import check_paths, mask_name, masks_of, name_of, path_of
+from converters.robomimic.sink import FILE, RobomimicSink
 from tests import hdf5_files
 from tests.rollouts import CAMERA, MOVE, episode
 from vla_data.core import Episode, Feature, Published, Schema
+from vla_data.core.ledger import Ledger
 from vla_data.errors import DataError, MachineError, VerifyError
-from vla_data.frames import Frames
-from vla_data.jobs import io as job_io
-from vla_data.ledger import Ledger
-from vla_data.selection import select
+from vla_data.files import write as job_io
+from vla_data.media.frames import Frames
+from vla_data.selection.subset import select
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 SIDECAR = "vla_data/robomimic"

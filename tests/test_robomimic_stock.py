@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from converters.robomimic import FILE
+from converters.robomimic.sink import FILE
 from tests import hdf5_files
 from tests.rollouts import CAMERA
 

@@ -22,7 +22,7 @@ from tests.hdf5_files import robomimic_file
 from tests.test_rlds_source import altered_records
 from vla_data.errors import UsageError
 from vla_data.jobs.part import make_part
-from vla_data.selection import select
+from vla_data.selection.subset import select
 
 h5py = pytest.importorskip("h5py")
 

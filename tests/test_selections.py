@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters import masks as module
+from converters.hdf5 import masks as module
 from tests import hdf5_files
 from tests.test_splits import Made, call
 from vla_data.core import Episode, EpisodeRef, Schema
+from vla_data.core.ledger import Ledger, Record, Span
 from vla_data.errors import MachineError, TargetExistsError, UsageError, VerifyError
-from vla_data.jobs import io as job_io
-from vla_data.ledger import Ledger, Record, Span
-from vla_data.selection import select
-from vla_data.selections import kept_ranges, write_episode_list, write_keep_ranges, write_masks
+from vla_data.files import write as job_io
+from vla_data.selection.exports import kept_ranges, write_episode_list, write_keep_ranges, write_masks
+from vla_data.selection.subset import select
 from vla_data.steps import Resample, SmallActions
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"

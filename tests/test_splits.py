@@ -20,7 +20,7 @@ from tests.rollouts import MOVE, episode
 from vla_data.cli.split import command
 from vla_data.core import Episode, EpisodeRef, Schema
 from vla_data.errors import DataError, UsageError
-from vla_data.splits import assign, known_contents, place, split
+from vla_data.selection.splits import assign, known_contents, place, split
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
 names = st.text("abcdefgh", min_size=1, max_size=6)

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 
 import vla_data as vd
+from converters.rdt.stats import rdt_std, trimmed
 from vla_data.core import Array, EpisodeRef
 from vla_data.errors import DataError, RefusedError, UsageError
-from vla_data.selection import Selection
-from vla_data.statistics import VectorStats, vector_stats
+from vla_data.selection.subset import Selection
+from vla_data.statistics import VectorStats, collect, vector_stats
 from vla_data.statistics.chunks import action_chunks, parse_mask
-from vla_data.statistics.collect import collect
 from vla_data.statistics.columns import read_columns
 from vla_data.statistics.make import dataset_name, make
-from vla_data.statistics.rdt import rdt_std, trimmed
 from vla_data.statistics.trainers import TRAINERS, writer
 
 ROLLOUTS = Path(__file__).parent / "data/rollouts"
@@ -360,7 +359,7 @@ def test_no_image_is_read(published: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("an image was looked at")
 
     for name in ("header", "decode"):
-        monkeypatch.setattr(f"vla_data.images.{name}", never)
+        monkeypatch.setattr(f"vla_data.media.images.{name}", never)
     make({"set": vd.open_source(published)}, writer("lerobot"))
 
 

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from tests.rollouts import CAMERA, MOVE, STILL, episode
-from vla_data import curate
-from vla_data.core import Episode
-from vla_data.curate import Curated
-from vla_data.ledger import Span
-from vla_data.recipes import ppo_sft
+from vla_data.core import Episode, curate
+from vla_data.core.curate import Curated
+from vla_data.core.ledger import Span
 from vla_data.steps import (
     CutAfterSuccess,
     Length,
@@ -23,6 +21,7 @@ from vla_data.steps import (
     gripper_events,
     success_end,
 )
+from vla_data.steps.recipes import ppo_sft
 
 CLOSE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 """No motion; a toggle where the gripper was open."""

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.ppo_sft_aligned.definition import Definition
-from converters import tfrecord
-from converters.rlds import RldsSink
+from converters.rlds import tfrecord
+from converters.rlds.sink import RldsSink
 from tests.rollouts import rollout, save
-from vla_data import images
 from vla_data.core import Published
 from vla_data.errors import TargetExistsError, UsageError, VerifyError, VlaDataError
-from vla_data.locate import open_ledger
-from vla_data.verify import verify
+from vla_data.files.sidecar import open_ledger
+from vla_data.media import images
+from vla_data.verification.check import verify
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -36,7 +36,7 @@ from builders.ppo_sft_aligned.ppo_sft_aligned_dataset_builder import (  # noqa: 
     Builder,
     PpoSftAlignedConfig,
 )
-from converters.gates.tfds import read_back  # noqa: E402
+from training_adapters.tfds.gate import read_back  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 ENCODED = {"steps": {"observation": {"image": tfds.decode.SkipDecoding()}}}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import tfrecord
+from converters.rlds import tfrecord
 from vla_data.errors import DataError
 
 tf = pytest.importorskip("tensorflow")

@@ -23,20 +23,21 @@ from click.testing import CliRunner
 
 import vla_data as vd
 from builders.ppo_sft_aligned.definition import Definition
-from converters import rlds_check, tfrecord
+from converters.rlds import check as rlds_check
+from converters.rlds import tfrecord
 from tests.rollouts import rollout, save
 from vla_data.cli.repair import command as repair_command
 from vla_data.cli.verify import command as verify_command
+from vla_data.core.ledger import Ledger
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError, VerifyError
-from vla_data.jobs import io as jobs_io
+from vla_data.files import write as jobs_io
+from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.jobs.workspace import workspace
-from vla_data.ledger import Ledger
-from vla_data.provenance import open_recipe
-from vla_data.repair import repair
-from vla_data.seal import SEAL, format_sums, hash_file
-from vla_data.selection import Selection
-from vla_data.verdict import Verdict
-from vla_data.verify import find_dataset, verify
+from vla_data.selection.subset import Selection
+from vla_data.verification.check import find_dataset, verify
+from vla_data.verification.provenance import open_recipe
+from vla_data.verification.repair import repair
+from vla_data.verification.report import Verdict
 
 FORMATS = ("lerobot", "rlds", "plain_rollout")
 FLIPS = 1000
@@ -348,7 +349,7 @@ def test_a_folder_of_somebody_else_is_not_found(tmp_path: Path) -> None:
 
 
 def test_a_sealed_folder_of_rollouts_can_be_verified(tmp_path: Path) -> None:
-    from vla_data.seal import write_seal
+    from vla_data.files.sums import write_seal
 
     path = save(tmp_path, "a.npz", rollout())
     write_seal(tmp_path, ["a.npz"])
@@ -628,7 +629,7 @@ def test_deep_survives_any_file_that_is_nonsense(fresh: Callable[[str], Made], k
 
 def test_deep_reads_videos(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    from vla_data.codec import VideoSettings
+    from vla_data.media.video_settings import VideoSettings
 
     for i in range(2):
         save(tmp_path / "r", f"{i}.npz", rollout(9, size=(64, 64), seed=i))
@@ -639,7 +640,7 @@ def test_deep_reads_videos(tmp_path: Path) -> None:
     assert verdict.damages == ()
     (video,) = target.rglob("*.mp4")
     frames = verdict.checked["frames"]
-    from vla_data.video import encode
+    from vla_data.media.video import encode
 
     video.write_bytes(encode((np.zeros((64, 64, 3), np.uint8),) * (frames - 1), VideoSettings(), fps=5))
     sum_up(Made(target, tmp_path / "r"))
@@ -799,10 +800,10 @@ def test_an_interrupted_renaming_goes_on(
         if name == "rename" and path.is_relative_to(made.root) and next(count) == at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("vla_data.jobs.io.hook", fail)
+    monkeypatch.setattr("vla_data.files.write.hook", fail)
     with pytest.raises(KeyboardInterrupt):
         repair(made.root)
-    monkeypatch.setattr("vla_data.jobs.io.hook", None)
+    monkeypatch.setattr("vla_data.files.write.hook", None)
     assert repair(made.root).after.ok
     assert made.tree() == before
 
@@ -892,7 +893,7 @@ def test_repair_refuses_other_versions(fresh: Callable[[str], Made], monkeypatch
     made = fresh("lerobot")
     (made.root / "meta/stats.json").unlink()
     real = vd.jobs.part.versions(vd.open_sink("x"))  # type: ignore[attr-defined]
-    monkeypatch.setattr("vla_data.repair.versions", lambda sink: {**real, "simplejpeg": "9.9"})
+    monkeypatch.setattr("vla_data.verification.repair.versions", lambda sink: {**real, "simplejpeg": "9.9"})
     assert "simplejpeg" in refused(made, "E412", TargetExistsError, made.rollouts)
 
 
@@ -924,8 +925,8 @@ def test_a_recipe_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_recipe_of_ours_can_be_repeated(tmp_path: Path) -> None:
-    from vla_data.codec import VideoSettings
     from vla_data.jobs.part import recipe
+    from vla_data.media.video_settings import VideoSettings
 
     source = vd.open_source(
         f"ppo_rollout:{tmp_path}", image_size=(24, 32), allow_images=["rgba", "gray"], max_episodes=3

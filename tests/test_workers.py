@@ -13,7 +13,7 @@ import pytest
 from tests.odd_sources import OddSource
 from tests.rollouts import rollout, save
 from vla_data import Limits, Report, open_sink
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
 
 Golden = Callable[[OddSource], dict[str, bytes]]
 

@@ -8,19 +8,20 @@ report = vd.run(source, steps, vd.open_sink("aligned", format="lerobot"))
 print(report)
 """
 
-from vla_data import recipes, steps
+from vla_data import steps
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Schema, Sink, Source
-from vla_data.curate import Curated, Filter, Transform, curate
+from vla_data.core.curate import Curated, Filter, Transform, curate
+from vla_data.core.ledger import Ledger, Record, Span
 from vla_data.errors import DataError, UsageError, VlaDataError
+from vla_data.files.sidecar import open_ledger
 from vla_data.formats import open_sink, open_source
-from vla_data.frames import Frames
 from vla_data.jobs.pool import Limits
-from vla_data.ledger import Ledger, Record, Span
-from vla_data.locate import open_ledger
-from vla_data.pipeline import run
-from vla_data.recorder import RolloutWriter
-from vla_data.report import Report
+from vla_data.jobs.report import Report
+from vla_data.jobs.run import run
+from vla_data.media.frames import Frames
+from vla_data.recording import RolloutWriter
+from vla_data.steps import recipes
 
 __all__ = [
     "Curated",

@@ -15,21 +15,21 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from converters.ppo_rollout import PpoRolloutSource
-from converters.rlds import RldsSink
+from converters.rlds.sink import RldsSink
+from converters.rollouts.source import PpoRolloutSource
 from vla_data.core import Elsewhere, Json, Source
-from vla_data.curate import Step
+from vla_data.core.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
+from vla_data.files.sidecar import open_ledger
+from vla_data.files.write import make_folder, write_file
 from vla_data.formats import open_source, place_sink
-from vla_data.jobs.io import make_folder, write_file
+from vla_data.jobs.manifest import MANIFEST
 from vla_data.jobs.part import fingerprint, recipe
-from vla_data.jobs.sidecar import MANIFEST
-from vla_data.locate import open_ledger
-from vla_data.pipeline import run
-from vla_data.recipes import ppo_sft
-from vla_data.report import Report
+from vla_data.jobs.report import Report
+from vla_data.jobs.run import run
 from vla_data.safety.text import show
-from vla_data.selection import Selection
+from vla_data.selection.subset import Selection
+from vla_data.steps.recipes import ppo_sft
 
 if TYPE_CHECKING:
     from vla_data.remote.storage import Storage

@@ -34,8 +34,8 @@ from builders.ppo_sft_aligned.definition import (
 )
 from vla_data.core import Feature, Schema
 from vla_data.errors import TargetExistsError, UsageError, VlaDataError
-from vla_data.locate import open_ledger
-from vla_data.report import Report
+from vla_data.files.sidecar import open_ledger
+from vla_data.jobs.report import Report
 from vla_data.safety.text import show
 
 _COMMAND_LINE: Final = "tensorflow_datasets.scripts.cli.build" in sys.modules
@@ -213,7 +213,7 @@ def _with_beam(config: Any) -> dict[str, Any]:
     if not config.beam_runner and not config.beam_options:
         return {}
     from converters.rlds_beam import TfdsBeamWriter
-    from vla_data.jobs.beam import BeamEngine
+    from vla_data.jobs.beam.engine import BeamEngine
 
     found = config.beam_options
     given = found.get_all_options(drop_default=True, retain_unknown_options=True) if found else {}

@@ -14,8 +14,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from vla_data import video
-from vla_data.codec import VideoSettings
+from vla_data.media import video
+from vla_data.media.video_settings import VideoSettings
 
 codec, trials = sys.argv[1], int(sys.argv[2])
 settings = VideoSettings(codec=codec)  # type: ignore[arg-type]

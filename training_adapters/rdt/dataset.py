@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from converters import rdt_config
-from converters.rdt_sample import Rules, sample, state_only
+from converters.rdt import config as rdt_config
+from converters.rdt.sample import Rules, sample, state_only
 from training_adapters.rdt.episodes import Episodes
 from training_adapters.rdt.item import SIGLIP_MEAN, SIGLIP_SIZE, Hiding, item
 from vla_data.core import Source
@@ -39,7 +39,7 @@ class RdtDataset(torch.utils.data.Dataset):  # type: ignore[misc, type-arg, unus
         image_mean: the image processor's, from 0 to 1.
         image_size: side of the background image, which is in the place of a camera that is missing or hidden.
             None: SigLIP's 384 for ``process_image``, without one that of the other images.
-        **options: of `converters.rdt_sample.trajectory`.
+        **options: of `converters.rdt.sample.trajectory`.
 
     Raises:
         UsageError: E232 when images are of several sizes, or not of ``image_size``, and there is no

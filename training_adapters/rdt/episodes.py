@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.rdt_sample import Rules, Trajectory, trajectory
+from converters.rdt.sample import Rules, Trajectory, trajectory
 from vla_data.core import Source
 from vla_data.errors import DataError, RefusedError
 
@@ -25,7 +25,7 @@ class Episodes:
         source: any source.
         rules: how samples are cut.
         cached: episodes that are kept in memory.
-        **options: of `converters.rdt_sample.trajectory`: layout, action_convention, state_convention, cameras.
+        **options: of `converters.rdt.sample.trajectory`: layout, action_convention, state_convention, cameras.
 
     Raises:
         RefusedError: E402 when no episode is left.

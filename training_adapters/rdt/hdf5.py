@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from converters import rdt_file
-from converters.rdt import FACTS
-from converters.rdt_sample import Rules, Trajectory, first_step, sample, state_only
+from converters.rdt import file as rdt_file
+from converters.rdt.sample import Rules, Trajectory, first_step, sample, state_only
+from converters.rdt.sink import FACTS
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 

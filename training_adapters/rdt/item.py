@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.rdt_cameras import SLOTS
-from vla_data import checks
+from converters.rdt.cameras import SLOTS
+from vla_data import options as checks
 
 SIGLIP_MEAN: Final = (0.5, 0.5, 0.5)
 SIGLIP_SIZE: Final = 384
@@ -58,7 +58,7 @@ def item(
     """What the model gets of a sample.
 
     Args:
-        sample: from `converters.rdt_sample.sample`.
+        sample: from `converters.rdt.sample.sample`.
         state_mean: ``(128,)`` of the dataset, from ``dataset_stat.json``.
         ctrl_freq: of the dataset, in Hz.
         data_idx: number of the dataset.

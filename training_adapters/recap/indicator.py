@@ -30,10 +30,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.thresholds import OPERATORS, Operator
+from vla_data.core.names import unit_hash
 from vla_data.errors import UsageError
-from vla_data.sorting import unit_hash
 
 MODES: Final = ("ignore", "on", "use")
 Mode = Literal["ignore", "on", "use"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.actions.rotations import WIDTHS, is_angles
 from vla_data.errors import UsageError
 from vla_data.safety.text import show

@@ -25,10 +25,10 @@ from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
 from vla_data.core import Json
 from vla_data.errors import UsageError
-from vla_data.jobs.io import write_file
+from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
+from vla_data.files.write import write_file
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
-from vla_data.seal import SEAL, format_sums, hash_file, parse_sums
 
 FOLDER: Final = f"{SIDE}/advantages"
 SUMS: Final = f"{FOLDER}/{SEAL}"

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Floats, Ints
 
 SCHEMES: Final = ("grid", "opentau")

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Episodes, Floats
 from vla_data.advantages.returns import gae
 

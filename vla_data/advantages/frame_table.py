@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
+from vla_data.core.ledger import FILE, Ledger
+from vla_data.core.names import natural
 from vla_data.errors import DataError, UsageError
-from vla_data.jobs.io import files_below
-from vla_data.jobs.sidecar import MANIFEST
-from vla_data.ledger import FILE, Ledger
+from vla_data.files.sums import hash_file
+from vla_data.files.write import files_below
+from vla_data.jobs.manifest import MANIFEST
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-from vla_data.seal import hash_file
-from vla_data.sorting import natural
 
 SIDE: Final = "meta/vla_data"
 _COLUMNS: Final = ("episode_index", "index", "timestamp", "task_index")

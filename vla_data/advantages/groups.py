@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Bools, Floats
 
 SINGLES: Final = ("drop", "error", "zero")

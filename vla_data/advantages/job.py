@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data._version import __version__
 from vla_data.advantages.annotation import (
     FOLDER,
@@ -26,21 +26,21 @@ from vla_data.advantages.annotation import (
     write_annotation,
     write_sums,
 )
+from vla_data.advantages.format import Exchanged
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import Coverage
 from vla_data.advantages.labels import Labels, label_frames
-from vla_data.advantages.layouts import LAYOUTS, NEED_LABELS
-from vla_data.advantages.layouts.base import Exchanged
 from vla_data.advantages.outcomes import Outcomes
 from vla_data.advantages.recap import Recap, Unlabelled
 from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
 from vla_data.errors import LockedError, TargetExistsError, UsageError
-from vla_data.jobs.io import machine_errors, make_folder, remove_tree, write_file
+from vla_data.files.sums import SEAL, parse_sums
+from vla_data.files.write import machine_errors, make_folder, remove_tree, write_file
+from vla_data.formats.tables import LAYOUTS, NEED_LABELS
 from vla_data.jobs.workspace import check_target
 from vla_data.safety.text import show
-from vla_data.seal import SEAL, parse_sums
 
 SIDECAR: Final = "sidecar"
 """What `read` calls our own files."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.thresholds import OPERATORS, Operator, Threshold, label, task_thresholds, threshold

@@ -12,7 +12,7 @@ import math
 import sys
 from typing import Any, Final, Literal
 
-from vla_data import checks
+from vla_data import options as checks
 
 NORMALIZATIONS: Final = ("min_max", "none", "robust", "standard", "zero_mean")
 CLIPS: Final = ("asymmetric", "none", "quantile", "sigma", "symmetric")

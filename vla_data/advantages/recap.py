@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Bools, Episodes, Floats, Ints
 
 UNLABELLED: Final = ("error", "failure", "success")

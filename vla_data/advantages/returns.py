@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.advantages.flat import Bools, Episodes, Floats, Ints
 from vla_data.advantages.scan import reverse_scan
 

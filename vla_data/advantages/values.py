@@ -16,16 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vla_data import checks, formats
+from vla_data import formats
+from vla_data import options as checks
 from vla_data.advantages.flat import Floats
 from vla_data.advantages.frame_table import FrameTable, to_text
 from vla_data.advantages.join import cover, place
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
-from vla_data.jobs.io import machine_errors, make_folder, write_file
+from vla_data.files.sums import hash_file
+from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-from vla_data.seal import hash_file
 
 Batch = dict[str, Any]
 ValueFunction = Callable[[Batch], Any]

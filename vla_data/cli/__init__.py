@@ -16,7 +16,7 @@ import click
 
 from vla_data._version import __version__
 from vla_data.errors import VlaDataError
-from vla_data.jobs.io import machine_errors
+from vla_data.files.write import machine_errors
 from vla_data.safety.text import show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(

@@ -20,7 +20,7 @@ from vla_data.cli.options import (
     source_options,
 )
 from vla_data.formats import load_builder, locate, open_sink
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
 
 
 @click.command("align")

@@ -11,8 +11,8 @@ from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Number
 from vla_data.errors import DataError, UsageError, VerifyError
-from vla_data.mapping import unreadable
 from vla_data.safety.text import show
+from vla_data.selection.mapping import unreadable
 
 _VERDICTS: Final = {
     (True, False): "The convention is contradicted.",

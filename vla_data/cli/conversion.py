@@ -13,15 +13,15 @@ import click
 from vla_data.cli import emit
 from vla_data.cli.options import Number, Size, lerobot_options, stack
 from vla_data.core import Json, Sink, Source
-from vla_data.curate import Step
+from vla_data.core.curate import Step
 from vla_data.errors import UsageError
+from vla_data.files.sidecar import find_sidecar
 from vla_data.formats import GATES, load_gate, open_sink, open_source, parse_address
-from vla_data.locate import find_sidecar
-from vla_data.mapping import table_steps
 from vla_data.remote.address import parse_url
 from vla_data.safety.text import show
-from vla_data.selection import Selection, select
-from vla_data.selections import write_episode_list, write_keep_ranges
+from vla_data.selection.exports import write_episode_list, write_keep_ranges
+from vla_data.selection.mapping import table_steps
+from vla_data.selection.subset import Selection, select
 
 TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt")
 SELECTIONS: Final = ("keep-ranges", "episode-list")

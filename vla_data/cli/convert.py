@@ -25,7 +25,7 @@ from vla_data.cli.conversion import (
 )
 from vla_data.cli.options import Target, engine_option, image_options, run_options, settings, show_report
 from vla_data.errors import UsageError
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
 from vla_data.remote.address import local
 from vla_data.safety.text import show
 

@@ -12,8 +12,8 @@ import click
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
 from vla_data.core import Json
+from vla_data.report.inspect import survey
 from vla_data.safety.text import show
-from vla_data.survey import survey
 
 _WIDTH: Final = 80
 _ELEMENTS: Final = 14

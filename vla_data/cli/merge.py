@@ -10,8 +10,8 @@ import click
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
 from vla_data.cli.options import Local, Target, engine_choice, image_options, run_options, settings, show_report
 from vla_data.errors import UsageError
-from vla_data.mapping import merged
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
+from vla_data.selection.mapping import merged
 
 
 @click.command("merge")

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.codec import VideoSettings
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
 from vla_data.jobs.engine import Engine
+from vla_data.jobs.report import Report
+from vla_data.media.video_settings import VideoSettings
 from vla_data.remote.address import is_url, local, plain
-from vla_data.report import Report
 from vla_data.safety.text import show
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,8 +10,8 @@ from vla_data.cli import emit, print_json, say
 from vla_data.cli.options import Local, watch
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
-from vla_data.repair import repair
 from vla_data.safety.text import show
+from vla_data.verification.repair import repair
 
 
 @click.command("repair")

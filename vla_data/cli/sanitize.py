@@ -9,7 +9,7 @@ import click
 
 from vla_data.cli.options import Local, run_options, settings, show_report
 from vla_data.formats import open_sink, open_source
-from vla_data.pipeline import run
+from vla_data.jobs.run import run
 
 
 @click.command("sanitize")

@@ -9,10 +9,10 @@ import click
 from vla_data.cli import emit
 from vla_data.cli.options import Local
 from vla_data.errors import UsageError
+from vla_data.files.sums import SEAL, write_seal
+from vla_data.files.write import machine_errors
 from vla_data.formats import open_source
-from vla_data.jobs.io import machine_errors
 from vla_data.safety.text import show
-from vla_data.seal import SEAL, write_seal
 
 
 @click.command("seal")

@@ -14,7 +14,7 @@ from vla_data.core import Source
 from vla_data.errors import UsageError
 from vla_data.formats import parse_address
 from vla_data.safety.text import show
-from vla_data.selections import (
+from vla_data.selection.exports import (
     episode_numbers,
     lerobot_argument,
     write_episode_list,
@@ -22,7 +22,7 @@ from vla_data.selections import (
     write_keep_ranges,
     write_masks,
 )
-from vla_data.splits import NAMES, Split, known_contents, split
+from vla_data.selection.splits import NAMES, Split, known_contents, split
 
 _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
 """robomimic's own names of filter keys."""

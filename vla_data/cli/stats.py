@@ -14,9 +14,9 @@ from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Local, stack
 from vla_data.core import Source
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.jobs.io import machine_errors, write_file
+from vla_data.files.write import machine_errors, write_file
 from vla_data.safety.text import show
-from vla_data.selection import Selection, parse_positions
+from vla_data.selection.subset import Selection, parse_positions
 from vla_data.statistics.chunks import parse_mask
 from vla_data.statistics.make import Statistics, dataset_name, has_array, image_stats, make, modality_groups
 from vla_data.statistics.trainers import TRAINERS, writer

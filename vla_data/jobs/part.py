@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
-from vla_data.curate import Step, curate, describe
+from vla_data.core.curate import Step, curate, describe
+from vla_data.core.ledger import Record, Span, from_json, to_json
 from vla_data.errors import DataError
-from vla_data.jobs.io import write_file
-from vla_data.ledger import Record, Span, from_json, to_json
+from vla_data.files.write import write_file
 
 FORMAT: Final = 1
 MAX_EPISODES: Final = 16

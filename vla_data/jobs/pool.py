@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Encoded, EpisodeRef, Schema
+from vla_data.core.ledger import Record
 from vla_data.errors import DataError, MachineError
-from vla_data.jobs.io import make_folder, remove_tree
+from vla_data.files.write import make_folder, remove_tree
 from vla_data.jobs.part import Job, Part, failed, fingerprint, make_part, read_blob, read_part, write_part
-from vla_data.ledger import Record
 
 # From <sys/prctl.h> and glibc's <malloc.h>.
 _PR_SET_PDEATHSIG: Final = 1

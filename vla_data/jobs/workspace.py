@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError
-from vla_data.jobs.io import (
+from vla_data.files.sidecar import SIDECARS
+from vla_data.files.write import (
     machine_errors,
     make_folder,
     remove_tree,
@@ -23,7 +24,6 @@ from vla_data.jobs.io import (
     sync_tree,
     write_file,
 )
-from vla_data.locate import SIDECARS
 from vla_data.safety.text import show
 
 _MARK: Final = "published"

@@ -22,8 +22,8 @@
     fps = 20                          # only where the dataset's own label is wrong
     convention = "libero"             # only where the dataset declares none
 
-A file with ``dataset_mixture`` is a RECAP (OpenTau) configuration; see `vla_data.mixtures.recap`. Unknown keys are
-refused.
+A file with ``dataset_mixture`` is a RECAP (OpenTau) configuration; see `training_adapters.opentau.mixture`.
+Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.actions import Convention
 from vla_data.errors import DataError, UsageError
+from vla_data.formats.tables import MIXTURES, load_module
 from vla_data.mixtures.contract import Contract, convention_of
 from vla_data.mixtures.sampling import ORDERS, WEIGHTINGS
 from vla_data.safety import strict_json
@@ -185,9 +186,9 @@ def parse(facts: Any) -> Config:
     """
     try:
         if isinstance(facts, Mapping) and "dataset_mixture" in facts:
-            from vla_data.mixtures import recap  # it is made of this module's classes
-
-            return recap.parse(facts)
+            reader = load_module(MIXTURES["opentau"], None)  # it is made of this module's classes
+            config: Config = reader.parse(facts)
+            return config
         return _parse(facts)
     except (ValueError, TypeError) as error:
         raise UsageError("E001", f"the mixture: {show(error)}") from None

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.actions import Convention, preset
 from vla_data.core import Json
-from vla_data.images import MAX_SIDE
+from vla_data.media.images import MAX_SIDE
 
 STRATEGIES: Final = ("nearest", "linear")
 RESAMPLES: Final = ("commands", "rows")

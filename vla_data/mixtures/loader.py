@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.mixtures.mixture import Batch, Mixture

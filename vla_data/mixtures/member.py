@@ -214,10 +214,10 @@ class Member:
             pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path)
             made = pack.read(path)
         elif (Path(getattr(self._source, "root", "")) / "meta/info.json").is_file():
-            from vla_data.mixtures import parquet_images  # loads pyarrow, as the source did
+            from converters.lerobot import located_images  # loads pyarrow, as the source did
 
             columns = {name: track.camera_feature(name, episode, self.entry) for name in made.frames}
-            made = parquet_images.relocated(self._source, ref, made, columns)
+            made = located_images.relocated(self._source, ref, made, columns)
         return made, facts
 
     def _pack(self, ref: EpisodeRef) -> Path | None:

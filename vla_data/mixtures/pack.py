@@ -23,10 +23,10 @@ import numpy as np
 
 from vla_data.core import Array
 from vla_data.errors import DataError
-from vla_data.frames import Frames
-from vla_data.images import encode
-from vla_data.jobs.io import machine_errors, make_folder, write_file
-from vla_data.mixtures.located import Located
+from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.media.frames import Frames
+from vla_data.media.images import encode
+from vla_data.media.mapped import Located
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
 

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from vla_data.frames import Frames
-from vla_data.images import Pixels, decode
-from vla_data.mixtures.located import Located
+from vla_data.media.frames import Frames
+from vla_data.media.images import Pixels, decode
+from vla_data.media.mapped import Located
 
 _VIDEO: Final = threading.Lock()  # open videos are shared by all threads, and know one place at a time
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.mixtures import philox

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vla_data.actions import Convention, convert, resolve
 from vla_data.core import Array, Episode, Schema
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
+from vla_data.media.frames import Frames
 from vla_data.mixtures.config import Entry
 from vla_data.mixtures.contract import Contract
 from vla_data.safety.text import show

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from vla_data.errors import DataError, MachineError, UsageError
-from vla_data.jobs.io import check_space, machine_errors, write_file
+from vla_data.files.write import check_space, machine_errors, write_file
 from vla_data.remote.cache import ADDRESS, folder_of
 from vla_data.remote.storage import Storage
 from vla_data.safety.text import show

@@ -17,7 +17,7 @@ from vla_data.errors import DataError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-from vla_data.selection import Selection
+from vla_data.selection.subset import Selection
 
 Columns = Mapping[str, Array]
 
@@ -34,7 +34,7 @@ def read_columns(source: Source, names: Collection[str] | None) -> Iterator[tupl
         source: any source.
         names: of arrays; None for all, which for LeRobot are also ``timestamp``, ``frame_index`` and the like.
     """
-    from converters.lerobot_source import LerobotSource  # it uses this package
+    from converters.lerobot.source import LerobotSource  # it uses this package
 
     whole = source.source if isinstance(source, Selection) else source
     if isinstance(whole, LerobotSource):

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Json
-from vla_data.frames import Frames
-from vla_data.images import Pixels
+from vla_data.media.frames import Frames
+from vla_data.media.images import Pixels
 from vla_data.statistics.vectors import QUANTILES
 
 _TARGET: Final = 150

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.rdt.stats import Rdt, rdt_std
+from training_adapters.openvla.stats import Openvla
 from vla_data.core import Json, Source
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
@@ -14,8 +16,6 @@ from vla_data.safety.files import read_file
 from vla_data.statistics.collect import MEMORY, Summary, collect, report
 from vla_data.statistics.columns import read_columns
 from vla_data.statistics.health import Finding, coverage, findings
-from vla_data.statistics.openvla import Openvla
-from vla_data.statistics.rdt import Rdt, rdt_std
 from vla_data.statistics.trainers import Writer, pool, to_text
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")

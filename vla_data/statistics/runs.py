@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Array
-from vla_data.jobs.io import machine_errors
+from vla_data.files.write import machine_errors
 
 _FAN_IN: Final = 16
 _MERGED: Final = 64 << 20  # bytes up to which sorting runs together is worth its memory

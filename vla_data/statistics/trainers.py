@@ -20,12 +20,12 @@ from vla_data.statistics.vectors import Described, VectorStats
 
 TRAINERS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "gr00t": "vla_data.statistics.gr00t:Gr00t",
-        "lerobot": "vla_data.statistics.lerobot:Lerobot",
-        "octo": "vla_data.statistics.octo:Octo",
-        "openpi": "vla_data.statistics.openpi:Openpi",
-        "openvla": "vla_data.statistics.openvla:Openvla",
-        "rdt": "vla_data.statistics.rdt:Rdt",
+        "gr00t": "training_adapters.gr00t.stats:Gr00t",
+        "lerobot": "training_adapters.lerobot.stats:Lerobot",
+        "octo": "training_adapters.octo.stats:Octo",
+        "openpi": "training_adapters.openpi.stats:Openpi",
+        "openvla": "training_adapters.openvla.stats:Openvla",
+        "rdt": "converters.rdt.stats:Rdt",
     }
 )
 """Trainer -> where its writer is. Sorted."""

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.actions.convention import Convention
 from vla_data.core import Episode, Feature, Schema
 from vla_data.errors import DataError, UsageError
-from vla_data.frames import Frames
-from vla_data.images import MAX_SIDE
+from vla_data.media.frames import Frames
+from vla_data.media.images import MAX_SIDE
 from vla_data.safety.text import show
 
 V = TypeVar("V")

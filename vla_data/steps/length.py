@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Episode
 
 

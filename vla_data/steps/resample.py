@@ -34,7 +34,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.actions import rotations as rot
 from vla_data.actions import units
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Episode
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.small_actions import set_thresholds

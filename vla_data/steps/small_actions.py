@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Episode
 from vla_data.steps.gripper import gripper_events
 

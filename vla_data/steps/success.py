@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.core import Episode
 
 SuccessRule = Literal["consecutive", "cumulative", "last"]

@@ -1,0 +1,118 @@
+"""ALOHA and AgileX episodes: one file each, as ACT records them and RDT reads them.
+
+::
+
+    action                            (N, 14)
+    observations/qpos, qvel, effort   (N, 14) before each action
+    observations/images/<camera>      (N, height, width, 3) uint8, or JPEG files: as |S<n>, as rows of unequal
+                                      length, or as (N, n) uint8 padded with zeros
+    base_action, instruction          where there are any
+    attributes sim, compress
+
+**Channels** of JPEG files must be declared: ``cv2.imencode`` of an RGB array swaps red and blue, and no file says
+whether it was used. Arrays of a simulator (``sim`` is true) are RGB; those of cameras must be declared.
+**Control rate.** Not recorded. **Language.** ``instruction`` in the file, else key ``instruction`` of
+``expanded_instruction_gpt-4-turbo.json`` beside it (RDT's).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+
+from converters.hdf5.dialects.base import Demo, Found, collect, is_images, metadata, observation, required, text_of
+from vla_data.errors import DataError
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
+from vla_data.safety.hdf5 import Group, Table
+from vla_data.safety.text import show
+
+_INSTRUCTIONS: Final = "expanded_instruction_gpt-4-turbo.json"
+_NAMES: Final = {"qpos": "state", "qvel": "velocity"}
+
+
+class Aloha:
+    """See this module. ``observation.state`` is qpos, ``observation.velocity`` qvel: left arm and gripper, right
+    arm and gripper.
+    """
+
+    name: ClassVar[str] = "aloha"
+    state: ClassVar[tuple[str, ...]] = ()
+
+    def fits(self, top: Group) -> bool:
+        """By ``action`` and ``observations``."""
+        return "action" in top and "observations" in top
+
+    def demos(self, top: Group) -> list[str]:
+        """The file is one."""
+        return [""]
+
+    def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
+        """The episode. See `converters.hdf5.dialects.base.Layout`."""
+        about = top.attributes()
+        action = required(top, "action")
+        obs, notes = collect(top.group("observations"))
+        seen: dict[str, Table] = {}
+        encoded = set()
+        for key, table in obs.items():
+            camera = key.removeprefix("images.")
+            if camera == key or _is_depth(table):
+                seen[observation(_NAMES.get(key, key), table)] = table
+                continue
+            seen[f"observation.images.{camera}"] = table
+            if not is_images(table):
+                encoded.add(f"observation.images.{camera}")
+        extra, more = collect(top, skip=("action", "observations", "instruction", "compress_len"))
+        languages = {}
+        told = _instruction(top)
+        if told is not None:
+            languages["instruction"] = told
+        elif (path.parent / _INSTRUCTIONS).exists():
+            languages["instruction_file"] = _beside(path.parent / _INSTRUCTIONS, root)
+        sim = about.get("sim")
+        simulated = isinstance(sim, bool | np.bool_) and bool(sim)
+        return Demo(
+            action=action,
+            results={},
+            before={},
+            extra=extra,
+            seen=seen,
+            encoded=frozenset(encoded),
+            time=Found("before", "aloha_layout"),
+            orientation=Found("none", "aloha_layout"),
+            channels=Found("rgb", "simulated") if simulated and not encoded else None,
+            languages=languages,
+            facts={"episode_metadata": metadata(file=about)},
+            notes=(*notes, *more),
+        )
+
+
+def _is_depth(table: Table) -> bool:
+    """Whether a camera's table is numbers but no picture: depth, or a mask."""
+    flat = table.kind == "number" and table.dtype == np.uint8 and len(table.shape) == 2
+    return table.kind == "number" and not flat and not is_images(table)
+
+
+def _instruction(top: Group) -> str | None:
+    if "instruction" in top:
+        table = top.table("instruction")
+        texts = table.texts() if table.shape == () or len(table) == 1 else []
+        if len(texts) != 1:
+            raise DataError("E211", f"instruction has the shape {table.shape}, not one text")
+        return texts[0]
+    return text_of(top.attributes(), "instruction")
+
+
+def _beside(path: Path, root: Path) -> str:
+    value = strict_json.loads(read_file(path, root=root)[0], name=path.name)
+    told = value.get("instruction") if isinstance(value, dict) else None
+    if not isinstance(told, str):
+        raise DataError("E211", f"{show(path.name)} has no one instruction; declare it with --task")
+    return told
+
+
+def sidecar(path: Path) -> Path:
+    """The instructions beside an episode."""
+    return path.parent / _INSTRUCTIONS

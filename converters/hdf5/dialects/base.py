@@ -1,0 +1,265 @@
+"""What every layout of HDF5 files says about one of its demonstrations, and helpers to say it.
+
+A layout is one file, ``hdf5_<name>.py``, with one class: it knows the names of its format and which rules tell its
+conventions, and hands over tables that nobody has read yet. `converters.hdf5.episode` does the rest, the same for
+all: alignment, orientation, checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
+
+import numpy as np
+
+from vla_data.core import Json
+from vla_data.core.names import natural
+from vla_data.errors import DataError
+from vla_data.safety import strict_json
+from vla_data.safety.hdf5 import Group, Table, decode
+from vla_data.safety.text import show
+
+MAX_TABLES: Final = 4_096
+MAX_DEPTH: Final = 16
+LONG_TEXT: Final = 8_192
+MANY_NUMBERS: Final = 1_024
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
+# ``KITCHEN_SCENE10_close_the_top_drawer_of_the_cabinet``
+_SCENE: Final = re.compile(r"(?:([A-Z][A-Z_]*_SCENE[0-9]+)_)?(.*)")
+
+
+class Found(NamedTuple):
+    """A convention, and the rule that told it."""
+
+    value: str
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One demonstration as its file has it. ``N`` is the number of its actions.
+
+    Attributes:
+        action: ``(N, D)``.
+        results: feature name (``next.*``) -> table of ``N`` rows, what came of each action.
+        before: feature name -> table of ``N`` or ``N+1`` rows that were taken before each action, whatever the
+            observations are.
+        seen: feature name -> observations, ``N`` or ``N+1`` rows.
+        following: feature name -> observations that were taken after each action, where both are recorded.
+        next_obs: feature name -> such observations as features, which somebody may ask for.
+        extra: everything else, which is kept as of the action where it has one row an action.
+        encoded: the names in ``seen`` whose rows are PNG or JPEG files.
+        time: whether observation ``j`` is of "before" or "after" action ``j``.
+        orientation: what makes the images upright: "none", "vflip" or "rot180".
+        channels: order of the stored channels, "rgb" or "bgr".
+        languages: rule -> instruction, the preferred one first.
+        fps: control rate, if the file says it.
+        robot: its type, if the file says it.
+        facts: for `vla_data.Episode.meta`.
+        notes: for `vla_data.Episode.notes`.
+    """
+
+    action: Table
+    results: Mapping[str, Table]
+    before: Mapping[str, Table]
+    seen: Mapping[str, Table]
+    following: Mapping[str, Table] = field(default_factory=dict)
+    next_obs: Mapping[str, Table] = field(default_factory=dict)
+    extra: Mapping[str, Table] = field(default_factory=dict)
+    encoded: frozenset[str] = frozenset()
+    time: Found | None = None
+    orientation: Found | None = None
+    channels: Found | None = None
+    languages: Mapping[str, str] = field(default_factory=dict)
+    fps: float | None = None
+    robot: str | None = None
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Layout(Protocol):
+    """What one kind of HDF5 file looks like.
+
+    Attributes:
+        name: of the layout.
+        state: observations that make up ``observation.state`` one after the other, where there is none.
+    """
+
+    name: ClassVar[str]
+    state: ClassVar[tuple[str, ...]]
+
+    def fits(self, top: Group) -> bool:
+        """Whether a file is of this kind, by its groups and datasets."""
+        ...
+
+    def demos(self, top: Group) -> list[str]:
+        """Names of all demonstrations; ``[""]`` where the file is one."""
+        ...
+
+    def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
+        """One demonstration; ``path`` and ``root`` lead to files beside it."""
+        ...
+
+
+def collect(group: Group, skip: Sequence[str] = ()) -> tuple[dict[str, Table], list[str]]:
+    """Every dataset below a group, by its path joined with dots, in natural order; and notes.
+
+    A group that several links lead to is read once, so a cycle ends; a dataset is read for each of its names.
+
+    Raises:
+        DataError: E106 for more than 4,096 datasets or 16 levels, E232 for a name that no feature can have, and
+            what `Group` raises.
+    """
+    out: dict[str, Table] = {}
+    notes: list[str] = []
+    visited = {group.key}
+    names: dict[tuple[int, int], str] = {}
+    # A stack and no recursive function inside: its cycle of references would keep the file open.
+    todo: list[tuple[str, Group]] = [("", group)]
+    while todo:
+        prefix, here = todo.pop()
+        if prefix.count("/") >= MAX_DEPTH:
+            raise DataError("E106", f"{show(here.path)} is more than {MAX_DEPTH} groups deep")
+        for name in here.names():
+            if not prefix and name in skip:
+                continue
+            item = here[name]
+            key = (prefix + name).replace("/", ".")
+            if not _NAME.fullmatch(key) or key in out:
+                raise DataError("E232", f"{show(item.path)} can't be the name of a feature")
+            if isinstance(item, Table):
+                out[key] = item
+                first = names.setdefault(item.key, key)
+                if first != key:
+                    notes.append(f"same_data:{key}={first}")
+            elif item.key in visited:
+                notes.append(f"left_out_as_repeated:{key}")
+            else:
+                visited.add(item.key)
+                todo.append((f"{prefix}{name}/", item))
+            if len(out) + len(visited) > MAX_TABLES:
+                raise DataError("E106", f"{show(group.path)} has more than {MAX_TABLES:,} datasets")
+    return dict(sorted(out.items(), key=lambda entry: natural(entry[0]))), sorted(notes, key=natural)
+
+
+def is_images(table: Table) -> bool:
+    """Whether a table is ``(N, height, width, 3)`` uint8."""
+    return table.kind == "number" and table.dtype == np.uint8 and len(table.shape) == 4 and table.shape[3] == 3
+
+
+def observation(key: str, table: Table) -> str:
+    """The feature name of an observation: ``observation.images.<key>`` or ``observation.<key>``."""
+    return f"observation.images.{key}" if is_images(table) else f"observation.{key}"
+
+
+def required(group: Group, name: str) -> Table:
+    """A dataset that must be there; E206 otherwise."""
+    return group.table(name)
+
+
+def time_by_states(joints: Table, states: Table, first: int = 1) -> Found | None:
+    """Whether observations are of before or after the actions, told by robosuite's flattened states.
+
+    ``states[j]`` is of before action ``j`` and begins with time and the arm's seven joints. If the joints of
+    observation ``j`` are those of ``states[j + 1]``, observations are of "after"; if those of ``states[j]``, of
+    "before". The one must fit ten times better than the other, over all rows that have both neighbours. Row 0
+    is not looked at: files that OpenVLA's script replayed have the state of before the arm had settled there.
+    """
+    if joints.kind != "number" or states.kind != "number" or len(joints) != len(states) or len(joints) < 3:
+        return None
+    if len(states.shape) != 2 or joints.shape[1:] != (7,) or states.shape[1] < 8:
+        return None
+    if max(joints.nbytes, states.nbytes) > 256 << 20:
+        return None
+    angles, arm = joints.read().astype(np.float64), states.read()[:, 1:8].astype(np.float64)
+    last = len(angles) - 1
+    before = float(np.abs(angles[first:last] - arm[first:last]).sum())
+    after = float(np.abs(angles[first:last] - arm[first + 1 :]).sum())
+    if not (math.isfinite(before) and math.isfinite(after)) or before == after:
+        return None
+    if after <= 0.1 * before:
+        return Found("after", "joints_in_states")
+    if before <= 0.1 * after:
+        return Found("before", "joints_in_states")
+    return None
+
+
+def text_of(attributes: Mapping[str, Any], name: str) -> str | None:
+    """An attribute that is a text, or None."""
+    value = attributes.get(name)
+    return decode(value, f"attribute {show(name)}") if isinstance(value, str | bytes) else None
+
+
+def json_of(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An attribute that is the JSON of a dictionary; an empty one where there is none.
+
+    Raises:
+        DataError: E141 when it is no sound JSON.
+    """
+    text = text_of(attributes, name)
+    if text is None:
+        return {}
+    value = strict_json.loads(text.encode("utf-8"), name=f"attribute {show(name)}")
+    return value if isinstance(value, dict) else {}
+
+
+def rate_of(*places: Any) -> float | None:
+    """``control_freq`` of the first dictionary that has one, in steps per second."""
+    for place in places:
+        value = place.get("control_freq") if isinstance(place, dict) else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and 1e-3 <= value <= 1e6:
+            return float(value)
+    return None
+
+
+def words(name: str) -> tuple[str, str | None]:
+    """Instruction and scene in a LIBERO task's name, as in ``KITCHEN_SCENE10_close_the_top_drawer``."""
+    match = _SCENE.fullmatch(name)
+    scene, task = (match[1], match[2]) if match else (None, name)
+    return " ".join(task.split("_")).strip(), scene
+
+
+def metadata(**groups: Mapping[str, Any]) -> Json:
+    """Attributes as JSON, each group under its name.
+
+    Texts of more than 8,192 characters and arrays of more than 1,024 numbers, such as a simulator's
+    ``model_file``, become their SHA-256 and size; numbers that are not finite become text.
+    """
+    return {
+        group: {show(name): plain(value) for name, value in sorted(values.items())}
+        for group, values in groups.items()
+        if values
+    }
+
+
+def plain(value: Any) -> Json:
+    """A value of an attribute or of JSON as JSON, by the rule of `metadata`."""
+    if isinstance(value, str | bytes):
+        data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        text = data.decode("utf-8", "backslashreplace")
+        if len(text) > LONG_TEXT:
+            return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        return text
+    if isinstance(value, dict):
+        return {show(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if value.size > MANY_NUMBERS:
+            digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+            return {"sha256": digest, "dtype": str(value.dtype), "shape": list(value.shape)}
+        return plain(value.tolist())
+    if isinstance(value, np.ndarray | list | tuple):
+        items = list(value)
+        if len(items) > MANY_NUMBERS:
+            return {"sha256": hashlib.sha256(json.dumps(items, default=str).encode()).hexdigest()}
+        return [plain(item) for item in items]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float) else str(value)

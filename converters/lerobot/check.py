@@ -1,0 +1,461 @@
+"""A second look at LeRobot v3.0 datasets of ours: everything that can be computed again, is.
+
+It shares no code with the writer but the statistics themselves: files are read as a stranger's, in the order in
+which readers find them, episode by episode, so that memory stays at one episode and the numbers of each frame.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from converters.lerobot import check_info as infos
+from converters.lerobot import tasks as lerobot_tasks
+from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
+from vla_data.core import Array, Json, Schema
+from vla_data.core.content import content_digest
+from vla_data.core.ledger import Ledger, Record
+from vla_data.errors import DataError
+from vla_data.media import images
+from vla_data.media.frames import Frames
+from vla_data.safety.text import show
+from vla_data.statistics import QUANTILES, ImageStats, vector_stats
+from vla_data.verification.check import Blame
+
+INFO: Final = "meta/info.json"
+STATS: Final = "meta/stats.json"
+TASKS: Final = "meta/tasks.parquet"
+_MOMENTS: Final = ("min", "max", "mean", "std")
+# Statistics may come from another release of NumPy, which may add up in another order.
+_RELATIVE: Final = 1e-6
+_ABSOLUTE: Final = 1e-9
+# JPEG changes pixels, and statistics are of those before it: by so much of the range the mean may move.
+_JPEG_MEAN: Final = 0.05
+
+
+def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
+    """Read a dataset whole and compare its parts with each other and with its ledger.
+
+    - Parquet with page checksums; every image is decoded and has its feature's size
+    - ``episode_index``, ``frame_index`` and ``index`` count without gaps, ``timestamp`` is ``frame_index / fps``
+    - each episode has the length, place, tasks and statistics of its row in ``meta/episodes``, the frames that the
+      ledger kept, and the ledger's content digest, and in videos the range of frames that comes next
+    - ``stats.json``, ``tasks.parquet`` and ``info.json`` follow from the data, the schema and the recipe
+
+    Args:
+        root: the dataset.
+        ledger: its ledger.
+        schema: its schema.
+        blame: called for each damage.
+
+    Returns:
+        ``episodes`` and ``frames`` that were read.
+    """
+    check = _Dataset(root, ledger, schema, blame)
+    check.run()
+    return {"episodes": check.episodes, "frames": check.frames}
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The frames of an episode in a video file: numbers in it, and the digests of their packets."""
+
+    file: str
+    start: int
+    stop: int
+    packets: list[bytes]
+
+
+class _Track:
+    """A camera's files, episode after episode."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root = root
+        self._left = iter(sorted(root.glob(f"videos/{name}/*/*.mp4")))
+        self._file = ""
+        self._packets: list[bytes] = []
+        self._at = 0
+        self.readable = True
+
+    def take(self, count: int) -> _Piece:
+        """The next ``count`` frames, which no file's end divides."""
+        from vla_data.media import video  # loads a video library, which other datasets need not
+
+        if self._at == len(self._packets):
+            path = next(self._left, None)
+            self._at, self._packets = 0, []
+            try:
+                if path is not None:
+                    self._file = path.relative_to(self._root).as_posix()
+                    self._packets = video.packet_digests(str(path))
+            except Exception:  # FFmpeg's errors are of many classes; `_examine_videos` names the file
+                self.readable = False
+        start, self._at = self._at, min(self._at + count, len(self._packets))
+        return _Piece(self._file, start, start + count, self._packets[start : self._at])
+
+
+@dataclass
+class _Dataset:
+    root: Path
+    ledger: Ledger
+    schema: Schema
+    blame: Blame
+    episodes: int = 0
+    frames: int = 0
+    _vectors: dict[str, VectorTotals] = field(default_factory=dict)
+    _maps: dict[str, ArrayStats] = field(default_factory=dict)
+    _images: dict[str, ImageStats] = field(default_factory=dict)
+    _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
+    _splits: list[str | None] = field(default_factory=list)
+    _steps: int = 0
+    _used: dict[int, None] = field(default_factory=dict)
+    _lossy: bool = False
+    _row_file: str = "meta/episodes"
+    _tracks: dict[str, _Track] = field(default_factory=dict)
+
+    def run(self) -> None:
+        info = self._json(INFO)
+        stats = self._json(STATS)
+        self._tasks = self._read_tasks()
+        # By the schema: a damaged info.json alone is to blame for itself.
+        options = infos.sink_options(self.root)
+        has_video = infos.has_video(self.root, options)
+        self._features: Mapping[str, Json] = infos.features(self.schema, video=has_video)
+        self._videos = [name for name, f in self._features.items() if f.get("dtype") == "video"]
+        published = [record for record in self.ledger.records if record.status == "published"]
+        self._steps = sum(record.frames("kept") for record in published)
+        self._splits = [record.split for record in published]
+        self._tracks = {name: _Track(self.root, name) for name in self._videos}
+        rows, tables = self._rows(), self._tables()
+        for record, row, found in itertools.zip_longest(published, rows, tables):
+            if record is None:
+                self.blame("." if found is None else found[0], "there is more than the ledger's episodes")
+                break
+            file = found[0] if found else "data"
+            if found is None:
+                self.blame(file, "the episode is not there", record.id)
+                continue
+            try:
+                self._episode(record, row, *found)
+            except Exception as error:  # whatever a damaged table makes of the code above
+                self.blame(file, f"can't be examined ({type(error).__name__}: {show(error)[:100]})", record.id)
+            self.episodes += 1
+            self.frames += len(found[1])
+        if info is not None:
+            self._compare_info(info, options)
+        if stats is not None:
+            self._compare_stats(stats)
+        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
+            self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
+        for name in self._videos:
+            self._examine_videos(name)
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        """The object of a file, or None where it is told already that it can't be read."""
+        try:
+            value = json.loads((self.root / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            self.blame(name, f"can't be read ({type(error).__name__})")
+            return None
+        if not isinstance(value, dict):
+            self.blame(name, "is no object")
+            return None
+        return value
+
+    def _read_tasks(self) -> list[str] | None:
+        """The instructions by number, or None where it is told already that they can't be read."""
+        try:
+            table = pq.read_table(self.root / TASKS, page_checksum_verification=True)
+            if table["task_index"].to_pylist() != list(range(len(table))):
+                self.blame(TASKS, "task_index is not 0, 1, 2, ...")
+            return [str(task) for task in table["task"].to_pylist()]
+        except (pa.ArrowException, OSError, KeyError) as error:
+            self.blame(TASKS, f"can't be read ({type(error).__name__})")
+            return None
+
+    def _files(self, pattern: str) -> list[Path]:
+        return sorted(self.root.glob(pattern))
+
+    def _batches(self, pattern: str) -> Iterator[tuple[str, pa.Table]]:
+        """(file, row group) of all Parquet files that match."""
+        for path in self._files(pattern):
+            name = path.relative_to(self.root).as_posix()
+            try:
+                reader = pq.ParquetFile(path, page_checksum_verification=True)
+                for group in range(reader.num_row_groups):
+                    yield name, reader.read_row_group(group)
+            except (pa.ArrowException, OSError) as error:
+                self.blame(name, f"can't be read ({type(error).__name__}: {show(error)[:100]})")
+
+    def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, table in self._batches("meta/episodes/*/*.parquet"):
+            self._row_file = name
+            for row in table.to_pylist():
+                yield name, row
+
+    def _tables(self) -> Iterator[tuple[str, pa.Table]]:
+        """(file, rows) of each episode, however the file is cut into row groups."""
+        last: tuple[str, pa.Table] | None = None
+        for name, table in self._batches("data/*/*.parquet"):
+            index = table["episode_index"].to_numpy()
+            cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(table)]
+            for start, stop in itertools.pairwise(cuts):
+                piece = table.slice(start, stop - start)
+                if last and last[0] == name and last[1]["episode_index"][-1] == piece["episode_index"][0]:
+                    piece = pa.concat_tables([last[1], piece])
+                elif last:
+                    yield last
+                last = name, piece
+        if last:
+            yield last
+
+    def _episode(self, record: Record, row: tuple[str, dict[str, Any]] | None, file: str, table: pa.Table) -> None:
+        """One episode's rows against its metadata and its record."""
+        n = len(table)
+
+        def wrong(problem: str, where: str = file) -> None:
+            self.blame(where, problem, record.id)
+
+        if n != record.frames("kept"):
+            wrong(f"{n:,} rows, but the ledger kept {record.frames('kept'):,} frames")
+        counted = {
+            "episode_index": np.full(n, self.episodes),
+            "frame_index": np.arange(n),
+            "index": np.arange(self.frames, self.frames + n),
+            "timestamp": (np.arange(n) / self.schema.fps).astype(np.float32),
+        }
+        for name, want in counted.items():
+            if not np.array_equal(table[name].to_numpy(), want):
+                wrong(f"{name} is not what counting gives")
+        index = table["task_index"].to_pylist()
+        self._used |= dict.fromkeys(index)
+        known = self._tasks or ()
+        told = list(row[1].get("tasks") or ()) if row else []
+        tasks = (
+            [known[i] if 0 <= i < len(known) else "" for i in index] if self._tasks is not None else told[:1] * n
+        )
+        stats: dict[str, Json] = {}
+        arrays: dict[str, Array] = {}
+        encoded: dict[str, list[bytes]] = {}
+        for name, feature in self._features.items():
+            if feature["dtype"] == "image":
+                encoded[name] = table[name].combine_chunks().field("bytes").to_pylist()
+                stats[name] = self._examine_images(name, encoded[name], feature["shape"], wrong)
+            elif feature["dtype"] != "video":
+                values = _values(table[name], feature["shape"])
+                if name in self.schema.features:
+                    arrays[name] = values
+                if values.dtype.kind in "biuf" and values.ndim <= 2:
+                    stats[name] = vector_stats(values)
+                    width = values.size // max(len(values), 1)
+                    self._vectors.setdefault(name, VectorTotals(width)).add(values)
+                elif values.dtype.kind in "biuf":
+                    stats[name] = array_stats(values)
+                    self._maps.setdefault(name, ArrayStats(self._steps, values.shape[1:])).add(values)
+        if row is None:
+            wrong("the episode has no row", self._row_file)
+            return
+        shown = {name: track.take(n) for name, track in self._tracks.items()}
+        for name, piece in shown.items():
+            encoded[name] = piece.packets
+        readable = all(track.readable for track in self._tracks.values())
+        if readable and content_digest(json.dumps(tasks), arrays, encoded) != record.content_sha256:
+            # Of one task, as nearly all have.
+            if content_digest(json.dumps(told * n), arrays, encoded) == record.content_sha256:
+                wrong("the task of the episode's frames is another", TASKS)
+            else:
+                wrong("the content is not that of the ledger's digest")
+        self._compare_row(record, *row, file, n, list(dict.fromkeys(tasks)), stats)
+        if readable:
+            self._compare_tracks(record, *row, shown)
+
+    def _examine_images(
+        self, name: str, data: Sequence[Any], shape: Sequence[int], wrong: Any
+    ) -> dict[str, Json] | None:
+        try:
+            for t, item in enumerate(data):
+                head = images.header(item)
+                if [head.height, head.width] != list(shape[:2]):
+                    wrong(f"{name} of step {t} has {head.height}x{head.width} pixels, not {shape[0]}x{shape[1]}")
+                    return None
+                self._lossy |= head.encoding == "jpeg"
+            counted = ImageStats.of(Frames(tuple(data), shape[0], shape[1]))
+        except (DataError, TypeError) as error:
+            wrong(f"{name}: {error.message if isinstance(error, DataError) else 'a step has no image'}")
+            return None
+        self._images[name] = self._images[name] + counted if name in self._images else counted
+        return counted.to_json()
+
+    def _compare_row(
+        self,
+        record: Record,
+        where: str,
+        row: Mapping[str, Any],
+        file: str,
+        length: int,
+        tasks: Sequence[str],
+        stats: Mapping[str, Json],
+    ) -> None:
+        place: dict[str, Any] = {
+            "chunk_index": row.get("data/chunk_index"),
+            "file_index": row.get("data/file_index"),
+        }
+        try:
+            named = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet".format(**place)
+        except (TypeError, ValueError):
+            named = ""
+        want = {
+            "episode_index": (row.get("episode_index"), self.episodes),
+            "length": (row.get("length"), length),
+            "tasks": (row.get("tasks"), list(tasks)),
+            "dataset_from_index": (row.get("dataset_from_index"), self.frames),
+            "dataset_to_index": (row.get("dataset_to_index"), self.frames + length),
+            "data/chunk_index and data/file_index": (named, file),
+            "vla_data/source": (row.get("vla_data/source"), record.id),
+        }
+        for name, (found, expected) in want.items():
+            if found != expected:
+                self.blame(where, f"{name} is {show(found)[:60]}, not {show(expected)[:60]}", record.id)
+        for name, facts in stats.items():
+            found = {key: row.get(f"stats/{name}/{key}") for key in (*_MOMENTS, "count", *QUANTILES)}
+            is_image = self._features[name]["dtype"] == "image"
+            if is_image:
+                self._image_rows.setdefault(name, []).append(found)
+            if facts is not None and not _fits(found, facts, lossy=is_image and self._lossy):
+                self.blame(where, f"the statistics of {show(name)} are not those of the data", record.id)
+        for name in self._videos:
+            facts = {key: row.get(f"stats/{name}/{key}") for key in (*_MOMENTS, "count", *QUANTILES)}
+            self._image_rows.setdefault(name, []).append(facts)
+            if facts["count"] != [length]:
+                self.blame(where, f"the statistics of {show(name)} are not of {length:,} frames", record.id)
+
+    def _compare_tracks(
+        self, record: Record, where: str, row: Mapping[str, Any], shown: Mapping[str, _Piece]
+    ) -> None:
+        """The places in video files that the metadata names against those where the frames are."""
+        for name, piece in shown.items():
+            place: dict[str, Any] = {key: row.get(f"videos/{name}/{key}") for key in ("chunk_index", "file_index")}
+            try:
+                named = infos.VIDEO.format(video_key=name, **place)
+            except (TypeError, ValueError):
+                named = ""
+            if named != piece.file:
+                text = f"{show(name)} is said to be in {show(named)[:80]}, not in {piece.file}"
+                self.blame(where, text, record.id)
+            for key, frame in (("from_timestamp", piece.start), ("to_timestamp", piece.stop)):
+                found, want = row.get(f"videos/{name}/{key}"), frame / self.schema.fps
+                if not isinstance(found, float) or not abs(found - want) <= _ABSOLUTE * max(1.0, want):
+                    text = f"{key} of {show(name)} is {show(found)[:40]}, not {want:g}"
+                    self.blame(where, text, record.id)
+
+    def _compare_info(self, info: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        counted: dict[str, Json] = {"total_episodes": self.episodes, "total_frames": self.frames}
+        if self._tasks is not None:
+            counted["total_tasks"] = len(self._tasks)
+        for problem in infos.problems(self.root, info, self.schema, counted, options):
+            self.blame(INFO, problem)
+        if not self._right_splits(info.get("splits")):
+            self.blame(INFO, f"splits is {show(info.get('splits'))[:60]}, which is not the ledger's")
+
+    def _right_splits(self, found: Any) -> bool:
+        """Whether the ranges are those of the splits that have no gaps; others can't be named."""
+        want: dict[str, str] = {}
+        for name in dict.fromkeys(self._splits):
+            own = [i for i, other in enumerate(self._splits) if other == name]
+            if name is not None and own == list(range(own[0], own[-1] + 1)):
+                want[name] = f"{own[0]}:{own[-1] + 1}"
+        return bool(found == want)
+
+    def _compare_stats(self, stats: Mapping[str, Any]) -> None:
+        want: dict[str, Any] = {name: counted.to_json() for name, counted in self._vectors.items()}
+        if self.frames == self._steps:  # otherwise it is told already that steps are missing
+            want |= {name: counted.to_json() for name, counted in self._maps.items()}
+        for name, rows in self._image_rows.items():
+            exact = name in self._images and not self._lossy
+            want[name] = self._images[name].to_json() if exact else _pooled(rows)
+        if sorted(stats) != sorted(want):
+            self.blame(STATS, "the features are not those of the data")
+        for name in sorted(stats.keys() & want.keys()):
+            if want[name] is None or not _fits(stats[name], want[name], lossy=False):
+                self.blame(STATS, f"the statistics of {show(name)} are not those of the data")
+
+    def _examine_videos(self, name: str) -> None:
+        """That every frame of a camera's files can be decoded, and that they are as many as the data has rows."""
+        from vla_data.media import video  # loads a video library, which other datasets need not
+
+        total = 0
+        height, width = self._features[name]["shape"][:2]
+        for path in self._files(f"videos/{name}/*/*.mp4"):
+            where = path.relative_to(self.root).as_posix()
+            try:
+                frames = len(video.packet_digests(str(path)))
+                clip = video.Clip(path, 0, self.schema.fps)
+                if any(clip.frame(t).shape != (height, width, 3) for t in range(frames)):
+                    self.blame(where, f"has frames that are not {height}x{width}")
+                total += frames
+            except DataError as error:
+                self.blame(where, error.message)
+            except Exception as error:  # FFmpeg's errors are of many classes
+                self.blame(where, f"can't be read ({type(error).__name__})")
+        if total != self.frames:
+            self.blame(f"videos/{name}", f"{total:,} frames for {self.frames:,} rows")
+
+
+def _values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
+    """A column as the array of shape ``(N,)``, ``(N, D)`` or more that was written."""
+    array = column.combine_chunks()
+    n = len(array)
+    if pa.types.is_string(array.type):
+        return np.asarray(array.to_pylist(), dtype=np.str_)
+    while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
+        array = array.flatten()
+    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
+    return flat if list(shape) == [1] else flat.reshape(n, *shape)
+
+
+def _fits(found: Json, want: Mapping[str, Json], *, lossy: bool) -> bool:
+    """Whether statistics are the wanted ones; ``lossy``: of pixels that an encoder has changed since."""
+    try:
+        numbers = {key: np.asarray(found[key], dtype=np.float64) for key in want}
+    except (KeyError, TypeError, ValueError):
+        return False
+    wanted = {key: np.asarray(value, dtype=np.float64) for key, value in want.items()}
+    if any(numbers[key].shape != wanted[key].shape for key in want):
+        return False
+    equal = all(np.allclose(numbers[key], wanted[key], rtol=_RELATIVE, atol=_ABSOLUTE) for key in want)
+    if equal or not lossy:
+        return equal
+    order = ["min", *sorted(QUANTILES, key=lambda name: QUANTILES[name]), "max"]
+    rising = all((numbers[a] <= numbers[b] + _ABSOLUTE).all() for a, b in itertools.pairwise(order))
+    near = np.abs(numbers["mean"] - wanted["mean"]).max() <= _JPEG_MEAN
+    return bool(rising and near and np.array_equal(numbers["count"], wanted["count"]))
+
+
+def _pooled(rows: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:
+    """The statistics of all images from those of each episode, where pixels can't be counted again; they have no
+    quantiles, which don't add up. None when a row lacks some.
+    """
+    try:
+        count = np.asarray([row["count"][0] for row in rows], dtype=np.float64)
+        low, high, mean, std = (np.asarray([row[key] for row in rows], dtype=np.float64) for key in _MOMENTS)
+        weights = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
+    except (TypeError, ValueError, IndexError):
+        return None
+    pooled = (weights * mean).sum(axis=0)
+    spread = (weights * (std**2 + mean**2)).sum(axis=0) - pooled**2
+    return {
+        "min": low.min(axis=0).tolist(),
+        "max": high.max(axis=0).tolist(),
+        "mean": pooled.tolist(),
+        "std": np.sqrt(np.maximum(spread, 0)).tolist(),
+        "count": [int(count.sum())],
+    }

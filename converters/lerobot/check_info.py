@@ -1,0 +1,138 @@
+"""What ``info.json`` of a LeRobot dataset of ours must say, from its schema, its recipe and its files.
+
+It shares no code with the writer. Where a recipe can't be read, or a video can't be opened, which is told
+elsewhere, what follows from them is not compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from vla_data.core import Json, Schema
+from vla_data.errors import DataError
+from vla_data.safety.text import show
+
+MANIFEST: Final = "meta/vla_data/manifest.json"
+DATA: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO: Final = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+_INDEX: Final = {
+    "timestamp": "float32",
+    **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64"),
+}
+_CODECS: Final = {"libdav1d": "av1", "libaom-av1": "av1"}  # decoder -> codec, where it has another name
+_PRESETS: Final = {"av1": "12", "h264": "medium"}
+
+
+def sink_options(root: Path) -> Mapping[str, Any]:
+    """The options of the sink that wrote a dataset, by its manifest; those of ``video`` are a dictionary.
+
+    Nothing is evaluated. Empty where the recipe can't be read.
+    """
+    try:
+        text = json.loads((root / MANIFEST).read_bytes())["recipe"]["sink"]
+        return _options(ast.parse(text, mode="eval").body)
+    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return {}
+
+
+def _options(node: ast.expr) -> dict[str, Any]:
+    if not isinstance(node, ast.Call):
+        raise ValueError("no call")
+    return {
+        str(keyword.arg): _options(keyword.value)
+        if isinstance(keyword.value, ast.Call)
+        else ast.literal_eval(keyword.value)
+        for keyword in node.keywords
+    }
+
+
+def features(schema: Schema, *, video: bool) -> dict[str, dict[str, Json]]:
+    """Every feature with its ``dtype``, ``shape`` and ``names``."""
+    out: dict[str, dict[str, Json]] = {}
+    for name, feature in sorted(schema.features.items()):
+        kind = "video" if video and feature.dtype == "image" else feature.dtype
+        names = list(feature.names) if feature.names else None
+        out[name] = {"dtype": kind, "shape": list(feature.shape), "names": names}
+    return out | {name: {"dtype": kind, "shape": [1], "names": None} for name, kind in _INDEX.items()}
+
+
+def problems(
+    root: Path, info: Mapping[str, Any], schema: Schema, counted: Mapping[str, Json], options: Mapping[str, Any]
+) -> Iterator[str]:
+    """What is wrong with ``info.json``, a sentence each.
+
+    Args:
+        root: the dataset.
+        info: its content.
+        schema: the dataset's.
+        counted: what follows from its data: totals.
+        options: `sink_options`.
+    """
+    wanted = features(schema, video=has_video(root, options))
+    videos = [name for name, feature in wanted.items() if feature["dtype"] == "video"]
+    want: dict[str, Json] = {
+        "codebase_version": "v3.0",
+        **counted,
+        "fps": schema.fps,
+        "chunks_size": 1000,
+        "data_path": DATA,
+        "video_path": VIDEO if has_video(root, options) else None,
+    }
+    if options:
+        want["robot_type"] = options.get("robot") or schema.robot
+        want |= {f"{key}s_size_in_mb": options.get(f"{key}_mb") for key in ("data_file", "video_file")}
+    for name, value in want.items():
+        if info.get(name) != value or type(info.get(name)) is bool:
+            yield f"{name} is {show(info.get(name))[:60]}, not {show(value)}"
+    found = info.get("features")
+    found = found if isinstance(found, dict) else {}
+    for name in sorted(found.keys() - wanted.keys()):
+        yield f"feature {show(name)[:80]} is not there"
+    for name, feature in wanted.items():
+        own = found.get(name)
+        if not isinstance(own, dict) or {key: own.get(key) for key in feature} != feature:
+            yield f"feature {show(name)} is not that of the schema"
+        elif name in videos:
+            yield from _video_problems(root, name, own.get("info"), schema, options)
+
+
+def has_video(root: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a dataset's cameras are video."""
+    return options["video"] is not None if "video" in options else (root / "videos").is_dir()
+
+
+def _video_problems(
+    root: Path, name: str, found: Any, schema: Schema, options: Mapping[str, Any]
+) -> Iterator[str]:
+    from vla_data.media import video
+
+    height, width = schema.features[name].shape[:2]
+    want: dict[str, Json] = {
+        "video.height": height,
+        "video.width": width,
+        "video.fps": schema.fps,
+        "video.channels": 3,
+        "video.pix_fmt": "yuv420p",
+        "video.is_depth_map": False,
+        "has_audio": False,
+    }
+    for path in sorted(root.glob(f"videos/{name}/*/*.mp4"))[:1]:
+        try:
+            codec = video.describe(path)[0]
+        except DataError:
+            continue
+        want["video.codec"] = _CODECS.get(codec, codec)
+    settings = options.get("video")
+    if isinstance(settings, dict):
+        want["video.codec"] = settings.get("codec")
+        want |= {"video.g": settings.get("gop"), "video.crf": settings.get("crf")}
+        want["video.preset"] = settings.get("preset") or _PRESETS.get(str(settings.get("codec")))
+    found = found if isinstance(found, dict) else {}
+    for key, value in want.items():
+        if found.get(key) != value or (type(found.get(key)) is not type(value) and isinstance(value, bool)):
+            yield f"{key} of {show(name)} is {show(found.get(key))[:60]}, not {show(value)}"

@@ -1,0 +1,190 @@
+"""Where encoded images lie in a Parquet file, so that one can be read without the others.
+
+A column chunk of images that is neither compressed nor dictionary-encoded, as our LeRobot sink writes it, has the
+bytes of each image as they are: pages, each a Thrift head (compact protocol) and a body of definition levels and
+then values, a length of 4 bytes and the bytes (https://parquet.apache.org/docs/file-format/data-pages/). What is
+found is compared with what the source read; anything else is not located, and read as a whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import google_crc32c
+import pyarrow.parquet as pq
+
+from converters.lerobot.layout import Layout
+from vla_data.core import EpisodeRef, Source
+from vla_data.media.frames import Frames
+from vla_data.media.mapped import Located
+from vla_data.mixtures.track import Track
+
+_DATA_PAGE: Final = 0
+_PLAIN: Final = 0
+_MAX_DEPTH: Final = 8
+
+
+class Map:
+    """A Parquet file in memory as a map, with the images of each of its row groups."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._groups: dict[str, dict[int, list[memoryview] | None]] = {}
+        self.meta = pq.ParquetFile(path).metadata
+        names = [self.meta.row_group(0).column(i).path_in_schema for i in range(self.meta.num_columns)]
+        self.leaves: Mapping[str, int] = {name: i for i, name in enumerate(names)}
+
+    def images(self, group: int, column: str) -> list[memoryview] | None:
+        """The images of a row group, in the order of rows; None where they can't be located."""
+        leaf = self.leaves.get(f"{column}.bytes")
+        if leaf is None:
+            return None
+        facts = self.meta.row_group(group).column(leaf)
+        plain = set(facts.encodings) <= {"PLAIN", "RLE"} and not facts.has_dictionary_page
+        stats = facts.statistics
+        if facts.compression != "UNCOMPRESSED" or not plain or stats is None or stats.null_count != 0:
+            return None
+        levels = self.meta.schema.column(leaf).max_definition_level
+        if self.meta.schema.column(leaf).max_repetition_level:
+            return None
+        start = facts.data_page_offset
+        try:
+            found = list(self._values(start, start + facts.total_compressed_size, levels))
+        except (ValueError, IndexError, struct.error, KeyError):
+            return None
+        return found if len(found) == self.meta.row_group(group).num_rows else None
+
+    def find(self, column: str, wanted: Frames) -> tuple[Located, ...] | None:
+        """Where these images of one episode are; None unless each is found, byte for byte."""
+        items = wanted.items
+        if not items or not all(isinstance(item, bytes) for item in items):
+            return None
+        for group in range(self.meta.num_row_groups):
+            if self.meta.row_group(group).num_rows < len(items):
+                continue
+            if group not in self._groups.setdefault(column, {}):
+                self._groups[column][group] = self.images(group, column)
+            found = self._groups[column][group]
+            start = next((i for i, view in enumerate(found or ()) if view == items[0]), -1)
+            if found is None or start < 0:
+                continue
+            part = found[start : start + len(items)]
+            if len(part) == len(items) and all(a == b for a, b in zip(part, items, strict=True)):
+                return tuple(Located(view, google_crc32c.value(bytes(view))) for view in part)
+        return None
+
+    def _values(self, at: int, end: int, levels: int) -> Iterator[memoryview]:
+        while at < end:
+            head, body = _Compact(self.view, at).struct()
+            size = head[3]
+            page = head.get(5)
+            if head[1] != _DATA_PAGE or page is None or page[2] != _PLAIN or size < 0 or body + size > end:
+                raise ValueError("not a plain data page")
+            place, stop = body, body + size
+            if levels:
+                place += 4 + self._u32(place)
+            for _ in range(page[1]):
+                length = self._u32(place)
+                if place + 4 + length > stop:
+                    raise ValueError("a value beyond its page")
+                yield self.view[place + 4 : place + 4 + length]
+                place += 4 + length
+            if place != stop:
+                raise ValueError("a page of another size")
+            at = stop
+
+    def _u32(self, at: int) -> int:
+        value: int = struct.unpack_from("<I", self.view, at)[0]
+        return value
+
+
+class _Compact:
+    """Reads a struct of Thrift's compact protocol: field number -> integer, bool, bytes or struct."""
+
+    def __init__(self, view: memoryview, at: int) -> None:
+        self._view = view
+        self._at = at
+
+    def struct(self, depth: int = 0) -> tuple[dict[int, Any], int]:
+        """The struct here, and where it ends."""
+        if depth > _MAX_DEPTH:
+            raise ValueError("nested too deep")
+        fields: dict[int, Any] = {}
+        number = 0
+        while kind := self._byte():
+            delta, kind = kind >> 4, kind & 15
+            number = number + delta if delta else self._zigzag()
+            fields[number] = self._value(kind, depth)
+        return fields, self._at
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in (1, 2):
+            return kind == 1
+        if kind == 3:
+            return self._byte()
+        if kind in (4, 5, 6):
+            return self._zigzag()
+        if kind == 8:
+            length = self._varint()
+            self._at += length
+            return None  # no text is of interest here
+        if kind == 12:
+            return self.struct(depth + 1)[0]
+        raise ValueError(f"type {kind}, which no page head has")
+
+    def _byte(self) -> int:
+        value = self._view[self._at]
+        self._at += 1
+        return int(value)
+
+    def _varint(self) -> int:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise ValueError("a number without an end")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+
+def relocated(source: Source, ref: EpisodeRef, made: Track, features: Mapping[str, str]) -> Track:
+    """A track whose images are in the source's file instead of in memory, where they can be.
+
+    Args:
+        source: that the track was read from.
+        ref: its episode there.
+        made: the track.
+        features: camera -> column.
+    """
+    from converters.lerobot.source import LerobotSource  # loads pyarrow, as whoever has such a source did
+
+    if not isinstance(source, LerobotSource) or not made.frames:
+        return made
+    frames: dict[str, Frames] = {}
+    layout = Layout(source.root)
+    path = layout.files.path(layout.place(int(ref.id.removeprefix("episode_"))).data)
+    facts = path.stat()
+    file = _map(path, facts.st_mtime_ns, facts.st_size)
+    for camera, kept in made.frames.items():
+        found = file.find(features[camera], kept)
+        if found is None:
+            return made
+        frames[camera] = replace(kept, items=found)
+    memory = sum(array.nbytes for array in made.arrays.values()) + 200 * sum(map(len, frames.values()))
+    return replace(made, frames=frames, size=memory)
+
+
+@functools.lru_cache(maxsize=1024)
+def _map(path: Path, _mtime: int, _size: int) -> Map:
+    return Map(path)

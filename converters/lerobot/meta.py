@@ -1,0 +1,355 @@
+"""The metadata of LeRobot v3.0 datasets: features, episodes, tasks, statistics, ``info.json``, dataset card."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from converters.lerobot import columns
+from converters.lerobot.stats import ArrayStats, VectorTotals
+from vla_data.core import Json, Published, Schema
+from vla_data.files.write import files_below, write_file
+from vla_data.media.video_settings import VideoSettings
+from vla_data.statistics import ImageStats
+
+VERSION: Final = "v3.0"
+CHUNK_FILES: Final = 1000
+DATA_PATH: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH: Final = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH: Final = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+
+INDEX_FEATURES: Final[dict[str, pa.DataType]] = {
+    "timestamp": pa.float32(),
+    "frame_index": pa.int64(),
+    "episode_index": pa.int64(),
+    "index": pa.int64(),
+    "task_index": pa.int64(),
+}
+"""The features that every LeRobot dataset has, besides its own."""
+
+IMAGE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""How Hugging Face ``datasets`` stores an image."""
+
+SOURCE_ID: Final = "vla_data/source"
+"""The column of ``meta/episodes`` that has an episode's id in what it was made from."""
+
+OWN_COLUMNS: Final = (
+    *("dataset_from_index", "dataset_to_index", "episode_index", "length", "task_index", "tasks"),
+    SOURCE_ID,
+)
+"""Columns of ``meta/episodes`` that say nothing of what happens in an episode, besides those with a ``/``."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
+"""What a feature may be called: names become paths."""
+
+DTYPES: Final = (
+    *("bool", "float32", "float64", "int16", "int32", "int64", "int8"),
+    *("string", "uint16", "uint32", "uint8"),
+)
+"""Element types that lerobot's reader turns into tensors, and text."""
+
+_EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
+_VALUES: Final = 1 << 16  # values of a feature that are read at a time
+
+
+def features_json(schema: Schema, video: VideoSettings | None) -> dict[str, Json]:
+    """The ``features`` of ``info.json``: ours in order of name, then LeRobot's own."""
+    features: dict[str, Json] = {}
+    for name in sorted(schema.features):
+        feature = schema.features[name]
+        features[name] = {
+            "dtype": feature.dtype,
+            "shape": list(feature.shape),
+            "names": list(feature.names) if feature.names else None,
+        }
+        if feature.dtype == "image" and video is not None:
+            features[name]["dtype"] = "video"
+            features[name]["info"] = _video_info(feature.shape, schema.fps, video)
+    for name, kind in INDEX_FEATURES.items():
+        dtype = "float32" if kind == pa.float32() else "int64"
+        features[name] = {"dtype": dtype, "shape": [1], "names": None}
+    return features
+
+
+def _video_info(shape: Sequence[int], fps: float, video: VideoSettings) -> Json:
+    return {
+        "video.height": shape[0],
+        "video.width": shape[1],
+        "video.codec": video.codec,
+        "video.pix_fmt": "yuv420p",
+        "video.is_depth_map": False,
+        "video.fps": whole_if_it_is(fps),
+        "video.channels": 3,
+        "has_audio": False,
+        "video.g": video.gop,
+        "video.crf": video.crf,
+        "video.preset": video.options()["preset"],
+    }
+
+
+def whole_if_it_is(fps: float) -> int | float:
+    """LeRobot wants whole rates as integers."""
+    return int(fps) if float(fps).is_integer() else fps
+
+
+def arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
+    """Arrow fields of the data files, with the metadata by which Hugging Face ``datasets`` knows them."""
+    fields = []
+    hf: dict[str, Json] = {}
+    for name, feature in features.items():
+        if feature["dtype"] == "video":
+            continue
+        if feature["dtype"] == "image":
+            fields.append(pa.field(name, IMAGE))
+            hf[name] = {"_type": "Image"}
+            continue
+        kind = INDEX_FEATURES.get(name) or _arrow_type(feature["dtype"])
+        shape = feature["shape"]
+        value = {"dtype": feature["dtype"], "_type": "Value"}
+        if shape == [1]:
+            fields.append(pa.field(name, kind))
+            hf[name] = value
+        elif len(shape) == 1:
+            fields.append(pa.field(name, pa.list_(kind, shape[0])))
+            hf[name] = {"feature": value, "length": shape[0], "_type": "List"}
+        else:
+            fields.append(pa.field(name, nested(kind, len(shape))))
+            hf[name] = {"shape": shape, "dtype": feature["dtype"], "_type": f"Array{len(shape)}D"}
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": hf}})})
+
+
+def nested(kind: pa.DataType, depth: int) -> pa.DataType:
+    """Lists in lists, as ``datasets`` stores its ``Array2D`` to ``Array5D``."""
+    return pa.list_(nested(kind, depth - 1)) if depth else kind
+
+
+def _arrow_type(dtype: str) -> pa.DataType:
+    return pa.string() if dtype == "string" else pa.from_numpy_dtype(np.dtype(dtype))
+
+
+def compressed_columns(features: Mapping[str, Json]) -> list[str]:
+    """Parquet paths of the columns that are worth compressing; encoded images are not."""
+    return [
+        name if feature["shape"] == [1] else name + ".list.element" * len(feature["shape"])
+        for name, feature in features.items()
+        if feature["dtype"] not in ("image", "video")
+    ]
+
+
+def is_numeric(feature: Mapping[str, Json]) -> bool:
+    """Whether a feature has statistics over its values."""
+    return feature["dtype"] not in ("image", "video", "string")
+
+
+def fact_columns(episodes: Sequence[Published]) -> dict[str, pa.DataType]:
+    """Columns of ``meta/episodes`` for what sources know of episodes (``episode_metadata``), with their types.
+
+    Others read them there: OpenTau takes ``success``, SARM its subtasks. A fact that is of several types, or of
+    none that a column can have, is in the ledger alone.
+    """
+    kinds: dict[str, set[pa.DataType | None]] = {}
+    for episode in episodes:
+        for name, value in episode.summary.get("facts", {}).items():
+            if value is not None:
+                kinds.setdefault(name, set()).add(_fact_type(value))
+    found = {name: kind for name, (kind, *more) in sorted(kinds.items()) if kind is not None and not more}
+    return {name: kind for name, kind in found.items() if NAME.fullmatch(name) and name not in OWN_COLUMNS}
+
+
+def _fact_type(value: Json) -> pa.DataType | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return pa.int64() if -(2**63) <= value < 2**63 else None
+    if isinstance(value, list):
+        inner = {_fact_type(item) for item in value}
+        one = inner.pop() if len(inner) == 1 else None
+        return pa.list_(one) if one is not None else None
+    scalars: dict[type, pa.DataType] = {bool: pa.bool_(), float: pa.float64(), str: pa.string()}
+    return scalars.get(type(value))
+
+
+class Episodes:
+    """``meta/episodes``, written as the dataset grows, and what adds up over its episodes."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, pa.DataType]) -> None:
+        self.count = 0
+        self._facts = facts
+        self.frames = 0
+        self._folder = folder
+        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._sink: io.BytesIO | None = None
+        self._images: dict[str, ImageStats] = {}
+
+    def add(
+        self,
+        episode: Published,
+        length: int,
+        stats: Mapping[str, Json],
+        counts: Mapping[str, Json],
+        places: Mapping[str, Any],
+    ) -> None:
+        """One more episode: its statistics, counted pixels, and the files that it is in."""
+        for name, counted in counts.items():
+            more = ImageStats(np.asarray(counted, dtype=np.int64), length)
+            self._images[name] = self._images[name] + more if name in self._images else more
+        row: dict[str, Any] = {
+            "episode_index": self.count,
+            "tasks": list(episode.summary["tasks"]),
+            "length": length,
+            "dataset_from_index": self.frames,
+            "dataset_to_index": self.frames + length,
+            **places,
+            "meta/episodes/chunk_index": 0,
+            "meta/episodes/file_index": 0,
+            SOURCE_ID: episode.id,
+        }
+        told = episode.summary.get("facts", {})
+        row |= {name: told.get(name) for name in self._facts}
+        for name in sorted(stats):
+            row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
+        self._rows.append(row)
+        self.count += 1
+        self.frames += length
+        if len(self._rows) == _EPISODE_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
+        if self._writer is None or self._sink is None:
+            for name, kind in self._facts.items():  # the first of them may all have nothing
+                at = table.column_names.index(name)
+                table = table.set_column(at, name, pa.array(table[name].to_pylist(), kind))
+            self._sink = io.BytesIO()
+            self._writer = pq.ParquetWriter(
+                self._sink, table.schema, compression="snappy", write_page_checksum=True
+            )
+        self._writer.write_table(table)
+        self._rows = []
+
+    def write(self) -> None:
+        """Finish the file of episode metadata."""
+        self._flush()
+        assert self._writer is not None
+        assert self._sink is not None
+        self._writer.close()
+        path = self._folder / EPISODES_PATH.format(chunk_index=0, file_index=0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, self._sink.getbuffer(), sync=False)
+
+    def stats(self, features: Mapping[str, Json]) -> dict[str, Json]:
+        """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature and some
+        rows at a time.
+        """
+        out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
+        for name, feature in features.items():
+            if is_numeric(feature):
+                out[name] = self._totals(name, tuple(feature["shape"]))
+        return dict(sorted(out.items()))
+
+    def _totals(self, name: str, shape: tuple[int, ...]) -> dict[str, Json]:
+        vector = len(shape) == 1
+        # Beside the data, which is where there is room.
+        counted = VectorTotals(shape[0], self._folder) if vector else ArrayStats(self.frames, shape)
+        rows = max(1, _VALUES // math.prod(shape))
+        for file in files_below(self._folder / "data", ".parquet"):
+            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[name]):
+                values = columns.values(pa.chunked_array([batch.column(0)]), list(shape))
+                if values is None:
+                    raise AssertionError(f"{name} of our own is no array of numbers")
+                counted.add(values)
+        return counted.to_json()
+
+
+def write_tasks(folder: Path, tasks: Sequence[str]) -> None:
+    """``meta/tasks.parquet``. Readers use pandas and want the text as its index, a matter of metadata."""
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    columns = [
+        {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
+        for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+    ]
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": columns,
+        "creator": {"library": "pyarrow", "version": "0"},
+        "pandas_version": "2.0.0",
+    }
+    buffer = io.BytesIO()
+    tagged = table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+    pq.write_table(tagged, buffer, compression="snappy", write_page_checksum=True)
+    write_file(folder / "meta/tasks.parquet", buffer.getbuffer(), sync=False)
+
+
+def write_json(path: Path, value: Json) -> None:
+    """A JSON file as LeRobot formats it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(value, indent=4, ensure_ascii=False).encode() + b"\n", sync=False)
+
+
+def card(info: Mapping[str, Json]) -> bytes:
+    """The dataset card, ``README.md``, as the Hugging Face Hub reads it."""
+    lines = [
+        "---",
+        "task_categories:",
+        "- robotics",
+        "tags:",
+        "- LeRobot",
+        "- vla-data",
+        "configs:",
+        "- config_name: default",
+        "  data_files: data/*/*.parquet",
+        "---",
+        "",
+        f"{info['total_episodes']:,} episodes, {info['total_frames']:,} frames at {info['fps']} Hz, "
+        f"{info['total_tasks']:,} tasks. LeRobot {info['codebase_version']}, made by vla-data.",
+        "",
+        "`meta/vla_data/manifest.json` says from what and how, `meta/vla_data/ledger.parquet` where every source",
+        "frame went, and `sha256sum -c meta/vla_data/SHA256SUMS` checks every file.",
+        "",
+        "| feature | dtype | shape |",
+        "|---|---|---|",
+        *(f"| {name} | {f['dtype']} | {tuple(f['shape'])} |" for name, f in info["features"].items()),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def split_ranges(names: Sequence[str | None]) -> dict[str, str]:
+    """``splits`` of ``info.json`` from the split of each episode, in order.
+
+    LeRobot knows contiguous ranges alone: a split with gaps is not named, nor are episodes without a split, so
+    that no range claims an episode of another split. The ledger has them all.
+    """
+    runs = [(name, len(list(members))) for name, members in itertools.groupby(names)]
+    times = Counter(name for name, _ in runs)
+    ends = itertools.accumulate(count for _, count in runs)
+    return {
+        name: f"{end - count}:{end}"
+        for (name, count), end in zip(runs, ends, strict=True)
+        if name is not None and times[name] == 1
+    }
+
+
+def places(sizes: Sequence[int], limit: int) -> Iterator[tuple[dict[str, int], range]]:
+    """Chunk and file index of each file, with the range of episodes in it: a file is closed when the next
+    episode would take it beyond ``limit`` bytes; no episode is ever split.
+    """
+    start = size = number = 0
+    for i, more in enumerate([*sizes, None]):
+        if more is None or (i > start and size + more > limit):
+            yield {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}, range(start, i)
+            start, size, number = i, 0, number + 1
+        size += more or 0

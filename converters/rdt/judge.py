@@ -1,0 +1,118 @@
+"""Somebody's data for RDT, read and judged: see `converters.rdt.bugs` for what is looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.rdt import bugs as rdt_bugs
+from converters.rdt import file as rdt_file
+from converters.rdt.sink import FACTS, action_convention
+from converters.rdt.vectors import vectors
+from vla_data.core import Json, Source
+from vla_data.core.names import natural
+from vla_data.errors import DataError, UsageError
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
+from vla_data.safety.text import show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What was looked at and what was found.
+
+    Attributes:
+        episodes: read; 0 for a file of statistics.
+        steps: in them.
+        action_std: of slots 30 to 32, in metres where the actions are moves of poses.
+        bugs: with the name of an entry of statistics, or nothing.
+    """
+
+    episodes: int
+    steps: int
+    action_std: tuple[float, ...]
+    bugs: tuple[tuple[str, rdt_bugs.Bug], ...]
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary."""
+        bugs = [{"entry": name, **bug.to_json()} if name else bug.to_json() for name, bug in self.bugs]
+        return {"episodes": self.episodes, "steps": self.steps, "action_std": list(self.action_std), "bugs": bugs}
+
+    def __str__(self) -> str:
+        std = ", ".join(f"{value:.5f}" for value in self.action_std)
+        lines = [f"  Episodes      {self.episodes:>12,}   {self.steps:,} steps"] if self.episodes else []
+        lines += [f"  action_std    {std}   slots 30-32"] if std else []
+        return "\n".join([*lines, f"  Mistakes      {len(self.bugs):>12,}"])
+
+
+def judge(path: Path, *, source: Source | None = None) -> Judged:
+    """Judge a folder of HDF5 files in RDT's layout, or a ``dataset_stat.json``.
+
+    Args:
+        path: the folder, or the file.
+        source: what a folder was made from, one episode a file, in the natural order of both. Files of ours name
+            their episode and need no order.
+
+    Raises:
+        UsageError: E003 when there is nothing, E005 for another number of episodes than ``source`` has.
+        DataError: a file can't be read.
+    """
+    if path.is_file():
+        return _judge_stat(path)
+    files = sorted(path.rglob("*.hdf5"), key=lambda file: natural(file.relative_to(path).as_posix()))
+    if not files:
+        raise UsageError("E003", f"{show(path)} has no *.hdf5 file")
+    facts = _facts(path)
+    convention = None if facts.get("layout") in (None, "agilex") else action_convention(facts)[0]
+    found = [rdt_file.read(file, root=path, images=False) for file in files]
+    pairs = [(one.state, one.action) for one in found]
+    masks = (found[0].state_mask, found[0].action_mask) if found[0].declared else None
+    bugs = {bug.code: bug for bug in rdt_bugs.find_all(pairs, convention=convention, masks=masks)}
+    if source is not None:
+        bugs |= {bug.code: bug for bug in _compared(found, source)}
+    steps = np.concatenate([action for _, action in pairs])[:, 30:33]
+    std = tuple(float(value) for value in steps.std(axis=0)) if steps.any() else ()
+    return Judged(
+        episodes=len(files), steps=len(steps), action_std=std, bugs=tuple(("", bug) for bug in bugs.values())
+    )
+
+
+def _compared(found: list[rdt_file.RdtFile], source: Source) -> list[rdt_bugs.Bug]:
+    refs = list(source.episodes())
+    by_id = {ref.id: ref for ref in refs}
+    named = [by_id.get(str(one.facts.get("vla_data_id"))) for one in found]
+    if None in named:
+        if len(refs) != len(found):
+            raise UsageError("E005", f"{len(found):,} files, and {len(refs):,} episodes to compare them with")
+        named = list(refs)
+    bugs: dict[str, rdt_bugs.Bug] = {}
+    for one, ref in zip(found, named, strict=True):
+        if ref is None:
+            raise AssertionError("every file has its episode")
+        episode = source.read(ref)
+        want = vectors(episode, source.schema(episode))
+        for bug in rdt_bugs.compare([(one.state, one.action)], [want], [episode]):
+            bugs.setdefault(bug.code, bug)
+    return list(bugs.values())
+
+
+def _judge_stat(path: Path) -> Judged:
+    content = strict_json.loads(read_file(path, root=path.resolve().parent)[0], name=path.name)
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        raise DataError("E141", f"{show(path.name)} is no table of datasets")
+    bugs = [(show(name), bug) for name, entry in content.items() for bug in rdt_bugs.stat_bugs(entry)]
+    entries: list[dict[str, Any]] = list(content.values())
+    first = entries[0].get("action_std") if len(entries) == 1 else None
+    std = tuple(float(value) for value in first[30:33]) if isinstance(first, list) else ()
+    return Judged(episodes=0, steps=0, action_std=std, bugs=tuple(bugs))
+
+
+def _facts(root: Path) -> Mapping[str, Json]:
+    if not (root / FACTS).exists():
+        return {}
+    value = strict_json.loads(read_file(root / FACTS, root=root)[0], name=FACTS)
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,123 @@
+"""RDT's ``configs/dataset_stat.json`` (`data/compute_dataset_stat_hdf5.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+
+from training_adapters.openvla.stats import as_vectors
+from vla_data.core import Array, Json
+from vla_data.errors import DataError, UsageError
+from vla_data.statistics.collect import Summary
+from vla_data.statistics.columns import Columns
+from vla_data.statistics.vectors import Vector, VectorStats
+
+SLOTS: Final = 128
+"""Elements of RDT's unified state."""
+
+NEAR_ZERO: Final = 1e-8
+"""RDT counts values up to this as zero."""
+
+SHORTEST: Final = 128
+MOVES: Final = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rdt:
+    """An entry for each dataset, of states in the 128 slots.
+
+    Attributes:
+        state: name of the array of states.
+        slots: for a state that is not 128 wide yet, the slot of each element; unused slots are 0.
+        std: ``rdt`` is what RDT's script computes, ``sqrt(N / nonzero)`` times the standard deviation, ``true``
+            the standard deviation itself.
+        trim: leave out what RDT's dataset leaves out when it is read: episodes under 128 steps, and the steps
+            before the last one at which no element of the state has moved by more than 0.01 from the first.
+    """
+
+    keyed: ClassVar[bool] = True
+    indent: ClassVar[int | None] = 4
+    file: ClassVar[str] = "dataset_stat.json"
+
+    state: str = "observation.state"
+    slots: tuple[int, ...] = ()
+    std: Literal["rdt", "true"] = "rdt"
+    trim: bool = False
+
+    def __post_init__(self) -> None:
+        if len(set(self.slots)) != len(self.slots) or any(not 0 <= slot < SLOTS for slot in self.slots):
+            raise UsageError("E001", f"slots are different numbers from 0 to {SLOTS - 1}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The array of states."""
+        return (self.state,)
+
+    def rows(self, arrays: Columns) -> Columns:
+        """The states of the steps that count, in their slots."""
+        states = as_vectors(arrays[self.state], self.state)
+        if self.trim:
+            states = trimmed(states)
+        return {"state": in_slots(states, self.slots)}
+
+    def entry(self, summary: Summary, name: str) -> dict[str, Json]:
+        """``dataset_name`` and the state's mean, std, min and max."""
+        stats = summary.exact("state")
+        std = rdt_std(stats) if self.std == "rdt" else stats.std
+        values = {"mean": stats.mean, "std": std, "min": stats.min, "max": stats.max}
+        return {"dataset_name": name} | {f"state_{key}": row.tolist() for key, row in values.items()}
+
+    def document(self, entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
+        """Entries by name."""
+        return dict(entries)
+
+
+def in_slots(states: Array, slots: tuple[int, ...]) -> Array:
+    """``(T, S)`` -> ``(T, 128)``.
+
+    Raises:
+        DataError: E203, the state is neither 128 wide nor as wide as ``slots`` is long.
+    """
+    width = states.shape[1]
+    if not slots and width == SLOTS:
+        return states
+    if width != len(slots):
+        how = f"{len(slots)} slots are given" if slots else "no slots are given (--slots)"
+        raise DataError("E203", f"the state has {width} elements, RDT's has {SLOTS}, and {how}")
+    out = np.zeros((len(states), SLOTS), dtype=states.dtype)
+    out[:, list(slots)] = states
+    return out
+
+
+def trimmed(states: Array) -> Array:
+    """The states that RDT's `HDF5VLADataset` gives of an episode.
+
+    Raises:
+        DataError: E207 for an episode that it does not use.
+    """
+    if len(states) < SHORTEST:
+        raise DataError("E207", f"{len(states)} steps, and RDT uses episodes from {SHORTEST} steps on")
+    moved = np.flatnonzero((np.abs(states - states[:1]) > MOVES).any(axis=1))
+    if len(moved) == 0:
+        raise DataError("E207", f"no element of the state ever moves by more than {MOVES:g}")
+    rest: Array = states[moved[0] - 1 :]
+    return rest
+
+
+def rdt_std(stats: VectorStats) -> Vector:
+    """What RDT calls the standard deviation: ``sqrt(sum(z^2) / nonzero - (sum(z) / N)^2 * N / nonzero)``.
+
+    ``z`` is the value, or 0 up to `NEAR_ZERO`; ``nonzero`` is at least 1. It is the standard deviation times
+    ``sqrt(N / nonzero)``, so it grows with the share of zeros.
+    """
+    out = np.zeros(stats.width)
+    for i, column in enumerate(stats.columns):
+        tiny, counts = column.between(-NEAR_ZERO, NEAR_ZERO)
+        nonzero = max(stats.count - int(counts.sum()), 1)
+        mean = stats.mean[i] - tiny @ counts / stats.count
+        squares = stats.squares[i] + tiny @ counts * (stats.mean[i] + mean) - tiny**2 @ counts
+        out[i] = np.sqrt(max(squares, 0.0) / nonzero)
+    return out

@@ -1,0 +1,1 @@
+"""RLDS datasets in TFDS's form, without TensorFlow."""

@@ -1,0 +1,264 @@
+"""The files of an RLDS dataset on disk: where they are, what ``dataset_info.json`` says, and each record's place.
+
+Only names of TFDS's own template (``<name>-<split>.<format>-<shard>-of-<shards>``) are opened, inside of the root.
+TFRecord is read here; ArrayRecord by its own package (``pip install 'vla-data[array_record]'``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from converters.rlds import tfrecord
+from converters.rlds.features import Leaf, leaves
+from vla_data.errors import DataError, UsageError
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
+from vla_data.safety.text import show
+
+INFO: Final = "dataset_info.json"
+FEATURES: Final = "features.json"
+TEMPLATE: Final = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+FORMATS: Final = ("array_record", "tfrecord")
+
+MAX_RECORD: Final = 2 << 30
+MAX_SHARDS: Final = 100_000
+MAX_JSON: Final = 16 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_SPLIT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One file: its name, its split and how many episodes ``dataset_info.json`` says it has."""
+
+    name: str
+    split: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """What the two JSON files of a dataset say.
+
+    Attributes:
+        folder: the version folder.
+        name: of the dataset.
+        version: of the dataset, as text.
+        format: ``tfrecord`` or ``array_record``.
+        shards: by split, in their order.
+        leaves: every feature, by path.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    format: str
+    shards: tuple[Shard, ...]
+    leaves: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies: shard, offset and bytes (ArrayRecord: position and 0), or why it can't be read."""
+
+    shard: Shard
+    offset: int
+    length: int
+    damage: str = ""
+
+
+def find(root: Path) -> Path:
+    """The only version folder at or below ``root`` (``DATA_DIR/<name>/<config>/<version>``).
+
+    Raises:
+        UsageError: E003 when there is none, E001 when there are several.
+    """
+    level = [root]
+    for _ in range(4):
+        found = [path for path in level if (path / INFO).is_file() and (path / FEATURES).is_file()]
+        if len(found) > 1:
+            names = ", ".join(show(path.relative_to(root).as_posix()) for path in found[:4])
+            raise UsageError("E001", f"{show(root)} has several datasets; name one of {names}")
+        if found:
+            return found[0]
+        try:
+            level = sorted(Path(entry.path) for path in level for entry in os.scandir(path) if _is_folder(entry))
+        except OSError:
+            break
+        if len(level) > 10_000:
+            break
+    raise UsageError("E003", f"{show(root)} has no {INFO} with a {FEATURES}")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def load(root: Path, *, splits: Sequence[str] = ()) -> Dataset:
+    """What is declared at ``root``, compared with the names of the files that are there.
+
+    Args:
+        root: the version folder or a folder above it.
+        splits: only these; none: all.
+
+    Raises:
+        UsageError: it can't be a dataset that is read here, or files are missing or left over.
+    """
+    folder = find(root)
+    info = read_json(folder, INFO)
+    declared = tuple(leaves(read_json(folder, FEATURES)))
+    try:
+        name, format = _checked(_NAME, info["name"], "a dataset"), info.get("fileFormat") or "tfrecord"
+        if format not in FORMATS:
+            raise UsageError("E002", f"file format {show(format)} is not read; {' and '.join(FORMATS)} are")
+        shards = [shard for split in info["splits"] for shard in _shards(name, format, split)]
+        version = str(info.get("version", ""))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(
+            "E141", f"{INFO} can't be understood ({type(error).__name__} {show(error)[:80]})"
+        ) from None
+    there = {shard.split for shard in shards}
+    if len({shard.name for shard in shards}) != len(shards):
+        raise UsageError("E141", f"{INFO} has a split twice")
+    if unknown := sorted(set(splits) - there):
+        raise UsageError("E003", f"there is no split {show(unknown[0])!r}; there is {', '.join(sorted(there))}")
+    _check_left_over(folder, name, format, {shard.name for shard in shards})
+    wanted = tuple(shard for shard in shards if not splits or shard.split in splits)
+    if missing := [shard.name for shard in wanted if not (folder / shard.name).is_file()]:
+        raise UsageError("E133", f"{len(missing):,} shards are not there, the first is {show(missing[0])}")
+    return Dataset(folder=folder, name=name, version=version, format=format, shards=wanted, leaves=declared)
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """A JSON file of the dataset; what is wrong with it concerns the whole dataset."""
+    try:
+        return strict_json.loads(read_file(folder / name, root=folder, max_bytes=MAX_JSON)[0], name=name)
+    except DataError as error:
+        raise UsageError(error.code, f"{name}: {error.message}") from None
+
+
+def _shards(name: str, format: str, split: Mapping[str, Any]) -> Iterator[Shard]:
+    part = _checked(_SPLIT, split["name"], "a split")
+    if split.get("filepathTemplate", TEMPLATE) != TEMPLATE:
+        raise UsageError("E122", f"files are named by {show(split['filepathTemplate'])[:120]}, not by {TEMPLATE}")
+    lengths = [int(n) for n in split["shardLengths"]]
+    if len(lengths) > MAX_SHARDS or any(not 0 <= n <= 1 << 40 for n in lengths):
+        raise UsageError("E107", f"{INFO} has {len(lengths):,} shards, or a size that can't be")
+    for number, length in enumerate(lengths):
+        yield Shard(f"{name}-{part}.{format}-{number:05d}-of-{len(lengths):05d}", part, length)
+
+
+def _checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
+        raise UsageError("E122", f"{what} is named {show(value)[:80]!r}")
+    return value
+
+
+def _check_left_over(folder: Path, name: str, format: str, known: set[str]) -> None:
+    """Shards that nobody lists are of an older or half copied dataset: what is meant can't be known."""
+    prefix, ending = f"{name}-", re.compile(rf".*\.{format}-\d+-of-\d+", re.DOTALL)
+    extra = [n for n in os.listdir(folder) if n.startswith(prefix) and ending.fullmatch(n) and n not in known]
+    if extra:
+        raise UsageError("E204", f"{show(min(extra))} is there and {INFO} does not list it")
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[tuple[int, int]]:
+    """(descriptor, size) of a regular file inside of the folder."""
+    try:
+        real = (folder / name).resolve(strict=True)
+        if not real.is_relative_to(folder.resolve()):
+            raise DataError("E131", f"{show(name)} leads outside of the dataset")
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DataError("E133", f"{show(name)} is not there") from None
+    except (OSError, RuntimeError):
+        raise DataError("E131", f"{show(name)} can't be opened") from None
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise DataError("E131", f"{show(name)} is no regular file")
+        yield handle, facts.st_size
+    finally:
+        os.close(handle)
+
+
+def places(dataset: Dataset) -> list[Place]:
+    """Every record, in order. A damaged shard gives as many places as it should have, the last ones with what is
+    wrong with them, so that those before the damage can be read.
+
+    Raises:
+        UsageError: E204 when a shard has more records than ``dataset_info.json`` says, or can't have as many.
+    """
+    scan = _scan_array_record if dataset.format == "array_record" else _scan_tfrecord
+    return [place for shard in dataset.shards for place in scan(dataset.folder, shard)]
+
+
+def _scan_tfrecord(folder: Path, shard: Shard) -> list[Place]:
+    found: list[Place] = []
+    damage = ""
+    try:
+        with _opened(folder, shard.name) as (handle, size):
+            if shard.length * tfrecord.FRAME > size and shard.length * tfrecord.FRAME > 1 << 20:
+                raise UsageError("E204", f"{INFO} says {shard.length:,} records in {shard.name} of {size:,} bytes")
+            for offset, length in tfrecord.scan(handle, size, name=show(shard.name), max_bytes=MAX_RECORD):
+                found.append(Place(shard, offset, length))
+                if len(found) > shard.length:
+                    raise UsageError("E204", f"{shard.name} has more records than the {shard.length:,} of {INFO}")
+    except DataError as error:
+        damage = error.message
+    missing = shard.length - len(found)
+    damage = damage or f"{shard.name} has {len(found):,} records, not the {shard.length:,} of {INFO}"
+    return [*found, *[Place(shard, 0, 0, damage)] * missing]
+
+
+def _scan_array_record(folder: Path, shard: Shard) -> list[Place]:
+    with _opened(folder, shard.name) as (_, size):
+        pass
+    count = _array_record(folder, shard.name).num_records()
+    if count != shard.length:
+        raise UsageError("E204", f"{shard.name} has {count:,} records, not the {shard.length:,} of {INFO}")
+    return [Place(shard, number, size // max(count, 1)) for number in range(count)]
+
+
+def read(dataset: Dataset, place: Place) -> bytes:
+    """The bytes of a record, with its checksum verified.
+
+    Raises:
+        DataError: E105 when it is damaged, E131 or E133 when the file is gone.
+    """
+    name = place.shard.name
+    if place.damage:
+        raise DataError("E105", place.damage)
+    if dataset.format == "tfrecord":
+        with _opened(dataset.folder, name) as (handle, _):
+            return tfrecord.read_at(handle, place.offset, place.length, name=show(name))
+    with _opened(dataset.folder, name):
+        pass
+    try:
+        (data,) = _array_record(dataset.folder, name).read([place.offset])
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise DataError(
+            "E105", f"record {place.offset:,} of {show(name)} is damaged ({show(error)[:80]})"
+        ) from None
+    return bytes(data)
+
+
+def _array_record(folder: Path, name: str) -> Any:
+    try:
+        from array_record.python import array_record_module  # type: ignore[import-untyped]
+    except ImportError:
+        hint = "pip install 'vla-data[array_record]'"
+        raise UsageError("E006", f"array_record is not installed: {hint}") from None
+    try:
+        return array_record_module.ArrayRecordReader(str((folder / name).resolve()))
+    except (ValueError, RuntimeError) as error:
+        raise UsageError("E105", f"{show(name)} is no ArrayRecord file ({show(error)[:80]})") from None

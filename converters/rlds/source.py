@@ -1,0 +1,382 @@
+"""Reads RLDS datasets of anybody (https://github.com/google-research/rlds), without TensorFlow or TFDS.
+
+Every feature of the steps is an array or a camera, called by the rule of `converters.rlds.names`; the values are
+read by those of `converters.rlds.values`; every other feature of the record is in ``meta["episode_metadata"]``.
+
+- the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step or the
+  observation, or the one that ``instruction`` names. Where it changes within an episode there is an array ``task``
+- ``is_terminal`` is ``next.terminated``; a last step (``is_last``) that is not terminal is ``next.truncated``,
+  unless the dataset says that itself (``next/truncated``). Without ``is_terminal`` or ``is_last`` nothing is
+  concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta["recorded_positions"]`` has the
+  steps that they mark, and a note says so
+- of a dataset of ours, ``next.*`` that no episode had is left out: RLDS must say how an episode ended, and where
+  that was not recorded the values follow from a rule (`converters.rlds.fields`), which is no recording
+- ``fps`` is not in RLDS: it is declared, or taken from a dataset of ours
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from converters.rlds import files as rlds_files
+from converters.rlds import names as rlds_names
+from converters.rlds import own as rlds_own
+from converters.rlds import values as rlds_values
+from converters.rlds.example import parse
+from converters.rlds.features import Leaf
+from vla_data import options as checks
+from vla_data.actions.limits import WIDE, check_numbers
+from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.errors import DataError, UsageError
+from vla_data.media.frames import Frames
+from vla_data.safety.text import instruction as checked_text
+from vla_data.safety.text import show
+
+_MAX_FACTS: Final = 1 << 20  # characters of one episode's facts as JSON text, about
+_AXES: Final = ("height", "width", "channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RldsSource:
+    """Reads an RLDS dataset of TFRecord or ArrayRecord files, record by record.
+
+    Attributes:
+        root: the version folder, or a folder above it that has no other dataset.
+        fps: control rate in steps per second; None: that of a dataset of ours.
+        robot: robot type; None: that of a dataset of ours, or unknown.
+        instruction: path of the instruction below ``steps``; "": there is none, every task is the empty text;
+            None: the first of `rlds_names.INSTRUCTIONS` that is there.
+        allow_empty_instruction: keep episodes whose text is empty.
+        splits: only these; none: all.
+        leave_out: paths of features that are not read, for example ``steps/observation/x``; each is in the notes.
+        action_limit: largest absolute action value that a robot can mean.
+    """
+
+    root: Path = field(repr=False)
+    fps: float | None = None
+    robot: str | None = None
+    instruction: str | None = None
+    allow_empty_instruction: bool = False
+    splits: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    action_limit: float = WIDE
+
+    def __post_init__(self) -> None:
+        checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        object.__setattr__(self, "splits", tuple(self.splits))
+        object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        if self.fps is not None:
+            object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The options alone: a worker reads the metadata itself."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """Every record, in the order of splits and shards. Ids are ``<split>/<number>``, or those of a ledger of
+        ours. Only the lengths of records are read.
+        """
+        return [
+            EpisodeRef(name, place.length, f"{place.shard.name}:{place.offset}:{place.length}")
+            for name, (place, _) in self._places.items()
+        ]
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """SHA-256 of the record's bytes."""
+        return hashlib.sha256(self._data(ref)).hexdigest()
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one episode. See `vla_data.core.Source`.
+
+        ``meta`` also has ``split``, ``episode_metadata`` (with the declared types in ``episode_metadata_types``),
+        ``instruction_feature``, and of a dataset of ours what its ledger knows.
+        """
+        data = self._data(ref)
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            return self._episode(ref.id, data, sha256)
+        except DataError as error:
+            error.source_sha256 = sha256
+            raise
+
+    def schema(self, episode: Episode) -> Schema:
+        """The features of an episode, with the conventions that a dataset of ours declares.
+
+        Raises:
+            UsageError: E231 when the rate is not known.
+        """
+        ours = self._own.schema if self._own else None
+        fps = self.fps if self.fps is not None else (ours.fps if ours else None)
+        if fps is None:
+            raise UsageError("E231", "RLDS does not say how many steps a second there are; declare it (--fps)")
+        known = ours.features if ours else {}
+        features: dict[str, Feature] = {}
+        for name, frames in episode.frames.items():
+            shape = (frames.height, frames.width, 3)
+            features[name] = Feature(dtype="image", shape=shape, names=_AXES, convention=_convention(known, name))
+        for name, array in episode.arrays.items():
+            if name == "task":
+                continue
+            shape = array.shape[1:] or (1,)
+            dtype = "string" if array.dtype.kind == "U" else str(array.dtype)
+            names = known[name].names if name in known and known[name].shape == shape else None
+            features[name] = Feature(dtype=dtype, shape=shape, names=names, convention=_convention(known, name))
+        robot = self.robot if self.robot is not None else (ours.robot if ours else None)
+        return Schema(features=features, fps=fps, robot=robot)
+
+    # -- the dataset --------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _dataset(self) -> rlds_files.Dataset:
+        dataset = rlds_files.load(self.root, splits=self.splits)
+        known = {leaf.path for leaf in dataset.leaves}
+        if unknown := [path for path in self.leave_out if path not in known]:
+            raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is no feature of the dataset")
+        return dataset
+
+    @functools.cached_property
+    def _own(self) -> rlds_own.Own | None:
+        return rlds_own.load(self._dataset.folder)
+
+    @functools.cached_property
+    def _places(self) -> Mapping[str, tuple[rlds_files.Place, int]]:
+        """Id -> place, and number within its split."""
+        found: dict[str, tuple[rlds_files.Place, int]] = {}
+        counts: dict[str, int] = {}
+        for place in rlds_files.places(self._dataset):
+            split = place.shard.split
+            number = counts.setdefault(split, 0)
+            counts[split] += 1
+            found[self._id(split, number)] = (place, number)
+        if not found:
+            raise UsageError("E003", f"{show(self.root)} has no episodes")
+        if len(found) != sum(counts.values()):
+            raise UsageError("E004", "the ledger names an episode twice")
+        if self._own is not None:
+            listed = {split: len(self._own.records.get(split, ())) for split in counts}
+            if wrong := [split for split in counts if listed[split] != counts[split]]:
+                split = wrong[0]
+                raise UsageError(
+                    "E204", f"the ledger has {listed[split]:,} episodes in {split}, where {counts[split]:,} are"
+                )
+        return found
+
+    def _id(self, split: str, number: int) -> str:
+        if self._own is not None:
+            records = self._own.records.get(split, ())
+            if number < len(records):
+                return records[number].id
+        return f"{split}/{number:06d}"
+
+    @functools.cached_property
+    def _steps(self) -> tuple[Leaf, ...]:
+        """The leaves of a step that are read, without the instruction."""
+        text = self._instruction
+        return tuple(
+            leaf
+            for leaf in self._dataset.leaves
+            if leaf.in_steps and leaf.path not in self.leave_out and leaf.path != f"steps/{text}"
+        )
+
+    @functools.cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Path of a leaf of a step -> our name. The only camera of a dataset of ours has the name that it had."""
+        names = {leaf.path: rlds_names.name_of(_below(leaf), is_camera=leaf.is_camera) for leaf in self._steps}
+        if self._own is not None:
+            cameras = [name for name, f in self._own.schema.features.items() if f.dtype == "image"]
+            found = [leaf.path for leaf in self._steps if leaf.is_camera]
+            if len(cameras) == 1 and found == ["steps/observation/image"]:
+                names[found[0]] = cameras[0]
+        rlds_names.check_names(list(names.values()))
+        return names
+
+    @functools.cached_property
+    def _instruction(self) -> str | None:
+        """Path of the instruction below ``steps``, or None where there is none by declaration."""
+        texts = {leaf.path.removeprefix("steps/"): leaf for leaf in self._dataset.leaves if leaf.in_steps}
+        if self.instruction == "":
+            return None
+        found = [self.instruction] if self.instruction else [p for p in rlds_names.INSTRUCTIONS if p in texts]
+        if not found:
+            raise UsageError(
+                "E231", "no feature is an instruction by its name; declare which (--instruction PATH)"
+            )
+        leaf = texts.get(found[0])
+        if leaf is None or leaf.kind != "text" or leaf.shape or leaf.lists:
+            raise UsageError("E003", f"steps/{show(found[0])} is no text of each step")
+        return found[0]
+
+    @functools.cached_property
+    def _facts(self) -> Mapping[str, Leaf]:
+        """Name -> leaf of what concerns the whole episode; four names are our own in a dataset of ours."""
+        names: dict[str, Leaf] = {}
+        for leaf in self._dataset.leaves:
+            if leaf.in_steps or leaf.path in self.leave_out:
+                continue
+            name = leaf.path.removeprefix("episode_metadata/")
+            if name in names:
+                raise UsageError("E232", f"two features of an episode are called {show(name)}; leave out one")
+            names[name] = leaf
+        return names
+
+    # -- one episode --------------------------------------------------------------------------------
+
+    def _data(self, ref: EpisodeRef) -> bytes:
+        if ref.id not in self._places:
+            raise DataError("E133", f"there is no episode {show(ref.id)}")
+        return rlds_files.read(self._dataset, self._places[ref.id][0])
+
+    def _episode(self, name: str, data: bytes, sha256: str) -> Episode:
+        place, number = self._places[name]
+        record = parse(data)
+        notes = [f"left_out:{path}" for path in self.leave_out]
+        notes += [f"not_declared:{path}" for path in sorted(set(record) - self._declared)]
+        steps = self._length(record)
+        try:
+            arrays: dict[str, Array] = {}
+            frames: dict[str, Frames] = {}
+            for leaf in self._steps:
+                if leaf.is_camera:
+                    frames[self._names[leaf.path]] = rlds_values.frames(leaf, record)
+                else:
+                    arrays[self._names[leaf.path]] = rlds_values.array(leaf, record, steps)
+                if leaf.dtype == "bfloat16":
+                    notes.append(f"bfloat16_as_float32:{leaf.path}")
+            tasks = self._tasks(record, steps)
+            if len(set(tasks)) > 1:
+                arrays["task"] = rlds_values.text_array(tasks, "the instruction")
+            recorded = _positions(arrays, steps)
+            notes += [f"{key}_differs_from_positions" for key in recorded]
+            for feature, array in arrays.items():  # such numbers spoil every statistic and every trainer
+                if feature.split(".")[0] == "action":
+                    check_numbers(feature, array, self.action_limit)
+                elif feature == "observation.state":
+                    check_numbers(feature, array)
+            self._restore(arrays)
+            meta = {**self._meta(name, record, place.shard.split, number), **self._without_derived(arrays)}
+            if recorded:
+                meta["recorded_positions"] = recorded
+        except DataError as error:
+            error.frames = steps
+            raise
+        return Episode(
+            id=name,
+            arrays=arrays,
+            frames=frames,
+            task=tasks[0],
+            index=np.arange(steps),
+            meta={**meta, "source": "rlds", "source_length": steps, "source_sha256": sha256},
+            notes=tuple(notes),
+        )
+
+    @functools.cached_property
+    def _declared(self) -> frozenset[str]:
+        """Names that records may have; of a dataset of ours also facts that ``features.json`` leaves out."""
+        ours = {f"episode_metadata/{name}" for name in rlds_own.OWN_FACTS} if self._own else set()
+        lists = ("", "/ragged_flat_values", "/ragged_row_lengths_0")
+        return frozenset(ours | {leaf.path + end for leaf in self._dataset.leaves for end in lists})
+
+    def _length(self, record: rlds_values.Record) -> int:
+        counts: dict[int, str] = {}
+        for leaf in self._dataset.leaves:
+            if leaf.in_steps and leaf.path not in self.leave_out:
+                count = rlds_values.count_steps(leaf, record)
+                if count is not None:
+                    counts.setdefault(count, leaf.path)
+        if len(counts) > 1:
+            listed = ", ".join(f"{show(path)} {count:,}" for count, path in sorted(counts.items())[:3])
+            raise DataError("E204", f"features are of different numbers of steps: {listed}")
+        steps = next(iter(counts), 0)
+        if steps == 0:
+            raise DataError("E207", "the episode has no steps")
+        return steps
+
+    def _tasks(self, record: rlds_values.Record, steps: int) -> list[str]:
+        if self._instruction is None:
+            return [""] * steps
+        path = f"steps/{self._instruction}"
+        found = [rlds_values.text(item, path) for item in record[path].strings()]
+        for text in set(found):
+            checked_text(text, allow_empty=self.allow_empty_instruction)
+        return found
+
+    def _restore(self, arrays: dict[str, Array]) -> None:
+        """Shapes that RLDS can't tell: a 16-bit image of ours may have been ``(H, W)``."""
+        for name, feature in (self._own.schema.features if self._own else {}).items():
+            if name in arrays and arrays[name].shape[1:] == (*feature.shape, 1):
+                arrays[name] = arrays[name][..., 0]
+
+    def _without_derived(self, arrays: dict[str, Array]) -> dict[str, Json]:
+        """Take out what was not recorded.
+
+        Returns:
+            For ``Episode.meta``: ``solved``, where it can't be seen in ``next.success`` because curation took the
+            step that says so. The rules knew it, and would not find it again.
+        """
+        derived = {name: arrays.pop(name) for name in (self._own.derived if self._own else ()) if name in arrays}
+        end = derived.get("next.terminated", derived.get("next.reward"))
+        success = arrays.get("next.success")
+        if end is None or success is None or not len(end) == end.size == success.size:
+            return {}
+        solved = bool(end[-1])
+        return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
+
+    def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
+        meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction}
+        if self._own is not None:
+            path = record.get("episode_metadata/file_path")
+            if path is None or [bytes(item) for item in path.strings()] != [
+                name.encode("utf-8", "surrogateescape")
+            ]:
+                raise DataError("E204", "the record is not that of the episode that the ledger has in its place")
+            if self._own.is_undivided:  # nobody ever said so
+                del meta["split"]
+            return {**meta, **self._own.facts(split, number)}
+        facts = {key: rlds_values.fact(leaf, record) for key, leaf in self._facts.items()}
+        if sum(len(str(value)) for value in facts.values()) > _MAX_FACTS:
+            raise DataError("E107", "the facts of the episode are too large; leave_out does without some")
+        if facts:
+            meta["episode_metadata"] = facts
+            meta["episode_metadata_types"] = {
+                key: leaf.dtype
+                for key, leaf in self._facts.items()
+                if not leaf.shape and not leaf.lists and not leaf.optional
+            }
+        return meta
+
+
+def _below(leaf: Leaf) -> str:
+    return leaf.path.removeprefix("steps/")
+
+
+def _convention(known: Mapping[str, Feature], name: str) -> Mapping[str, Json]:
+    return known[name].convention if name in known else {}
+
+
+def _positions(arrays: dict[str, Array], steps: int) -> dict[str, list[int]]:
+    """Take out ``is_first`` and ``is_last``, which say where a step is, and conclude ``next.truncated``.
+
+    Returns:
+        Those of the two that contradict the positions -> the steps that they mark.
+    """
+    last = arrays.get("is_last")
+    recorded: dict[str, list[int]] = {}
+    for name, place in (("is_first", 0), ("is_last", steps - 1)):
+        found = arrays.pop(name, None)
+        if found is not None and not np.array_equal(found, np.arange(steps) == place):
+            recorded[name] = np.flatnonzero(found).tolist()
+    terminated = arrays.get("next.terminated")
+    if last is None or terminated is None or "next.truncated" in arrays or terminated.shape != (steps,):
+        return recorded
+    truncated = np.zeros(steps, dtype=np.bool_)
+    truncated[-1] = bool(last[-1]) and not bool(terminated[-1])
+    arrays["next.truncated"] = truncated
+    return recorded

@@ -1,0 +1,242 @@
+"""The values of declared features in one record: numbers, texts, images, and the JSON of an episode's own facts.
+
+Rules for what is stored in another form than it is declared (TFDS's ``example_serializer`` and feature classes):
+
+- integers and booleans are 64-bit integers in the file: one that the declared type can't hold is E202
+- floats are float32 in the file; float64 is then what TFDS gives, the float32 value; float16 must be exact
+- ``encoding`` ``bytes`` and ``zlib``: the memory of the array, little-endian; inflated to its declared size
+- lists (Sequence) within a step must have one length in an episode; then they are one more dimension
+- text must be UTF-8 without NUL
+- images of uint8 with 3 channels stay encoded; all others are decoded (`converters.rlds.images`)
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from converters.rlds import images as rlds_images
+from converters.rlds.example import Values
+from converters.rlds.features import Leaf, numpy_dtype
+from vla_data.core import Array, Json
+from vla_data.errors import DataError
+from vla_data.media import images
+from vla_data.media.frames import Frames
+from vla_data.safety.text import show
+
+MAX_ARRAY: Final = 1 << 31  # bytes of one feature in one episode
+MAX_TEXT: Final = 256 << 20  # bytes of the text of one feature in one episode, as NumPy holds it
+MAX_FACTS: Final = 100_000  # numbers or texts of one fact of an episode
+
+Record = Mapping[str, Values]
+
+
+def count_steps(leaf: Leaf, record: Record) -> int | None:
+    """How many steps a feature has values for; None where it has none by declaration."""
+    if leaf.lists and (rows := record.get(f"{leaf.path}/ragged_row_lengths_0")) is not None:
+        return len(rows.integers())
+    values = _stored(leaf, record)
+    each = math.prod(_known(leaf, leaf.lists))
+    if leaf.kind == "text" or not _is_strings(leaf):
+        each *= math.prod(_known(leaf, leaf.shape))
+    if each == 0:
+        return None
+    size = len(_raw(leaf, values))
+    if size % each:
+        raise DataError("E204", f"{show(leaf.path)} has {size:,} values, no multiple of {each:,}")
+    return size // each
+
+
+def frames(leaf: Leaf, record: Record) -> Frames:
+    """A camera's images, encoded as they are."""
+    items = record[leaf.path].strings()
+    sizes = set()
+    for item in items:
+        if len(item) == 0:
+            raise DataError("E109", f"{show(leaf.path)} has an image of no bytes; leave_out does without it")
+        head = images.header(item)
+        sizes.add((head.height, head.width))
+    if len(sizes) != 1:
+        raise DataError("E203", f"images of {show(leaf.path)} have {len(sizes)} sizes")
+    height, width = sizes.pop()
+    if any(want not in (None, got) for want, got in zip(leaf.shape[:2], (height, width), strict=True)):
+        raise DataError("E203", f"{show(leaf.path)} has images of {(height, width)}, not {leaf.shape[:2]}")
+    return Frames(tuple(map(bytes, items)), height, width)
+
+
+def array(leaf: Leaf, record: Record, steps: int) -> Array:
+    """``(T, ...)`` of the declared dtype; texts as dtype kind U."""
+    lists = _list_shape(leaf, record)
+    if leaf.kind == "image":
+        if leaf.lists:
+            raise DataError("E203", f"{show(leaf.path)} has several images a step; leave_out does without them")
+        return rlds_images.decode_all(record[leaf.path].strings(), leaf.shape, leaf.dtype, name=leaf.path)
+    stored = _stored(leaf, record)
+    if leaf.kind == "text":
+        values: Array = text_array([text(item, leaf.path) for item in stored.strings()], leaf.path)
+    elif leaf.encoding != "none":
+        values = _memory(leaf, stored.strings())
+        return _shaped(leaf, values, (steps, *lists, *values.shape[1:]))
+    else:
+        values = _numbers(leaf, _raw(leaf, stored))
+    return _shaped(leaf, values, (steps, *lists, *_known(leaf, leaf.shape)))
+
+
+def fact(leaf: Leaf, record: Record) -> Json:
+    """The value of a feature outside of ``steps``, as JSON; None where an optional one is missing."""
+    if leaf.path not in record and leaf.optional:
+        return None
+    if leaf.kind == "image" or (leaf.encoding != "none" and None in leaf.shape) or len(leaf.lists) > 1:
+        raise DataError("E203", f"{show(leaf.path)} is no simple fact of an episode; leave_out does without it")
+    stored = _stored(leaf, record)
+    raw = _raw(leaf, stored)
+    if len(raw) > MAX_FACTS:
+        raise DataError("E107", f"{show(leaf.path)} has {len(raw):,} values for one episode")
+    if leaf.kind == "text":
+        values: Array = np.asarray([bytes(item).decode("utf-8", "backslashreplace") for item in raw], dtype=object)
+    elif leaf.encoding != "none":
+        memory = _memory(leaf, raw)
+        values = memory.reshape(-1)
+    else:
+        values = _numbers(leaf, raw)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError("E201", f"{show(leaf.path)} is not finite; leave_out does without it")
+    shape = tuple(-1 if n is None else n for n in (*leaf.lists, *leaf.shape))
+    if shape.count(-1) > 1:
+        raise DataError("E203", f"{show(leaf.path)} has several sizes that are not declared")
+    return _shaped(leaf, values, shape).tolist()
+
+
+def text(data: memoryview, name: str) -> str:
+    """UTF-8 text that NumPy can hold: a NUL at its end would be lost.
+
+    Raises:
+        DataError: E212.
+    """
+    try:
+        value = bytes(data).decode()
+    except UnicodeDecodeError as error:
+        raise DataError("E212", f"{show(name)} is not UTF-8 at byte {error.start:,}") from None
+    if "\0" in value:
+        raise DataError("E212", f"{show(name)} has a NUL character")
+    return value
+
+
+def text_array(items: Sequence[str], name: str) -> Array:
+    """Texts as one array, which has the memory of the longest for each."""
+    longest = max(map(len, items), default=1)
+    if 4 * longest * len(items) > MAX_TEXT:
+        raise DataError("E107", f"{show(name)} has texts of {longest:,} characters in {len(items):,} steps")
+    return np.asarray(items, dtype=f"U{max(longest, 1)}")
+
+
+def _stored(leaf: Leaf, record: Record) -> Values:
+    """Where the values of a feature are; those of lists may be under a name of their own."""
+    name = leaf.path if leaf.path in record else f"{leaf.path}/ragged_flat_values"
+    if name not in record or (name != leaf.path and not leaf.lists):
+        raise DataError("E206", f"the record lacks {show(leaf.path)}")
+    return record[name]
+
+
+def _is_strings(leaf: Leaf) -> bool:
+    return leaf.kind != "tensor" or leaf.encoding != "none"
+
+
+def _raw(leaf: Leaf, values: Values) -> Any:
+    if _is_strings(leaf):
+        return values.strings()
+    return values.floats() if numpy_dtype(leaf).kind == "f" else values.integers()
+
+
+def _known(leaf: Leaf, shape: Sequence[int | None]) -> tuple[int, ...]:
+    """A shape whose sizes are all declared."""
+    if None in shape:
+        raise DataError("E203", f"{show(leaf.path)} has no fixed size; leave_out does without it")
+    return tuple(n or 0 for n in shape)
+
+
+def _list_shape(leaf: Leaf, record: Record) -> tuple[int, ...]:
+    """Lengths of the lists within a step."""
+    if not leaf.lists:
+        return ()
+    rows = record.get(f"{leaf.path}/ragged_row_lengths_0")
+    if rows is None:
+        return _known(leaf, leaf.lists)
+    if len(leaf.lists) > 1:
+        raise DataError("E203", f"{show(leaf.path)} has lists of lists; leave_out does without it")
+    lengths = {int(n) for n in np.unique(rows.integers())}
+    if len(lengths) != 1 or leaf.lists[0] not in (None, *lengths) or min(lengths) < 0:
+        raise DataError("E203", f"lists of {show(leaf.path)} differ in length; leave_out does without it")
+    return (lengths.pop(),)
+
+
+def _shaped(leaf: Leaf, values: Array, shape: Sequence[int]) -> Array:
+    try:
+        return values.reshape(shape)
+    except ValueError:
+        raise DataError("E203", f"{show(leaf.path)} has {values.size:,} values, not {tuple(shape)}") from None
+
+
+def _numbers(leaf: Leaf, raw: Array) -> Array:
+    """Stored numbers in their declared type, if it can hold them."""
+    want = numpy_dtype(leaf)
+    if len(raw) * want.itemsize > MAX_ARRAY:
+        raise DataError("E107", f"{show(leaf.path)} has {len(raw):,} values in one episode")
+    if want == np.uint64:
+        return raw.view(np.uint64)  # that is how TFDS stores it
+    if want.kind in "biu" and len(raw):
+        low, high = (0, 1) if want.kind == "b" else (np.iinfo(want).min, np.iinfo(want).max)
+        least, most = int(raw.min()), int(raw.max())
+        if least < low or most > high:
+            worst = least if least < low else most
+            raise DataError("E202", f"{show(leaf.path)} has {worst}, which is no {want.name}")
+    with np.errstate(over="ignore"):
+        values = raw.astype(want, copy=False)
+    if want == np.float16 and not np.array_equal(values.astype(np.float32), raw, equal_nan=True):
+        raise DataError("E208", f"{show(leaf.path)} has numbers that are no float16")
+    return values
+
+
+def _memory(leaf: Leaf, items: Sequence[memoryview]) -> Array:
+    """Arrays that were stored as their memory; ``(N, ...)``."""
+    if leaf.dtype == "bfloat16" or leaf.shape.count(None) > 1:
+        raise DataError(
+            "E203", f"{show(leaf.path)} is stored in a form that is not read; leave_out does without it"
+        )
+    dtype = numpy_dtype(leaf).newbyteorder("<")
+    fixed = math.prod(n for n in leaf.shape if n is not None) * dtype.itemsize
+    limit = fixed if None not in leaf.shape else MAX_ARRAY // max(len(items), 1)
+    if fixed == 0:
+        raise DataError("E203", f"{show(leaf.path)} has no values")
+    if limit * len(items) > MAX_ARRAY:
+        raise DataError("E107", f"{show(leaf.path)} has {limit * len(items):,} bytes in one episode")
+    if leaf.encoding == "zlib":
+        data = [_inflate(item, limit, leaf.path) for item in items]
+    else:
+        data = [bytes(item) for item in items]
+    sizes = {len(item) for item in data}
+    if len(sizes) > 1 or (sizes and (size := sizes.pop()) != limit and (None not in leaf.shape or size % fixed)):
+        raise DataError("E203", f"{show(leaf.path)} is not of the size that is declared")
+    values = np.frombuffer(b"".join(data), dtype=dtype)
+    if dtype.kind == "b" and bool((values.view(np.uint8) > 1).any()):
+        raise DataError("E202", f"{show(leaf.path)} has a boolean that is neither 0 nor 1")
+    shape = tuple(-1 if n is None else n for n in leaf.shape)
+    return _shaped(leaf, values.astype(dtype.newbyteorder("="), copy=False), (len(items), *shape))
+
+
+def _inflate(data: memoryview, limit: int, name: str) -> bytes:
+    """At most ``limit`` bytes, however many the stream promises."""
+    stream = zlib.decompressobj()
+    try:
+        out = stream.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise DataError("E105", f"{show(name)} is damaged ({error})") from None
+    if len(out) > limit:
+        raise DataError("E107", f"{show(name)} inflates to more than the {limit:,} bytes that are declared")
+    if not stream.eof:
+        raise DataError("E105", f"{show(name)} ends early")
+    return out

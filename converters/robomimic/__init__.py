@@ -1,0 +1,1 @@
+"""HDF5 files as robomimic's trainers read them."""

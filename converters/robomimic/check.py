@@ -1,0 +1,216 @@
+"""A second look at datasets of ours in robomimic's layout, without the code that wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from converters.robomimic.names import DERIVED, masks_of, name_of
+from vla_data.core import Array, Json, Schema
+from vla_data.core.content import content_digest
+from vla_data.core.ledger import Ledger, Record
+from vla_data.errors import DataError
+from vla_data.safety import hdf5
+from vla_data.safety.text import show
+from vla_data.verification.check import Blame
+
+FILE: Final = "dataset.hdf5"
+# HDF5 keeps what it knows of every dataset that was read until the file is closed.
+_AT_ONCE: Final = 64
+
+
+def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
+    """Read a dataset whole and compare its parts with each other and with its ledger.
+
+    - the checksum of every chunk
+    - ``demo_0``, ``demo_1``, ... are the ledger's episodes in their order, ``num_samples`` is the rows of each of
+      their datasets, ``total`` the sum of them; no episode has fewer steps than were kept
+    - each demo has the features of the schema, of their types and sizes, and the content digest of the ledger
+    - ``env_args`` says the schema's rate
+    - masks name demos that are there, each once; an episode is in those of its split and its source's, no others
+
+    Args:
+        root: the dataset's folder.
+        ledger: its ledger.
+        schema: its schema.
+        blame: called for each damage.
+
+    Returns:
+        ``episodes`` and ``frames`` that were read.
+    """
+    check = _Dataset(root, ledger, schema, blame)
+    try:
+        check.run()
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        blame(FILE, error.message if isinstance(error, DataError) else f"can't be understood ({show(error)})")
+    return {"episodes": check.episodes, "frames": check.frames}
+
+
+@dataclass
+class _Dataset:
+    root: Path
+    ledger: Ledger
+    schema: Schema
+    blame: Blame
+    episodes: int = 0
+    frames: int = 0
+
+    def run(self) -> None:
+        published = [record for record in self.ledger.records if record.status == "published"]
+        published.sort(key=lambda record: record.output_index or 0)
+        records = {f"demo_{number}": record for number, record in enumerate(published)}
+        for some in _batches(list(records.items())):
+            with self._open() as top:
+                data = top.group("data")
+                for name, record in some:
+                    self._demo(data, name, record)
+        with self._open() as top:
+            data = top.group("data")
+            if set(data.names()) != records.keys():
+                self.blame(FILE, f"has {len(data):,} demos, not demo_0 to demo_{len(records) - 1}")
+            about = data.attributes()
+            if about.get("total") != self.frames:
+                self.blame(FILE, f"total is {show(about.get('total'))}, not {self.frames:,}")
+            self._rate("data", about.get("env_args"))
+            self._masks(top, records)
+
+    @contextmanager
+    def _open(self) -> Iterator[hdf5.Group]:
+        file = hdf5.File(self.root / FILE, root=self.root)
+        try:
+            yield file.top
+        finally:
+            file.close()
+
+    def _demo(self, data: hdf5.Group, name: str, record: Record) -> None:
+        try:
+            for problem in self._problems(data.group(name), record):
+                self.blame(FILE, f"{name} {problem}", record.id)
+        except DataError as error:
+            self.blame(FILE, f"{name}: {error.message}", record.id)
+
+    def _problems(self, demo: hdf5.Group, record: Record) -> Iterator[str]:
+        """What is wrong with an episode."""
+        self.episodes += 1
+        own = demo.attributes()
+        tables = dict(_tables(demo))
+        length = len(tables["actions"]) if "actions" in tables else 0
+        self.frames += length
+        if own.get("vla_data_id") != record.id:
+            yield f"says that it is {show(own.get('vla_data_id'))}"
+        if own.get("num_samples") != length or any(len(table) != length for table in tables.values()):
+            yield f"has not {show(own.get('num_samples'))} rows in every dataset"
+        if length < record.frames("kept"):
+            yield f"has {length:,} steps, but the ledger kept {record.frames('kept'):,} frames"
+        if "env_args" in own:
+            self._rate(demo.path, own["env_args"])
+        arrays: dict[str, Array] = {}
+        images: dict[str, _Rows] = {}
+        for path, table in tables.items():
+            if DERIVED in table.attributes():
+                table.read()  # for its checksums
+            elif (
+                table.kind == "number"
+                and table.dtype == np.uint8
+                and len(table.shape) == 4
+                and table.shape[3] == 3
+            ):
+                images[name_of(path, images=True)] = _Rows(table)
+            else:
+                arrays[name_of(path, images=False)] = _values(table)
+        yield from self._unlike(arrays, images)
+        if content_digest(_instruction(own), arrays, images) != record.content_sha256:
+            yield "has another content than that of the ledger's digest"
+
+    def _unlike(self, arrays: Mapping[str, Array], images: Mapping[str, _Rows]) -> Iterator[str]:
+        """Features that are not as the schema has them; it need not have all, and the digest is of all."""
+        for name, feature in self.schema.features.items():
+            if feature.dtype == "image":
+                if name not in images or images[name].table.shape[1:] != feature.shape:
+                    yield f"has no images of {feature.shape} as {show(name)}"
+            elif name not in arrays or (arrays[name].shape[1:] or (1,)) != feature.shape:
+                yield f"has no {show(name)} of {feature.shape}"
+            elif arrays[name].dtype.kind != "U" and str(arrays[name].dtype) != feature.dtype:
+                yield f"has {show(name)} as {arrays[name].dtype}, not {show(feature.dtype)}"
+
+    def _rate(self, where: str, text: Any) -> None:
+        try:
+            rate = json.loads(text)["env_kwargs"]["control_freq"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            rate = None
+        if rate != self.schema.fps:
+            self.blame(FILE, f"env_args of {show(where)} has control_freq {show(rate)}, not {self.schema.fps:g}")
+
+    def _masks(self, top: hdf5.Group, records: Mapping[str, Record]) -> None:
+        masks = {}
+        if "mask" in top:
+            group = top.group("mask")
+            masks = {key: group.table(key).texts() for key in group.names()}
+        for key, names in masks.items():
+            if len(set(names)) != len(names) or not set(names) <= records.keys():
+                self.blame(FILE, f"mask {show(key)} names a demo twice or one that is not there")
+        told = {name: set(masks_of(record.meta)[0]) for name, record in records.items()}
+        known = set().union(*told.values(), *(masks_of(record.meta)[1] for record in records.values()))
+        for key in sorted(known - masks.keys()):
+            self.blame(FILE, f"has no mask {show(key)}")
+        for name, record in records.items():
+            if {key for key, names in masks.items() if key in known and name in names} != told[name]:
+                self.blame(FILE, f"{name} is not in the masks that the ledger has it in", record.id)
+
+
+def _batches(items: Sequence[tuple[str, Record]]) -> Iterator[Sequence[tuple[str, Record]]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
+
+
+class _Rows(Sequence[bytes]):
+    """The bytes of each row of a table, read when asked for."""
+
+    def __init__(self, table: hdf5.Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, i: Any) -> Any:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.table.read(i, i + 1).tobytes()
+
+
+def _tables(demo: hdf5.Group) -> Iterator[tuple[str, hdf5.Table]]:
+    """Every dataset below a demo by its path; a group that is there twice is a cycle or a copy, and is refused."""
+    seen: set[tuple[int, int]] = set()
+
+    def walk(group: hdf5.Group, path: str) -> Iterator[tuple[str, hdf5.Table]]:
+        if group.key in seen:
+            raise DataError("E106", f"{show(group.path)} is there twice")
+        seen.add(group.key)
+        for name in group.names():
+            item = group[name]
+            if isinstance(item, hdf5.Table):
+                yield path + name, item
+            else:
+                yield from walk(item, f"{path}{name}/")
+
+    yield from walk(demo, "")
+
+
+def _values(table: hdf5.Table) -> Array:
+    if table.kind != "text":
+        return table.read()
+    decode: Callable[[Any], str] = np.vectorize(lambda row: hdf5.decode(row, show(table.path)), otypes=[object])
+    return np.asarray(decode(table.read()), dtype=np.str_)
+
+
+def _instruction(attributes: Mapping[str, Any]) -> str:
+    try:
+        return str(json.loads(attributes["ep_meta"])["lang"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -1,0 +1,1 @@
+"""Rollouts of RL runs: one file an episode."""

@@ -1,0 +1,95 @@
+"""The files of a folder of rollouts, on this machine or on an object store."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vla_data.errors import DataError, UsageError
+from vla_data.files.sums import SEAL, parse_sums, read_seal
+from vla_data.safety.files import MAX_FILE, read_file
+from vla_data.safety.text import show
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """A folder, or one file, on this machine."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that names are relative to."""
+        return self.root if self.root.is_dir() else self.root.parent
+
+    def sizes(self, suffixes: tuple[str, ...]) -> dict[str, int] | None:
+        """Relative name -> size of every file with one of the ``suffixes``, or of the one file; None: nothing."""
+        if not self.root.exists():
+            return None
+        if not self.root.is_dir():
+            return {self.root.name: self.root.stat().st_size}
+        return dict(_walk(self.root, self.root, suffixes))
+
+    def read(self, name: str) -> tuple[bytes, str]:
+        """A file's bytes and their SHA-256.
+
+        Raises:
+            DataError: see `vla_data.safety.files.read_file`.
+        """
+        return read_file(self.folder / name, root=self.folder)
+
+    def seal(self) -> Mapping[str, str] | None:
+        """Name -> SHA-256 from the folder's seal, or None."""
+        return read_seal(self.folder)
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """A folder, or one object, of an object store."""
+
+    storage: Storage
+
+    def sizes(self, suffixes: tuple[str, ...]) -> dict[str, int] | None:
+        """See `LocalFiles`."""
+        if self.storage.is_file():
+            return {self.storage.name: self.storage.state()[0]}
+        found = self.storage.files()
+        return {name: size for name, size in found.items() if name.lower().endswith(suffixes)} if found else None
+
+    def read(self, name: str) -> tuple[bytes, str]:
+        """See `LocalFiles`."""
+        one = name == self.storage.name and self.storage.is_file()
+        data = self.storage.read("" if one else name, max_bytes=MAX_FILE)
+        return data, hashlib.sha256(data).hexdigest()
+
+    def seal(self) -> Mapping[str, str] | None:
+        """See `LocalFiles`; read once by each process."""
+        return _remote_seal(self.storage)
+
+
+@functools.lru_cache(maxsize=4)
+def _remote_seal(storage: Storage) -> Mapping[str, str] | None:
+    if not storage.exists(SEAL):
+        return None
+    try:
+        return dict(parse_sums(storage.read(SEAL)))
+    except DataError as error:
+        raise UsageError("E001", f"{show(storage)}: {SEAL}: {error.message}") from None
+
+
+def _walk(folder: Path, root: Path, suffixes: tuple[str, ...]) -> Iterable[tuple[str, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), root, suffixes)
+            elif entry.name.lower().endswith(suffixes):
+                size = entry.stat(follow_symlinks=False).st_size
+                yield Path(entry.path).relative_to(root).as_posix(), size

@@ -1,0 +1,335 @@
+"""PPO rollouts: one ``.npz`` or ``.npy`` file an episode, as RL4VLA's collectors and their forks write them.
+
+A file holds a pickled dictionary (in the npz member ``arr_0`` or a 0-d object array), or the same keys as
+plain arrays (what ``vla-data sanitize`` writes):
+
+    image        T or T+1 images: PIL images, arrays, JPEG or PNG bytes; before each action, and the last
+    action       (T, 7): translation (m), rotation (rad), gripper (+1 open, -1 closed)
+    info         T dictionaries with at least ``success``
+    instruction  text
+
+**Info timing.** ``info[t]`` is what the environment said after action ``t``, except in the files of RL4VLA's
+motion planner, which record it before. ``info_timing="auto"`` decides for each file by the first of these
+that applies, and records which one did:
+
+1. ``elapsed_steps`` counts 1, 2, ..., T: after. It counts 0, 1, ..., T-1: before. (With T of 2 or more.)
+2. T+1 images: after.
+3. The key ``is_image_encode`` (only the motion planner writes it): before.
+4. Otherwise: after.
+
+With "before", ``success_after[t]`` is ``info[t + 1]``'s. The last one is not in the file: it is True if the
+file's name starts with ``success_`` (the motion planner names so what ended in success), else False.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.rollouts.fields import (
+    is_true,
+    next_fields,
+    read_action,
+    read_fps,
+    read_info,
+    read_state,
+    read_text,
+)
+from converters.rollouts.files import LocalFiles, RemoteFiles
+from converters.rollouts.images import Allowed, read_images
+from vla_data import options as checks
+from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core.names import natural
+from vla_data.errors import DataError, UsageError
+from vla_data.files.sums import SEAL
+from vla_data.media.images import MAX_SIDE
+from vla_data.safety import npy, text
+from vla_data.safety.archive import Archive
+from vla_data.safety.files import MAX_FILE
+
+if TYPE_CHECKING:
+    from vla_data.remote.storage import Storage
+
+InfoTiming = Literal["auto", "after", "before"]
+
+SUFFIXES: Final = (".npz", ".npy")
+_PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
+DEFAULT_FPS: Final = 5.0
+ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
+CONVENTION: Final[dict[str, Json]] = {
+    "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]},
+    "kind": "delta",
+    "reference": "previous_target",
+    "frame": "robot_base",
+    "translation_unit": "m",
+    "rotation_unit": "rad",
+    "rotation": "undeclared",  # the three collectors write three dialects without a tag
+    "gripper_control": "position",
+    "gripper_open": 1.0,
+    "gripper_closed": -1.0,
+}
+
+
+class NotARolloutError(DataError):
+    """A healthy file of another kind that lies among the rollouts: it is left alone, not quarantined."""
+
+    ignore = True
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PpoRolloutSource:
+    """Reads a folder (with its subfolders) of rollout files, or one file.
+
+    Attributes:
+        root: the folder or file; or the `vla_data.remote.storage.Storage` of one, from which rollouts are
+            read one by one and never copied.
+        info_timing: whether ``info[t]`` holds "after" or "before" action ``t``; "auto" as stated above.
+        fps: control rate of the collector, steps per second; None: what the file says (`vla_data.RolloutWriter`
+            writes it), else the 5 Hz of RL4VLA's environments.
+        camera: name of the camera in ``observation.images.<camera>``.
+        image_size: ``(height, width)`` that every image must have, or None.
+        allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
+        allow_empty_instruction: keep episodes without a text.
+        action_limit: largest absolute action value that a robot can mean.
+        max_episodes: read only the first so many files.
+        outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
+            infos have them.
+        info: also give what else the infos say, as ``info.<key>``; episodes of collectors that record unlike keys
+            then don't fit into one dataset.
+    """
+
+    root: Path | Storage = field(repr=False)
+    info_timing: InfoTiming = "auto"
+    fps: float | None = None
+    camera: str = "primary"
+    image_size: tuple[int, int] | None = None
+    allow_images: frozenset[Allowed] = frozenset()
+    allow_empty_instruction: bool = False
+    action_limit: float = 100.0
+    max_episodes: int | None = None
+    outcomes: bool = True
+    info: bool = False
+
+    def __post_init__(self) -> None:
+        checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
+        if self.fps is not None:
+            object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
+        object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        if self.image_size is not None:
+            if len(self.image_size) != 2:
+                raise ValueError(f"image_size is {self.image_size!r}, not a height and a width")
+            height, width = (checks.whole("image_size", n, low=1, high=MAX_SIDE) for n in self.image_size)
+            object.__setattr__(self, "image_size", (height, width))
+        if isinstance(self.allow_images, str):
+            raise ValueError(f"allow_images is {self.allow_images!r}, not a list of names")
+        allowed = frozenset(checks.one_of("allow_images", name, get_args(Allowed)) for name in self.allow_images)
+        object.__setattr__(self, "allow_images", allowed)
+        checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        checks.flag("outcomes", self.outcomes)
+        checks.flag("info", self.info)
+        if self.max_episodes is not None:
+            checks.whole("max_episodes", self.max_episodes, low=1)
+
+    def __repr__(self) -> str:
+        """Every option in a fixed order; a set has none of its own."""
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        options["allow_images"] = sorted(self.allow_images)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """Every rollout file below the root by natural order of its relative path; and what a seal misses."""
+        found = self._files.sizes(SUFFIXES)
+        if found is None:
+            raise UsageError("E003", f"{text.show(self.root)} is not there")
+        for name in self._files.seal() or ():
+            if name.lower().endswith(SUFFIXES):
+                found.setdefault(name, 0)  # sealed and gone: reading it says so
+        refs = [_ref(name, size) for name, size in found.items()]
+        return sorted(refs, key=lambda ref: natural(ref.id))[: self.max_episodes]
+
+    @property
+    def _files(self) -> LocalFiles | RemoteFiles:
+        return LocalFiles(self.root) if isinstance(self.root, Path) else RemoteFiles(self.root)
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """SHA-256 of the file. See `vla_data.core.Source`."""
+        return self._files.read(ref.where or ref.id)[1]
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one rollout. See `vla_data.core.Source`."""
+        name = ref.where or ref.id
+        files = self._files
+        data, sha256 = files.read(name)
+        try:
+            seal = files.seal()
+            if seal is not None and seal.get(name, sha256) != sha256:
+                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+            return self._episode(ref.id, _load(data, ref.id), sha256)
+        except DataError as error:
+            error.source_sha256 = sha256
+            raise
+
+    def schema(self, episode: Episode) -> Schema:
+        """What the arrays and frames of ``episode`` mean."""
+        features: dict[str, Feature] = {}
+        for name, frames in episode.frames.items():
+            features[name] = Feature(
+                dtype="image",
+                shape=(frames.height, frames.width, 3),
+                names=("height", "width", "channels"),
+                convention={"colour": "rgb", "orientation": "as_recorded", "time": "before_action"},
+            )
+        for name, array in episode.arrays.items():
+            if name.startswith("info.") and not self.info:  # collectors record what they like
+                continue
+            is_action = name == "action"
+            features[name] = Feature(
+                dtype=str(array.dtype),
+                shape=array.shape[1:] or (1,),
+                names=ACTION_NAMES if is_action else None,
+                convention=CONVENTION if is_action else {},
+            )
+        return Schema(features=features, fps=self.fps or episode.meta.get("fps") or DEFAULT_FPS)
+
+    def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
+        for key in ("action", "image", "info"):
+            if key not in rollout:
+                raise DataError("E206", f"missing key {key!r}")
+        notes: list[str] = []
+        action = read_action(rollout["action"], self.action_limit, notes)
+        steps = len(action)
+        try:
+            frames = read_images(
+                rollout["image"],
+                encoded=is_true(rollout.get("is_image_encode", False)),
+                allowed=self.allow_images,
+                size=self.image_size,
+                notes=notes,
+            )
+            if len(frames) == steps + 1:
+                notes.append("last_image_dropped")
+            elif len(frames) != steps:
+                raise DataError("E204", f"{len(frames)} images for {steps} actions")
+            info = read_info(rollout["info"], steps)
+            success = info["success"]
+            timing, rule = self._timing(rollout, info.get("elapsed_steps"), len(frames), steps)
+            fps = read_fps(rollout.get("fps"))
+            if self.fps is not None and fps not in (None, self.fps):
+                raise DataError("E221", f"the file says {fps:g} steps a second, not {self.fps:g}")
+            task = text.instruction(
+                read_text(rollout.get("instruction")), allow_empty=self.allow_empty_instruction
+            )
+            arrays: dict[str, NDArray[Any]] = {
+                "action": action,
+                "next.success": _aligned(success, timing, name),
+                **(next_fields(info, timing) if self.outcomes else {}),
+                # As recorded, before any shift: `Rl4vlaCompat` repeats what was done with that.
+                **{f"info.{key}": column for key, column in info.items()},
+            }
+            if "state" in rollout:
+                arrays["observation.state"] = read_state(rollout["state"], steps)
+        except DataError as error:
+            error.frames = steps
+            raise
+        camera = f"observation.images.{self.camera}"
+        return Episode(
+            id=name,
+            arrays=arrays,
+            frames={camera: frames.take(range(steps))},
+            final={camera: frames.take([steps])} if len(frames) > steps else {},
+            task=task,
+            index=np.arange(steps),
+            meta={
+                "source": "ppo_rollout",
+                "source_length": steps,
+                "source_sha256": sha256,
+                "info_timing": timing,
+                "info_timing_rule": rule,
+                "motion_planner": "is_image_encode" in rollout,
+                "fps": fps,
+            },
+            notes=tuple(notes),
+        )
+
+    def _timing(
+        self, rollout: Mapping[str, Any], counter: NDArray[Any] | None, images: int, steps: int
+    ) -> tuple[Literal["after", "before"], str]:
+        if self.info_timing != "auto":
+            return self.info_timing, "declared"
+        if counter is not None and counter.dtype.kind in "iu" and steps > 1:
+            # A 1-step episode at 1 is "after"; an aliased counter (all values alike) matches neither.
+            if np.array_equal(counter, np.arange(1, steps + 1)):
+                return "after", "elapsed_steps"
+            if np.array_equal(counter, np.arange(steps)):
+                return "before", "elapsed_steps"
+        if images == steps + 1:
+            return "after", "last_image"
+        if "is_image_encode" in rollout:
+            return "before", "motion_planner"
+        return "after", "default"
+
+
+def _ref(name: str, size: int) -> EpisodeRef:
+    plain = text.portable(name)
+    return EpisodeRef(plain, size, "" if plain == name else name)
+
+
+def _load(data: bytes, name: str) -> Mapping[str, Any]:
+    """The rollout's keys from the bytes of one file."""
+    if not name.lower().endswith(".npz"):
+        return _dictionary(npy.loads(data, name="the file"))
+    archive = Archive(data, name="the archive", max_bytes=MAX_FILE)
+    if archive.names == ("arr_0.npy",):
+        return _dictionary(npy.loads(archive.read("arr_0.npy"), name="arr_0.npy"))
+    keys = [member.removesuffix(".npy") for member in archive.names]
+    if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
+        if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
+            raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
+        raise DataError("E108", "an archive with other members than arr_0.npy")
+    return _unflatten({key: npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy") for key in keys})
+
+
+def _dictionary(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            raise NotARolloutError("E206", "a plain array, not a rollout")
+        raise DataError("E206", f"the file holds a {type(value).__name__}, not a dictionary of a rollout")
+    return value
+
+
+def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``info.success`` and the like of a sanitized file become ``info``; sizes split its encoded images."""
+    rollout: dict[str, Any] = {}
+    info: dict[str, Any] = {}
+    for key, value in arrays.items():
+        if key.startswith("info."):
+            info[key.removeprefix("info.")] = value
+        else:
+            rollout[key] = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+    if info:
+        rollout.setdefault("info", info)
+    sizes = rollout.pop("image_sizes", None)
+    if sizes is not None:
+        image = rollout["image"]
+        ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
+        ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
+        if not ok or (sizes < 0).any():
+            raise DataError("E203", "image_sizes does not fit image")
+        total = sum(sizes.tolist())  # in Python's integers, which don't overflow
+        if total != len(image):
+            raise DataError("E204", f"image_sizes add up to {total:,}, not to {len(image):,} bytes")
+        ends = np.cumsum(sizes)
+        rollout["image"] = [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    return rollout
+
+
+def _aligned(success: NDArray[np.bool_], timing: str, name: str) -> NDArray[np.bool_]:
+    if timing == "after":
+        return success
+    return np.append(success[1:], Path(name).name.startswith("success_"))

@@ -1,0 +1,1 @@
+"""Advantages as a JSON file with the label of every frame."""

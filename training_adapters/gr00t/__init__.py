@@ -1,0 +1,1 @@
+"""What GR00T reads: its statistics, its advantages, and how it opens a dataset."""

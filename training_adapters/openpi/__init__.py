@@ -1,0 +1,1 @@
+"""What openpi reads: its statistics, its advantages, and how it opens a dataset."""

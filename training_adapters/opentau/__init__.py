@@ -1,0 +1,1 @@
+"""What OpenTau reads: its statistics, its advantages, and how it opens a dataset."""

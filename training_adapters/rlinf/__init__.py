@@ -1,0 +1,1 @@
+"""What RLinf reads: its statistics, its advantages, and how it opens a dataset."""

@@ -1,0 +1,1 @@
+"""What TFDS reads: its statistics, its advantages, and how it opens a dataset."""

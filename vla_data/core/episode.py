@@ -1,0 +1,152 @@
+"""The record and its description.
+
+``T`` is the number of steps of an episode. A step ``t`` holds what was seen before action ``t``, the action, and
+what came of it (``next.*``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.media.frames import Frames
+
+Json = Any
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """What one array means, per step.
+
+    Attributes:
+        dtype: NumPy's name of the element type, or ``image``.
+        shape: of one step, for example ``(7,)`` or ``(480, 640, 3)``.
+        names: of the elements, or None.
+        convention: unit, frame, rotation, gripper polarity and the like, by the words of
+            ``docs/conventions.md``; empty where nothing is declared.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    convention: Mapping[str, Json] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary with sorted, JSON-ready content."""
+        return {
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "names": list(self.names) if self.names else None,
+            "convention": dict(sorted(self.convention.items())),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What every episode of a dataset holds.
+
+    Attributes:
+        features: name (LeRobot's: ``observation.images.<camera>``, ``action``, ...) -> feature.
+        fps: control rate in steps per second.
+        robot: robot type, or None where it is not known.
+    """
+
+    features: Mapping[str, Feature]
+    fps: float
+    robot: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """A plain dictionary with sorted, JSON-ready content."""
+        return {
+            "features": {name: self.features[name].to_json() for name in sorted(self.features)},
+            "fps": self.fps,
+            "robot": self.robot,
+        }
+
+    def to_text(self) -> str:
+        """One line of JSON, equal for equal schemas."""
+        return json.dumps(self.to_json(), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> Schema:
+        """What `to_text` was made from."""
+        facts = json.loads(text)
+        features = {
+            name: Feature(
+                dtype=feature["dtype"],
+                shape=tuple(feature["shape"]),
+                names=tuple(feature["names"]) if feature["names"] else None,
+                convention=feature["convention"],
+            )
+            for name, feature in facts["features"].items()
+        }
+        return cls(features=features, fps=facts["fps"], robot=facts["robot"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """One trajectory. Frozen: a step of a recipe returns a new one.
+
+    Attributes:
+        id: stable name, relative to the source and free of machine paths.
+        arrays: name -> array of shape ``(T, ...)``.
+        frames: feature name -> ``T`` images.
+        task: the instruction, exactly as given.
+        index: ``(T,)`` int64, the position of each step in the source; the one timeline of everything.
+        final: feature name -> the one image that was seen after the last action; empty where there is none.
+        meta: facts that concern the whole episode.
+        notes: what was fixed by a declared rule on the way, as codes.
+    """
+
+    id: str
+    arrays: Mapping[str, Array]
+    frames: Mapping[str, Frames]
+    task: str
+    index: NDArray[np.int64]
+    final: Mapping[str, Frames] = field(default_factory=dict)
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.arrays.items()}
+        lengths |= {name: len(frames) for name, frames in self.frames.items()}
+        wrong = {name: n for name, n in lengths.items() if n != len(self.index)}
+        if wrong:
+            raise ValueError(f"episode {self.id!r} has {len(self.index)} steps, but {wrong}")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: NDArray[np.int64]) -> Episode:
+        """The steps at these positions (of this episode, not of the source), everything together."""
+        ends = len(index) > 0 and int(index[-1]) == len(self) - 1
+        return replace(
+            self,
+            final=self.final if ends else {},
+            arrays={name: array[index] for name, array in self.arrays.items()},
+            frames={name: frames.take(index) for name, frames in self.frames.items()},
+            index=self.index[index],
+        )
+
+    @property
+    def success_after(self) -> NDArray[np.bool_]:
+        """``(T,)``: whether the task was solved right after action ``t`` (``next.success``)."""
+        success: NDArray[np.bool_] = self.arrays["next.success"]
+        return success
+
+
+def iter_spans(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive integers in a sorted index, as half-open ``(start, stop)`` pairs."""
+    if len(index) == 0:
+        return
+    breaks = np.flatnonzero(np.diff(index) != 1)
+    starts = np.concatenate(([0], breaks + 1))
+    stops = np.concatenate((breaks, [len(index) - 1]))
+    for start, stop in zip(starts, stops, strict=True):
+        yield int(index[start]), int(index[stop]) + 1

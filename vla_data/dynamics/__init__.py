@@ -1,0 +1,1 @@
+"""Whether the states move as the actions say."""

@@ -1,0 +1,1 @@
+"""The disk, below everything that writes: atomic files, locks, checksums, tables."""

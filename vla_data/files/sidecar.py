@@ -1,0 +1,41 @@
+"""Finding a dataset of ours, and what we wrote beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from vla_data.core.ledger import FILE, Ledger
+from vla_data.errors import UsageError
+from vla_data.safety.text import show
+
+SIDECARS: Final = ("meta/vla_data", "vla_data", "vla_data/rdt", "vla_data/robomimic")
+"""Folders in which a dataset carries its ledger and manifest, by format."""
+
+
+def find_sidecar(path: Path) -> Path | None:
+    """The sidecar of the dataset at ``path``, or of the only dataset of ours below it (a TFDS data dir)."""
+    for side in SIDECARS:
+        if (path / side / FILE).is_file():
+            return path / side
+    # DATA_DIR/<name>/<config>/<version>, from any level of it
+    for depth in ("*", "*/*", "*/*/*"):
+        found = [p / side for p in sorted(path.glob(depth)) for side in SIDECARS if (p / side / FILE).is_file()]
+        if len(found) > 1:
+            names = ", ".join(show(p.parent) for p in found[:4])
+            raise UsageError("E001", f"{show(path)} has several datasets; name one of {names}")
+        if found:
+            return found[0]
+    return None
+
+
+def open_ledger(path: str | Path) -> Ledger:
+    """The ledger of a dataset.
+
+    Raises:
+        UsageError: E003 when there is none.
+    """
+    side = find_sidecar(Path(path))
+    if side is None:
+        raise UsageError("E003", f"{show(path)} has no ledger; was it made by vla-data?")
+    return Ledger.read(side / FILE)

@@ -1,0 +1,1 @@
+"""The same parts on Apache Beam."""

@@ -1,0 +1,61 @@
+"""What a dataset carries about itself: ledger, schema, manifest and sums, in the folder that its sink names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from vla_data.core import Json, Schema
+from vla_data.core.ledger import FILE, Ledger
+from vla_data.files.sums import SEAL, format_sums, hash_file
+from vla_data.files.write import files_below, write_file
+from vla_data.jobs.part import Job, recipe, versions
+
+MANIFEST: Final = "manifest.json"
+SCHEMA: Final = "schema.json"
+
+
+def write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[str, Json]:
+    """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
+    folder = root / job.sink.sidecar
+    ledger.write(folder / FILE)
+    _write_json(folder / SCHEMA, schema.to_json())
+    published = [record for record in ledger.records if record.status == "published"]
+    content = hashlib.sha256(
+        "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode(
+            "utf-8", "surrogateescape"
+        )
+    )
+    manifest = {
+        "format_version": 1,
+        "recipe": recipe(job.source, job.steps, job.sink),
+        "recipe_digest": job.digest(),
+        "content_digest": content.hexdigest(),
+        "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
+        "versions": versions(job.sink),
+        "counts": ledger.counts(),
+        "reasons": ledger.reasons(),
+        "files": {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)},
+    }
+    _write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _write_json(path: Path, value: Json) -> None:
+    write_file(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
+
+
+def source_digest(sources: Mapping[str, str | None]) -> str:
+    """One SHA-256 for all source files, from that of each; files that could not be read count by name."""
+    lines = "".join(f"{name}\0{sources[name]}\n" for name in sorted(sources))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def write_sums(root: Path, sidecar: str) -> None:
+    """Write ``SHA256SUMS`` of everything that is there."""
+    own = f"{sidecar}/{SEAL}"
+    names = [path.relative_to(root).as_posix() for path in files_below(root)]
+    write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)

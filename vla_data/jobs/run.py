@@ -1,0 +1,345 @@
+"""The one verb: `run` takes a source's episodes through steps into a sink, and accounts for every frame."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Final
+
+from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
+from vla_data.core.curate import Step
+from vla_data.core.ledger import Ledger, Record
+from vla_data.errors import DataError, MachineError, RefusedError, UsageError
+from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
+from vla_data.jobs.engine import Engine, LocalEngine
+from vla_data.jobs.manifest import write_sidecar, write_sums
+from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part
+from vla_data.jobs.pool import Limits
+from vla_data.jobs.report import Report
+from vla_data.jobs.whereabouts import remember
+from vla_data.jobs.workspace import check_target, publish, workspace
+from vla_data.remote.cache import origin
+from vla_data.safety.text import show
+
+Progress = Callable[[int, int], None]
+_LISTED: Final = 3
+
+
+def run(
+    source: Source,
+    steps: Sequence[Step],
+    sink: Sink,
+    *,
+    workers: int | None = None,
+    replace: bool = False,
+    max_bad: float | None = None,
+    dedup: bool = False,
+    limits: Limits | None = None,
+    engine: Engine | None = None,
+    on_progress: Progress | None = None,
+    on_problem: Callable[[str], None] | None = None,
+) -> Report:
+    """Make a dataset: every episode is read, curated and encoded, and all that remain are published at once.
+
+    The result depends on the source's content and the recipe alone, not on ``workers``. A run that was
+    interrupted continues when it is called again.
+
+    Args:
+        source: where episodes come from.
+        steps: transforms and filters, in order.
+        sink: what is written, and where.
+        workers: processes; None: one for each core.
+        replace: publish over an existing dataset of ours, which is removed last.
+        max_bad: largest share of quarantined episodes; None: 0.1, or one episode where that is more.
+        dedup: reject an episode whose content an earlier one has already.
+        limits: memory and time of a worker.
+        engine: what makes the parts, such as `vla_data.jobs.beam.engine.BeamEngine`; None: processes of this
+            machine.
+        on_progress: called with (episodes done, episodes in all).
+        on_problem: called with one line for every quarantined or ignored episode.
+
+    Returns:
+        The report; ``str()`` of it is the statistics block.
+
+    Raises:
+        VlaDataError: see `vla_data.errors`; nothing is published then.
+    """
+    refs = list(source.episodes())
+    _check_refs(refs)
+    _check_place(source, sink, replace=replace)
+    with workspace(sink.target) as work:
+        # Another run may have published between the first look and the lock.
+        _check_place(source, sink, replace=replace)
+        job = Job(source, tuple(steps), sink, work / "parts")
+        parts = plan(refs)
+        engine = engine or LocalEngine(workers or _cores())
+        made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
+        records = [item.record for part in parts for item in made[part.number]]
+        for record in records:
+            if record.status in ("failed", "ignored") and on_problem is not None:
+                on_problem(record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)"))
+        _check_bad(records, max_bad)
+        published, records, warnings = _select(job, parts, made, records, dedup=dedup)
+        schema = _common_schema(published if sink.one_schema else published[:1])
+        ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
+        ledger.check()
+        staging = work / "staging"
+        with machine_errors("cannot write the dataset"):
+            remove_tree(staging)
+            check_space(work, sum(item.size for items in made.values() for item in items))
+            make_folder(staging / sink.sidecar)
+            sink.assemble([item for item, _ in published], schema, staging)
+            _keep_files(source, steps, sink, ledger, staging)
+            manifest = write_sidecar(staging, job, schema, ledger)
+            # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
+            with ThreadPoolExecutor(1) as beside:
+                checked = beside.submit(sink.check, staging, [item for item, _ in published])
+                write_sums(staging, sink.sidecar)
+                checked.result()
+            if isinstance(sink, Elsewhere):
+                sink.publish(staging, replace=replace)
+            else:
+                publish(staging, sink.target)
+    finish: Callable[[Job, str, Sequence[Part]], None] | None = getattr(engine, "finish", None)
+    if finish is not None:
+        with suppress(MachineError):  # it is published; what stays in a bucket is in nobody's way
+            finish(job, job.digest(), parts)
+    remember(manifest, roots(source))
+    judged = any(hasattr(step, "successful") for step in steps)
+    where = sink.place if isinstance(sink, Elsewhere) else sink.target
+    return Report(where, ledger, judged, tuple(warnings), _details(ledger, schema))
+
+
+def roots(source: Source) -> tuple[Path, ...]:
+    """The folders or files on this machine that a source reads, as far as it tells."""
+    return tuple(root for root in _all_roots(source) if isinstance(root, Path))
+
+
+def _all_roots(source: Source) -> Sequence[object]:
+    several: Sequence[object] | None = getattr(source, "roots", None)
+    return several if several is not None else (getattr(source, "root", None),)
+
+
+def _places(source: Source) -> Sequence[object]:
+    """Paths, storages, and addresses of what was fetched."""
+    return [origin(root) or root if isinstance(root, Path) else root for root in _all_roots(source)]
+
+
+def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:
+    check_target(sink.target, roots(source), replace=replace)
+    if isinstance(sink, Elsewhere):
+        mine = f"{sink.place}/"
+        for place in (
+            f"{place}/" for place in _places(source) if place is not None and not isinstance(place, Path)
+        ):
+            if place.startswith(mine) or mine.startswith(place):
+                raise UsageError("E001", f"the target {show(sink.place)} and the input lie inside one another")
+        sink.check_place(replace=replace)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_refs(refs: Sequence[EpisodeRef]) -> None:
+    seen: set[str] = set()
+    for ref in refs:
+        if ref.id in seen:
+            raise UsageError("E004", f"the source lists {show(ref.id)} twice")
+        seen.add(ref.id)
+    if not refs:
+        raise RefusedError("E402", "the source has no episodes")
+
+
+def _make(
+    job: Job, parts: Sequence[Part], total: int, engine: Engine, limits: Limits, progress: Progress | None
+) -> dict[int, list[Made]]:
+    digest = job.digest()
+    with machine_errors("cannot write beside the target"):
+        make_folder(job.work)
+        done = 0
+        for part in engine.make(job, digest, parts, limits=limits):
+            done += len(part.refs)
+            if progress is not None:
+                progress(done, total)
+        made = {}
+        for part in parts:
+            items = read_part(job, digest, part)
+            if items is None:
+                raise AssertionError(f"part {part.number} was made and has no receipt")
+            made[part.number] = items
+    return made
+
+
+def _check_bad(records: Sequence[Record], max_bad: float | None) -> None:
+    counted = [record for record in records if record.status != "ignored"]
+    bad = sum(record.status == "failed" for record in counted)
+    # One bad episode never costs the others, however few there are, unless a limit was given.
+    allowed = max(1.0, 0.1 * len(counted)) if max_bad is None else max_bad * len(counted)
+    if bad and bad == len(counted):
+        raise RefusedError("E402", f"none of {bad:,} episodes can be used")
+    if bad > allowed:
+        enough = math.ceil(100 * bad / len(counted)) / 100
+        raise RefusedError(
+            "E401", f"{bad:,} of {len(counted):,} episodes can't be used; --max-bad {enough:g} accepts it"
+        )
+
+
+def _select(
+    job: Job,
+    parts: Sequence[Part],
+    made: Mapping[int, Sequence[Made]],
+    records: Sequence[Record],
+    *,
+    dedup: bool,
+) -> tuple[list[tuple[Published, str]], list[Record], list[str]]:
+    """The episodes to publish with their schemas, all records with what became of duplicates, warnings."""
+    first: dict[str, str] = {}
+    again: dict[str, str] = {}
+    published = []
+    for part in parts:
+        for item in made[part.number]:
+            if item.summary is None:
+                continue
+            content = str(item.record.content_sha256)
+            if first.setdefault(content, item.record.id) != item.record.id:
+                again[item.record.id] = first[content]
+                if dedup:
+                    continue
+            episode = Published(item.record.id, content, item.summary, item.sha256, _Reader(job, part, item))
+            published.append((episode, item.schema))
+    warnings = []
+    if again and not dedup:
+        name, original = next(iter(again.items()))
+        warnings.append(
+            f"{_count(len(again))} the content of another ({show(name)} that of {show(original)}); "
+            "--dedup drops them"
+        )
+    if not published:
+        why = ", ".join(f"{reason} {count:,}" for reason, count in Ledger(tuple(records)).reasons().items())
+        raise RefusedError("E402", f"no episode is left to publish: {why}")
+    out = [
+        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
+    ]
+    by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
+    if by_default:
+        warnings.append(
+            f"episodes that do not show whether info is of before or after the action: {by_default:,}; "
+            "taken as after (--info-timing)"
+        )
+    return published, out, warnings
+
+
+def _count(n: int) -> str:
+    return "1 episode repeats" if n == 1 else f"{n:,} episodes repeat"
+
+
+class _Reader:
+    """Reads one encoded episode when the sink wants it. `Sink.check` compares the result with its digest."""
+
+    def __init__(self, job: Job, part: Part, item: Made) -> None:
+        self._job, self._part, self._item = job, part, item
+
+    def __call__(self) -> bytes:
+        return read_blob(self._job, self._part, self._item)
+
+
+def _as_duplicate(record: Record, original: str) -> Record:
+    from vla_data.core.ledger import Span
+
+    return changed(
+        record,
+        status="rejected",
+        reason="duplicate",
+        message=f"the same content as {original}",
+        spans=(Span(0, record.length or 0, "rejected", "duplicate"),),
+    )
+
+
+def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
+    """The one schema of all episodes.
+
+    Raises:
+        UsageError: E005 when they have several, with how many episodes have each.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for episode, schema in published:
+        groups[schema].append(episode.id)
+    if len(groups) > 1:
+        largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:_LISTED]
+        listed = "; ".join(
+            f"{len(ids):,} {'episode' if len(ids) == 1 else 'episodes'} with {_differences(text, groups)} "
+            f"(as {show(ids[0])[:60]})"
+            for text, ids in largest
+        )
+        more = f"; and {len(groups) - len(largest)} more kinds" if len(groups) > len(largest) else ""
+        way = "--drop or --keep features, or leave episodes out with --episodes"
+        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {way}")
+    return Schema.from_text(next(iter(groups)))
+
+
+def _differences(text: str, groups: Iterable[str]) -> str:
+    """What not all schemas share: features of one of them with type and size, conventions, rate and robot."""
+    mine = json.loads(text)
+    others = [json.loads(other) for other in groups]
+    out = []
+    for name, feature in mine["features"].items():
+        theirs = [other["features"].get(name) for other in others]
+        if any(other is None or _type(other) != _type(feature) for other in theirs):
+            out.append(f"{name} {_type(feature)}")
+        elif any(other["names"] != feature["names"] for other in theirs):
+            out.append(f"{name} of elements named {feature['names'] or 'nothing'}")
+        convention = feature["convention"]
+        found = [other["convention"] for other in theirs if other is not None]
+        keys = {key for other in found for key in {*other, *convention} if other.get(key) != convention.get(key)}
+        out.extend(f"{name} {key}={convention.get(key, 'undeclared')}" for key in sorted(keys))
+    out.extend(f"{key} {mine[key]}" for key in ("fps", "robot") if any(o[key] != mine[key] for o in others))
+    more = f" and {len(out) - _LISTED} more" if len(out) > _LISTED else ""
+    return ", ".join(text[:80] for text in out[:_LISTED]) + more or "fewer features"
+
+
+def _type(feature: Mapping[str, Json]) -> str:
+    return f"{feature['dtype']}{tuple(feature['shape'])}"
+
+
+def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published]) -> Iterable[Record]:
+    """Records with the places of their episodes in the dataset."""
+    places = {episode.id: place for place, episode in enumerate(published)}
+    split_of: Callable[[Sequence[Published]], Mapping[str, str | None]] | None = getattr(sink, "split_of", None)
+    splits: Mapping[str, str | None] = dict.fromkeys(places, "train") if split_of is None else split_of(published)
+    for record in records:
+        if record.status == "published":
+            yield changed(record, output_index=places[record.id], split=splits[record.id])
+        else:
+            yield record
+
+
+def _keep_files(source: Source, steps: Sequence[Step], sink: Sink, ledger: Ledger, folder: Path) -> None:
+    """Copy what lies beside a source's data and is not of its format, where source and sink are of one format."""
+    listed = getattr(source, "extra_files", None)
+    if listed is None or not getattr(sink, "keeps_files", False):
+        return
+    whole = not steps and not hasattr(source, "positions")
+    unchanged = whole and all(r.status == "published" and r.frames("kept") == r.length for r in ledger.records)
+    for file in listed():
+        target = folder / file.target(unchanged=unchanged)
+        make_folder(target.parent)
+        try:
+            write_file(target, file.read(roots(source)[0]), sync=False)
+        except DataError as error:
+            raise MachineError("E703", f"{show(file.path)} of the source: {error.message}") from None
+
+
+def _details(ledger: Ledger, schema: Schema) -> dict[str, Json]:
+    splits: dict[str, int] = defaultdict(int)
+    for record in ledger.records:
+        if record.split is not None:
+            splits[record.split] += 1
+    return {"splits": dict(sorted(splits.items())), "fps": schema.fps}

@@ -1,0 +1,1 @@
+"""Images and video: still encoded as long as nobody looks at them."""

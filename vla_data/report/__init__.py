@@ -1,0 +1,1 @@
+"""What a run or a dataset looks like, for a person."""

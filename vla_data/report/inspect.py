@@ -1,0 +1,197 @@
+"""What lies at an address: format, features, counts, conventions, and what is undeclared."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vla_data.core import Array, Episode, EpisodeRef, Json, Source
+from vla_data.errors import DataError
+from vla_data.files.sidecar import find_sidecar
+from vla_data.formats import detect, open_source, parse_address
+from vla_data.jobs.manifest import MANIFEST
+from vla_data.selection.subset import select
+
+SAMPLE: Final = 64
+_SHOWN: Final = 20
+_TOLERANCE: Final = 0.02
+# Facts that every source gives, and the robot, which the schema has; the others are what it detected or was told.
+_OF_ONE: Final = ("id", "seed", "scene")
+_USUAL: Final = ("source", "source_length", "source_sha256", "robot")
+
+
+def survey(
+    address: str, *, everything: bool = False, episodes: str | None = None, **options: Any
+) -> dict[str, Json]:
+    """A JSON-ready description of a source or dataset.
+
+    Args:
+        address: a path, or ``FORMAT:PATH``.
+        everything: read every episode, not at most 64 spread evenly.
+        episodes: only these, by position, as ``0,3,5-9``.
+        **options: of the source.
+    """
+    name, path = parse_address(address)
+    name = name or detect(path)
+    source = select(open_source(f"{name}:{path}", **options), episodes)
+    facts = _Survey(source, everything).facts()
+    side = find_sidecar(path) if path.is_dir() else None
+    return {"format": name, "path": str(path), **facts, **(_made(side) if side is not None else {})}
+
+
+def _made(side: Path) -> dict[str, Json]:
+    """What the manifest of a dataset of ours says about how it was made."""
+    manifest = json.loads((side / MANIFEST).read_bytes())
+    return {key: manifest[key] for key in ("counts", "reasons", "recipe", "content_digest")}
+
+
+class _Survey:
+    """Some episodes of a source, read one by one; no image is decoded."""
+
+    def __init__(self, source: Source, everything: bool) -> None:
+        self._source = source
+        self._refs = source.episodes()
+        self._chosen = self._refs if everything else _spread(self._refs)
+        self._tally: dict[str, Counter[str]] = {}
+        self._lengths: list[int] = []
+        self._solved: list[bool] = []
+        self._ranges: dict[str, tuple[Array, Array]] = {}
+        self._problems: list[Json] = []
+        self._other = 0
+        self._features: dict[str, Json] = {}
+        self._kinds: set[str] = set()
+        self._rate: tuple[float, str | None] | None = None
+
+    def facts(self) -> dict[str, Json]:
+        """Everything that was found."""
+        for ref in self._chosen:
+            try:
+                self._add(self._source.read(ref))
+            except DataError as error:
+                self._add_problem(ref, error)
+        out: dict[str, Json] = {
+            "episodes": len(self._refs),
+            "episodes_read": len(self._chosen),
+            "bytes": sum(ref.size for ref in self._refs),
+            "readable": len(self._lengths),
+            "other_files": self._other,
+            "features": self._features,
+            "kinds": len(self._kinds),
+            "undeclared": _undeclared(self._features),
+            "problem_files": self._problems[:_SHOWN],
+        }
+        if self._rate is not None:
+            out["fps"], out["robot"] = self._rate
+        if self._solved:
+            out["with_success"] = sum(self._solved)
+        if self._lengths:
+            mean = float(np.mean(self._lengths))
+            out["length"] = {"min": min(self._lengths), "max": max(self._lengths), "mean": mean}
+            out["duration_s"] = round(sum(self._lengths) / out["fps"], 3)
+        audit = self._audit(self._rate[0] if self._rate is not None else None)
+        if audit is not None:
+            out["fps_audit"] = audit
+        out["range"] = {
+            name: {"min": low.tolist(), "max": high.tolist()} for name, (low, high) in self._ranges.items()
+        }
+        for key, counter in self._tally.items():
+            out[key] = dict(counter.most_common(_SHOWN))
+        return out
+
+    def _add(self, episode: Episode) -> None:
+        schema = self._source.schema(episode)
+        self._kinds.add(schema.to_text())
+        self._features = self._features or schema.to_json()["features"]
+        self._rate = self._rate or (schema.fps, schema.robot)
+        self._lengths.append(len(episode))
+        if "next.success" in episode.arrays:
+            self._solved.append(bool(episode.success_after.any()))
+        for name in schema.features:
+            array = episode.arrays.get(name)
+            if array is not None and array.dtype.kind in "fiu" and array.ndim <= 2 and len(array):
+                self._widen(name, array)
+        for name, frames in episode.frames.items():
+            self._count("image_size", f"{name} {frames.height}x{frames.width}")
+        tasks = {str(task) for task in episode.arrays["task"]} if "task" in episode.arrays else {episode.task}
+        for task in tasks:
+            self._count("instruction", task)
+        for note in episode.notes:
+            self._count("notes", note)
+        self._add_facts(episode.meta)
+
+    def _add_facts(self, meta: Mapping[str, Json]) -> None:
+        for key, text in _facts(meta):
+            self._count(key, text)
+        origin = meta.get("origin")
+        if not isinstance(origin, Mapping):
+            return
+        for key, text in _facts({key: value for key, value in origin.items() if key not in _OF_ONE}):
+            self._count("origin", f"{key} {text}")
+        notes = origin.get("notes")
+        for note in notes if isinstance(notes, list) else ():
+            self._count("origin", str(note))
+
+    def _add_problem(self, ref: EpisodeRef, error: DataError) -> None:
+        if error.ignore:
+            self._other += 1
+            return
+        self._count("problems", f"{error.code} {error.name}")
+        self._problems.append({"episode": ref.id, "code": error.code, "message": error.message})
+
+    def _count(self, key: str, value: str) -> None:
+        self._tally.setdefault(key, Counter())[value] += 1
+
+    def _widen(self, name: str, array: Array) -> None:
+        low, high = array.min(axis=0), array.max(axis=0)
+        if name in self._ranges and self._ranges[name][0].shape == low.shape:
+            low, high = np.minimum(low, self._ranges[name][0]), np.maximum(high, self._ranges[name][1])
+        self._ranges[name] = (low, high)
+
+    def _audit(self, fps: float | None) -> Json:
+        """The declared rate beside that of the recorded times, where the source has any.
+
+        None where neither is known. Nothing is declared where no episode can be read, perhaps for its times.
+        """
+        steps: Any = getattr(self._source, "time_steps", None)
+        found: Array = np.zeros(0) if steps is None else steps(self._chosen)
+        if not len(found):
+            return None if fps is None else {"declared": fps, "recorded": None}
+        middle = float(np.median(found))
+        recorded = 1 / middle if middle > 0 else 0.0
+        return {
+            "declared": fps,
+            "recorded": round(recorded, 3),
+            "agree": fps is not None and abs(recorded - fps) <= _TOLERANCE * fps,
+            "jitter_ms": round(1e3 * float(np.percentile(np.abs(found - middle), 95)), 3),
+        }
+
+
+def _facts(meta: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Facts that were detected or told, each with its rule."""
+    for key, value in meta.items():
+        if key in _USUAL or key.endswith("_rule") or not isinstance(value, str | bool):
+            continue
+        rule = meta.get(f"{key}_rule")
+        yield key, f"{value} ({rule})" if rule else str(value)
+
+
+def _spread(refs: Sequence[EpisodeRef]) -> Sequence[EpisodeRef]:
+    if len(refs) <= SAMPLE:
+        return refs
+    return [refs[i] for i in np.linspace(0, len(refs) - 1, SAMPLE).round().astype(int)]
+
+
+def _undeclared(features: Mapping[str, Json]) -> list[str]:
+    """Facts that nobody has declared and that a trainer would have to guess."""
+    out = []
+    for name, feature in sorted(features.items()):
+        convention = feature["convention"]
+        if not convention and name.split(".")[0] == "action":
+            out.append(f"{name}: everything")
+        out += [f"{name}: {key}" for key, value in sorted(convention.items()) if value == "undeclared"]
+    return out

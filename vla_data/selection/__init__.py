@@ -1,0 +1,1 @@
+"""Some of a source's episodes, several sources as one, splits, and lists that trainers read."""

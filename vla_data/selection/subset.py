@@ -1,0 +1,103 @@
+"""Some episodes of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.core.curate import Step
+from vla_data.errors import UsageError
+from vla_data.safety.text import show
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The episodes of a source at some positions.
+
+    Attributes:
+        source: any source.
+        positions: positions in its list of episodes, each once.
+    """
+
+    source: Source
+    positions: tuple[int, ...]
+
+    @property
+    def root(self) -> Path | None:
+        """The source's root."""
+        return getattr(self.source, "root", None)
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """The selected episodes, in the source's order."""
+        every = self.source.episodes()
+        missing = [n for n in self.positions if n >= len(every)]
+        if missing:
+            raise UsageError("E007", f"there are {len(every):,} episodes, 0 to {len(every) - 1}; no {missing[0]}")
+        return [every[n] for n in sorted(self.positions)]
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """The source's."""
+        return self.source.fingerprint(ref)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """Read one episode."""
+        return self.source.read(ref)
+
+    def schema(self, episode: Episode) -> Schema:
+        """The source's."""
+        return self.source.schema(episode)
+
+    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
+        """The source's; none where it has no times."""
+        known: Callable[[Sequence[EpisodeRef]], NDArray[np.float64]] | None
+        known = getattr(self.source, "time_steps", None)
+        return known(refs) if known is not None else np.zeros(0)
+
+    def extra_files(self) -> Sequence[Any]:
+        """The source's files that are not of its format, if it lists them."""
+        listed: Callable[[], Sequence[Any]] | None = getattr(self.source, "extra_files", None)
+        return listed() if listed is not None else ()
+
+    def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
+        """The source's own steps, if it has any."""
+        own: Callable[[EpisodeRef], Sequence[Step]] | None = getattr(self.source, "steps_of", None)
+        return own(ref) if own is not None else ()
+
+
+_MOST: Final = 10_000_000
+_DIGITS: Final = 18
+_SHOWN: Final = 60
+
+
+def parse_positions(text: str) -> tuple[int, ...]:
+    """``0,3,5-9`` -> (0, 3, 5, 6, 7, 8, 9).
+
+    Raises:
+        UsageError: E001 for anything else, for a position that is named twice and for over 10,000,000 of them.
+    """
+    out: dict[int, None] = {}
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if max(len(first), len(last)) > _DIGITS or not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+        start, stop = int(first), int(last or first) + 1
+        if stop <= start:
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+        if len(out) + stop - start > _MOST:
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} names more than {_MOST:,} episodes")
+        for n in range(start, stop):
+            if n in out:
+                raise UsageError("E001", f"{show(text[:_SHOWN])!r} names {n} twice")
+            out[n] = None
+    return tuple(out)
+
+
+def select(source: Source, episodes: str | None) -> Source:
+    """The episodes at the positions that a text like ``0,3,5-9`` names; all for None."""
+    return source if episodes is None else Selection(source, parse_positions(episodes))

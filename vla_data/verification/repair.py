@@ -1,0 +1,344 @@
+"""Making a damaged dataset whole again, byte for byte.
+
+**How.** The job is run again, from the sources and the recipe in the manifest, into the hidden work folder beside
+the dataset; the result is compared with the sums of the damaged dataset, and only the files that differ are
+renamed into it. Everything is rebuilt because every file depends on all episodes (indices, statistics, shards),
+and because equal sums of *all* files are a proof that the rebuilt ones are the lost ones. It costs as much time
+and disk as the job did; files that are healthy are not written.
+
+**Recipe.** It is in the manifest as ``repr``s, which are provenance and not code: they are parsed as literals, and
+only classes of our own tables are made of them. The result must have the same ``repr`` again. A recipe with
+somebody's own steps can't be repaired here; the program that made the dataset makes it anew with ``replace=True``.
+
+**Atomic.** Each file is replaced by one rename of a file that is on the disk, and ``SHA256SUMS`` last. A repair
+that is interrupted leaves a dataset that is less damaged than before, never more, and the same command goes on.
+Files that are not ours are left alone, but for copies of ours under other names where readers would find them, and
+what has the name of a file or folder of ours and is none, which is moved aside.
+
+The sources are looked for where they lay when this machine made the dataset, unless they are named. Without them,
+what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from vla_data.core import Json, Source
+from vla_data.core.ledger import FILE, Ledger
+from vla_data.errors import TargetExistsError, UsageError, VerifyError
+from vla_data.files.sums import format_sums, hash_file
+from vla_data.files.write import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
+from vla_data.jobs.manifest import MANIFEST, source_digest
+from vla_data.jobs.part import fingerprint, versions
+from vla_data.jobs.run import Progress, run
+from vla_data.jobs.whereabouts import recall
+from vla_data.jobs.workspace import workspace
+from vla_data.safety.text import show
+from vla_data.verification.check import find_dataset, is_almost, recipe_digest, verify
+from vla_data.verification.provenance import AGAIN, Address, open_recipe
+from vla_data.verification.report import Verdict
+
+_FOLDER: Final = "repair"
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` did.
+
+    Attributes:
+        before: what was wrong.
+        replaced: files that were written, relative.
+        removed: copies of our files that lay under other names.
+        aside: (name, its name now) of what is not ours and lay in the way.
+        after: what is left; ``ok`` unless files that are not ours are in the way of readers.
+    """
+
+    before: Verdict
+    replaced: tuple[str, ...]
+    removed: tuple[str, ...]
+    after: Verdict
+    aside: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Json]:
+        """One JSON-ready object."""
+        return {
+            "before": [damage.to_json() for damage in self.before.damages],
+            "replaced": list(self.replaced),
+            "removed": list(self.removed),
+            "aside": dict(self.aside),
+            **self.after.to_json(),
+        }
+
+
+def repair(
+    path: str | Path,
+    source: Address | Sequence[Address] = (),
+    *,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+    on_problem: Callable[[str], None] | None = None,
+) -> Repaired:
+    """Restore the bytes that ``SHA256SUMS`` names.
+
+    Args:
+        path: the dataset.
+        source: what it was made from, as `vla_data.open_source` takes it; several for a merged dataset, in order.
+            None: where they lay when this machine made it, or else only what the dataset holds.
+        workers: see `vla_data.run`.
+        on_progress: see `vla_data.run`.
+        on_problem: see `vla_data.run`.
+
+    Raises:
+        UsageError: E001 when the source is needed and not given; else as `vla_data.open_source`.
+        TargetExistsError: E412 when these are not the sources or not the versions that it was made with.
+        VerifyError: E601 when the manifest is too damaged to say how it was made, or the rebuilt files are not the
+            lost ones.
+        MachineError, LockedError: as `vla_data.run`.
+    """
+    found, _ = find_dataset(Path(path))
+    root = found.resolve()
+    sources = (source,) if isinstance(source, str | Path) else tuple(source)
+    before = verify(root)
+    if before.ok:
+        return Repaired(before, (), (), before)
+    with workspace(root) as work, machine_errors("cannot repair"):
+        aside: dict[str, str] = {}
+        removed = _rename_back(before, aside)
+        now = verify(root) if removed else before
+        replaced: list[str] = []
+        if any(damage.kind != "unexpected" for damage in now.damages):
+            sums = _proven_sums(now)
+            if sums is not None:
+                replaced = [now.sums]
+                write_file(root / now.sums, sums)
+                sync_folder((root / now.sums).parent)
+            elif not (sources := sources or recall(_manifest(now.root / now.sidecar))):
+                names = ", ".join(dict.fromkeys(show(damage.file) for damage in now.damages[:_SHOWN]))
+                raise UsageError("E001", f"{names}: this needs what it was made from: vla-data repair DST SOURCE")
+            else:
+                rebuilt = _rebuild(now, sources, work, workers, on_progress, on_problem)
+                _compare(now, rebuilt)
+                replaced = _replace(now, rebuilt, aside)
+            now = verify(root)
+        if copies := _remove_copies(now):
+            removed += copies
+            now = verify(root)
+        remove_tree(work / _FOLDER)
+    return Repaired(before, tuple(replaced), tuple(removed), now, tuple(aside.items()))
+
+
+def _rename_back(verdict: Verdict, aside: dict[str, str]) -> list[str]:
+    """Give files that lie under other names their own back; returns the wrong names.
+
+    A file may lie under a name that is not ours, or under that of another file that is damaged or missing.
+    """
+    homes = _homes(verdict)
+    moved = list(homes)
+    while homes:
+        # One whose place nothing else that is wanted holds; in a ring of swapped names there is none.
+        name = next((name for name, target in homes.items() if target not in homes), None)
+        if name is not None:
+            _put(verdict.root / name, verdict.root, homes.pop(name), aside)
+        else:
+            # Interrupted here, it lies under a name that is not ours, from where the next repair fetches it.
+            first = next(iter(homes))
+            beside = _free(verdict.root / first, "swapped")
+            _move(verdict.root / first, beside)
+            homes[beside.relative_to(verdict.root).as_posix()] = homes.pop(first)
+    return moved
+
+
+def _homes(verdict: Verdict) -> dict[str, str]:
+    """Name under which a file of ours lies -> its own name."""
+    root = verdict.root
+    lost = {
+        verdict.listed[damage.file]: damage.file
+        for damage in verdict.damages
+        if damage.kind in ("missing", "differs") and damage.file in verdict.listed
+    }
+    damaged = [d.file for d in verdict.damages if d.kind == "differs" and d.file != verdict.sums]
+    homes: dict[str, str] = {}
+    for name in dict.fromkeys((*damaged, *verdict.others)) if lost else ():
+        path = root / name
+        if path.is_symlink() or not path.is_file():
+            continue
+        digest = verdict.hashes.get(name) or hash_file(path)
+        target = lost.get(digest)
+        # A stranger's copy of a file that is damaged is no proof that it was moved from there.
+        if target is not None and (name in damaged or target in homes or not _is_file(root / target)):
+            homes[name] = lost.pop(digest)
+    return homes
+
+
+def _remove_copies(verdict: Verdict) -> list[str]:
+    """Remove files that hold what a healthy file of ours holds, where readers would read both."""
+    healthy = {digest for name, digest in verdict.hashes.items() if verdict.listed.get(name) == digest}
+    copies = [name for name in _unexpected(verdict) if hash_file(verdict.root / name) in healthy]
+    for name in copies:
+        step("remove", verdict.root / name)
+        (verdict.root / name).unlink()
+    return copies
+
+
+def _unexpected(verdict: Verdict) -> list[str]:
+    return [damage.file for damage in verdict.damages if damage.kind == "unexpected"]
+
+
+def _proven_sums(verdict: Verdict) -> bytes | None:
+    """What ``SHA256SUMS`` held, if nothing else is damaged: if the digest of every file of the manifest's list
+    stands in it, at most almost. None where that can't be shown.
+    """
+    if {damage.file for damage in verdict.damages if damage.kind != "unexpected"} != {verdict.sums}:
+        return None
+    files = _manifest(verdict.root / verdict.sidecar).get("files")
+    if not isinstance(files, dict) or not (verdict.root / verdict.sums).is_file():
+        return None
+    text = (verdict.root / verdict.sums).read_bytes().decode("latin-1")
+    # A digest stands at the start of a line and before two spaces; one flipped bit can only spoil one of both.
+    there = {line[:64] for line in text.split("\n")} | {piece[-64:] for piece in text.split("  ")}
+    sums = {}
+    for name in (*files, (Path(verdict.sidecar) / MANIFEST).as_posix()):
+        digest = hash_file(verdict.root / name)
+        if digest not in there and not any(len(x) == 64 and is_almost(x, digest) for x in there):
+            return None
+        sums[name] = digest
+    return format_sums(sums)
+
+
+def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
+    """Refuse a rebuilt dataset that is not the damaged one."""
+    spoilt = any(damage.file == damaged.sums for damage in damaged.damages)
+    for name, digest in damaged.listed.items():
+        found = rebuilt.listed.get(name)
+        if found != digest and not (spoilt and (found is None or is_almost(found, digest))):
+            raise VerifyError("E601", f"nothing is changed: {show(name)} would not have the bytes that it had")
+    if not damaged.listed:
+        old, new = _manifest(damaged.root / damaged.sidecar), _manifest(rebuilt.root / rebuilt.sidecar)
+        if old != new:
+            raise VerifyError("E601", "nothing is changed: the rebuilt dataset has another manifest")
+
+
+def _replace(damaged: Verdict, rebuilt: Verdict, aside: dict[str, str]) -> list[str]:
+    """Rename the rebuilt files that differ into the dataset, the sums last; returns their names."""
+    changed = [name for name, digest in rebuilt.listed.items() if damaged.hashes.get(name) != digest]
+    if any(damage.file == damaged.sums for damage in damaged.damages):
+        changed.append(damaged.sums)
+    for name in changed:
+        _put(rebuilt.root / name, damaged.root, name, aside)
+    if not os.path.lexists(damaged.root / damaged.sums):  # the folder was a link, which is aside now
+        changed.append(damaged.sums)
+        _put(rebuilt.root / damaged.sums, damaged.root, damaged.sums, aside)
+    return changed
+
+
+def _put(file: Path, root: Path, name: str, aside: dict[str, str]) -> None:
+    """Rename ``file`` into the dataset; what stands in its way and is no file or folder of it is moved aside."""
+    own = PurePosixPath(name)
+    for part in (*reversed(own.parents[:-1]), own):
+        there = root / part
+        right = there.is_dir() and not there.is_symlink() if part != own else _is_file(there) or there.is_symlink()
+        if os.path.lexists(there) and not right:
+            other = _free(there, "aside")
+            _move(there, other)
+            aside[str(part)] = other.relative_to(root).as_posix()
+    _move(file, root / own)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _free(path: Path, ending: str) -> Path:
+    """A name beside ``path`` that nothing has."""
+    names = (path.with_name(f"{path.name}.{ending}{n or ''}") for n in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _move(file: Path, target: Path) -> None:
+    make_folder(target.parent)
+    step("rename", target)
+    os.replace(file, target)  # it was synced when it was published into its folder
+    sync_folder(target.parent)
+
+
+def _rebuild(
+    damaged: Verdict,
+    sources: Sequence[Address],
+    work: Path,
+    workers: int | None,
+    on_progress: Progress | None,
+    on_problem: Callable[[str], None] | None,
+) -> Verdict:
+    """The dataset made again, in the work folder of the damaged one."""
+    folder = damaged.root / damaged.sidecar
+    manifest = _manifest(folder)
+    try:
+        trusted = recipe_digest(manifest) == manifest["recipe_digest"]
+    except (KeyError, TypeError):
+        trusted = False
+    if not trusted:
+        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
+    target = work / _FOLDER / damaged.root.name
+    reader, steps, sink = open_recipe(manifest["recipe"], sources, target)
+    _check_versions(manifest["versions"], versions(sink))
+    _check_sources(reader, manifest, folder)
+    make_folder(target.parent)
+    run(
+        reader,
+        steps,
+        sink,
+        workers=workers,
+        replace=True,  # of an interrupted repair
+        max_bad=1.0,
+        dedup="duplicate" in (manifest.get("reasons") or {}),
+        on_progress=on_progress,
+        on_problem=on_problem,
+    )
+    verdict = verify(target)
+    verdict.require()
+    return verdict
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
+    other = [
+        f"{name} {show(made.get(name))} (here {here.get(name)})"
+        for name in sorted({*made, *here})
+        if made.get(name) != here.get(name)
+    ]
+    if other:
+        raise TargetExistsError(
+            "E412", f"it was made with {', '.join(other)}, which may give other bytes; {AGAIN}"
+        )
+
+
+def _check_sources(source: Source, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuse other sources before a whole job is run on them."""
+    found = {ref.id: fingerprint(source, ref) for ref in source.episodes()}
+    if source_digest(found) == manifest.get("source_digest"):
+        return
+    try:
+        known = {record.id: record.source_sha256 for record in Ledger.read(folder / FILE).records}
+    except Exception:  # the ledger may be what is damaged, and Parquet fails in many ways
+        raise TargetExistsError("E412", "these are not the rollouts that it was made from") from None
+    for name in sorted({*known, *found}):
+        if name not in found or name not in known or known[name] != found[name]:
+            how = "is not there" if name not in found else "is new" if name not in known else "has changed"
+            raise TargetExistsError(
+                "E412", f"these are not the rollouts that it was made from: {show(name)} {how}"
+            )
+    raise VerifyError("E601", f"{MANIFEST} and {FILE} are of different rollouts: {AGAIN}")

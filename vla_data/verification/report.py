@@ -1,0 +1,137 @@
+"""What `vla_data.verification.check` found, for a person and for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from vla_data.core import Json
+from vla_data.errors import VerifyError
+from vla_data.files.sums import SEAL
+from vla_data.safety.text import show
+
+Kind = Literal["missing", "differs", "unexpected", "content"]
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong.
+
+    Attributes:
+        file: relative to the dataset; "." where it can't be pinned on one.
+        problem: half a sentence.
+        kind: "missing", "differs" (size, SHA-256 or form), "unexpected" (a file that is not ours), or "content"
+            (found by ``deep``).
+        episodes: ids of those that are known to suffer; empty without ``deep``.
+    """
+
+    file: str
+    problem: str
+    kind: Kind
+    episodes: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """One line for a person."""
+        names = ", ".join(show(name) for name in self.episodes[:_SHOWN])
+        more = f" and {len(self.episodes) - _SHOWN:,} more" if len(self.episodes) > _SHOWN else ""
+        return f"{show(self.file)}: {self.problem}" + (f" ({names}{more})" if names else "")
+
+    def to_json(self) -> dict[str, Json]:
+        """JSON-ready."""
+        return {
+            "file": self.file,
+            "problem": self.problem,
+            "kind": self.kind,
+            "episodes": list(self.episodes),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found.
+
+    Attributes:
+        root: the dataset's folder.
+        sidecar: folder of our own files in it, relative.
+        damages: everything that is wrong; empty for a healthy dataset.
+        notes: what a user may want to know and is no damage.
+        checked: what was looked at: ``files`` and ``bytes`` in all, ``hashed`` files, ``hashed_bytes``, ``seed``
+            of a sample, and the facts of a deep check.
+        hashes: relative path -> SHA-256 of every file that was hashed.
+        listed: relative path -> SHA-256 of every good line of ``SHA256SUMS``.
+        others: relative paths of the files that are not in it.
+    """
+
+    root: Path
+    sidecar: str
+    damages: tuple[Damage, ...]
+    notes: tuple[str, ...] = ()
+    checked: Mapping[str, Json] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    listed: Mapping[str, str] = field(default_factory=dict, repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def sums(self) -> str:
+        """``SHA256SUMS``, relative to the root."""
+        return (PurePosixPath(self.sidecar) / SEAL).as_posix()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with what was looked at."""
+        return not self.damages
+
+    def require(self) -> None:
+        """Raise what is wrong.
+
+        Raises:
+            VerifyError: E601, with the first damage and the number of others.
+        """
+        if self.damages:
+            more = f"; {len(self.damages) - 1:,} more" if len(self.damages) > 1 else ""
+            raise VerifyError("E601", self.damages[0].line() + more)
+
+    def to_json(self) -> dict[str, Json]:
+        """One JSON-ready object."""
+        return {
+            "path": str(self.root),
+            "ok": self.ok,
+            "damages": [damage.to_json() for damage in self.damages],
+            "notes": list(self.notes),
+            "checked": dict(self.checked),
+        }
+
+    def __str__(self) -> str:
+        seen = self.checked
+        lines = [
+            f"  Files         {seen['files']:>12,}   {seen['bytes']:,} bytes",
+            f"  SHA-256 of    {seen['hashed']:>12,}   {seen['hashed_bytes']:,} bytes; "
+            + ("the others by name and size alone" if seen["hashed"] < seen["files"] else "all of them"),
+        ]
+        if "episodes" in seen:
+            lines.append(f"  Examined      {seen['episodes']:>12,}   episodes, {seen['frames']:,} frames")
+        if "against" in seen:
+            lines.extend(_agreement(seen["against"]))
+        lines.append(f"  Damages       {len(self.damages):>12,}")
+        return "\n".join(lines)
+
+
+def _agreement(facts: Mapping[str, Json]) -> list[str]:
+    """What comparing with the sources gave, a line a feature."""
+    lines = [f"  Compared      {facts['compared']:>12,}   episodes with their sources"]
+    for name, feature in facts["features"].items():
+        how = f"{feature['differing']:,} differ" if feature["differing"] else "equal"
+        if "psnr_min" in feature and not feature["differing"]:
+            how = f"lossy, PSNR {feature['psnr_min']:.1f} dB or more, mean {feature['psnr_mean']:.1f}"
+        elif feature.get("same_bytes") == feature["values"]:
+            how = "the same bytes"
+        if "dtype" in feature:
+            how += f" as {feature['dtype'].split()[-1]}"
+        lines.append(f"    {show(name)}: {feature['values']:,}, {how}")
+    for title, key in (("Not stored", "not_stored"), ("Added", "added")):
+        if facts[key]:
+            lines.append(f"  {title}: {', '.join(show(name) for name in facts[key])}")
+    return lines
