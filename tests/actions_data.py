@@ -7,15 +7,15 @@ except LIBERO's, whose state t is of after action t.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.paths import TESTS
 from vla_data.actions import Convention, preset
 
-FILE: Final = Path(__file__).parent / "data/actions/episodes.npz"
+FILE: Final = TESTS / "data/actions/episodes.npz"
 _DATA: Final = np.load(FILE, allow_pickle=False)
 
 

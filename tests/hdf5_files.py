@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.hdf5.source import Hdf5Source
+from tests.paths import TESTS
 from vla_data.core import Episode
 
-DATA = Path(__file__).parent / "data/hdf5"
+DATA = TESTS / "data/hdf5"
 LIBERO = DATA / "libero_spatial0_demo.hdf5"
 ROBOMIMIC = DATA / "robomimic_lift.hdf5"
 MANISKILL = DATA / "maniskill_PickCube.h5"

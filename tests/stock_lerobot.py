@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 _OWN = [str(ROOT / f".venv-lerobot-{version}/bin/python") for version in ("0.4.4", "0.6.1")]
 PYTHONS = [
     p for p in os.environ.get("LEROBOT_PYTHON", os.pathsep.join(_OWN)).split(os.pathsep) if Path(p).exists()

@@ -17,11 +17,11 @@ from types import ModuleType
 import pytest
 
 import vla_data as vd
+from tests.paths import ROOT
 from vla_data import errors, formats
 from vla_data.cli import COMMANDS
 from vla_data.core import Sink, Source
 
-ROOT = Path(__file__).parent.parent
 HEAVY = (
     "tensorflow",
     "tensorflow_datasets",

@@ -8,7 +8,7 @@ report = vd.run(source, steps, vd.open_sink("aligned", format="lerobot"))
 print(report)
 """
 
-from vla_data import steps
+from vla_data import former_names, steps
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Schema, Sink, Source
 from vla_data.core.curate import Curated, Filter, Transform, curate
@@ -54,3 +54,6 @@ __all__ = [
     "run",
     "steps",
 ]
+
+former_names.install()
+del former_names

@@ -1,1 +1,5 @@
-"""What a run or a dataset looks like, for a person."""
+"""What a dataset looks like, for a person."""
+
+from vla_data.jobs.report import Report
+
+__all__ = ["Report"]
