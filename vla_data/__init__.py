@@ -14,8 +14,8 @@ from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Sche
 from vla_data.core.curate import Curated, Filter, Transform, curate
 from vla_data.core.ledger import Ledger, Record, Span
 from vla_data.errors import DataError, UsageError, VlaDataError
-from vla_data.files.sidecar import open_ledger
 from vla_data.formats import open_sink, open_source
+from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.report import Report
 from vla_data.jobs.run import run

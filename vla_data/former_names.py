@@ -107,7 +107,7 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.jobs.sidecar": "vla_data.jobs.manifest",
         "vla_data.jobs.tables": "vla_data.files.tables",
         "vla_data.ledger": "vla_data.core.ledger",
-        "vla_data.locate": "vla_data.files.sidecar",
+        "vla_data.locate": "vla_data.formats.sidecar",
         "vla_data.loss": "vla_data.verification.lossy",
         "vla_data.mapping": "vla_data.selection.mapping",
         "vla_data.merged": "vla_data.selection.merged",
@@ -123,7 +123,7 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.repair": "vla_data.verification.repair",
         "vla_data.seal": "vla_data.files.sums",
         "vla_data.selections": "vla_data.selection.exports",
-        "vla_data.sorting": "vla_data.core.names",
+        "vla_data.sorting": "vla_data.names",
         "vla_data.splits": "vla_data.selection.splits",
         "vla_data.statistics.gr00t": "training_adapters.gr00t.stats",
         "vla_data.statistics.lerobot": "training_adapters.lerobot.stats",
@@ -138,6 +138,37 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Former name -> the name of today. Sorted."""
+
+
+MEMBERS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "converters.lerobot": {"LerobotSink": "converters.lerobot.sink"},
+        "converters.rdt": {"RdtSink": "converters.rdt.sink"},
+        "converters.rlds": {"RldsSink": "converters.rlds.sink"},
+        "converters.robomimic": {"RobomimicSink": "converters.robomimic.sink"},
+        "vla_data.actions": {
+            "Dimension": "vla_data.dynamics.report",
+            "DynamicsReport": "vla_data.dynamics.report",
+            "Finding": "vla_data.dynamics.report",
+            "check_dynamics": "vla_data.dynamics.check",
+        },
+        "vla_data.jobs.beam": {
+            "BeamEngine": "vla_data.jobs.beam.engine",
+            "MakeParts": "vla_data.jobs.beam.engine",
+        },
+        "vla_data.report": {"Report": "vla_data.jobs.report"},
+        "vla_data.selection": {"Selection": "vla_data.selection.subset"},
+    }
+)
+"""Package -> what can still be imported from it -> the module that has it. Sorted."""
+
+
+def member(package: str, name: str) -> Any:
+    """What ``package.name`` is, for a package's ``__getattr__``; it loads what that needs."""
+    module = MEMBERS[package].get(name)
+    if module is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(module), name)
 
 
 class _View(ModuleType):

@@ -20,9 +20,9 @@ from converters.rollouts.source import PpoRolloutSource
 from vla_data.core import Elsewhere, Json, Source
 from vla_data.core.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.sidecar import open_ledger
 from vla_data.files.write import make_folder, write_file
 from vla_data.formats import open_source, place_sink
+from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.manifest import MANIFEST
 from vla_data.jobs.part import fingerprint, recipe
 from vla_data.jobs.report import Report

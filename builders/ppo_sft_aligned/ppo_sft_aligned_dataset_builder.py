@@ -34,7 +34,7 @@ from builders.ppo_sft_aligned.definition import (
 )
 from vla_data.core import Feature, Schema
 from vla_data.errors import TargetExistsError, UsageError, VlaDataError
-from vla_data.files.sidecar import open_ledger
+from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.report import Report
 from vla_data.safety.text import show
 

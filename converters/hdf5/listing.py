@@ -28,8 +28,8 @@ from converters.hdf5.dialects.base import Layout
 from converters.hdf5.dialects.libero import Libero
 from converters.hdf5.dialects.maniskill import ManiSkill
 from converters.hdf5.dialects.robomimic import Robomimic
-from vla_data.core.names import natural
 from vla_data.errors import DataError, MachineError, UsageError
+from vla_data.names import natural
 from vla_data.safety.hdf5 import File, Group
 from vla_data.safety.text import show
 

@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 
 from vla_data.core import Json
-from vla_data.core.names import natural
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
 from vla_data.files.write import check_space, machine_errors, step, sync_folder
+from vla_data.names import natural
 from vla_data.safety import hdf5
 from vla_data.safety.text import show
 

@@ -26,9 +26,10 @@ from converters.hdf5.episode import build
 from converters.hdf5.listing import LAYOUTS, Listing, layout_of, list_files
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
-from vla_data.core.names import natural
+from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import SEAL, read_seal
+from vla_data.names import natural
 from vla_data.safety import text
 from vla_data.safety.files import Facts, open_regular
 from vla_data.safety.hdf5 import File, Group
@@ -41,7 +42,7 @@ _UPRIGHT: Final = {"none": "as_recorded", "vflip": "vflip", "rot180": "rot180"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hdf5Source:
+class Hdf5Source(RootedSource):
     """Reads a folder (with its subfolders) of HDF5 files, or one file. See this module and ``docs/hdf5.md``.
 
     Attributes:

@@ -12,18 +12,14 @@ import functools
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
 import pyarrow.parquet as pq
 
-from converters.lerobot.layout import Layout
-from vla_data.core import EpisodeRef, Source
 from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
-from vla_data.mixtures.track import Track
 
 _DATA_PAGE: Final = 0
 _PLAIN: Final = 0
@@ -158,31 +154,10 @@ class _Compact:
         return (value >> 1) ^ -(value & 1)
 
 
-def relocated(source: Source, ref: EpisodeRef, made: Track, features: Mapping[str, str]) -> Track:
-    """A track whose images are in the source's file instead of in memory, where they can be.
-
-    Args:
-        source: that the track was read from.
-        ref: its episode there.
-        made: the track.
-        features: camera -> column.
-    """
-    from converters.lerobot.source import LerobotSource  # loads pyarrow, as whoever has such a source did
-
-    if not isinstance(source, LerobotSource) or not made.frames:
-        return made
-    frames: dict[str, Frames] = {}
-    layout = Layout(source.root)
-    path = layout.files.path(layout.place(int(ref.id.removeprefix("episode_"))).data)
+def find(path: Path, column: str, images: Frames) -> tuple[Located, ...] | None:
+    """Where these images of one episode are in a Parquet file; None unless each is found, byte for byte."""
     facts = path.stat()
-    file = _map(path, facts.st_mtime_ns, facts.st_size)
-    for camera, kept in made.frames.items():
-        found = file.find(features[camera], kept)
-        if found is None:
-            return made
-        frames[camera] = replace(kept, items=found)
-    memory = sum(array.nbytes for array in made.arrays.values()) + 200 * sum(map(len, frames.values()))
-    return replace(made, frames=frames, size=memory)
+    return _map(path, facts.st_mtime_ns, facts.st_size).find(column, images)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -29,6 +29,7 @@ from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.stats import array_stats
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
+from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.write import files_below, open_file, write_file
@@ -42,7 +43,7 @@ VIDEO_FILE_MB: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class LerobotSink:
+class LerobotSink(BaseSink):
     """Writes a LeRobot v3.0 dataset.
 
     Attributes:
@@ -73,29 +74,14 @@ class LerobotSink:
             raise UsageError("E006", "av is not installed: pip install 'vla-data[video]'")
 
     @property
-    def holds_empty(self) -> bool:
-        """LeRobot has no episodes without frames."""
-        return False
-
-    @property
-    def one_schema(self) -> bool:
-        """All episodes share one schema."""
-        return True
-
-    @property
-    def keeps_files(self) -> bool:
-        """Files that lie in a LeRobot dataset and are not of its format are kept; see `lerobot_extra`."""
-        return True
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        """Packages whose version decides about the bytes."""
-        return ("av",) if self.video is not None else ()
-
-    @property
-    def sidecar(self) -> str:
-        """Folder for the manifest and the ledger."""
-        return "meta/vla_data"
+    def traits(self) -> Traits:
+        """See `Traits`."""
+        return Traits(
+            sidecar="meta/vla_data",
+            keeps_files=True,
+            encoders=("av",) if self.video is not None else (),
+            pictures=Pictures(encoding=self.images, jpeg_quality=self.jpeg_quality, video=self.video),
+        )
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """An Arrow table with the episode's statistics in its metadata, then an mp4 file for each camera."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,17 +27,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from converters.lerobot import columns, meta
+from converters.lerobot import columns, located_images, meta
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.extra import CARD, ExtraFile, extra_files
 from converters.lerobot.layout import SIDECAR, Layout, Place, Track
+from converters.lerobot.numbers import read_numbers
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
+from vla_data.core.base import Columns, RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.media import images
 from vla_data.media.frames import Frames, Stored
+from vla_data.media.mapped import Located
 from vla_data.safety.files import read_file
 from vla_data.safety.text import instruction, show
 
@@ -47,7 +50,7 @@ _AXES: Final = ("height", "width", "channels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LerobotSource:
+class LerobotSource(RootedSource):
     """Reads a LeRobot dataset, episode by episode; only the frames that are looked at are decoded.
 
     Attributes:
@@ -149,6 +152,18 @@ class LerobotSource:
         return [file for file in extra_files(self.root) if not (ours and file.path == CARD)]
 
     # -- metadata -----------------------------------------------------------------------------------
+
+    def columns(
+        self, refs: Sequence[EpisodeRef], names: Collection[str] | None
+    ) -> Iterator[tuple[str, Columns | DataError]]:
+        """See `BaseSource`."""
+        return read_numbers(self.root, [ref.id for ref in refs], names)
+
+    def locate_images(self, ref: EpisodeRef, frames: Mapping[str, Frames]) -> Mapping[str, tuple[Located, ...]]:
+        """See `BaseSource`."""
+        path = self._layout.files.path(self._place(ref).data)
+        found = {name: located_images.find(path, name, images) for name, images in frames.items()}
+        return {name: items for name, items in found.items() if items is not None}
 
     @functools.cached_property
     def _layout(self) -> Layout:

@@ -35,9 +35,10 @@ from numpy.typing import NDArray
 
 from converters.rdt import slots as rdt_slots
 from converters.rdt.vectors import Layout, Vectors, slotted
-from vla_data.actions import Convention, check_dynamics, preset, resolve
+from vla_data.actions import Convention, preset, resolve
 from vla_data.actions.rotations import angle_between, convert_rotation, multiply, to_quaternion
 from vla_data.core import Episode, Json
+from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ from converters.rdt import file as rdt_file
 from converters.rdt.sink import FACTS, action_convention
 from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
-from vla_data.core.names import natural
 from vla_data.errors import DataError, UsageError
+from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show

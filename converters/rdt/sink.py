@@ -38,6 +38,7 @@ from converters.rdt.vectors import Vectors, vectors
 from vla_data import options as checks
 from vla_data.actions import Convention
 from vla_data.core import Encoded, Episode, Json, Published, Schema
+from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import hash_file
@@ -52,7 +53,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RdtSink:
+class RdtSink(BaseSink):
     """Writes one dataset for fine-tuning RDT.
 
     Attributes:
@@ -94,19 +95,14 @@ class RdtSink:
             raise UsageError("E001", f"{show(self.name)} is no name for a dataset: letters, digits, _ . -")
 
     @property
-    def holds_empty(self) -> bool:
-        """No: RDT samples steps."""
-        return False
-
-    @property
-    def one_schema(self) -> bool:
-        """Yes: one control rate, one meaning of the slots."""
-        return True
-
-    @property
-    def sidecar(self) -> str:
-        """Folder for the manifest and the ledger."""
-        return SIDECAR
+    def traits(self) -> Traits:
+        """See `Traits`."""
+        return Traits(
+            sidecar=SIDECAR,
+            pictures=Pictures(
+                encoding=self.images, jpeg_quality=self.jpeg_quality, swapped=self.channel_order == "bgr"
+            ),
+        )
 
     @property
     def rules(self) -> Rules:

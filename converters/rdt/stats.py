@@ -8,11 +8,13 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from training_adapters.openvla.stats import as_vectors
 from vla_data.core import Array, Json
 from vla_data.errors import DataError, UsageError
+from vla_data.statistics.blocks import as_vectors
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.health import Finding, judged
+from vla_data.statistics.trainers import BaseWriter
 from vla_data.statistics.vectors import Vector, VectorStats
 
 SLOTS: Final = 128
@@ -26,7 +28,7 @@ MOVES: Final = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rdt:
+class Rdt(BaseWriter):
     """An entry for each dataset, of states in the 128 slots.
 
     Attributes:
@@ -41,6 +43,7 @@ class Rdt:
     keyed: ClassVar[bool] = True
     indent: ClassVar[int | None] = 4
     file: ClassVar[str] = "dataset_stat.json"
+    takes_mixtures: ClassVar[bool] = False
 
     state: str = "observation.state"
     slots: tuple[int, ...] = ()
@@ -73,6 +76,20 @@ class Rdt:
     def document(self, entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
         """Entries by name."""
         return dict(entries)
+
+    def judge(self, summary: Summary) -> list[Finding]:
+        """Slots that nothing uses are constant and fine; RDT's standard deviation may be none."""
+        stats = summary.exact("state")
+        true, rdt = stats.std, rdt_std(stats)
+        which = tuple(i for i in range(stats.width) if true[i] > 0 and rdt[i] > 1.01 * true[i])
+        out = [found for found in judged(summary) if found.kind != "constant"]
+        if not which:
+            return out
+        worst = max(rdt[i] / true[i] for i in which)
+        text = (
+            f"state {list(which)}: RDT's std is up to {worst:.3g} times the real one, as it leaves zeros uncounted"
+        )
+        return [*out, Finding(feature="state", kind="inflated_std", elements=which, message=text)]
 
 
 def in_slots(states: Array, slots: tuple[int, ...]) -> Array:

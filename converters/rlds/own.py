@@ -10,8 +10,8 @@ from typing import Final
 from converters.rlds import names as rlds_names
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger, Record
-from vla_data.core.names import unit_hash
 from vla_data.errors import DataError, UsageError
+from vla_data.names import unit_hash
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 

@@ -23,11 +23,12 @@ from converters.rlds import tfds_json as tfds_files
 from converters.rlds import tfrecord
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
+from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
-from vla_data.core.names import unit_hash
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.media.images import JPEG_QUALITY, Encoding
+from vla_data.names import unit_hash
 from vla_data.safety.text import show
 
 StepFields = Literal["rl4vla", "rlds"]
@@ -39,7 +40,7 @@ _SPLIT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RldsSink:
+class RldsSink(BaseSink):
     """Writes one TFDS dataset (name, config, version).
 
     Attributes:
@@ -88,19 +89,12 @@ class RldsSink:
             checks.whole("num_shards", self.num_shards, low=1, high=100_000)
 
     @property
-    def holds_empty(self) -> bool:
-        """An episode may have no steps, as RL4VLA's builder writes some."""
-        return True
-
-    @property
-    def one_schema(self) -> bool:
-        """All episodes share one schema."""
-        return True
-
-    @property
-    def sidecar(self) -> str:
-        """Folder for the manifest and the ledger."""
-        return "vla_data"
+    def traits(self) -> Traits:
+        """See `Traits`."""
+        return Traits(
+            holds_empty=True,  # RL4VLA's builder writes some
+            pictures=Pictures(encoding=self.images, jpeg_quality=self.jpeg_quality),
+        )
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One framed record."""

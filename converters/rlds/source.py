@@ -34,6 +34,7 @@ from converters.rlds.features import Leaf
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.safety.text import instruction as checked_text
@@ -44,7 +45,7 @@ _AXES: Final = ("height", "width", "channels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RldsSource:
+class RldsSource(RootedSource):
     """Reads an RLDS dataset of TFRecord or ArrayRecord files, record by record.
 
     Attributes:

@@ -1,10 +1,7 @@
 """HDF5 files as robomimic's trainers read them."""
 
-from importlib import import_module
+from vla_data import former_names
 
 
 def __getattr__(name: str) -> object:
-    """`RobomimicSink`, which this module had when it was one; it loads what that needs."""
-    if name == "RobomimicSink":
-        return import_module("converters.robomimic.sink").RobomimicSink
-    raise AttributeError(name)
+    return former_names.member(__name__, name)

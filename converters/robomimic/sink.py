@@ -43,6 +43,7 @@ from converters.robomimic.names import (
 )
 from vla_data import options as checks
 from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
+from vla_data.core.base import BaseSink, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.write import machine_errors
@@ -60,7 +61,7 @@ _AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobomimicSink:
+class RobomimicSink(BaseSink):
     """Writes ``dataset.hdf5``; the demos are numbered in the order of the source.
 
     Attributes:
@@ -85,24 +86,9 @@ class RobomimicSink:
         object.__setattr__(self, "masks_by", tuple(self.masks_by))
 
     @property
-    def holds_empty(self) -> bool:
-        """No: robomimic samples from every demo."""
-        return False
-
-    @property
-    def one_schema(self) -> bool:
-        """Yes: robomimic takes all shapes from the first demo."""
-        return True
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        """Packages whose version decides about the bytes."""
-        return ("h5py",)
-
-    @property
-    def sidecar(self) -> str:
-        """Folder for the manifest and the ledger."""
-        return "vla_data/robomimic"
+    def traits(self) -> Traits:
+        """See `Traits`."""
+        return Traits(sidecar="vla_data/robomimic", encoders=("h5py",))
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One demo, as an HDF5 file of its own with the group ``demo``."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_data.core import Encoded, Episode, Published, Schema
+from vla_data.core.base import BaseSink, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.npz import Member, as_array, image_members, npz_pieces
@@ -21,7 +22,7 @@ from vla_data.media.images import encode
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainRolloutSink:
+class PlainRolloutSink(BaseSink):
     """Writes a folder of plain rollouts, under the names that they had.
 
     Attributes:
@@ -31,19 +32,12 @@ class PlainRolloutSink:
     target: Path = field(repr=False)
 
     @property
-    def holds_empty(self) -> bool:
-        """A rollout has steps."""
-        return False
-
-    @property
-    def one_schema(self) -> bool:
-        """Each file stands for itself."""
-        return False
-
-    @property
-    def sidecar(self) -> str:
-        """The folder itself, so that its checksums are a seal."""
-        return "."
+    def traits(self) -> Traits:
+        """See `Traits`."""
+        return Traits(
+            one_schema=False,  # each file stands for itself
+            sidecar=".",  # the folder itself, so that its checksums are a seal
+        )
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """The bytes of one npz file."""

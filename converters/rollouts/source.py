@@ -45,10 +45,11 @@ from converters.rollouts.files import LocalFiles, RemoteFiles
 from converters.rollouts.images import Allowed, read_images
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
-from vla_data.core.names import natural
+from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import SEAL
 from vla_data.media.images import MAX_SIDE
+from vla_data.names import natural
 from vla_data.safety import npy, text
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE
@@ -83,7 +84,7 @@ class NotARolloutError(DataError):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PpoRolloutSource:
+class PpoRolloutSource(RootedSource):
     """Reads a folder (with its subfolders) of rollout files, or one file.
 
     Attributes:

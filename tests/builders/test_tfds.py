@@ -25,7 +25,7 @@ from tests.paths import ROOT
 from tests.rollouts import rollout, save
 from vla_data.core import Published
 from vla_data.errors import TargetExistsError, UsageError, VerifyError, VlaDataError
-from vla_data.files.sidecar import open_ledger
+from vla_data.formats.sidecar import open_ledger
 from vla_data.media import images
 from vla_data.verification.check import verify
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.actions_data import LIBERO, RL4VLA, get, pose, recordings
-from vla_data.actions import Controller, Convention, DynamicsReport, check_dynamics, convert, preset, resolve
+from vla_data.actions import Controller, Convention, convert, preset, resolve
 from vla_data.actions.rotations import convert_rotation
+from vla_data.dynamics import DynamicsReport, check_dynamics
 from vla_data.dynamics.fit import vuong
 from vla_data.errors import UsageError
 

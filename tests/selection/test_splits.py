@@ -129,17 +129,6 @@ class Made:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Cheap(Made):
-    """The same with facts that need no reading."""
-
-    def facts(self, ref: EpisodeRef) -> Mapping[str, Any]:
-        return {"tasks": [self.rows[ref.id]["task"]], **self.rows[ref.id]}
-
-    def read(self, ref: EpisodeRef) -> Episode:
-        raise AssertionError("it was read")
-
-
 def test_episode_with_two_tasks_takes_both_to_one_split() -> None:
     rows: dict[str, dict[str, Any]] = {
         "one": {"task": "a"},
@@ -179,12 +168,6 @@ def test_only_facts_of_an_episode_are_offered_to_group_by() -> None:
     many = {f"fact_{i}": i for i in range(99)}
     with pytest.raises(UsageError, match=r"and 89 more$"):
         split(Made({"x": many}), by="nope")
-
-
-def test_facts_spare_reading() -> None:
-    rows: dict[str, dict[str, Any]] = {"x": {"task": "a", "seed": 1}, "y": {"task": "b", "seed": 2}}
-    for by in ("task", "seed", "episode"):
-        assert split(Cheap(rows), by=by).to_json() == split(Made(rows), by=by).to_json()
 
 
 def test_unreadable_episodes_are_in_no_split_and_said() -> None:

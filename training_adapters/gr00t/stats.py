@@ -8,19 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from training_adapters.openvla.stats import as_vectors, only
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
+from vla_data.statistics.blocks import as_vectors, only
 from vla_data.statistics.chunks import whole_chunks
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.trainers import BaseWriter
 from vla_data.statistics.vectors import Described
 
 Range = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gr00t:
+class Gr00t(BaseWriter):
     """Every feature of floats, or with ``relative`` the joint actions that are predicted relative to the state.
 
     Attributes:

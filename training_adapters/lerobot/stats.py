@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from training_adapters.openvla.stats import only
 from vla_data.core import Json
+from vla_data.statistics.blocks import only
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.trainers import BaseWriter
 from vla_data.statistics.vectors import describe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lerobot:
+class Lerobot(BaseWriter):
     """Every feature of numbers, with min, max, mean, std, count and the quantiles of v3.0.
 
     Attributes:

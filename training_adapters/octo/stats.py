@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from training_adapters.openvla.stats import as_vectors, block, mask_of, only
 from vla_data.core import Json
+from vla_data.statistics.blocks import as_vectors, block, mask_of, only
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.trainers import BaseWriter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Octo:
+class Octo(BaseWriter):
     """An entry for each dataset, as ``dataset_statistics.json`` of a checkpoint of a mixture has them.
 
     Attributes:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from training_adapters.openvla.stats import as_vectors, only
 from vla_data.core import Json
 from vla_data.errors import UsageError
+from vla_data.statistics.blocks import as_vectors, only
 from vla_data.statistics.chunks import Padding, action_chunks
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.trainers import BaseWriter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Openpi:
+class Openpi(BaseWriter):
     """``{"norm_stats": {"state": ..., "actions": ...}}``, over the action chunks that the policy is trained on.
 
     Attributes:

@@ -8,15 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from vla_data.core import Array, Json
-from vla_data.errors import DataError, UsageError
+from vla_data.core import Json
+from vla_data.statistics.blocks import as_vectors, block, mask_of, only
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.vectors import Described
+from vla_data.statistics.health import Finding, judged
+from vla_data.statistics.trainers import BaseWriter
 
 
 @dataclass(frozen=True, kw_only=True)
-class Openvla:
+class Openvla(BaseWriter):
     """An entry for each dataset, as a run saves it and a checkpoint's ``norm_stats`` has it.
 
     Attributes:
@@ -61,41 +62,14 @@ class Openvla:
         """Entries by name, or the only one."""
         return only(entries) if self.flat else dict(entries)
 
-
-def block(stats: Described, quantiles: Mapping[str, float]) -> dict[str, Json]:
-    """mean, std, max, min and the quantiles, name -> level."""
-    out = {key: getattr(stats, key).tolist() for key in ("mean", "std", "max", "min")}
-    return out | dict(zip(quantiles, stats.quantiles(list(quantiles.values())).tolist(), strict=True))
-
-
-def mask_of(mask: tuple[bool, ...], stats: Described) -> dict[str, Json]:
-    """``{"mask": [...]}``, or nothing.
-
-    Raises:
-        UsageError: E001, it is not as long as an action.
-    """
-    if mask and len(mask) != len(stats.mean):
-        raise UsageError("E001", f"the mask has {len(mask)} elements, an action {len(stats.mean)}")
-    return {"mask": list(mask)} if mask else {}
-
-
-def only(entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
-    """The entry of the only dataset.
-
-    Raises:
-        UsageError: E001, there are several.
-    """
-    if len(entries) != 1:
-        raise UsageError("E001", f"one dataset fits into this file, not {len(entries)}")
-    return next(iter(entries.values()))
-
-
-def as_vectors(array: Array, name: str) -> Array:
-    """``(T, D)``; a plain number a step is a vector of one.
-
-    Raises:
-        DataError: E203 for anything with more axes.
-    """
-    if array.ndim > 2:
-        raise DataError("E203", f"{name} has the shape {array.shape[1:]} a step, which is no vector")
-    return array.reshape(len(array), -1) if len(array) else array.reshape(0, *(array.shape[1:] or (1,)))
+    def judge(self, summary: Summary) -> list[Finding]:
+        """Also what the loader makes of constants that the mask keeps; zeros in place of a state are none."""
+        out = judged(summary, () if self.state is not None else ("proprio",))
+        if not self.action_mask:
+            return out
+        stats = summary.features["action"]
+        pairs = zip(stats.min == stats.max, self.action_mask, strict=True)
+        which = tuple(i for i, (constant, masked) in enumerate(pairs) if constant and not masked)
+        text = f"action {list(which)}: OpenVLA's loader makes a constant 0, although the mask says to keep it"
+        zeroed = Finding(feature="action", kind="masked_constant", elements=which, message=text)
+        return [*out, zeroed] if which else out

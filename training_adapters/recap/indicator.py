@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from vla_data import options as checks
 from vla_data.advantages.thresholds import OPERATORS, Operator
-from vla_data.core.names import unit_hash
 from vla_data.errors import UsageError
+from vla_data.names import unit_hash
 
 MODES: Final = ("ignore", "on", "use")
 Mode = Literal["ignore", "on", "use"]

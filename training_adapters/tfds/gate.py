@@ -13,7 +13,7 @@ from vla_data.core import Json, Schema
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import VerifyError
-from vla_data.files.sidecar import open_ledger
+from vla_data.formats.sidecar import open_ledger
 from vla_data.safety.text import show
 
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
-from vla_data.core.names import natural
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
 from vla_data.jobs.manifest import MANIFEST
+from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import click
 
-from vla_data.actions import Convention, check_dynamics, preset
+from vla_data.actions import Convention, preset
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Number
+from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import unreadable

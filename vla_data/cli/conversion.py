@@ -15,8 +15,8 @@ from vla_data.cli.options import Number, Size, lerobot_options, stack
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.errors import UsageError
-from vla_data.files.sidecar import find_sidecar
 from vla_data.formats import GATES, load_gate, open_sink, open_source, parse_address
+from vla_data.formats.sidecar import find_sidecar
 from vla_data.remote.address import parse_url
 from vla_data.safety.text import show
 from vla_data.selection.exports import write_episode_list, write_keep_ranges

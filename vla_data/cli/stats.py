@@ -13,6 +13,7 @@ from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import Local, stack
 from vla_data.core import Source
+from vla_data.core.base import paths_of
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.safety.text import show
@@ -162,7 +163,7 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
 
 
 def _root(source: Source) -> Path:
-    return Path(getattr(source, "root", None) or ".")
+    return next(iter(paths_of(source)), Path())
 
 
 def _numbers(text: str) -> list[float]:

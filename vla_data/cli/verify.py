@@ -10,8 +10,8 @@ import click
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.options import Number, Target
 from vla_data.errors import CODES, UsageError, VerifyError
-from vla_data.files.sidecar import find_sidecar
 from vla_data.formats import GATES, JUDGES, load_judge, open_source, parse_address
+from vla_data.formats.sidecar import find_sidecar
 from vla_data.verification.check import verify
 from vla_data.verification.report import Verdict
 

@@ -11,8 +11,8 @@ from vla_data.cli.options import changed, recipe_options, source_options
 from vla_data.core import EpisodeRef
 from vla_data.core.ledger import Ledger
 from vla_data.errors import UsageError
-from vla_data.files.sidecar import find_sidecar, open_ledger
 from vla_data.formats import load_builder, parse_address
+from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.jobs.part import examine
 from vla_data.safety.text import portable, show
 

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from vla_data.core import Episode, Schema
 from vla_data.core.ledger import Span, spans_of
 
+Lost = tuple[str, str, NDArray[np.int64]]
+
 
 @runtime_checkable
 class Transform(Protocol):
     """A step that drops frames or changes values.
 
-    ``bucket`` ("pruned" or "truncated") and ``reason`` say what the ledger calls the frames that it drops. A
-    step that drops for several reasons also has ``lost(episode)``: (bucket, reason, source positions) of
-    those that differ. One that changes what features there are or what they mean has ``describe(schema)``,
-    which gives the schema of its results.
+    ``bucket`` ("pruned" or "truncated") and ``reason`` say what the ledger calls the frames that it drops. See
+    `Loses`, `Describes` and `Judges` for what it may have besides.
     """
 
     bucket: ClassVar[str]
@@ -37,6 +37,33 @@ class Filter(Protocol):
 
     def reject(self, episode: Episode) -> str | None:
         """Why the episode must go, as a snake_case code, or None."""
+        ...
+
+
+@runtime_checkable
+class Loses(Protocol):
+    """What a `Transform` has besides that drops frames for several reasons."""
+
+    def lost(self, episode: Episode) -> Sequence[Lost]:
+        """The frames whose bucket or reason differs from the step's own: (bucket, reason, source positions)."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """What a step has besides that changes what features there are or what they mean."""
+
+    def describe(self, schema: Schema) -> Schema:
+        """The schema of its results."""
+        ...
+
+
+@runtime_checkable
+class Judges(Protocol):
+    """What a step has besides that knows a rule of success."""
+
+    def successful(self, episode: Episode) -> bool:
+        """Whether the episode is solved."""
         ...
 
 
@@ -65,7 +92,7 @@ def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
     """Apply ``steps`` in order; the first filter that rejects ends it."""
     source = episode
     success = _success(episode, steps)
-    lost: list[tuple[str, str, NDArray[np.int64]]] = []
+    lost: list[Lost] = []
     for step in steps:
         if isinstance(step, Filter):
             reason = step.reject(episode)
@@ -76,7 +103,7 @@ def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
             after = step.apply(episode)
             lost.extend(_lost(step, episode, after))
             episode = after
-    if any(hasattr(step, "successful") for step in steps):
+    if any(isinstance(step, Judges) for step in steps):
         episode = replace(episode, meta={**episode.meta, "solved": success})
     kept = ("kept", "", np.unique(episode.index))  # resampling may show a source frame twice
     return Curated(episode, "", success, spans_of(len(source), [*lost, kept]))
@@ -85,24 +112,22 @@ def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
 def describe(schema: Schema, steps: Sequence[Step]) -> Schema:
     """What episodes of this schema are after ``steps``."""
     for step in steps:
-        change = getattr(step, "describe", None)
-        if change is not None:
-            schema = change(schema)
+        if isinstance(step, Describes):
+            schema = step.describe(schema)
     return schema
 
 
 def _success(episode: Episode, steps: Sequence[Step]) -> bool:
     for step in steps:
-        rule = getattr(step, "successful", None)
-        if rule is not None:
-            return bool(rule(episode))
+        if isinstance(step, Judges):
+            return bool(step.successful(episode))
     return "next.success" not in episode.arrays or bool(episode.success_after.any())
 
 
-def _lost(step: Transform, before: Episode, after: Episode) -> list[tuple[str, str, NDArray[np.int64]]]:
+def _lost(step: Transform, before: Episode, after: Episode) -> list[Lost]:
     gone = np.setdiff1d(before.index, after.index)
-    out: list[tuple[str, str, NDArray[np.int64]]] = []
-    if hasattr(step, "lost"):
+    out: list[Lost] = []
+    if isinstance(step, Loses):
         out = list(step.lost(before))
         for _, _, index in out:
             gone = np.setdiff1d(gone, index, assume_unique=True)

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from vla_data.core.names import natural
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import write_file
+from vla_data.names import natural
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vla_data.jobs.part import Job, Part
 from vla_data.jobs.pool import Limits, make_parts
 
 
 class Engine(Protocol):
-    """What makes the parts of a job, wherever; the bytes are the same.
-
-    One that leaves something outside of the job's work folder has ``finish(job, digest, parts)`` too, which is
-    called once the dataset is published.
-    """
+    """What makes the parts of a job, wherever; the bytes are the same."""
 
     def make(self, job: Job, digest: str, parts: Sequence[Part], *, limits: Limits) -> Iterator[Part]:
         """Make all parts; yields each when it has its receipt in the job's work folder, in any order."""
+        ...
+
+
+@runtime_checkable
+class Finishes(Protocol):
+    """What an `Engine` has besides that leaves something outside of the job's work folder."""
+
+    def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
+        """Remove it; called once the dataset is published."""
         ...
 
 

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
+from vla_data.core.base import traits_of, whole
 from vla_data.core.curate import Step, curate, describe
 from vla_data.core.ledger import Record, Span, from_json, to_json
 from vla_data.errors import DataError
@@ -85,8 +86,8 @@ def recipe(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]
 
 def versions(sink: Sink) -> dict[str, str]:
     """Versions of the packages that decide about output bytes: the common ones, and a sink's own ``encoders``."""
-    own: Sequence[str] = getattr(sink, "encoders", ())
-    return {"vla-data": __version__} | {name: metadata.version(name) for name in sorted({*_ENCODERS, *own})}
+    names = sorted({*_ENCODERS, *traits_of(sink).encoders})
+    return {"vla-data": __version__} | {name: metadata.version(name) for name in names}
 
 
 def plan(refs: Sequence[EpisodeRef]) -> list[Part]:
@@ -154,8 +155,7 @@ def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:
 
 def all_steps(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Step, ...]:
     """A merged source has steps of its own for each of its parts; they come first."""
-    own: Callable[[EpisodeRef], Sequence[Step]] | None = getattr(source, "steps_of", None)
-    return (*(own(ref) if own is not None else ()), *steps)
+    return (*whole(source).steps_of(ref), *steps)
 
 
 def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
-from vla_data.core.curate import Step
+from vla_data.core.base import paths_of, split_of, traits_of, whole
+from vla_data.core.curate import Judges, Step
 from vla_data.core.ledger import Ledger, Record
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
-from vla_data.jobs.engine import Engine, LocalEngine
+from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
@@ -107,33 +108,22 @@ def run(
                 sink.publish(staging, replace=replace)
             else:
                 publish(staging, sink.target)
-    finish: Callable[[Job, str, Sequence[Part]], None] | None = getattr(engine, "finish", None)
-    if finish is not None:
+    if isinstance(engine, Finishes):
         with suppress(MachineError):  # it is published; what stays in a bucket is in nobody's way
-            finish(job, job.digest(), parts)
-    remember(manifest, roots(source))
-    judged = any(hasattr(step, "successful") for step in steps)
+            engine.finish(job, job.digest(), parts)
+    remember(manifest, paths_of(source))
+    judged = any(isinstance(step, Judges) for step in steps)
     where = sink.place if isinstance(sink, Elsewhere) else sink.target
     return Report(where, ledger, judged, tuple(warnings), _details(ledger, schema))
 
 
-def roots(source: Source) -> tuple[Path, ...]:
-    """The folders or files on this machine that a source reads, as far as it tells."""
-    return tuple(root for root in _all_roots(source) if isinstance(root, Path))
-
-
-def _all_roots(source: Source) -> Sequence[object]:
-    several: Sequence[object] | None = getattr(source, "roots", None)
-    return several if several is not None else (getattr(source, "root", None),)
-
-
 def _places(source: Source) -> Sequence[object]:
     """Paths, storages, and addresses of what was fetched."""
-    return [origin(root) or root if isinstance(root, Path) else root for root in _all_roots(source)]
+    return [origin(root) or root if isinstance(root, Path) else root for root in whole(source).roots]
 
 
 def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:
-    check_target(sink.target, roots(source), replace=replace)
+    check_target(sink.target, paths_of(source), replace=replace)
     if isinstance(sink, Elsewhere):
         mine = f"{sink.place}/"
         for place in (
@@ -312,8 +302,7 @@ def _type(feature: Mapping[str, Json]) -> str:
 def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published]) -> Iterable[Record]:
     """Records with the places of their episodes in the dataset."""
     places = {episode.id: place for place, episode in enumerate(published)}
-    split_of: Callable[[Sequence[Published]], Mapping[str, str | None]] | None = getattr(sink, "split_of", None)
-    splits: Mapping[str, str | None] = dict.fromkeys(places, "train") if split_of is None else split_of(published)
+    splits = split_of(sink, published)
     for record in records:
         if record.status == "published":
             yield changed(record, output_index=places[record.id], split=splits[record.id])
@@ -323,16 +312,16 @@ def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published
 
 def _keep_files(source: Source, steps: Sequence[Step], sink: Sink, ledger: Ledger, folder: Path) -> None:
     """Copy what lies beside a source's data and is not of its format, where source and sink are of one format."""
-    listed = getattr(source, "extra_files", None)
-    if listed is None or not getattr(sink, "keeps_files", False):
+    if not traits_of(sink).keeps_files:
         return
-    whole = not steps and not hasattr(source, "positions")
-    unchanged = whole and all(r.status == "published" and r.frames("kept") == r.length for r in ledger.records)
-    for file in listed():
+    told = whole(source)
+    unchanged = not steps and told.is_whole
+    unchanged = unchanged and all(r.status == "published" and r.frames("kept") == r.length for r in ledger.records)
+    for file in told.extra_files():
         target = folder / file.target(unchanged=unchanged)
         make_folder(target.parent)
         try:
-            write_file(target, file.read(roots(source)[0]), sync=False)
+            write_file(target, file.read(paths_of(source)[0]), sync=False)
         except DataError as error:
             raise MachineError("E703", f"{show(file.path)} of the source: {error.message}") from None
 

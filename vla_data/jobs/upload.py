@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vla_data.core import Encoded, Episode, Published, Schema, Sink
+from vla_data.core.base import WrappedSink
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError, VerifyError
-from vla_data.files.sidecar import SIDECARS
 from vla_data.files.sums import SEAL, hash_file
 from vla_data.files.write import files_below, step, write_file
+from vla_data.formats.sidecar import SIDECARS
 from vla_data.jobs.manifest import MANIFEST
 from vla_data.jobs.workspace import discard
 from vla_data.remote.address import parse_url
@@ -37,7 +37,7 @@ _MARK: Final = ".vla-data-upload"
 
 
 @dataclass(frozen=True, repr=False)
-class Uploaded:
+class Uploaded(WrappedSink):
     """A sink whose dataset ends on an object store. Otherwise the one that it wraps.
 
     Attributes:
@@ -45,53 +45,12 @@ class Uploaded:
         storage: where the dataset goes.
     """
 
-    sink: Sink
     storage: Storage
-
-    def __repr__(self) -> str:
-        return repr(self.sink)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "sink":
-            raise AttributeError(name)
-        return getattr(self.sink, name)
-
-    @property
-    def target(self) -> Path:
-        """Beside it the parts wait."""
-        return self.sink.target
 
     @property
     def place(self) -> Storage:
         """Where the dataset will be."""
         return self.storage
-
-    @property
-    def holds_empty(self) -> bool:
-        """See `Sink`."""
-        return self.sink.holds_empty
-
-    @property
-    def one_schema(self) -> bool:
-        """See `Sink`."""
-        return self.sink.one_schema
-
-    @property
-    def sidecar(self) -> str:
-        """See `Sink`."""
-        return self.sink.sidecar
-
-    def encode(self, episode: Episode, schema: Schema) -> Encoded:
-        """See `Sink`."""
-        return self.sink.encode(episode, schema)
-
-    def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
-        """See `Sink`."""
-        self.sink.assemble(episodes, schema, folder)
-
-    def check(self, folder: Path, episodes: Sequence[Published]) -> None:
-        """See `Sink`."""
-        self.sink.check(folder, episodes)
 
     def check_place(self, *, replace: bool) -> None:
         """Refuse an address that can't be published to, before any work.

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError
-from vla_data.files.sidecar import SIDECARS
 from vla_data.files.write import (
     machine_errors,
     make_folder,
@@ -24,6 +23,7 @@ from vla_data.files.write import (
     sync_tree,
     write_file,
 )
+from vla_data.formats.sidecar import SIDECARS
 from vla_data.safety.text import show
 
 _MARK: Final = "published"

@@ -18,7 +18,8 @@ import numpy as np
 
 from vla_data._version import __version__
 from vla_data.actions import Convention
-from vla_data.core import EpisodeRef, Json, Source
+from vla_data.core import Episode, EpisodeRef, Json, Source
+from vla_data.core.base import whole
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
 from vla_data.mixtures import pack, rates, track
@@ -213,12 +214,20 @@ class Member:
             text = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
             pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path)
             made = pack.read(path)
-        elif (Path(getattr(self._source, "root", "")) / "meta/info.json").is_file():
-            from converters.lerobot import located_images  # loads pyarrow, as the source did
-
-            columns = {name: track.camera_feature(name, episode, self.entry) for name in made.frames}
-            made = located_images.relocated(self._source, ref, made, columns)
+        else:
+            made = self._located(ref, episode, made)
         return made, facts
+
+    def _located(self, ref: EpisodeRef, episode: Episode, made: Track) -> Track:
+        """A track whose images stay in the source's file instead of in memory, where all of them can."""
+        features = {camera: track.camera_feature(camera, episode, self.entry) for camera in made.frames}
+        wanted = {features[camera]: frames for camera, frames in made.frames.items()}
+        found = whole(self._source).locate_images(ref, wanted) if wanted else {}
+        if found.keys() != wanted.keys() or not found:
+            return made
+        frames = {camera: replace(kept, items=found[features[camera]]) for camera, kept in made.frames.items()}
+        memory = sum(array.nbytes for array in made.arrays.values()) + 200 * sum(map(len, frames.values()))
+        return replace(made, frames=frames, size=memory)
 
     def _pack(self, ref: EpisodeRef) -> Path | None:
         if self._packs is None:

@@ -1,5 +1,7 @@
 """What a dataset looks like, for a person."""
 
-from vla_data.jobs.report import Report
+from vla_data import former_names
 
-__all__ = ["Report"]
+
+def __getattr__(name: str) -> object:
+    return former_names.member(__name__, name)

@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from vla_data.core import Array, Episode, EpisodeRef, Json, Source
+from vla_data.core.base import whole
 from vla_data.errors import DataError
-from vla_data.files.sidecar import find_sidecar
 from vla_data.formats import detect, open_source, parse_address
+from vla_data.formats.sidecar import find_sidecar
 from vla_data.jobs.manifest import MANIFEST
 from vla_data.selection.subset import select
 
@@ -157,8 +158,7 @@ class _Survey:
 
         None where neither is known. Nothing is declared where no episode can be read, perhaps for its times.
         """
-        steps: Any = getattr(self._source, "time_steps", None)
-        found: Array = np.zeros(0) if steps is None else steps(self._chosen)
+        found = whole(self._source).time_steps(self._chosen)
         if not len(found):
             return None if fps is None else {"declared": fps, "recorded": None}
         middle = float(np.median(found))

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Json, Source
+from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError, TargetExistsError, UsageError
-from vla_data.files.sidecar import find_sidecar, open_ledger
 from vla_data.files.write import machine_errors, write_file
+from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.jobs.manifest import MANIFEST
-from vla_data.jobs.run import roots
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
@@ -202,7 +202,7 @@ def _of_source(
     source: Source, only: Collection[str] | None, unreadable: dict[str, str]
 ) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
     """What a source reads: of a dataset of ours what its ledger kept, of any other everything."""
-    places = roots(source)
+    places = paths_of(source)
     side = find_sidecar(places[0]) if len(places) == 1 and places[0].is_dir() else None
     if side is None:
         yield from _everything(source, only, unreadable)

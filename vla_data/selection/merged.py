@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.core.base import BaseSource, Root, whole
 from vla_data.core.curate import Step
 from vla_data.errors import UsageError
-from vla_data.jobs.run import roots
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class MergedSource:
+class MergedSource(BaseSource):
     """The episodes of several sources, one source after the other; ids are ``<member>/<id>``.
 
     All must have one schema once their steps are done, conventions included: a run into a format that wants one
@@ -51,9 +50,9 @@ class MergedSource:
         object.__setattr__(self, "_by_name", by_name)
 
     @property
-    def roots(self) -> tuple[Path, ...]:
+    def roots(self) -> tuple[Root, ...]:
         """Those of all sources."""
-        return tuple(root for member in self.members for root in roots(member.source))
+        return tuple(root for member in self.members for root in whole(member.source).roots)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode of every source."""

@@ -1,6 +1,6 @@
 """Which episodes are for training and which are not: by a stable hash of the group that they belong to.
 
-**The rule.** A group's number in [0, 1) is `vla_data.core.names.unit_hash` of its name and the seed. Below ``val``
+**The rule.** A group's number in [0, 1) is `vla_data.names.unit_hash` of its name and the seed. Below ``val``
 it is "val", below ``val + test`` it is "test", else "train". So a group is never in two splits, every machine
 gives the same, adding or removing episodes moves no others, and neither ``test`` nor a larger ``val`` takes an
 episode out of "val".
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Json, Source
-from vla_data.core.names import unit_hash
+from vla_data.core import EpisodeRef, Json, Source
 from vla_data.errors import DataError, UsageError
+from vla_data.names import unit_hash
 from vla_data.safety.text import show
 
 NAMES: Final = ("train", "val", "test")
@@ -275,7 +275,7 @@ def known_contents(path: str | Path) -> dict[str, str]:
     Episodes of a LeRobot dataset of ours are ``episode_<output_index>`` to its reader.
     """
     from vla_data.core.ledger import FILE, Ledger
-    from vla_data.files.sidecar import find_sidecar
+    from vla_data.formats.sidecar import find_sidecar
 
     side = find_sidecar(Path(path)) if Path(path).is_dir() else None
     if side is None or side.parent.name != "meta":
@@ -291,15 +291,9 @@ def _groups(source: Source, ref: EpisodeRef, by: str) -> tuple[str, ...]:
     """The groups of one episode, as text."""
     if by == "episode":
         return (ref.id,)
-    cheap = getattr(source, "facts", None)
-    facts: Mapping[str, Json] = cheap(ref) if cheap is not None else {}
-    if by == "task" and facts.get("tasks"):
-        return _texts(facts["tasks"])
-    episode: Episode | None = None
-    if by == "task" or _find(facts, by) is None:
-        episode = source.read(ref)
-        facts = episode.meta
-    if by == "task" and episode is not None:
+    episode = source.read(ref)
+    facts = episode.meta
+    if by == "task":
         return _texts(episode.arrays["task"].tolist() if "task" in episode.arrays else [episode.task])
     value = _find(facts, by)
     if value is None:

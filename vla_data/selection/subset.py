@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vla_data.core import Episode, EpisodeRef, Schema, Source
-from vla_data.core.curate import Step
+from vla_data.core import EpisodeRef, Source
+from vla_data.core.base import WrappedSource
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(WrappedSource):
     """The episodes of a source at some positions.
 
     Attributes:
@@ -25,13 +21,7 @@ class Selection:
         positions: positions in its list of episodes, each once.
     """
 
-    source: Source
     positions: tuple[int, ...]
-
-    @property
-    def root(self) -> Path | None:
-        """The source's root."""
-        return getattr(self.source, "root", None)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """The selected episodes, in the source's order."""
@@ -41,33 +31,10 @@ class Selection:
             raise UsageError("E007", f"there are {len(every):,} episodes, 0 to {len(every) - 1}; no {missing[0]}")
         return [every[n] for n in sorted(self.positions)]
 
-    def fingerprint(self, ref: EpisodeRef) -> str:
-        """The source's."""
-        return self.source.fingerprint(ref)
-
-    def read(self, ref: EpisodeRef) -> Episode:
-        """Read one episode."""
-        return self.source.read(ref)
-
-    def schema(self, episode: Episode) -> Schema:
-        """The source's."""
-        return self.source.schema(episode)
-
-    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
-        """The source's; none where it has no times."""
-        known: Callable[[Sequence[EpisodeRef]], NDArray[np.float64]] | None
-        known = getattr(self.source, "time_steps", None)
-        return known(refs) if known is not None else np.zeros(0)
-
-    def extra_files(self) -> Sequence[Any]:
-        """The source's files that are not of its format, if it lists them."""
-        listed: Callable[[], Sequence[Any]] | None = getattr(self.source, "extra_files", None)
-        return listed() if listed is not None else ()
-
-    def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
-        """The source's own steps, if it has any."""
-        own: Callable[[EpisodeRef], Sequence[Step]] | None = getattr(self.source, "steps_of", None)
-        return own(ref) if own is not None else ()
+    @property
+    def is_whole(self) -> bool:
+        """No: others are left out."""
+        return False
 
 
 _MOST: Final = 10_000_000

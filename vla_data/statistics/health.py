@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from vla_data.core import Json
+from vla_data.statistics.collect import Summary
 from vla_data.statistics.vectors import Described
 
 FEW: Final = 100
@@ -96,3 +98,19 @@ def _spans(numbers: tuple[int, ...]) -> str:
         else:
             out.append([n, n])
     return "[" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in out) + "]"
+
+
+def is_judged(feature: str) -> bool:
+    """Whether trainers normalise it: counters, times, rewards and flags they don't."""
+    counters = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+    return feature not in counters and not feature.startswith("next.")
+
+
+def judged(summary: Summary, but: Sequence[str] = ()) -> list[Finding]:
+    """What will hurt in every feature that trainers normalise, ``but`` for some."""
+    return [
+        found
+        for name, stats in summary.features.items()
+        if is_judged(name) and name not in but
+        for found in findings(name, stats)
+    ]

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.rdt.stats import Rdt, rdt_std
-from training_adapters.openvla.stats import Openvla
 from vla_data.core import Json, Source
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.statistics.collect import MEMORY, Summary, collect, report
 from vla_data.statistics.columns import read_columns
-from vla_data.statistics.health import Finding, coverage, findings
+from vla_data.statistics.health import Finding, coverage, is_judged
 from vla_data.statistics.trainers import Writer, pool, to_text
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -89,8 +87,8 @@ def make(
         for key, source in sources.items()
     }
     if weights is not None:
-        if isinstance(writer, Rdt):
-            raise UsageError("E001", "RDT's statistics are of datasets, never of a mixture")
+        if not writer.takes_mixtures:
+            raise UsageError("E001", f"{writer.file} has statistics of datasets, never of a mixture")
         entries = {name: pool(list(summaries.values()), weights)}
     elif writer.keyed or len(summaries) == 1:
         entries = summaries
@@ -103,14 +101,8 @@ def make(
         text=to_text(document, writer.indent),
         datasets=summaries,
         entries=entries,
-        findings=tuple(_judge(entries, writer)),
+        findings=tuple(found for summary in entries.values() for found in writer.judge(summary)),
     )
-
-
-def is_judged(feature: str) -> bool:
-    """Whether trainers normalise it: counters, times, rewards and flags they don't."""
-    counters = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-    return feature not in counters and not feature.startswith("next.")
 
 
 def dataset_name(root: Path) -> str:
@@ -161,40 +153,3 @@ def modality_groups(root: Path) -> dict[str, tuple[tuple[int, int], tuple[int, i
         raise UsageError("E002", "meta/modality.json has no groups of state and action") from None
     states, actions = ranges
     return {key: (states[key], actions[key]) for key in states if key in actions}
-
-
-def _judge(entries: Mapping[str, Summary], writer: Writer) -> list[Finding]:
-    out: list[Finding] = []
-    absent = getattr(writer, "state", "") is None  # then OpenVLA's proprioception is made of zeros
-    for summary in entries.values():
-        for key, stats in summary.features.items():
-            if not is_judged(key) or (key == "proprio" and absent):
-                continue
-            out += [found for found in findings(key, stats) if not _is_unused_slot(found, writer)]
-            mask = getattr(writer, "action_mask", ())
-            if key == "action" and mask and isinstance(writer, Openvla):
-                out += _zeroed(stats.min == stats.max, mask)
-    if isinstance(writer, Rdt):
-        out += [found for summary in entries.values() for found in _inflated(summary)]
-    return out
-
-
-def _is_unused_slot(found: Finding, writer: Writer) -> bool:
-    return isinstance(writer, Rdt) and found.kind == "constant"
-
-
-def _zeroed(constant: Sequence[bool], mask: Sequence[bool]) -> list[Finding]:
-    which = tuple(i for i, (c, m) in enumerate(zip(constant, mask, strict=True)) if c and not m)
-    text = f"action {list(which)}: OpenVLA's loader makes a constant 0, although the mask says to keep it"
-    return [Finding(feature="action", kind="masked_constant", elements=which, message=text)] if which else []
-
-
-def _inflated(summary: Summary) -> list[Finding]:
-    stats = summary.exact("state")
-    true, rdt = stats.std, rdt_std(stats)
-    which = tuple(i for i in range(stats.width) if true[i] > 0 and rdt[i] > 1.01 * true[i])
-    if not which:
-        return []
-    worst = max(rdt[i] / true[i] for i in which)
-    text = f"state {list(which)}: RDT's std is up to {worst:.3g} times the real one, as it leaves zeros uncounted"
-    return [Finding(feature="state", kind="inflated_std", elements=which, message=text)]

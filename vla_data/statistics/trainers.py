@@ -15,6 +15,7 @@ from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
+from vla_data.statistics.health import Finding, judged
 from vla_data.statistics.mixture import Mixture
 from vla_data.statistics.vectors import Described, VectorStats
 
@@ -34,10 +35,12 @@ TRAINERS: Final[Mapping[str, str]] = MappingProxyType(
 class Writer(Protocol):
     """Statistics in a trainer's own form. A frozen dataclass whose fields are the options.
 
-    ``keyed`` tells whether its file holds an entry for each dataset, ``indent`` is that of its JSON.
+    ``keyed`` tells whether its file holds an entry for each dataset, ``takes_mixtures`` whether an entry may be of
+    a mixture, ``indent`` is that of its JSON.
     """
 
     keyed: ClassVar[bool]
+    takes_mixtures: ClassVar[bool]
     indent: ClassVar[int | None]
 
     @property
@@ -61,6 +64,20 @@ class Writer(Protocol):
     def document(self, entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
         """The whole file, of one entry or, where ``keyed``, of any number."""
         ...
+
+    def judge(self, summary: Summary) -> list[Finding]:
+        """What will hurt whoever trains with these statistics."""
+        ...
+
+
+class BaseWriter:
+    """What most trainers' writers do alike."""
+
+    takes_mixtures: ClassVar[bool] = True
+
+    def judge(self, summary: Summary) -> list[Finding]:
+        """See `Writer`."""
+        return judged(summary)
 
 
 def writer(trainer: str, **options: Any) -> Writer:

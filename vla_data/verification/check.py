@@ -34,9 +34,9 @@ from vla_data import options as checks
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import DataError, UsageError, VerifyError
-from vla_data.files.sidecar import SIDECARS
 from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
 from vla_data.formats import CHECKS, load_gate
+from vla_data.formats.sidecar import SIDECARS
 from vla_data.jobs.manifest import MANIFEST, source_digest
 from vla_data.jobs.part import FORMAT
 from vla_data.jobs.workspace import is_ours

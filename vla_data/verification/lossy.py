@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Sink
+from vla_data.core.base import Pictures, traits_of
 from vla_data.jobs.part import versions
 from vla_data.media import images
 from vla_data.media.frames import Frames
@@ -50,7 +51,7 @@ class Encoder:
     @property
     def is_lossless(self) -> bool:
         """Whether every pixel is stored."""
-        return self._video is None and getattr(self.sink, "images", "png") == "png"
+        return self._pictures.video is None and self._pictures.encoding in (None, "png")
 
     def is_exact(self, frames: Frames) -> bool:
         """Whether encoding ``frames`` here must give what the dataset has."""
@@ -63,35 +64,32 @@ class Encoder:
     def hands_on(self, frames: Frames, t: int) -> bool:
         """Whether image ``t`` is stored as it is, because it has the sink's encoding already."""
         item = frames.items[t]
-        if self._video is not None or self._swapped or not isinstance(item, bytes | memoryview):
+        pictures = self._pictures
+        if pictures.video is not None or pictures.swapped or not isinstance(item, bytes | memoryview):
             return False
-        return images.header(item).encoding == getattr(self.sink, "images", None)
+        return images.header(item).encoding == pictures.encoding
 
     def again(self, frames: Frames, *, fps: float) -> Frames:
         """``frames`` as they come out of this encoder. Those of a video can be looked at in order, each once."""
-        if self._video is None:
+        if self._pictures.video is None:
             items: tuple[Any, ...] = tuple(_Still(self, frames, t) for t in range(len(frames)))
         else:
             from vla_data.media import video  # loads a video library, which images need not
 
-            data = video.encode((frames.pixels(t) for t in range(len(frames))), self._video, fps=fps)
+            data = video.encode((frames.pixels(t) for t in range(len(frames))), self._pictures.video, fps=fps)
             clip = _Clip(video.decode(data))
             items = tuple(_Shot(clip, t) for t in range(len(frames)))
         return Frames(items, frames.height, frames.width)
 
     def still(self, pixels: Pixels) -> Pixels:
         """One image as it comes out of this encoder."""
-        order = slice(None, None, -1 if self._swapped else 1)
-        data = images.encode(pixels[..., order], "jpeg", quality=getattr(self.sink, "jpeg_quality", 95))
+        order = slice(None, None, -1 if self._pictures.swapped else 1)
+        data = images.encode(pixels[..., order], "jpeg", quality=self._pictures.jpeg_quality)
         return images.decode(data)[..., order]
 
     @property
-    def _video(self) -> Any:
-        return getattr(self.sink, "video", None)
-
-    @property
-    def _swapped(self) -> bool:
-        return getattr(self.sink, "channel_order", "rgb") == "bgr"
+    def _pictures(self) -> Pictures:
+        return traits_of(self.sink).pictures
 
 
 @dataclass(frozen=True, slots=True)

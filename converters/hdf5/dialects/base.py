@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 
 from vla_data.core import Json
-from vla_data.core.names import natural
 from vla_data.errors import DataError
+from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.hdf5 import Group, Table, decode
 from vla_data.safety.text import show

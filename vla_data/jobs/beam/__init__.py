@@ -1,10 +1,7 @@
 """The same parts on Apache Beam."""
 
+from vla_data import former_names
+
 
 def __getattr__(name: str) -> object:
-    """`BeamEngine` and `MakeParts`, which load Beam."""
-    if name in ("BeamEngine", "MakeParts"):
-        from vla_data.jobs.beam import engine
-
-        return getattr(engine, name)
-    raise AttributeError(name)
+    return former_names.member(__name__, name)

@@ -1,0 +1,314 @@
+"""What sources and sinks may say beyond the few methods that they must have, each with its default.
+
+A `Source` of four methods and a `Sink` of seven members are enough for a run. What derives from `BaseSource` or
+`BaseSink` says more where it can: where it reads, its times without its images, files of others beside its own.
+`WrappedSource` and `WrappedSink` hand everything on, so that a wrapper answers as what it wraps does. `whole` and
+`traits_of` give the full contract of those that have the short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_data.core.ends import Encoded, EpisodeRef, Place, Published, Sink, Source
+from vla_data.core.episode import Array, Episode, Schema
+from vla_data.errors import DataError
+from vla_data.media.frames import Frames
+from vla_data.media.mapped import Located
+
+if TYPE_CHECKING:
+    from vla_data.core.curate import Step
+
+Columns = Mapping[str, Array]
+Root = Path | Place
+
+
+class ExtraFile(Protocol):
+    """A file beside a dataset's own, which a copy of the dataset keeps."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the dataset."""
+        ...
+
+    def target(self, *, unchanged: bool) -> str:
+        """Where a copy keeps it; another place where the copy has not the same frames."""
+        ...
+
+    def read(self, root: Path) -> bytes:
+        """Its bytes.
+
+        Raises:
+            DataError: it can't be read.
+        """
+        ...
+
+
+class BaseSource:
+    """The defaults of everything that a source may say besides its four methods."""
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """The folders, files or addresses that it reads; no run may publish into them."""
+        return ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has every episode of what it reads."""
+        return True
+
+    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
+        """Seconds between steps as they were recorded, read without images; empty where no times were."""
+        return np.zeros(0)
+
+    def extra_files(self) -> Sequence[ExtraFile]:
+        """Files of others beside the dataset's own."""
+        return ()
+
+    def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
+        """What an episode goes through before the steps of a run."""
+        return ()
+
+    def columns(
+        self, refs: Sequence[EpisodeRef], names: Collection[str] | None
+    ) -> Iterator[tuple[str, Columns | DataError]] | None:
+        """The arrays of numbers of each episode, read without an image; None where whole episodes must be read.
+
+        Args:
+            refs: the episodes.
+            names: of arrays; None for all.
+        """
+        return None
+
+    def locate_images(self, ref: EpisodeRef, frames: Mapping[str, Frames]) -> Mapping[str, tuple[Located, ...]]:
+        """Where encoded images of an episode lie in a file on this machine.
+
+        Args:
+            ref: the episode.
+            frames: feature -> its images.
+
+        Returns:
+            Feature -> its images in a map of the file; only features of which every image was found.
+        """
+        return {}
+
+
+class RootedSource(BaseSource):
+    """A source that reads one folder, file or address."""
+
+    root: Any
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """Its one root."""
+        return (self.root,)
+
+
+@dataclass(frozen=True)
+class WrappedSource(BaseSource):
+    """A source that answers as another does; a wrapper overrides what differs.
+
+    Attributes:
+        source: any source.
+    """
+
+    source: Source
+
+    def episodes(self) -> Sequence[EpisodeRef]:
+        """See `Source`."""
+        return self.source.episodes()
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        """See `Source`."""
+        return self.source.fingerprint(ref)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """See `Source`."""
+        return self.source.read(ref)
+
+    def schema(self, episode: Episode) -> Schema:
+        """See `Source`."""
+        return self.source.schema(episode)
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """See `BaseSource`."""
+        return whole(self.source).roots
+
+    @property
+    def is_whole(self) -> bool:
+        """See `BaseSource`."""
+        return whole(self.source).is_whole
+
+    def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
+        """See `BaseSource`."""
+        return whole(self.source).time_steps(refs)
+
+    def extra_files(self) -> Sequence[ExtraFile]:
+        """See `BaseSource`."""
+        return whole(self.source).extra_files()
+
+    def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
+        """See `BaseSource`."""
+        return whole(self.source).steps_of(ref)
+
+    def columns(
+        self, refs: Sequence[EpisodeRef], names: Collection[str] | None
+    ) -> Iterator[tuple[str, Columns | DataError]] | None:
+        """See `BaseSource`."""
+        return whole(self.source).columns(refs, names)
+
+    def locate_images(self, ref: EpisodeRef, frames: Mapping[str, Frames]) -> Mapping[str, tuple[Located, ...]]:
+        """See `BaseSource`."""
+        return whole(self.source).locate_images(ref, frames)
+
+
+@runtime_checkable
+class _HasRoot(Protocol):
+    root: Any
+
+
+@dataclass(frozen=True)
+class _Short(BaseSource):
+    """A source that has the four methods and, perhaps, a ``root``."""
+
+    source: Source
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """Its root, if it has one."""
+        return (self.source.root,) if isinstance(self.source, _HasRoot) else ()
+
+
+def whole(source: Source) -> BaseSource:
+    """What a source says beyond its four methods: itself, or the defaults."""
+    return source if isinstance(source, BaseSource) else _Short(source)
+
+
+def paths_of(source: Source) -> tuple[Path, ...]:
+    """The folders or files on this machine that a source reads, as far as it tells."""
+    return tuple(root for root in whole(source).roots if isinstance(root, Path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """How a sink stores images.
+
+    Attributes:
+        encoding: ``jpeg``, ``png``, or None where pixels are stored as they are.
+        jpeg_quality: of JPEG.
+        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`.
+        swapped: whether the channels of what is stored are BGR.
+    """
+
+    encoding: str | None = None
+    jpeg_quality: int = 95
+    video: Any = None
+    swapped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What a run must know of a sink.
+
+    Attributes:
+        holds_empty: whether an episode without steps can be written.
+        one_schema: whether all episodes of a dataset must have the same features and sizes.
+        sidecar: folder inside the dataset, relative, for what the format has no field for.
+        keeps_files: whether files of others that lay beside a source of the same format are kept.
+        encoders: packages that decide about the bytes of an encoded episode, besides the common ones.
+        pictures: how images are stored.
+    """
+
+    holds_empty: bool = False
+    one_schema: bool = True
+    sidecar: str = "vla_data"
+    keeps_files: bool = False
+    encoders: tuple[str, ...] = ()
+    pictures: Pictures = Pictures()
+
+
+class BaseSink:
+    """The defaults of all that a sink may say besides ``target``, ``encode``, ``assemble`` and ``check``."""
+
+    @property
+    def traits(self) -> Traits:
+        """What a run must know of it."""
+        return Traits()
+
+    @property
+    def holds_empty(self) -> bool:
+        """See `Traits`."""
+        return self.traits.holds_empty
+
+    @property
+    def one_schema(self) -> bool:
+        """See `Traits`."""
+        return self.traits.one_schema
+
+    @property
+    def sidecar(self) -> str:
+        """See `Traits`."""
+        return self.traits.sidecar
+
+    def split_of(self, episodes: Sequence[Published]) -> Mapping[str, str | None]:
+        """Episode id -> the split that it is in, or None for none."""
+        return dict.fromkeys((episode.id for episode in episodes), "train")
+
+
+@dataclass(frozen=True, repr=False)
+class WrappedSink(BaseSink):
+    """A sink that answers as another does; a wrapper overrides what differs.
+
+    Attributes:
+        sink: any sink.
+    """
+
+    sink: Sink
+
+    def __repr__(self) -> str:
+        return repr(self.sink)
+
+    @property
+    def target(self) -> Path:
+        """See `Sink`."""
+        return self.sink.target
+
+    @property
+    def traits(self) -> Traits:
+        """See `BaseSink`."""
+        return traits_of(self.sink)
+
+    def split_of(self, episodes: Sequence[Published]) -> Mapping[str, str | None]:
+        """See `BaseSink`."""
+        return split_of(self.sink, episodes)
+
+    def encode(self, episode: Episode, schema: Schema) -> Encoded:
+        """See `Sink`."""
+        return self.sink.encode(episode, schema)
+
+    def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
+        """See `Sink`."""
+        self.sink.assemble(episodes, schema, folder)
+
+    def check(self, folder: Path, episodes: Sequence[Published]) -> None:
+        """See `Sink`."""
+        self.sink.check(folder, episodes)
+
+
+def traits_of(sink: Sink) -> Traits:
+    """The traits of any sink."""
+    if isinstance(sink, BaseSink):
+        return sink.traits
+    return Traits(holds_empty=sink.holds_empty, one_schema=sink.one_schema, sidecar=sink.sidecar)
+
+
+def split_of(sink: Sink, episodes: Sequence[Published]) -> Mapping[str, str | None]:
+    """The split of each episode by any sink's rule."""
+    return (sink if isinstance(sink, BaseSink) else BaseSink()).split_of(episodes)
