@@ -16,8 +16,9 @@ from tests.paths import SHARED, TESTS
 from vla_data.core import Array, EpisodeRef
 from vla_data.errors import DataError, RefusedError, UsageError
 from vla_data.selection.subset import Selection
-from vla_data.statistics import VectorStats, collect, vector_stats
+from vla_data.statistics import VectorStats, vector_stats
 from vla_data.statistics.chunks import action_chunks, parse_mask
+from vla_data.statistics.collect import collect
 from vla_data.statistics.columns import read_columns
 from vla_data.statistics.make import dataset_name, make
 from vla_data.statistics.trainers import TRAINERS, writer
