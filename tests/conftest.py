@@ -7,6 +7,11 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no defect: no example has a deadline.
+settings.register_profile("no deadlines", deadline=None)
+settings.load_profile("no deadlines")
 
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vla-data-tests-")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.rollouts import CAMERA, MOVE, STILL, episode
-from vla_data.core import Episode, curate
-from vla_data.core.curate import Curated
+from vla_data.core import Episode
+from vla_data.core.curate import Curated, curate
 from vla_data.core.ledger import Span
 from vla_data.steps import (
     CutAfterSuccess,

@@ -28,8 +28,9 @@ from tests.hdf5_files import (
     source,
 )
 from tests.paths import SHARED
-from vla_data.core import Source, curate
+from vla_data.core import Source
 from vla_data.core.content import content_digest
+from vla_data.core.curate import curate
 from vla_data.errors import DataError, UsageError
 from vla_data.steps import Resample
 
