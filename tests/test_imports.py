@@ -21,6 +21,7 @@ from tests.paths import ROOT
 from vla_data import errors, formats
 from vla_data.cli import COMMANDS
 from vla_data.core import Sink, Source
+from vla_data.formats import rows
 
 HEAVY = (
     "tensorflow",
@@ -77,8 +78,8 @@ def test_public_names_are_documented(name: str) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [formats.FORMATS, formats.BUILDERS, formats.GATES, COMMANDS],
-    ids=["formats", "builders", "gates", "cli"],
+    [formats.FORMATS, formats.BUILDERS, formats.TRAINERS, COMMANDS],
+    ids=["formats", "builders", "trainers", "cli"],
 )
 def test_tables_are_sorted(table: dict[str, object]) -> None:
     assert list(table) == sorted(table)
@@ -104,11 +105,32 @@ def test_builder_has_a_definition(name: str) -> None:
     assert (ROOT / "builders" / name / f"{name}_dataset_builder.py").is_file()
 
 
-@pytest.mark.parametrize("name", formats.GATES)
-def test_gate_is_a_module_with_read_back(name: str) -> None:
-    path = ROOT / (formats.GATES[name].module.replace(".", "/") + ".py")
-    functions = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
-    assert "read_back" in functions
+def arguments(module: str, function: str) -> list[str]:
+    """The names of a function's parameters, read without importing what its module needs."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+    raise AssertionError(f"{module} has no {function}")
+
+
+def wanted(protocol: type, function: str) -> list[str]:
+    return [name for name in inspect.signature(getattr(protocol, function)).parameters if name != "self"]
+
+
+MODULES = [
+    *((row.audit, rows.Auditor, "examine") for row in formats.FORMATS.values() if row.audit),
+    *((row.gate, rows.Gate, "read_back") for row in formats.TRAINERS.values() if row.gate),
+    *((row.judge, rows.Judge, "judge") for row in formats.TRAINERS.values() if row.judge),
+    *((row.advantages, rows.AdvantageFormat, "read") for row in formats.TRAINERS.values() if row.advantages),
+    *((row.advantages, rows.AdvantageFormat, "files") for row in formats.TRAINERS.values() if row.advantages),
+]
+
+
+@pytest.mark.parametrize(("module", "protocol", "function"), MODULES)
+def test_module_behind_a_row_has_the_functions_of_its_protocol(module: str, protocol: type, function: str) -> None:
+    asked = wanted(protocol, function)
+    assert arguments(module, function)[: len(asked)] == asked
 
 
 def test_every_converter_is_in_a_table() -> None:

@@ -35,8 +35,10 @@ from vla_data.cli import annotate as command_module
 from vla_data.cli import cli
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError
 from vla_data.files import write as io
-from vla_data.formats.tables import LAYOUTS, NEED_LABELS
+from vla_data.formats import TRAINERS, trainers
 
+LAYOUTS = trainers("advantages")
+NEED_LABELS = [name for name in LAYOUTS if TRAINERS[name].needs_labels]
 GROOT = SHARED / "lerobot_v20_groot"
 SHARE = adv.Labels(share=0.3)
 
@@ -387,7 +389,8 @@ def test_ledger_without_flags_is_no_judge(root: Path) -> None:
 
 
 def test_table_of_layouts_is_sorted_and_known_to_the_command() -> None:
-    assert list(LAYOUTS) == sorted(LAYOUTS) == list(command_module._LAYOUTS)
+    (option,) = (param for param in command_module.command.params if param.name == "layout")
+    assert list(option.type.choices) == LAYOUTS == sorted(LAYOUTS)
 
 
 def annotated(root: Path, values: Path, layout: str, **options: Any) -> tuple[Any, Path]:
@@ -587,8 +590,8 @@ def test_rlinf_columns(root: Path, values: Path) -> None:
     assert set(returns["prompt"].to_pylist()) == {"put carrot on plate"}
 
 
-def test_zhhhming_entries(root: Path, values: Path) -> None:
-    done, _ = annotated(root, values, "zhhhming", rules=adv.Recap(n=None))
+def test_frame_labels_entries(root: Path, values: Path) -> None:
+    done, _ = annotated(root, values, "frame-labels", rules=adv.Recap(n=None))
     found = json.loads((root / "meta/advantages_t.json").read_bytes())
     assert found["label"] == "advantage:positive"
     assert (found["version"], found["num_frames"], found["positive_percentile"]) == (1, 105, 70.0)
@@ -599,7 +602,7 @@ def test_zhhhming_entries(root: Path, values: Path) -> None:
     found["entries"][0]["index"] = 10**6
     (root / "meta/advantages_t.json").write_text(json.dumps(found))
     with pytest.raises(UsageError, match="1 rows are of no frame"):
-        adv.read(root, "zhhhming", tag="t").coverage.require("x")
+        adv.read(root, "frame-labels", tag="t").coverage.require("x")
 
 
 def test_rabc_with_another_index_is_told(root: Path, values: Path) -> None:
@@ -853,7 +856,7 @@ def run(*words: str | Path) -> Result:
         ["--positive-share", "0.3", "--layout", "rlinf"],
         ["--positive-share", "0.3", "--layout", "evo-rl"],
         ["--positive-share", "0.3", "--layout", "rabc"],
-        ["--positive-share", "0.3", "--layout", "zhhhming"],
+        ["--positive-share", "0.3", "--layout", "frame-labels"],
         ["--epsilon", "0.1", "--op", ">"],
     ],
 )

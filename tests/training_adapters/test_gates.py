@@ -25,7 +25,7 @@ from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, has_ours, needed
 from vla_data.cli.convert import command
 from vla_data.errors import VerifyError
-from vla_data.formats import GATES, load_gate
+from vla_data.formats import load_trainer, trainers
 from vla_data.media.video_settings import VideoSettings
 from vla_data.steps import SelectFeatures
 from vla_data.verification.check import verify
@@ -63,7 +63,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 def seen(gate: str, folder: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = load_gate(gate).read_back(folder)
+    facts: dict[str, Any] = load_trainer(gate, "gate").read_back(folder)
     for line in facts["lines"]:
         assert line.isprintable(), line
     json.dumps(facts)
@@ -72,7 +72,7 @@ def seen(gate: str, folder: Path) -> dict[str, Any]:
 
 def refusal(gate: str, folder: Path) -> str:
     with pytest.raises(VerifyError) as caught:
-        load_gate(gate).read_back(folder)
+        load_trainer(gate, "gate").read_back(folder)
     assert caught.value.code == "E601"
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -143,7 +143,7 @@ def test_octo_sees_what_its_own_loader_sees(make: Callable[..., Path], kind: str
 
 def test_octos_windows_are_those_of_its_traj_transforms() -> None:
     """The first window repeats the first chunk; the mask is as Octo computes it, not as it describes it."""
-    octo = load_gate("octo")
+    octo = load_trainer("octo", "gate")
     trajectory = {"action": np.arange(4, dtype=np.float32)[:, None], "observation": {}}
     batch = octo._batch(None, {"image_obs_keys": {}, "state_obs_keys": []}, trajectory)
     assert batch["action"][0, :, :, 0].tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
@@ -211,7 +211,7 @@ def test_openpi_sees_padded_vectors_and_resized_images(make: Callable[..., Path]
 
 
 def test_openpi_repeats_the_last_action_and_pads_with_zeros(make: Callable[..., Path]) -> None:
-    openpi = load_gate("openpi")
+    openpi = load_trainer("openpi", "gate")
     source = vd.open_source(make("libero", "lerobot", images="png"))
     episode = source.read(source.episodes()[0])
     batch = openpi._batch(episode, [], "observation.state")
@@ -223,7 +223,7 @@ def test_openpi_repeats_the_last_action_and_pads_with_zeros(make: Callable[..., 
 
 
 def test_openpi_pads_images_without_stretching() -> None:
-    openpi = load_gate("openpi")
+    openpi = load_trainer("openpi", "gate")
     image = np.full((120, 160, 3), 200, np.uint8)
     out = openpi.resize_with_pad(image, 224)
     assert out.shape == (224, 224, 3)
@@ -322,5 +322,5 @@ def test_lerobot_opens_images_and_videos_and_refuses_nan_and_damage(
 def test_every_gate_has_a_test_here_or_of_its_own() -> None:
     text = Path(__file__).read_text()
     others = {"rdt": ROOT / "tests/converters/rdt/test_sink.py"}
-    for name in GATES:
+    for name in trainers("gate"):
         assert f'"{name}"' in text or name == "lerobot" or others[name].is_file()

@@ -36,7 +36,7 @@ def files(tag: str) -> tuple[str, ...]:
 
 def write(annotation: Annotation, table: FrameTable) -> Written:
     """All frames."""
-    need_labels(annotation, "zhhhming")
+    need_labels(annotation, "frame-labels")
     thresholds = annotation.thresholds
     bound = thresholds["bounds"]["all"] if thresholds and not thresholds["per_task"] else None
     wanted = annotation.provenance.get("wanted_share")
@@ -76,7 +76,7 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
     Raises:
         UsageError: E001 without a tag, E003 without the file, E302 when it is something else.
     """
-    (name,) = files(need_tag(tag, "zhhhming"))
+    (name,) = files(need_tag(tag, "frame-labels"))
     try:
         found = strict_json.loads(read_file(file_of(table.root, name), root=table.root)[0], name=name)
     except DataError as error:
@@ -106,7 +106,7 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
     row = order[at]
     rows = np.where((table.index[row] == index) & (table.episode_index[row] == episode), row, -1)
     return Exchanged(
-        layout="zhhhming",
+        layout="frame-labels",
         files=(name,),
         coverage=cover(table, rows),
         advantages=place(rows, columns["advantage"], len(table)),

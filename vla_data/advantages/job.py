@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from vla_data import options as checks
 from vla_data._version import __version__
 from vla_data.advantages.annotation import (
     FOLDER,
@@ -38,7 +36,7 @@ from vla_data.core import Json
 from vla_data.errors import LockedError, TargetExistsError, UsageError
 from vla_data.files.sums import SEAL, parse_sums
 from vla_data.files.write import machine_errors, make_folder, remove_tree, write_file
-from vla_data.formats.tables import LAYOUTS, NEED_LABELS
+from vla_data.formats.tables import FORMER, TRAINERS, load_trainer
 from vla_data.jobs.workspace import check_target
 from vla_data.safety.text import show
 
@@ -129,7 +127,8 @@ def annotate(
         success: where success labels are; see `FrameTable.success`.
         unlabelled: what an episode without one counts as.
         force_positive: a column of flags, frames that are positive in any case (human corrections).
-        layout: also write it as another project stores it, a name in `LAYOUTS`.
+        layout: also write it as another project stores it, a trainer of `vla_data.formats.TRAINERS` that has
+            advantages.
         copy_to: where a layout that makes a copy puts it; by default ``<root>-<tag>`` beside it.
         replace: overwrite an annotation with this tag, and interchange files that are there.
         on_progress: called with (frames done, frames in all) while a function computes values.
@@ -144,7 +143,8 @@ def annotate(
     rules, labels = rules or Recap(), labels or Labels()
     name = sidecar(tag)
     module = _layout(layout)
-    if layout in NEED_LABELS and not labels.wanted:
+    row = None if layout is None else TRAINERS[FORMER.get(layout, layout)]
+    if row is not None and row.needs_labels and not labels.wanted:
         raise UsageError("E001", f"{layout} stores what is positive: say --positive-share or --epsilon")
     table = FrameTable.read(root, (force_positive,) if force_positive else ())
     # Whatever can be refused is, before values are computed, which may take hours.
@@ -152,7 +152,7 @@ def annotate(
     target = Path(copy_to) if copy_to else root.resolve().parent / f"{root.resolve().name}-{tag}"
     with _locked(root):
         _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
-        if layout == "evo-rl":
+        if row is not None and row.copies:
             check_target(target, (root,), replace=False)
         work = root / FOLDER / f".{tag}.work"
         if isinstance(values, FunctionValues):
@@ -168,7 +168,7 @@ def annotate(
         files=tuple(files),
         percentiles=percentiles(made.advantages),
         layout=facts,
-        copy=target if layout == "evo-rl" else None,
+        copy=target if row is not None and row.copies else None,
     )
 
 
@@ -177,7 +177,7 @@ def read(root: str | Path, layout: str, *, tag: str | None = None) -> Exchanged:
 
     Args:
         root: the dataset.
-        layout: a name in `LAYOUTS`, or ``sidecar`` for our own.
+        layout: a trainer of `vla_data.formats.TRAINERS` that has advantages, or ``sidecar`` for our own.
         tag: where the layout has tags in its names.
 
     Raises:
@@ -248,10 +248,11 @@ def _write(
 ) -> tuple[Sequence[str], Mapping[str, Json]]:
     module = _layout(layout)
     facts: Mapping[str, Json] = {}
-    if module is not None and layout == "evo-rl":
+    copies = layout is not None and TRAINERS[FORMER.get(layout, layout)].copies
+    if module is not None and copies:
         module.write_copy(made, table, target)
     files = [write_annotation(made, table)]
-    if module is not None and layout != "evo-rl":
+    if module is not None and not copies:
         written = module.write(made, table)
         for name, data in written.files.items():
             write_file(table.root / name, data)
@@ -264,11 +265,8 @@ def _write(
 def _layout(layout: str | None) -> ModuleType | None:
     if layout is None:
         return None
-    try:
-        checks.one_of("layout", layout, tuple(LAYOUTS))
-    except ValueError as error:
-        raise UsageError("E001", str(error)) from None
-    return importlib.import_module(LAYOUTS[layout])
+    module: ModuleType = load_trainer(layout, "advantages")
+    return module
 
 
 def _refuse_existing(root: Path, names: Sequence[str], *, replace: bool) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from vla_data.cli.options import (
-    Target,
     changed,
     engine_option,
     image_options,
@@ -19,6 +18,7 @@ from vla_data.cli.options import (
     show_report,
     source_options,
 )
+from vla_data.cli.types import Target
 from vla_data.formats import load_builder, locate, open_sink
 from vla_data.jobs.run import run
 

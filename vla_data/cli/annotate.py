@@ -9,11 +9,9 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Local, Number, watch
+from vla_data.cli.options import watch
+from vla_data.cli.types import Local, Number, TrainerName
 from vla_data.errors import UsageError, VlaDataError
-
-# The names of `vla_data.advantages.layouts.LAYOUTS`, which a test compares; importing those would load pyarrow.
-_LAYOUTS = ("evo-rl", "opentau", "rabc", "rlinf", "zhhhming")
 
 
 class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -64,10 +62,10 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     show_default=True,
     help="What an episode counts as that does not say.",
 )
-@click.option("--layout", type=click.Choice(_LAYOUTS), help="Also write it as this project stores it.")
+@click.option("--layout", type=TrainerName("advantages"), help="Also write it as this project stores it.")
 @click.option("--copy-to", type=Local(), help="Where evo-rl's copy goes.  [default: DATASET-TAG]")
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
-@click.option("--read", "read_layout", type=click.Choice((*_LAYOUTS, "sidecar")), help="Only say what is there.")
+@click.option("--read", "read_layout", type=TrainerName("advantages", "sidecar"), help="Only say what is there.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, **options: Any) -> None:

@@ -10,8 +10,6 @@ import click
 
 from vla_data.cli import emit
 from vla_data.cli.options import (
-    Number,
-    Target,
     changed,
     engine_option,
     recipe_options,
@@ -20,7 +18,8 @@ from vla_data.cli.options import (
     show_report,
     source_options,
 )
-from vla_data.formats import load_builder, load_gate, locate, parse_address
+from vla_data.cli.types import Number, Target
+from vla_data.formats import load_builder, load_trainer, locate, parse_address
 
 
 @click.command("build")
@@ -80,7 +79,7 @@ def command(
     extra = {}
     if test:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # reading back has no use for a GPU
-        extra["test"] = load_gate("tfds").read_back(parse_address(target)[1])
+        extra["test"] = load_trainer("tfds", "gate").read_back(parse_address(target)[1])
     if test and not as_json:
         emit("\n".join(extra["test"]["lines"]) + "\n")
     show_report(report, as_json=as_json, where=target, extra=extra)

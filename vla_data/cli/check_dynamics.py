@@ -9,7 +9,7 @@ import click
 from vla_data.actions import Convention, preset
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import Number
+from vla_data.cli.types import Number
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.safety.text import show

@@ -11,11 +11,12 @@ from typing import Any, Final
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import Number, Size, lerobot_options, stack
+from vla_data.cli.options import lerobot_options, stack
+from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.errors import UsageError
-from vla_data.formats import GATES, load_gate, open_sink, open_source, parse_address
+from vla_data.formats import load_trainer, open_sink, open_source, parse_address, trainer
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.remote.address import parse_url
 from vla_data.safety.text import show
@@ -118,7 +119,7 @@ _RDT: Final[tuple[str, ...]] = (
 gate_option = click.option(
     "--gate",
     "gates",
-    type=click.Choice(list(GATES)),
+    type=TrainerName("gate"),
     multiple=True,
     help="Then open a batch as this trainer's loader does.",
 )
@@ -250,15 +251,16 @@ def check_gates(names: tuple[str, ...], to: str) -> None:
         UsageError: E001 for another format, E006 for a reader that is not installed.
     """
     for name in names:
-        if GATES[name].format != to:
-            raise UsageError("E001", f"--gate {name} reads {GATES[name].format}, not {to}")
-        load_gate(name)
+        reads = trainer(name, "gate").reads
+        if reads != to:
+            raise UsageError("E001", f"--gate {name} reads {reads}, not {to}")
+        load_trainer(name, "gate")
 
 
 def pass_gates(target: Path | str, names: tuple[str, ...]) -> dict[str, Json]:
     """Open a dataset as each of these readers does; what each one sees."""
     folder = parse_address(target)[1] if names else Path()
-    return {name: load_gate(name).read_back(folder) for name in names}
+    return {name: load_trainer(name, "gate").read_back(folder) for name in names}
 
 
 def show_gates(seen: dict[str, Json]) -> None:

@@ -23,7 +23,8 @@ from vla_data.cli.conversion import (
     write_selection,
     writing_options,
 )
-from vla_data.cli.options import Target, engine_option, image_options, run_options, settings, show_report
+from vla_data.cli.options import engine_option, image_options, run_options, settings, show_report
+from vla_data.cli.types import Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
 from vla_data.remote.address import local

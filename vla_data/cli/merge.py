@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
-from vla_data.cli.options import Local, Target, engine_choice, image_options, run_options, settings, show_report
+from vla_data.cli.options import engine_choice, image_options, run_options, settings, show_report
+from vla_data.cli.types import Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
 from vla_data.selection.mapping import merged

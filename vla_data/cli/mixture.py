@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Local
+from vla_data.cli.types import Local
 from vla_data.core import Json
 from vla_data.mixtures import Mixture, open_mixture
 from vla_data.safety.text import show

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Local, watch
+from vla_data.cli.options import watch
+from vla_data.cli.types import Local
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
 from vla_data.safety.text import show

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from vla_data.cli.options import Local, run_options, settings, show_report
+from vla_data.cli.options import run_options, settings, show_report
+from vla_data.cli.types import Local
 from vla_data.formats import open_sink, open_source
 from vla_data.jobs.run import run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import Local
+from vla_data.cli.types import Local
 from vla_data.errors import UsageError
 from vla_data.files.sums import SEAL, write_seal
 from vla_data.files.write import machine_errors

@@ -9,7 +9,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import Local, Number
+from vla_data.cli.types import Local, Number
 from vla_data.core import Source
 from vla_data.errors import UsageError
 from vla_data.formats import parse_address

@@ -11,7 +11,8 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import Local, stack
+from vla_data.cli.options import stack
+from vla_data.cli.types import Local, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
 from vla_data.errors import TargetExistsError, UsageError
@@ -20,7 +21,7 @@ from vla_data.safety.text import show
 from vla_data.selection.subset import Selection, parse_positions
 from vla_data.statistics.chunks import parse_mask
 from vla_data.statistics.make import Statistics, dataset_name, has_array, image_stats, make, modality_groups
-from vla_data.statistics.trainers import TRAINERS, writer
+from vla_data.statistics.trainers import writer
 
 _STATE = "observation.state"
 _WIDTH = 80
@@ -72,7 +73,7 @@ _OPTIONS = (
 
 @click.command("stats")
 @click.argument("sources", nargs=-1, required=True)
-@click.option("--format", "trainer", type=click.Choice(list(TRAINERS)), required=True, help="Whose file it is.")
+@click.option("--format", "trainer", type=TrainerName("stats"), required=True, help="Whose file it is.")
 @click.option("--output", type=Local(), help="A file, or a folder for the usual name.")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @click.option(

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import Number, Target
+from vla_data.cli.types import Number, Target, TrainerName
 from vla_data.errors import CODES, UsageError, VerifyError
-from vla_data.formats import GATES, JUDGES, load_judge, open_source, parse_address
+from vla_data.formats import TRAINERS, load_trainer, open_source, parse_address
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.verification.check import verify
 from vla_data.verification.report import Verdict
@@ -35,12 +35,14 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--sample", type=Share(), help="Hash only such a share of the files, for example 5%.")
 @click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")
 @click.option("--deep", is_flag=True, help="Also read everything and compute again what can be.")
-@click.option("--reader", type=click.Choice(list(GATES)), help="Also open the dataset with this library.")
+@click.option("--gate", type=TrainerName("gate"), help="Also open the dataset as this trainer's loader does.")
+@click.option("--reader", type=TrainerName("gate"), hidden=True, help="Former name of --gate.")
 @click.option(
-    "--check",
-    type=click.Choice(list(JUDGES)),
+    "--trainer",
+    type=TrainerName("judge"),
     help="Also look for known mistakes in data for this trainer, whoever made it.",
 )
+@click.option("--check", type=TrainerName("judge"), hidden=True, help="Former name of --trainer.")
 @click.option("--against", multiple=True, metavar="SRC", help="Also compare all with what DST was made from.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -49,7 +51,9 @@ def command(
     sample: float | None,
     seed: int | None,
     deep: bool,
+    gate: str | None,
     reader: str | None,
+    trainer: str | None,
     check: str | None,
     against: tuple[str, ...],
     debug: bool,
@@ -60,17 +64,15 @@ def command(
     By default all files must be there with their SHA-256, and no others where readers look for data.
     """
     here = parse_address(dst)[1]
-    sidecar = find_sidecar(here) if against and check is None and here.is_dir() else None
-    if (
-        sidecar is not None and sidecar.name in JUDGES
-    ):  # made for one trainer, in whose terms its source is compared
-        check = sidecar.name
-    if check is not None:
-        _judge(here, check, against, as_json=as_json)
+    trainer, gate = trainer or check, gate or reader
+    sidecar = find_sidecar(here) if against and trainer is None and here.is_dir() else None
+    row = None if sidecar is None else TRAINERS.get(sidecar.name)
+    if sidecar is not None and row is not None and row.judge is not None:
+        trainer = sidecar.name  # it was made for one trainer, in whose terms its source is compared
+    if trainer is not None:
+        _judge(here, trainer, against, as_json=as_json)
         return
-    show_verdict(
-        verify(here, sample=sample, seed=seed, deep=deep, reader=reader, against=against), as_json=as_json
-    )
+    show_verdict(verify(here, sample=sample, seed=seed, deep=deep, reader=gate, against=against), as_json=as_json)
 
 
 def _judge(dst: Path, trainer: str, against: tuple[str, ...], *, as_json: bool) -> None:
@@ -78,8 +80,8 @@ def _judge(dst: Path, trainer: str, against: tuple[str, ...], *, as_json: bool) 
     ours = dst.is_dir() and find_sidecar(dst) is not None
     verdict = verify(dst, deep=True) if ours else None
     if len(against) > 1:
-        raise UsageError("E001", f"--check {trainer} compares with one source")
-    found = load_judge(trainer).judge(dst, source=open_source(against[0]) if against else None)
+        raise UsageError("E001", f"--trainer {trainer} compares with one source")
+    found = load_trainer(trainer, "judge").judge(dst, source=open_source(against[0]) if against else None)
     if as_json:
         facts = {"path": str(dst), **found.to_json()}
         print_json(facts | ({"verify": verdict.to_json()} if verdict is not None else {}))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import UsageError
+from vla_data.formats.tables import SIDECARS
 from vla_data.safety.text import show
-
-SIDECARS: Final = ("meta/vla_data", "vla_data", "vla_data/rdt", "vla_data/robomimic")
-"""Folders in which a dataset carries its ledger and manifest, by format."""
 
 
 def find_sidecar(path: Path) -> Path | None:

@@ -1,132 +1,159 @@
-"""The tables of what can be read, written, built and trained on: names, modules, and the extra that each needs.
+"""The tables of what can be read, written, built and trained on. One row a format, one row a trainer.
 
-These strings are the only place where this library names the packages above it. Nothing is imported until it is
-asked for.
+These strings are where this library names the packages above it (`vla_data.former_names` has the old ones).
+Nothing is imported until it is used. Other distributions add rows by entry points of the groups
+``vla_data.formats``, ``vla_data.trainers`` and ``vla_data.builders``.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from vla_data.errors import UsageError
+from vla_data.formats.plugins import Table
+from vla_data.formats.rows import Format, Trainer
 from vla_data.safety.text import show
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """Where a format's code is, as ``module:Class``; a module is imported when its class is used.
-
-    Attributes:
-        source: its source class, or None.
-        sink: its sink class, or None.
-        extra: what to install for it, or None.
-    """
-
-    source: str | None = None
-    sink: str | None = None
-    extra: str | None = None
-
-
-FORMATS: Final[Mapping[str, Format]] = MappingProxyType(
+FORMATS: Final = Table(
+    "vla_data.formats",
     {
-        "hdf5": Format(source="converters.hdf5.source:Hdf5Source", extra="hdf5"),
-        "lerobot": Format(
-            source="converters.lerobot.source:LerobotSource", sink="converters.lerobot.sink:LerobotSink"
+        "hdf5": Format(
+            source="converters.hdf5.source:Hdf5Source",
+            masks="converters.hdf5.masks",
+            suffixes=(".hdf5", ".h5", ".hdf"),
+            extra="hdf5",
         ),
-        "plain_rollout": Format(sink="converters.rollouts.sink:PlainRolloutSink"),
-        "ppo_rollout": Format(source="converters.rollouts.source:PpoRolloutSource"),
-        "rdt": Format(sink="converters.rdt.sink:RdtSink", extra="hdf5"),
-        "rlds": Format(source="converters.rlds.source:RldsSource", sink="converters.rlds.sink:RldsSink"),
-        "robomimic": Format(sink="converters.robomimic.sink:RobomimicSink", extra="hdf5"),
-    }
+        "lerobot": Format(
+            source="converters.lerobot.source:LerobotSource",
+            sink="converters.lerobot.sink:LerobotSink",
+            sidecar="meta/vla_data",
+            audit="converters.lerobot.check",
+        ),
+        "plain_rollout": Format(
+            sink="converters.rollouts.sink:PlainRolloutSink", sidecar=".", audit="converters.rollouts.check"
+        ),
+        "ppo_rollout": Format(source="converters.rollouts.source:PpoRolloutSource", suffixes=(".npz", ".npy")),
+        "rdt": Format(
+            sink="converters.rdt.sink:RdtSink", sidecar="vla_data/rdt", audit="converters.rdt.check", extra="hdf5"
+        ),
+        "rlds": Format(
+            source="converters.rlds.source:RldsSource",
+            sink="converters.rlds.sink:RldsSink",
+            sidecar="vla_data",
+            audit="converters.rlds.check",
+        ),
+        "robomimic": Format(
+            sink="converters.robomimic.sink:RobomimicSink",
+            sidecar="vla_data/robomimic",
+            audit="converters.robomimic.check",
+            extra="hdf5",
+        ),
+    },
 )
-"""Format name -> where it is. Sorted."""
+"""Format -> its row. Sorted."""
 
-BUILDERS: Final[Mapping[str, str]] = MappingProxyType({"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
+TRAINERS: Final = Table(
+    "vla_data.trainers",
+    {
+        "evo-rl": Trainer(advantages="training_adapters.evo_rl.advantages", needs_labels=True, copies=True),
+        "frame-labels": Trainer(advantages="training_adapters.frame_labels.advantages", needs_labels=True),
+        "gr00t": Trainer(stats="training_adapters.gr00t.stats:Gr00t"),
+        "lerobot": Trainer(
+            reads="lerobot",
+            gate="training_adapters.lerobot.gate",
+            stats="training_adapters.lerobot.stats:Lerobot",
+            extra="lerobot",
+        ),
+        "octo": Trainer(
+            reads="rlds",
+            gate="training_adapters.octo.gate",
+            stats="training_adapters.octo.stats:Octo",
+            extra="tfds",
+        ),
+        "openpi": Trainer(
+            reads="lerobot",
+            gate="training_adapters.openpi.gate",
+            stats="training_adapters.openpi.stats:Openpi",
+        ),
+        "opentau": Trainer(
+            advantages="training_adapters.opentau.advantages", mixture="training_adapters.opentau.mixture"
+        ),
+        "openvla": Trainer(
+            reads="rlds",
+            gate="training_adapters.openvla.gate",
+            stats="training_adapters.openvla.stats:Openvla",
+            extra="tfds",
+        ),
+        "rabc": Trainer(advantages="training_adapters.lerobot.advantages"),
+        "rdt": Trainer(
+            reads="rdt",
+            gate="training_adapters.rdt.gate",
+            stats="converters.rdt.stats:Rdt",
+            judge="converters.rdt.judge",
+            extra="hdf5",
+        ),
+        "rlinf": Trainer(advantages="training_adapters.rlinf.advantages", needs_labels=True),
+        "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
+    },
+)
+"""Trainer, library or way to train -> its row. Sorted."""
+
+BUILDERS: Final = Table("vla_data.builders", {"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
 """Dataset name -> module of its definition. Sorted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A reader that judges datasets.
-
-    Attributes:
-        module: has a ``read_back(folder)`` that opens a dataset as that reader does.
-        format: that it reads.
-        extra: what to install for it, or None.
-    """
-
-    module: str
-    format: str
-    extra: str | None = None
-
-
-GATES: Final[Mapping[str, Gate]] = MappingProxyType(
-    {
-        "lerobot": Gate("training_adapters.lerobot.gate", "lerobot", "lerobot"),
-        "octo": Gate("training_adapters.octo.gate", "rlds", "tfds"),
-        "openpi": Gate("training_adapters.openpi.gate", "lerobot"),
-        "openvla": Gate("training_adapters.openvla.gate", "rlds", "tfds"),
-        "rdt": Gate("training_adapters.rdt.gate", "rdt", "hdf5"),
-        "tfds": Gate("training_adapters.tfds.gate", "rlds", "tfds"),
-    }
-)
-"""Name of a trainer or library -> its reader. Sorted."""
-
-HDF5: Final = (".hdf5", ".h5", ".hdf")
-ROLLOUT: Final = (".npz", ".npy")
-"""Endings of files, by which a folder's format is detected."""
-
-MIXTURES: Final[Mapping[str, str]] = MappingProxyType({"opentau": "training_adapters.opentau.mixture"})
-"""Trainer -> module with ``parse(facts)``, which reads its configuration of a mixture. Sorted."""
-
-LAYOUTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "evo-rl": "training_adapters.evo_rl.advantages",
-        "opentau": "training_adapters.opentau.advantages",
-        "rabc": "training_adapters.lerobot.advantages",
-        "rlinf": "training_adapters.rlinf.advantages",
-        "zhhhming": "training_adapters.frame_labels.advantages",
-    }
-)
-"""Layout -> module. Sorted. All have ``read(table, tag)``; all but ``evo-rl``, which makes a copy, ``write``."""
-
-NEED_LABELS: Final = frozenset({"evo-rl", "rlinf", "zhhhming"})
-"""Layouts that store what is positive, and not only how much."""
 
 ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam.engine:BeamEngine"})
 """Engines that are not part of this package, each with the extra of its name. Sorted."""
 
-JUDGES: Final[Mapping[str, tuple[str, str | None]]] = MappingProxyType({"rdt": ("converters.rdt.judge", "hdf5")})
-"""Trainer -> (module with ``judge(path, source=...)``, which names known mistakes in its data, extra). Sorted."""
+FORMER: Final[Mapping[str, str]] = MappingProxyType({"zhhhming": "frame-labels"})
+"""Names of trainers in version 0.1 -> the name of today."""
 
-CHECKS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        ".": "converters.rollouts.check",
-        "meta/vla_data": "converters.lerobot.check",
-        "vla_data": "converters.rlds.check",
-        "vla_data/rdt": "converters.rdt.check",
-        "vla_data/robomimic": "converters.robomimic.check",
-    }
-)
-"""Sidecar folder -> module with ``examine(root, ledger, schema, blame)``, which knows the format. Sorted."""
+HDF5: Final = FORMATS["hdf5"].suffixes
+ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
+"""Endings of files, by which a folder's format is detected."""
+
+SIDECARS: Final = tuple(sorted(row.sidecar for row in FORMATS.values() if row.sidecar and row.sidecar != "."))
+"""Folders in which a dataset carries its ledger and manifest, by format."""
+
+Role = Literal["gate", "stats", "advantages", "judge", "mixture"]
+
+
+def trainers(role: Role) -> list[str]:
+    """Our trainers that have something for this."""
+    return [name for name, row in TRAINERS.items() if _entry(row, role) is not None]
+
+
+def trainer(name: str, role: Role) -> Trainer:
+    """The row of a trainer that must have something for this.
+
+    Raises:
+        UsageError: E002, there is no such trainer, or it has nothing for this.
+    """
+    row = TRAINERS.row("trainer", FORMER.get(name, name))
+    if _entry(row, role) is None:
+        raise UsageError("E002", f"{show(name)} has no {role}; these have: {', '.join(trainers(role))}")
+    return row
+
+
+def load_trainer(name: str, role: Role) -> Any:
+    """The module, or for statistics the class, that a trainer has for this."""
+    row = trainer(name, role)
+    module, _, attribute = str(_entry(row, role)).partition(":")
+    found = load_module(module, row.extra if role in ("gate", "judge") else None)
+    return getattr(found, attribute) if attribute else found
+
+
+def load_audit(sidecar: str) -> ModuleType:
+    """The module that examines datasets with this sidecar."""
+    (audit,) = (row.audit for row in FORMATS.values() if row.sidecar == sidecar and row.audit)
+    return importlib.import_module(audit)
 
 
 def load_builder(name: str) -> ModuleType:
     """The definition of a dataset by its name."""
-    if name not in BUILDERS:
-        raise UsageError("E002", f"there is no dataset {show(name)!r}{_nearest(name, BUILDERS)}")
-    return load_module(BUILDERS[name], None)
-
-
-def load_judge(name: str) -> ModuleType:
-    """The module that knows the usual mistakes in a trainer's data."""
-    return load_module(*JUDGES[name])
+    return load_module(BUILDERS.row("dataset", name), None)
 
 
 def load_engine(name: str) -> Any:
@@ -135,27 +162,15 @@ def load_engine(name: str) -> Any:
     return getattr(load_module(module, name), attribute)
 
 
-def load_gate(name: str) -> ModuleType:
-    """The module of a reader that judges datasets."""
-    return load_module(GATES[name].module, GATES[name].extra)
-
-
-def load_part(name: str, role: str) -> Any:
+def load_part(name: str, role: Literal["source", "sink"]) -> Any:
     """The source or the sink class of a format."""
-    if name not in FORMATS:
-        raise UsageError("E002", f"there is no format {show(name)!r}{_nearest(name, FORMATS)}")
-    entry = FORMATS[name]
-    attribute = getattr(entry, role)
+    row = FORMATS.row("format", name)
+    attribute = row.source if role == "source" else row.sink
     if attribute is None:
-        can = ", ".join(n for n, f in FORMATS.items() if getattr(f, role))
+        can = ", ".join(n for n, f in FORMATS.items() if (f.source if role == "source" else f.sink))
         raise UsageError("E002", f"format {name} has no {role}; these have: {can}")
-    module, _, name = str(attribute).rpartition(":")
-    return getattr(load_module(module, entry.extra), name)
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"
+    module, _, cls = attribute.partition(":")
+    return getattr(load_module(module, row.extra), cls)
 
 
 def load_module(module: str, extra: str | None) -> ModuleType:
@@ -167,3 +182,13 @@ def load_module(module: str, extra: str | None) -> ModuleType:
             raise
         hint = f"pip install 'vla-data[{extra}]'"
         raise UsageError("E006", f"{error.name} is not installed: {hint}") from None
+
+
+def _entry(row: Trainer, role: Role) -> str | None:
+    return {
+        "gate": row.gate,
+        "stats": row.stats,
+        "advantages": row.advantages,
+        "judge": row.judge,
+        "mixture": row.mixture,
+    }[role]

@@ -20,7 +20,7 @@ from vla_data.core.base import WrappedSink
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, hash_file
 from vla_data.files.write import files_below, step, write_file
-from vla_data.formats.sidecar import SIDECARS
+from vla_data.formats.tables import SIDECARS
 from vla_data.jobs.manifest import MANIFEST
 from vla_data.jobs.workspace import discard
 from vla_data.remote.address import parse_url

@@ -23,7 +23,7 @@ from vla_data.files.write import (
     sync_tree,
     write_file,
 )
-from vla_data.formats.sidecar import SIDECARS
+from vla_data.formats.tables import SIDECARS
 from vla_data.safety.text import show
 
 _MARK: Final = "published"

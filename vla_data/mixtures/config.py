@@ -38,7 +38,7 @@ from typing import Any, Final
 from vla_data import options as checks
 from vla_data.actions import Convention
 from vla_data.errors import DataError, UsageError
-from vla_data.formats.tables import MIXTURES, load_module
+from vla_data.formats.tables import load_trainer
 from vla_data.mixtures.contract import Contract, convention_of
 from vla_data.mixtures.sampling import ORDERS, WEIGHTINGS
 from vla_data.safety import strict_json
@@ -186,7 +186,7 @@ def parse(facts: Any) -> Config:
     """
     try:
         if isinstance(facts, Mapping) and "dataset_mixture" in facts:
-            reader = load_module(MIXTURES["opentau"], None)  # it is made of this module's classes
+            reader = load_trainer("opentau", "mixture")  # it is made of this module's classes
             config: Config = reader.parse(facts)
             return config
         return _parse(facts)

@@ -20,6 +20,7 @@ from vla_data.core.ledger import Record
 from vla_data.errors import DataError, TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.formats.sidecar import find_sidecar, open_ledger
+from vla_data.formats.tables import FORMATS, load_module
 from vla_data.jobs.manifest import MANIFEST
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -136,13 +137,11 @@ def write_masks(
     file: str | Path, masks: Mapping[str, Sequence[str]], target: str | Path, *, replace: bool = False
 ) -> dict[str, Json]:
     """Write ``mask/<key>`` into a copy of an HDF5 file; see `converters.hdf5.masks.write_masks`."""
-    try:
-        from converters.hdf5 import masks as module
-    except ModuleNotFoundError as error:
-        if error.name != "h5py":
-            raise
-        raise UsageError("E006", "h5py is not installed: pip install 'vla-data[hdf5]'") from None
-    return module.write_masks(Path(file), masks, Path(target), replace=replace)
+    row = FORMATS["hdf5"]
+    written: dict[str, Json] = load_module(str(row.masks), row.extra).write_masks(
+        Path(file), masks, Path(target), replace=replace
+    )
+    return written
 
 
 def write_json(value: Json, target: str | Path, *, replace: bool = False) -> None:

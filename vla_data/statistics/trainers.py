@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from vla_data.core import Json
 from vla_data.errors import UsageError
+from vla_data.formats.tables import load_trainer
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
 from vla_data.statistics.health import Finding, judged
 from vla_data.statistics.mixture import Mixture
 from vla_data.statistics.vectors import Described, VectorStats
-
-TRAINERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "gr00t": "training_adapters.gr00t.stats:Gr00t",
-        "lerobot": "training_adapters.lerobot.stats:Lerobot",
-        "octo": "training_adapters.octo.stats:Octo",
-        "openpi": "training_adapters.openpi.stats:Openpi",
-        "openvla": "training_adapters.openvla.stats:Openvla",
-        "rdt": "converters.rdt.stats:Rdt",
-    }
-)
-"""Trainer -> where its writer is. Sorted."""
 
 
 class Writer(Protocol):
@@ -86,8 +73,7 @@ def writer(trainer: str, **options: Any) -> Writer:
     Raises:
         UsageError: E001 for an option that this trainer's file has no place for.
     """
-    module, _, name = TRAINERS[trainer].partition(":")
-    kind = getattr(importlib.import_module(module), name)
+    kind = load_trainer(trainer, "stats")
     known = {field.name for field in fields(kind)}
     for option in options:
         if option not in known:

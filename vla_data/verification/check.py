@@ -19,7 +19,6 @@ name. So the file that is blamed is the one that is damaged.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -35,8 +34,8 @@ from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
-from vla_data.formats import CHECKS, load_gate
-from vla_data.formats.sidecar import SIDECARS
+from vla_data.formats import load_trainer
+from vla_data.formats.tables import SIDECARS, load_audit
 from vla_data.jobs.manifest import MANIFEST, source_digest
 from vla_data.jobs.part import FORMAT
 from vla_data.jobs.workspace import is_ours
@@ -74,7 +73,7 @@ def verify(
             compared.
         deep: also read everything and compute again what can be.
         seed: which files are sampled; None: others each time. It is in ``checked``.
-        reader: a name in `vla_data.formats.GATES`; also open the dataset with that.
+        reader: a trainer of `vla_data.formats.TRAINERS`; also open the dataset with that.
         against: what it was made from, as `vla_data.open_source` takes it, several for a merged dataset; also
             compare everything with that, see `vla_data.verification.compare`. The facts are in
             ``checked["against"]``.
@@ -101,7 +100,7 @@ def verify(
         check.compare(sources, sample, seed)
     if reader is not None:
         try:
-            load_gate(reader).read_back(root)
+            load_trainer(reader, "gate").read_back(root)
         except VerifyError as error:
             check.blame(".", f"{reader}: {error.message}")
         except UsageError:  # it is not installed
@@ -356,8 +355,7 @@ class _Check:
             return
         self._examine_ledger(ledger)
         self._examine_manifest(folder, ledger)
-        examine = importlib.import_module(CHECKS[self._side]).examine
-        self._checked |= examine(self._root, ledger, schema, self.blame)
+        self._checked |= load_audit(self._side).examine(self._root, ledger, schema, self.blame)
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         try:

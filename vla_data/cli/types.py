@@ -1,0 +1,92 @@
+"""What options and arguments of commands may be."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.errors import UsageError
+from vla_data.formats.tables import FORMER, Role, trainer, trainers
+from vla_data.remote.address import is_url, local, plain
+
+
+# click.ParamType is generic from 8.5 on, and was not before.
+class FloatOrNone(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number, or the word ``none``."""
+
+    name = "float|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """See `click.ParamType`."""
+        if value is None or str(value).lower() == "none":
+            return None
+        return Number().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN, which no comparison refuses, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType`."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Height and width, as ``480x640``."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """See `click.ParamType`."""
+        try:
+            height, width = (int(n) for n in str(value).lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not a height and width like 480x640", param, ctx)
+        return height, width
+
+
+class Target(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Where a dataset will be: a path, or a URL as it was typed."""
+
+    name = "path|url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """See `click.ParamType`."""
+        return value if isinstance(value, Path) or is_url(value) else Path(plain(value))
+
+
+class Local(click.Path):  # type: ignore[type-arg,unused-ignore]
+    """A path on this machine; a URL is refused in words that say so."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        return super().convert(local(value), param, ctx)
+
+
+class TrainerName(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """A trainer that has something for ``role``, also one of another distribution; or one of ``others``."""
+
+    def __init__(self, role: Role, *others: str) -> None:
+        super().__init__([*trainers(role), *others])
+        self._role = role
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType`."""
+        name = FORMER.get(value, value)
+        if name not in self.choices:
+            try:
+                trainer(name, self._role)
+            except UsageError as error:
+                if error.code != "E002":
+                    raise
+                self.fail(f"{value!r} is not one of {', '.join(map(repr, self.choices))}", param, ctx)
+        return str(name)
