@@ -147,12 +147,10 @@ class Definition:
             return self.folder(data_dir)
         return f"{data_dir.rstrip('/')}/{self.folder(Path()).as_posix()}"
 
-    def sink(
-        self, folder: Path, *, num_shards: int | None = None, writer: Callable[..., RldsSink] = RldsSink
-    ) -> RldsSink:
-        """What writes it: `RldsSink`, or what is made with the same arguments."""
+    def sink(self, folder: Path, *, num_shards: int | None = None) -> RldsSink:
+        """What writes it."""
         return _valid(
-            writer,
+            RldsSink,
             target=folder,
             name=NAME,
             config=self.config_name,
@@ -169,7 +167,6 @@ class Definition:
         *,
         max_episodes: int | None = None,
         num_shards: int | None = None,
-        writer: Callable[..., RldsSink] = RldsSink,
         **settings: Any,
     ) -> Report:
         """Make the dataset in ``folder``, which may be a URL; ``settings`` are those of `vla_data.run`.
@@ -179,7 +176,7 @@ class Definition:
             VlaDataError: see `vla_data.run`.
         """
         source = self.source(rollouts, max_episodes=max_episodes)
-        sink = place_sink(folder, lambda path: self.sink(path, num_shards=num_shards, writer=writer))
+        sink = place_sink(folder, lambda path: self.sink(path, num_shards=num_shards))
         report = run(source, self.steps(rollouts), sink, **settings)
         if isinstance(folder, Path) and folder.parts[-3:] == self.folder(Path()).parts:
             # What `tfds.builder` looks up for a name without a config; stock TFDS writes it too.

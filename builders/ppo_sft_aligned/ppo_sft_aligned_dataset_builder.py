@@ -11,7 +11,6 @@ other caller `Builder.download_and_prepare` raises `vla_data.VlaDataError`.
 from __future__ import annotations
 
 import atexit
-import functools
 import json
 import multiprocessing
 import os
@@ -204,26 +203,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def _with_beam(config: Any) -> dict[str, Any]:
-    """Arguments of `Definition.build` for a build on Beam: parts are made there, and TFDS's own writer puts them
-    into shards. Nothing for a build without.
-
-    Raises:
-        UsageError: E001 for a runner on which TFDS's writer is not sound.
-    """
+    """The engine of a build on Beam, which gives the same bytes; nothing for a build without."""
     if not config.beam_runner and not config.beam_options:
         return {}
-    from converters.rlds_beam import TfdsBeamWriter
     from vla_data.jobs.beam.engine import BeamEngine
 
     found = config.beam_options
     given = found.get_all_options(drop_default=True, retain_unknown_options=True) if found else {}
     if config.beam_runner:
         given["runner"] = str(config.beam_runner)
-    options = tuple(_flag(name, value) for name, value in sorted(given.items()))
-    warning = TfdsBeamWriter(target=Path(), name=NAME, options=options).check_runner()
-    if warning is not None:
-        _say(f"warning: {warning}")
-    return {"engine": BeamEngine(options), "writer": functools.partial(TfdsBeamWriter, options=options)}
+    return {"engine": BeamEngine(tuple(_flag(name, value) for name, value in sorted(given.items())))}
 
 
 def _flag(name: str, value: Any) -> str:
