@@ -119,7 +119,6 @@ def wanted(protocol: type, function: str) -> list[str]:
 
 
 MODULES = [
-    *((row.audit, rows.Auditor, "examine") for row in formats.FORMATS.values() if row.audit),
     *((row.gate, rows.Gate, "read_back") for row in formats.TRAINERS.values() if row.gate),
     *((row.judge, rows.Judge, "judge") for row in formats.TRAINERS.values() if row.judge),
     *((row.advantages, rows.AdvantageFormat, "read") for row in formats.TRAINERS.values() if row.advantages),

@@ -20,15 +20,15 @@ import pyarrow.parquet as pq
 from converters.lerobot import check_info as infos
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
-from vla_data.core import Array, Json, Schema
+from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
-from vla_data.core.ledger import Ledger, Record
+from vla_data.core.ledger import Record
 from vla_data.errors import DataError
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
 from vla_data.statistics import QUANTILES, ImageStats, vector_stats
-from vla_data.verification.check import Blame
+from vla_data.verification.audit import Audit
 
 INFO: Final = "meta/info.json"
 STATS: Final = "meta/stats.json"
@@ -39,29 +39,6 @@ _RELATIVE: Final = 1e-6
 _ABSOLUTE: Final = 1e-9
 # JPEG changes pixels, and statistics are of those before it: by so much of the range the mean may move.
 _JPEG_MEAN: Final = 0.05
-
-
-def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
-    """Read a dataset whole and compare its parts with each other and with its ledger.
-
-    - Parquet with page checksums; every image is decoded and has its feature's size
-    - ``episode_index``, ``frame_index`` and ``index`` count without gaps, ``timestamp`` is ``frame_index / fps``
-    - each episode has the length, place, tasks and statistics of its row in ``meta/episodes``, the frames that the
-      ledger kept, and the ledger's content digest, and in videos the range of frames that comes next
-    - ``stats.json``, ``tasks.parquet`` and ``info.json`` follow from the data, the schema and the recipe
-
-    Args:
-        root: the dataset.
-        ledger: its ledger.
-        schema: its schema.
-        blame: called for each damage.
-
-    Returns:
-        ``episodes`` and ``frames`` that were read.
-    """
-    check = _Dataset(root, ledger, schema, blame)
-    check.run()
-    return {"episodes": check.episodes, "frames": check.frames}
 
 
 @dataclass(frozen=True)
@@ -103,13 +80,16 @@ class _Track:
 
 
 @dataclass
-class _Dataset:
-    root: Path
-    ledger: Ledger
-    schema: Schema
-    blame: Blame
-    episodes: int = 0
-    frames: int = 0
+class LerobotAudit(Audit):
+    """Read a dataset whole and compare its parts with each other and with its ledger.
+
+    - Parquet with page checksums; every image is decoded and has its feature's size
+    - ``episode_index``, ``frame_index`` and ``index`` count without gaps, ``timestamp`` is ``frame_index / fps``
+    - each episode has the length, place, tasks and statistics of its row in ``meta/episodes``, the frames that the
+      ledger kept, and the ledger's content digest, and in videos the range of frames that comes next
+    - ``stats.json``, ``tasks.parquet`` and ``info.json`` follow from the data, the schema and the recipe
+    """
+
     _vectors: dict[str, VectorTotals] = field(default_factory=dict)
     _maps: dict[str, ArrayStats] = field(default_factory=dict)
     _images: dict[str, ImageStats] = field(default_factory=dict)
@@ -121,16 +101,17 @@ class _Dataset:
     _row_file: str = "meta/episodes"
     _tracks: dict[str, _Track] = field(default_factory=dict)
 
-    def run(self) -> None:
-        info = self._json(INFO)
-        stats = self._json(STATS)
+    def examine(self) -> None:
+        """See `Audit`."""
+        info = self.read_object(INFO)
+        stats = self.read_object(STATS)
         self._tasks = self._read_tasks()
         # By the schema: a damaged info.json alone is to blame for itself.
         options = infos.sink_options(self.root)
         has_video = infos.has_video(self.root, options)
         self._features: Mapping[str, Json] = infos.features(self.schema, video=has_video)
         self._videos = [name for name, f in self._features.items() if f.get("dtype") == "video"]
-        published = [record for record in self.ledger.records if record.status == "published"]
+        published = self.published()
         self._steps = sum(record.frames("kept") for record in published)
         self._splits = [record.split for record in published]
         self._tracks = {name: _Track(self.root, name) for name in self._videos}
@@ -158,18 +139,6 @@ class _Dataset:
             self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:
             self._examine_videos(name)
-
-    def _json(self, name: str) -> dict[str, Any] | None:
-        """The object of a file, or None where it is told already that it can't be read."""
-        try:
-            value = json.loads((self.root / name).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            self.blame(name, f"can't be read ({type(error).__name__})")
-            return None
-        if not isinstance(value, dict):
-            self.blame(name, "is no object")
-            return None
-        return value
 
     def _read_tasks(self) -> list[str] | None:
         """The instructions by number, or None where it is told already that they can't be read."""

@@ -16,18 +16,17 @@ from converters.rdt import file as rdt_file
 from converters.rdt import slots as rdt_slots
 from converters.rdt.sample import Rules, first_step
 from converters.rdt.sink import FACTS, action_convention, file_name
-from vla_data.core import Json, Schema
+from vla_data.core import Json
 from vla_data.core.content import content_digest
-from vla_data.core.ledger import Ledger, Record
+from vla_data.core.ledger import Record
 from vla_data.errors import DataError, UsageError
 from vla_data.media import images
-from vla_data.safety import strict_json
-from vla_data.safety.files import read_file
 from vla_data.safety.hdf5 import File
-from vla_data.verification.check import Blame
+from vla_data.verification.audit import Audit
 
 
-def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
+@dataclass
+class RdtAudit(Audit):
     """Read a dataset whole and compare its parts with each other and with its ledger.
 
     - each of the ledger's episodes is in its file, with the steps that were kept and the ledger's content digest;
@@ -35,37 +34,23 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     - the indicators are the slots of ``rdt.json``, and nothing else is filled
     - RDT's documented checks of units and ranges, and known mistakes: `converters.rdt.bugs.find`
     - ``dataset_stat.json`` is counted again; the control frequency is the schema's; names agree
-
-    Args:
-        root: the dataset.
-        ledger: its ledger.
-        schema: its schema.
-        blame: called for each damage.
-
-    Returns:
-        ``episodes`` and ``frames`` that were read; where slots 30 to 32 are moves, their ``action_std`` in metres.
     """
-    check = _Dataset(root, ledger, schema, blame)
-    return check.run()
 
-
-@dataclass
-class _Dataset:
-    root: Path
-    ledger: Ledger
-    schema: Schema
-    blame: Blame
-    episodes: int = 0
-    frames: int = 0
     _whole: bool = True
+    _std: Json = None
     _group: list[rdt_bugs.Pair] = field(default_factory=list)
     _known: set[str] = field(default_factory=set)
 
     def run(self) -> dict[str, Json]:
-        facts = self._json(FACTS)
-        counts: dict[str, Json] = {"episodes": 0, "frames": 0}
+        """See `Audit`; where slots 30 to 32 are moves, also their ``action_std`` in metres."""
+        counts = super().run()
+        return counts if self._std is None else counts | {"action_std": self._std}
+
+    def examine(self) -> None:
+        """See `Audit`."""
+        facts = self.read_object(FACTS)
         if facts is None:
-            return counts
+            return
         try:
             slots = {key: [int(s) for s in facts["slots"][key]] for key in ("state", "action")}
             self._masks = (_mask(slots["state"]), _mask(slots["action"]))
@@ -75,7 +60,7 @@ class _Dataset:
             name = str(facts["dataset_name"])
         except (KeyError, TypeError, ValueError, UsageError, IndexError) as error:
             self.blame(FACTS, f"can't be understood ({type(error).__name__})")
-            return counts
+            return
         trained = self._trained(rules)
         first = next(trained, None)
         if first is not None:
@@ -84,14 +69,13 @@ class _Dataset:
             if self._whole:  # else they can't be counted again
                 self._configs(name, facts, stat)
             if convention.kind == "delta" and convention.size == rdt_slots.SIZE:
-                counts["action_std"] = stat["action_std"][30:33]
+                self._std = stat["action_std"][30:33]
         if facts.get("episodes") != self.episodes:
             self.blame(FACTS, f"says {facts.get('episodes')} episodes, where {self.episodes:,} are")
-        return counts | {"episodes": self.episodes, "frames": self.frames}
 
     def _trained(self, rules: Rules) -> Iterator[rdt_bugs.Pair]:
         """Look at every episode; yields what is trained on of those that can be read."""
-        published = [record for record in self.ledger.records if record.status == "published"]
+        published = self.published()
         places = {path.name: path for path in sorted(self.root.glob("*/episode_*.hdf5"))}
         for number, record in enumerate(published):
             place = places.pop(f"episode_{number:06d}.hdf5", None)
@@ -160,16 +144,9 @@ class _Dataset:
         want = rdt_config.configs(name, fps=self.schema.fps, cameras=facts.get("cameras", {}), stat=stat)
         for file, content in want.items():
             where = f"{rdt_config.FOLDER}/{file}"
-            found = self._json(where)
+            found = self.read_json(where)
             if found is not None and found != content:
                 self.blame(where, "is not what the episodes give")
-
-    def _json(self, name: str) -> Json:
-        try:
-            return strict_json.loads(read_file(self.root / name, root=self.root)[0], name=name)
-        except DataError as error:
-            self.blame(name, error.message)
-            return None
 
 
 def _mask(slots: Sequence[int]) -> NDArray[np.bool_]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,13 +18,13 @@ from converters.rlds import names as rlds_names
 from converters.rlds import own as rlds_own
 from converters.rlds import values as rlds_values
 from converters.rlds.features import Leaf
-from vla_data.core import Array, Json, Schema
+from vla_data.core import Array, Schema
 from vla_data.core.content import content_digest
-from vla_data.core.ledger import Ledger, Record
+from vla_data.core.ledger import Record
 from vla_data.errors import DataError, UsageError
 from vla_data.media import images
 from vla_data.safety.text import show
-from vla_data.verification.check import Blame
+from vla_data.verification.audit import Audit
 
 INFO: Final = "dataset_info.json"
 FEATURES: Final = "features.json"
@@ -38,7 +37,8 @@ _SOURCE_METADATA: Final = f"episode_metadata/{rlds_fields.SOURCE_METADATA}"
 Value = list[bytes] | Array
 
 
-def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
+@dataclass
+class RldsAudit(Audit):
     """Read a dataset whole and compare its parts with each other and with its ledger.
 
     - TFRecord checksums; ``dataset_info.json`` has each shard's number of records and each split's bytes
@@ -47,40 +47,20 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
       and has the ledger's content digest; every image is decoded and has the declared size
     - with all fields of RLDS: ``is_first`` and ``is_last`` follow from the position; ``is_terminal``, ``reward``
       and ``discount`` are by their rules where the episodes had none; the source's facts are those of the ledger
-
-    Args:
-        root: the dataset, ``DATA_DIR/<name>/<config>/<version>``.
-        ledger: its ledger.
-        schema: its schema.
-        blame: called for each damage.
-
-    Returns:
-        ``episodes`` and ``frames`` that were read.
     """
-    check = _Dataset(root, ledger, schema, blame)
-    check.run()
-    return {"episodes": check.episodes, "frames": check.frames}
 
-
-@dataclass
-class _Dataset:
-    root: Path
-    ledger: Ledger
-    schema: Schema
-    blame: Blame
-    episodes: int = 0
-    frames: int = 0
     _seen: dict[str, None] = field(default_factory=dict)
 
-    def run(self) -> None:
-        info = self._json(INFO)
-        tree = self._json(FEATURES)
+    def examine(self) -> None:
+        """See `Audit`."""
+        info = self.read_object(INFO) or {}
+        tree = self.read_object(FEATURES) or {}
         try:
             self._declared = {leaf.path: leaf for leaf in rlds_features.leaves(tree)}
         except UsageError as error:
             self.blame(FEATURES, error.message)
             self._declared = {}
-        self._want = {r.id: r for r in self.ledger.records if r.status == "published"}
+        self._want = {record.id: record for record in self.published()}
         splits: list[str] = []
         try:
             for split in info.get("splits", ()):
@@ -94,14 +74,6 @@ class _Dataset:
             self.blame(INFO, f"version is {show(info.get('version'))}, not that of the folder")
         if missing := [name for name in self._want if name not in self._seen]:
             self.blame(".", f"{len(missing):,} episodes are not there", *missing)
-
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            value = json.loads((self.root / name).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            self.blame(name, f"can't be read ({type(error).__name__})")
-            return {}
-        return value if isinstance(value, dict) else {}
 
     def _split(self, dataset: str, split: str, facts: Mapping[str, Any]) -> None:
         lengths = [int(n) for n in facts["shardLengths"]]

@@ -6,26 +6,26 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from converters.robomimic.names import DERIVED, masks_of, name_of
-from vla_data.core import Array, Json, Schema
+from vla_data.core import Array
 from vla_data.core.content import content_digest
-from vla_data.core.ledger import Ledger, Record
+from vla_data.core.ledger import Record
 from vla_data.errors import DataError
 from vla_data.safety import hdf5
 from vla_data.safety.text import show
-from vla_data.verification.check import Blame
+from vla_data.verification.audit import Audit
 
 FILE: Final = "dataset.hdf5"
 # HDF5 keeps what it knows of every dataset that was read until the file is closed.
 _AT_ONCE: Final = 64
 
 
-def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[str, Json]:
+@dataclass
+class RobomimicAudit(Audit):
     """Read a dataset whole and compare its parts with each other and with its ledger.
 
     - the checksum of every chunk
@@ -34,35 +34,19 @@ def examine(root: Path, ledger: Ledger, schema: Schema, blame: Blame) -> dict[st
     - each demo has the features of the schema, of their types and sizes, and the content digest of the ledger
     - ``env_args`` says the schema's rate
     - masks name demos that are there, each once; an episode is in those of its split and its source's, no others
-
-    Args:
-        root: the dataset's folder.
-        ledger: its ledger.
-        schema: its schema.
-        blame: called for each damage.
-
-    Returns:
-        ``episodes`` and ``frames`` that were read.
     """
-    check = _Dataset(root, ledger, schema, blame)
-    try:
-        check.run()
-    except (DataError, KeyError, TypeError, ValueError) as error:
-        blame(FILE, error.message if isinstance(error, DataError) else f"can't be understood ({show(error)})")
-    return {"episodes": check.episodes, "frames": check.frames}
 
+    def examine(self) -> None:
+        """See `Audit`."""
+        try:
+            self._examine()
+        except (DataError, KeyError, TypeError, ValueError) as error:
+            self.blame(
+                FILE, error.message if isinstance(error, DataError) else f"can't be understood ({show(error)})"
+            )
 
-@dataclass
-class _Dataset:
-    root: Path
-    ledger: Ledger
-    schema: Schema
-    blame: Blame
-    episodes: int = 0
-    frames: int = 0
-
-    def run(self) -> None:
-        published = [record for record in self.ledger.records if record.status == "published"]
+    def _examine(self) -> None:
+        published = self.published()
         published.sort(key=lambda record: record.output_index or 0)
         records = {f"demo_{number}": record for number, record in enumerate(published)}
         for some in _batches(list(records.items())):

@@ -16,7 +16,7 @@ class Format:
         source: its source class, as ``module:Class``; None where it is only written.
         sink: its sink class; None where it is only read.
         sidecar: folder inside a dataset, relative, for the ledger and what else the format has no field for.
-        audit: module of an `Auditor`.
+        audit: class that examines its datasets, an `vla_data.verification.audit.Audit`.
         masks: module with ``write_masks``, which writes names of episodes into a copy of a file.
         suffixes: endings of its files, in lower case, by which a folder's format is detected.
         extra: what to install for it, or None.
@@ -56,14 +56,6 @@ class Trainer:
     judge: str | None = None
     mixture: str | None = None
     extra: str | None = None
-
-
-class Auditor(Protocol):
-    """A module that examines a whole dataset of one format."""
-
-    def examine(self, root: Path, ledger: Any, schema: Any, blame: Any) -> Mapping[str, Any]:
-        """Compute again what can be; ``blame(file, problem, *episodes)`` reports. Returns what was examined."""
-        ...
 
 
 class Gate(Protocol):

@@ -30,25 +30,30 @@ FORMATS: Final = Table(
             source="converters.lerobot.source:LerobotSource",
             sink="converters.lerobot.sink:LerobotSink",
             sidecar="meta/vla_data",
-            audit="converters.lerobot.check",
+            audit="converters.lerobot.check:LerobotAudit",
         ),
         "plain_rollout": Format(
-            sink="converters.rollouts.sink:PlainRolloutSink", sidecar=".", audit="converters.rollouts.check"
+            sink="converters.rollouts.sink:PlainRolloutSink",
+            sidecar=".",
+            audit="converters.rollouts.check:RolloutAudit",
         ),
         "ppo_rollout": Format(source="converters.rollouts.source:PpoRolloutSource", suffixes=(".npz", ".npy")),
         "rdt": Format(
-            sink="converters.rdt.sink:RdtSink", sidecar="vla_data/rdt", audit="converters.rdt.check", extra="hdf5"
+            sink="converters.rdt.sink:RdtSink",
+            sidecar="vla_data/rdt",
+            audit="converters.rdt.check:RdtAudit",
+            extra="hdf5",
         ),
         "rlds": Format(
             source="converters.rlds.source:RldsSource",
             sink="converters.rlds.sink:RldsSink",
             sidecar="vla_data",
-            audit="converters.rlds.check",
+            audit="converters.rlds.check:RldsAudit",
         ),
         "robomimic": Format(
             sink="converters.robomimic.sink:RobomimicSink",
             sidecar="vla_data/robomimic",
-            audit="converters.robomimic.check",
+            audit="converters.robomimic.check:RobomimicAudit",
             extra="hdf5",
         ),
     },
@@ -145,10 +150,11 @@ def load_trainer(name: str, role: Role) -> Any:
     return getattr(found, attribute) if attribute else found
 
 
-def load_audit(sidecar: str) -> ModuleType:
-    """The module that examines datasets with this sidecar."""
-    (audit,) = (row.audit for row in FORMATS.values() if row.sidecar == sidecar and row.audit)
-    return importlib.import_module(audit)
+def load_audit(sidecar: str) -> Any:
+    """The class that examines datasets with this sidecar, a `vla_data.verification.audit.Audit`."""
+    ((audit, extra),) = ((f.audit, f.extra) for f in FORMATS.values() if f.sidecar == sidecar and f.audit)
+    module, _, cls = audit.partition(":")
+    return getattr(load_module(module, extra), cls)
 
 
 def load_builder(name: str) -> ModuleType:

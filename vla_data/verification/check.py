@@ -5,10 +5,10 @@ Three depths:
 - **all** (the default): every file is there, has the SHA-256 of ``SHA256SUMS``, and none was added where readers
   look for data.
 - **sample**: names and sizes of all files, the SHA-256 of some of them.
-- **deep**: all, and then everything that can be computed again is: see ``examine`` in the ``*_check`` modules of
-  ``converters``. It also finds a dataset that was changed and summed up anew, as far as ledger, manifest, metadata
-  and data then contradict each other. Whoever rewrites all of them consistently is not found; only comparing with
-  a copy of the sums that is kept elsewhere does that.
+- **deep**: all, and then everything that can be computed again is: see `vla_data.verification.audit.Audit`. It
+  also finds a dataset that was changed and summed up anew, as far as ledger, manifest, metadata and data then
+  contradict each other. Whoever rewrites all of them consistently is not found; only comparing with a copy of the
+  sums that is kept elsewhere does that.
 
 **Every byte is covered**, that of ``SHA256SUMS`` too: each line is compared with a file, and all lines together
 must be in the one form that we write. A line whose digest is almost that of its file is a damaged line, since two
@@ -43,8 +43,6 @@ from vla_data.safety.text import show
 from vla_data.verification.report import Damage, Kind, Verdict
 
 T = TypeVar("T")
-Blame = Callable[..., None]
-"""``blame(file, problem, *episodes)``: how an ``examine`` reports."""
 
 SCHEMA: Final = "schema.json"
 # What readers pick up by its name; anything else that lies about is somebody's note.
@@ -355,7 +353,7 @@ class _Check:
             return
         self._examine_ledger(ledger)
         self._examine_manifest(folder, ledger)
-        self._checked |= load_audit(self._side).examine(self._root, ledger, schema, self.blame)
+        self._checked |= load_audit(self._side)(self._root, ledger, schema, self.blame).run()
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         try:

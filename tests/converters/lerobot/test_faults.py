@@ -16,7 +16,7 @@ import pytest
 
 import vla_data as vd
 from converters.hdf5.masks import write_masks
-from converters.lerobot.check import examine
+from converters.lerobot.check import LerobotAudit
 from converters.lerobot.source import LerobotSource
 from tests.converters.lerobot.test_features import EveryFeature
 from tests.converters.lerobot.test_stock import judged
@@ -87,7 +87,7 @@ def outcome(root: Path, number: int = 0) -> str:
 def damages(root: Path) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     schema = vd.Schema.from_text((root / "meta/vla_data/schema.json").read_text())
-    examine(root, vd.open_ledger(root), schema, lambda where, what, *_: found.append((where, what)))
+    LerobotAudit(root, vd.open_ledger(root), schema, lambda where, what, *_: found.append((where, what))).run()
     return found
 
 

@@ -56,9 +56,9 @@ def examined(root: Path) -> tuple[list[str], dict[str, Any]]:
     problems: list[str] = []
     ledger = Ledger.read(root / "vla_data/rdt/ledger.parquet")
     schema = Schema.from_text((root / "vla_data/rdt/schema.json").read_text())
-    facts = rdt_check.examine(
+    facts = rdt_check.RdtAudit(
         root, ledger, schema, lambda file, problem, *_: problems.append(f"{file}: {problem}")
-    )
+    ).run()
     return problems, facts
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vla_data as vd
-from converters.robomimic.check import examine
+from converters.robomimic.check import RobomimicAudit
 from converters.robomimic.names import check_paths, mask_name, masks_of, name_of, path_of
 from converters.robomimic.sink import FILE, RobomimicSink
 from tests import hdf5_files
@@ -429,14 +429,17 @@ def test_no_flipped_bit_of_the_data_is_missed(carrots: Path, tmp_path: Path) -> 
 
 def damages(original: Path, root: Path) -> list[str]:
     out: list[str] = []
-    examine(root, ledger_of(original), schema_of(original), lambda file, problem, *ids: out.append(problem))
+    audit = RobomimicAudit(
+        root, ledger_of(original), schema_of(original), lambda file, problem, *_: out.append(problem)
+    )
+    audit.run()
     return out
 
 
 def test_examine_is_content_with_what_we_write(lift: Path, carrots: Path) -> None:
     for root, episodes, frames in ((lift, 2, None), (carrots, 3, 105)):
         blamed: list[Any] = []
-        facts = examine(root, ledger_of(root), schema_of(root), lambda *what: blamed.append(what))  # noqa: B023
+        facts = RobomimicAudit(root, ledger_of(root), schema_of(root), lambda *what: blamed.append(what)).run()  # noqa: B023
         assert blamed == []
         assert facts["episodes"] == episodes
         assert frames is None or facts["frames"] == frames
