@@ -18,7 +18,7 @@ import pytest
 
 import vla_data as vd
 from tests.paths import ROOT
-from vla_data import errors, formats
+from vla_data import errors, formats, former_names
 from vla_data.cli import COMMANDS
 from vla_data.core import Sink, Source
 from vla_data.formats import rows
@@ -66,12 +66,13 @@ def test_import_time_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_all_names_what_is_public_in_order() -> None:
     public = {name for name, value in vars(vd).items() if name[0] != "_" and not isinstance(value, ModuleType)}
-    assert set(vd.__all__) == public | {"__version__", "recipes", "steps"}
+    assert set(vd.__all__) == (public - {"TYPE_CHECKING"} - set(vd._LAZY)) | {"__version__", "recipes", "steps"}
+    assert dir(vd) == sorted({*vd.__all__, *vd._LAZY})
     assert list(vd.__all__) == sorted(vd.__all__)
     assert vd.steps.__all__ == sorted(vd.steps.__all__)
 
 
-@pytest.mark.parametrize("name", sorted(set(vd.__all__) - {"__version__"}))
+@pytest.mark.parametrize("name", sorted(set(dir(vd)) - {"__version__"}))
 def test_public_names_are_documented(name: str) -> None:
     assert inspect.getdoc(getattr(vd, name))
 
@@ -144,6 +145,33 @@ def test_every_converter_is_in_a_table() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_is_in_the_module_of_its_name(name: str) -> None:
     assert importlib.import_module(f"vla_data.cli.{name.replace('-', '_')}").command.name == name
+
+
+def imported(text: str) -> Iterator[tuple[str, str]]:
+    """(module, name) of what the Python code of a page imports from us, and of what it uses as ``vd.name``."""
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in vd_packages():
+                yield from ((str(node.module), alias.name) for alias in node.names)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "vd":
+                yield "vla_data", node.attr
+
+
+def vd_packages() -> set[str]:
+    return {"vla_data", "converters", "builders", "training_adapters"}
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_docs_are_public(page: Path) -> None:
+    for module, name in imported(page.read_text()):
+        if module == "vla_data":
+            assert name in dir(vd), f"vd.{name}"
+        else:
+            assert not any(part.startswith("_") for part in (*module.split("."), name)), (module, name)
+            assert module not in former_names.NAMES, f"{module} is a former name"
 
 
 def project() -> dict[str, object]:

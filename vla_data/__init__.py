@@ -8,22 +8,55 @@ report = vd.run(source, steps, vd.open_sink("aligned", format="lerobot"))
 print(report)
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from vla_data import former_names, steps
 from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Schema, Sink, Source
+from vla_data.core.base import BaseSink, BaseSource, Traits, WrappedSink, WrappedSource
 from vla_data.core.curate import Curated, Filter, Transform, curate
 from vla_data.core.ledger import Ledger, Record, Span
-from vla_data.errors import DataError, UsageError, VlaDataError
+from vla_data.errors import (
+    DataError,
+    LockedError,
+    MachineError,
+    MissingExtraError,
+    NotFoundError,
+    RefusedError,
+    TargetExistsError,
+    UndeclaredError,
+    UsageError,
+    VerifyError,
+    VlaDataError,
+)
 from vla_data.formats import open_sink, open_source
 from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.media.frames import Frames
+from vla_data.media.video_settings import VideoSettings
 from vla_data.recording import RolloutWriter
 from vla_data.steps import recipes
 
+if TYPE_CHECKING:
+    from vla_data import actions as actions
+    from vla_data import advantages as advantages
+    from vla_data import statistics as statistics
+    from vla_data.advantages import annotate as annotate
+    from vla_data.jobs.beam.engine import BeamEngine as BeamEngine
+    from vla_data.mixtures import open_mixture as open_mixture
+    from vla_data.report.inspect import survey as inspect  # noqa: F401
+    from vla_data.selection.mapping import merged as merge  # noqa: F401
+    from vla_data.selection.splits import split as split
+    from vla_data.selection.subset import select as select
+    from vla_data.verification.check import verify as verify
+    from vla_data.verification.repair import repair as repair
+
 __all__ = [
+    "BaseSink",
+    "BaseSource",
     "Curated",
     "DataError",
     "Encoded",
@@ -34,17 +67,29 @@ __all__ = [
     "Frames",
     "Ledger",
     "Limits",
+    "LockedError",
+    "MachineError",
+    "MissingExtraError",
+    "NotFoundError",
     "Published",
     "Record",
+    "RefusedError",
     "Report",
     "RolloutWriter",
     "Schema",
     "Sink",
     "Source",
     "Span",
+    "TargetExistsError",
+    "Traits",
     "Transform",
+    "UndeclaredError",
     "UsageError",
+    "VerifyError",
+    "VideoSettings",
     "VlaDataError",
+    "WrappedSink",
+    "WrappedSource",
     "__version__",
     "curate",
     "open_ledger",
@@ -55,5 +100,34 @@ __all__ = [
     "steps",
 ]
 
+_LAZY = {
+    "BeamEngine": "vla_data.jobs.beam.engine:BeamEngine",
+    "actions": "vla_data.actions",
+    "advantages": "vla_data.advantages",
+    "annotate": "vla_data.advantages:annotate",
+    "inspect": "vla_data.report.inspect:survey",
+    "merge": "vla_data.selection.mapping:merged",
+    "open_mixture": "vla_data.mixtures:open_mixture",
+    "repair": "vla_data.verification.repair:repair",
+    "select": "vla_data.selection.subset:select",
+    "split": "vla_data.selection.splits:split",
+    "statistics": "vla_data.statistics",
+    "verify": "vla_data.verification.check:verify",
+}
+"""Public names that load more than NumPy, or code that a run does not need -> where they are. They are not in
+``__all__``, so that a star import loads none of it."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vla_data' has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY})
+
+
 former_names.install()
-del former_names

@@ -3,6 +3,9 @@
     VlaDataError
     ├── DataError             one episode is bad: it is quarantined, the others go on      (exit 3)
     ├── UsageError            the call, a configuration or a format version is wrong       (exit 2)
+    │   ├── NotFoundError     nothing lies where something should                          (E003)
+    │   ├── MissingExtraError a package is not installed                                   (E006)
+    │   └── UndeclaredError   nobody declared what actions or states mean                  (E231)
     ├── RefusedError          too many bad episodes, or no good one: nothing is published  (exit 4)
     ├── TargetExistsError     the target exists, or is not ours to replace                 (exit 5)
     ├── VerifyError           a dataset does not hold what it should                       (exit 6)
@@ -15,7 +18,7 @@ Codes are published: they are never renamed or reused. Every message is one line
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final, Self
 
 CODES: Final[dict[str, str]] = {
     # reading
@@ -117,9 +120,32 @@ class DataError(VlaDataError):
 
 
 class UsageError(VlaDataError):
-    """The call or its input as a whole cannot be right."""
+    """The call or its input as a whole cannot be right. Some codes have a class of their own."""
 
     exit_code = 2
+    _own: ClassVar[dict[str, type[UsageError]]] = {}
+
+    def __new__(cls, code: str, *_: object) -> Self:
+        """The error of ``code``, of that code's own class if it has one."""
+        own = UsageError._own.get(code, cls)
+        return super().__new__(own if issubclass(own, cls) else cls)
+
+    def __init_subclass__(cls, *, code: str = "") -> None:
+        super().__init_subclass__()
+        if code:
+            UsageError._own[code] = cls
+
+
+class NotFoundError(UsageError, code="E003"):
+    """Nothing lies where something should."""
+
+
+class MissingExtraError(UsageError, code="E006"):
+    """A package that this needs is not installed; the message says what to install."""
+
+
+class UndeclaredError(UsageError, code="E231"):
+    """Nobody declared what actions or states mean, and nothing shows it."""
 
 
 class RefusedError(VlaDataError):
