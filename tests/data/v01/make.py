@@ -13,13 +13,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from vla_data.codec import VideoSettings
+from vla_data.merged import Member, MergedSource
 
 import vla_data as vd
 from builders.ppo_sft_aligned.definition import Definition
-from vla_data.merged import Member, MergedSource
 from vla_data.selection import Selection
 from vla_data.steps import Declare, Resample
-from vla_data.codec import VideoSettings
 
 HERE = Path(__file__).parent
 LIBERO = HERE.parent / "hdf5/libero_spatial0_demo.hdf5"
@@ -61,9 +61,7 @@ def main() -> None:
                 made_from, chosen = vd.open_source(root / "lerobot"), ()
             vd.run(made_from, chosen, vd.open_sink(root / name, **options), workers=1)
         convention = source.schema(source.read(source.episodes()[0])).features["action"].convention
-        faster = Resample(
-            conventions={"action": {**convention, "rotation": "rotvec"}}, source_fps=5.0, fps=2.5
-        )
+        faster = Resample(conventions={"action": {**convention, "rotation": "rotvec"}}, source_fps=5.0, fps=2.5)
         members = (
             Member("one", Selection(source, (0, 2)), (declared, faster)),
             Member("two", vd.open_source(rollouts), (declared, faster)),
