@@ -35,7 +35,7 @@ from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.jobs.workspace import workspace
 from vla_data.selection.subset import Selection
 from vla_data.verification.check import find_dataset, verify
-from vla_data.verification.provenance import open_recipe
+from vla_data.verification.provenance import open_provenance
 from vla_data.verification.repair import repair
 from vla_data.verification.report import Verdict
 

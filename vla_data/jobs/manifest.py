@@ -56,7 +56,7 @@ def sources_sha256(sources: Mapping[str, str | None]) -> str:
 
 
 def write_sums(root: Path, sidecar: str) -> None:
-    """Write ``SHA256SUMS`` of everything that is there."""
-    own = f"{sidecar}/{SEAL}"
-    names = [path.relative_to(root).as_posix() for path in files_below(root)]
-    write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)
+    """Write ``SHA256SUMS`` of everything else that is there."""
+    own = root / sidecar / SEAL
+    sums = {path.relative_to(root).as_posix(): hash_file(path) for path in files_below(root) if path != own}
+    write_file(own, format_sums(sums), sync=False)

@@ -32,7 +32,7 @@ def record(folder: Path) -> None:
         for number in range(3):
             episode = writer.episode(task="put carrot on plate")
             for t in range(LENGTH):
-                image = np.full((8, 8, 3), 20 * number + t, np.uint8)
+                image = np.full((8, 8, 3), 40 * number + 15 * t, np.uint8)
                 action = np.array([0.02 + t / 1000, 0, 0, 0, 0, 0.1, 1 if t < 6 else -1], np.float32)
                 episode.add(image=image, action=action, success=t >= 4 and number < 2, reward=float(t))
             episode.end(image=np.full((8, 8, 3), 255, np.uint8))
@@ -46,7 +46,7 @@ def main() -> None:
         source, steps = vd.open_source(rollouts, allow_images=["gray"]), vd.recipes.ppo_sft()
         sinks = {
             "lerobot": {"format": "lerobot", "images": "png"},
-            "video": {"format": "lerobot", "video": VideoSettings(codec="h264", crf=40, preset="ultrafast")},
+            "video": {"format": "lerobot", "video": VideoSettings(codec="h264", crf=10, preset="ultrafast")},
             "rlds": {"format": "rlds", "name": "set", "step_fields": "rlds", "images": "png"},
             "rdt": {"format": "rdt", "shortest": 4, "jpeg_quality": 30},
             "robomimic": {"format": "robomimic"},
@@ -58,7 +58,7 @@ def main() -> None:
             if name == "rdt":
                 made_from, chosen = Selection(vd.open_source(LIBERO), (0,)), ()
             if name == "plain_rollout":
-                made_from, chosen = vd.open_source(root / "lerobot"), ()
+                made_from, chosen = source, ()
             vd.run(made_from, chosen, vd.open_sink(root / name, **options), workers=1)
         convention = source.schema(source.read(source.episodes()[0])).features["action"].convention
         faster = Resample(conventions={"action": {**convention, "rotation": "rotvec"}}, source_fps=5.0, fps=2.5)
