@@ -163,9 +163,7 @@ def test_a_built_one_is_known_for_what_it_is(v01: Path) -> None:
 def test_it_may_be_replaced(v01: Path) -> None:
     with pytest.raises(TargetExistsError):
         vd.run(vd.open_source(v01 / "rollouts"), (), vd.open_sink(v01 / "rlds", format="rlds", name="n"))
-    vd.run(
-        vd.open_source(v01 / "rollouts"), (), vd.open_sink(v01 / "rlds", format="rlds", name="n"), replace=True
-    )
+    vd.run(vd.open_source(v01 / "rollouts"), (), vd.open_sink(v01 / "rlds", format="rlds", name="n"), replace=True)
     assert manifest(v01 / "rlds")["format_version"] == 2
 
 
@@ -180,8 +178,14 @@ def test_a_manifest_of_a_later_version_is_refused(v01: Path) -> None:
 REPR = "Step(a=1, b=-2.5, c=(1, (2,)), d={'x': [1]}, e=None, f=Sub(g='h'), i=[Sub(g=True)], j=())"
 JSON = {
     "type": "Step",
-    **{"a": 1, "b": -2.5, "c": [1, [2]], "d": {"x": [1]}, "e": None, "f": {"type": "Sub", "g": "h"}},
-    **{"i": [{"type": "Sub", "g": True}], "j": []},
+    "a": 1,
+    "b": -2.5,
+    "c": [1, [2]],
+    "d": {"x": [1]},
+    "e": None,
+    "f": {"type": "Sub", "g": "h"},
+    "i": [{"type": "Sub", "g": True}],
+    "j": [],
 }
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
-from vla_data.core.curate import Step, curate, describe
+from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
 from vla_data.errors import DataError
 from vla_data.files.write import write_file
@@ -69,12 +69,11 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
     try:
         source = job.source.read(ref)
         steps = all_steps(job.source, job.steps, ref)
-        record, episode = _curated(source, steps, ref)
-        if episode is None:
+        record, episode, schema = _curated(source, steps, ref, job.source.schema(source))
+        if episode is None or schema is None:
             return record, None, None
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
-        schema = describe(job.source.schema(source), steps)
         return record, job.sink.encode(episode, schema), schema
     except (DataError, MemoryError) as problem:
         if isinstance(problem, DataError):
@@ -95,7 +94,7 @@ def _rejected(record: Record, reason: str) -> Record:
 def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:
     """What would become of one episode."""
     try:
-        return _curated(source.read(ref), all_steps(source, steps, ref), ref)[0]
+        return _curated(source.read(ref), all_steps(source, steps, ref), ref, None)[0]
     except DataError as error:
         return failed(ref, error)
 
@@ -105,8 +104,10 @@ def all_steps(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[S
     return (*whole(source).steps_of(ref), *steps)
 
 
-def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:
-    curated = curate(episode, steps)
+def _curated(
+    episode: Episode, steps: Sequence[Step], ref: EpisodeRef, schema: Schema | None
+) -> tuple[Record, Episode | None, Schema | None]:
+    curated = curate(episode, steps, schema)
     record = Record(
         id=ref.id,
         status="published" if curated.episode is not None else "rejected",
@@ -119,7 +120,7 @@ def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[
         notes=episode.notes,
         meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
     )
-    return record, curated.episode
+    return record, curated.episode, curated.schema
 
 
 def failed(ref: EpisodeRef, error: DataError) -> Record:
