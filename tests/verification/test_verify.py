@@ -920,7 +920,7 @@ def test_repair_refuses_other_versions(fresh: Callable[[str], Made], monkeypatch
         {"type": "LerobotSink", "images": {"type": "open", "file": "hacked"}},
         {"type": "LerobotSink", "images": {"type": "Path", "path": "hacked"}},
         {"type": "LerobotSink", "nothing": 1},
-        {"type": "RldsSink", "name": {"type": "Length"}},
+        {"type": "RldsSink", "name": {"type": "PpoRolloutSource"}},
         [],
     ],
 )

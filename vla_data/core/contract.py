@@ -1,8 +1,8 @@
 """What a step must give, and what is taken for granted where it does not say.
 
-A step's result is compared with the schema that its ``describe`` gives, so that nothing that it makes or changes is
-lost or stored as something else. What came out of the source in another form than the source's schema says is no
-step's fault, and is left to whoever writes it.
+A step's result is compared with the schema that its ``describe`` gives, so that nothing that it makes or changes
+is lost or stored as something else. What came out of the source in another form than the source's schema says is
+no step's fault, and is left to whoever writes it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _problems(before: Episode, after: Episode, was: Schema, now: Schema) -> Iter
                 yield f"it gives {name}, {_told(new[name])} a step, which nobody described; describe(schema) can"
         elif new[name] != _declared(now.features[name]) and not (wrong_before and old[known] == new[name]):
             want = _told(_declared(now.features[name]))
-            yield f"{name} is {_told(new[name])} a step, and its schema says {want}; describe(schema) can change that"
+            yield f"{name} is {_told(new[name])} a step, its schema says {want}; describe(schema) can change that"
     for name in now.features.keys() - new.keys():
         if name in old or name not in was.features:
             yield f"it gives no {name}, which its schema has; describe(schema) can leave it out"

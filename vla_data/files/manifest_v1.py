@@ -57,7 +57,7 @@ def _call(node: ast.Call) -> Json:
         raise ValueError("not of the form Name(option=value)")
     options: dict[str, Json] = {}
     for keyword in node.keywords:
-        if keyword.arg is None:
+        if keyword.arg is None or keyword.arg in options:
             raise ValueError("not of the form Name(option=value)")
         options[keyword.arg] = _json(keyword.value)
     return {"type": node.func.id, **options}
