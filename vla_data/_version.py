@@ -1,3 +1,8 @@
-"""The version of this package; a test keeps it equal to that of ``pyproject.toml``."""
+"""The version, in one place, and what it is the version of."""
 
-__version__ = "0.1.0"
+from typing import Final
+
+__version__: Final = "0.1.0"
+
+PACKAGES: Final = ("builders", "converters", "training_adapters", "vla_data")
+"""Top-level packages of this distribution. Their code counts by the version."""

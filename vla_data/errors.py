@@ -68,6 +68,8 @@ CODES: Final[dict[str, str]] = {
     "E005": "mixed-episodes",
     "E006": "missing-extra",
     "E007": "no-such-episode",
+    "E021": "not-portable",
+    "E022": "step-result",
     "E401": "too-many-bad",
     "E402": "nothing-to-publish",
     "E411": "target-exists",

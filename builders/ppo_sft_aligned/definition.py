@@ -19,12 +19,13 @@ from converters.rlds.sink import RldsSink
 from converters.rollouts.source import PpoRolloutSource
 from vla_data.core import Elsewhere, Json, Source
 from vla_data.core.curate import Step
-from vla_data.errors import TargetExistsError, UsageError
+from vla_data.errors import DataError, TargetExistsError, UsageError
+from vla_data.files.manifest import is_made_by, read_manifest
 from vla_data.files.write import make_folder, write_file
 from vla_data.formats import open_source, place_sink
 from vla_data.formats.sidecar import open_ledger
-from vla_data.jobs.manifest import MANIFEST
-from vla_data.jobs.part import fingerprint, recipe
+from vla_data.jobs.job import provenance
+from vla_data.jobs.part import fingerprint
 from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.safety.text import show
@@ -198,12 +199,12 @@ class Definition:
         if not folder.exists():
             return False
         source = self.source(rollouts, max_episodes=max_episodes)
-        wanted = recipe(source, self.steps(rollouts), self.sink(folder, num_shards=num_shards))
+        wanted = provenance(source, self.steps(rollouts), self.sink(folder, num_shards=num_shards))
         try:
-            made = json.loads((folder / "vla_data" / MANIFEST).read_bytes())["recipe"]
-        except (OSError, ValueError, KeyError, TypeError):
-            made = None  # not ours, or damaged
-        if made == wanted:
+            is_same = is_made_by(read_manifest(folder / "vla_data"), wanted)
+        except DataError:  # not ours, or damaged
+            is_same = False
+        if is_same:
             known = {record.id: record.source_sha256 for record in open_ledger(folder).records}
             if known == {ref.id: fingerprint(source, ref) for ref in source.episodes()}:
                 return True

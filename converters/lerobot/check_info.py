@@ -6,17 +6,16 @@ elsewhere, what follows from them is not compared.
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Json, Schema
 from vla_data.errors import DataError
+from vla_data.files.manifest import read_manifest
 from vla_data.safety.text import show
 
-MANIFEST: Final = "meta/vla_data/manifest.json"
+SIDE: Final = "meta/vla_data"
 DATA: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO: Final = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
@@ -31,24 +30,13 @@ _PRESETS: Final = {"av1": "12", "h264": "medium"}
 def sink_options(root: Path) -> Mapping[str, Any]:
     """The options of the sink that wrote a dataset, by its manifest; those of ``video`` are a dictionary.
 
-    Nothing is evaluated. Empty where the recipe can't be read.
+    Empty where the manifest can't be read.
     """
     try:
-        text = json.loads((root / MANIFEST).read_bytes())["recipe"]["sink"]
-        return _options(ast.parse(text, mode="eval").body)
-    except (OSError, ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError):
+        options = read_manifest(root / SIDE)["provenance"]["sink"]
+        return options if isinstance(options, dict) else {}
+    except (DataError, KeyError, TypeError):
         return {}
-
-
-def _options(node: ast.expr) -> dict[str, Any]:
-    if not isinstance(node, ast.Call):
-        raise ValueError("no call")
-    return {
-        str(keyword.arg): _options(keyword.value)
-        if isinstance(keyword.value, ast.Call)
-        else ast.literal_eval(keyword.value)
-        for keyword in node.keywords
-    }
 
 
 def features(schema: Schema, *, video: bool) -> dict[str, dict[str, Json]]:

@@ -115,7 +115,7 @@ def test_file_has_everything_that_made_it(root: Path, values: Path, tmp_path: Pa
     read = pq.read_table(root / "meta/vla_data/advantages/a.parquet", page_checksum_verification=True)
     facts = json.loads(read.schema.metadata[b"vla_data"])
     manifest = json.loads((root / "meta/vla_data/manifest.json").read_bytes())
-    assert facts["dataset"]["sha256"] == manifest["content_digest"]
+    assert facts["dataset"]["sha256"] == manifest["content_sha256"]
     assert facts["dataset"]["kind"] == "content_digest"
     assert facts["values"] == {
         "kind": "file",
@@ -228,7 +228,7 @@ def test_values_that_do_not_fit_are_refused_with_counts(
 def test_a_file_of_an_older_dataset_is_stale(root: Path, values: Path) -> None:
     adv.annotate(root, tag="a", values=values)
     manifest = root / "meta/vla_data/manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_bytes()), "content_digest": "0" * 64}))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_bytes()), "content_sha256": "0" * 64}))
     with pytest.raises(UsageError, match="was made for other data: sha256 differ") as error:
         read_annotation(FrameTable.read(root), "a")
     assert error.value.code == "E301"

@@ -113,9 +113,9 @@ def test_what_we_write_is_told_with_how_it_was_made(sets: dict[str, Path], name:
     assert facts["counts"]["kept"] == round(facts["length"]["mean"] * 3) == 105
     assert (facts["episodes"], facts["readable"], facts["fps"], facts["kinds"]) == (3, 3, 5, 1)
     assert facts["undeclared"] == ["action: rotation"]
-    assert facts["recipe"]["source"].startswith("PpoRolloutSource(")
+    assert facts["provenance"]["source"]["type"] == "PpoRolloutSource"
     assert "Made by" in text
-    assert facts["content_digest"] in text
+    assert facts["content_sha256"] in text
 
 
 def test_robot_is_a_name_and_the_first_rules_are_told_after_any_conversions(tmp_path: Path) -> None:

@@ -29,13 +29,16 @@ from tests.rollouts import rollout, save
 from vla_data.cli.repair import command as repair_command
 from vla_data.cli.verify import command as verify_command
 from vla_data.core.ledger import Ledger
+from vla_data.core.provenance import to_json
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.files import write as jobs_io
+from vla_data.files.manifest import upgraded
 from vla_data.files.sums import SEAL, format_sums, hash_file
+from vla_data.jobs.job import provenance
 from vla_data.jobs.workspace import workspace
 from vla_data.selection.subset import Selection
 from vla_data.verification.check import find_dataset, verify
-from vla_data.verification.provenance import open_recipe
+from vla_data.verification.provenance import open_provenance
 from vla_data.verification.repair import repair
 from vla_data.verification.report import Verdict
 
@@ -491,9 +494,9 @@ def test_deep_finds_an_image_that_cannot_be_decoded(fresh: Callable[[str], Made]
     "change",
     [
         set_value("counts", "kept", to=1),
-        set_value("content_digest", to="0" * 64),
-        set_value("source_digest", to="0" * 64),
-        set_value("recipe", "steps", to=[]),
+        set_value("content_sha256", to="0" * 64),
+        set_value("sources_sha256", to="0" * 64),
+        set_value("provenance", "recipe", to=[]),
         set_value("versions", "numpy", to="1.0"),
         set_value("reasons", to={}),
     ],
@@ -503,8 +506,8 @@ def test_deep_finds_a_manifest_that_contradicts_the_ledger(
 ) -> None:
     made = fresh(kind)
     manifest = made.root / made.side / "manifest.json"
-    if json.loads(manifest.read_bytes())["recipe"]["steps"] == []:
-        change = set_value("recipe", "sink", to="X()")
+    if json.loads(manifest.read_bytes())["provenance"]["recipe"] == []:
+        change = set_value("provenance", "sink", to={"type": "X"})
     rewrite_json(manifest, change)
     sum_up(made)
     assert verify(made.root).ok
@@ -892,7 +895,7 @@ def test_repair_refuses_other_sources(fresh: Callable[[str], Made], tmp_path: Pa
 def test_repair_refuses_other_versions(fresh: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch) -> None:
     made = fresh("lerobot")
     (made.root / "meta/stats.json").unlink()
-    real = vd.jobs.part.versions(vd.open_sink("x"))  # type: ignore[attr-defined]
+    real = vd.jobs.job.versions(vd.open_sink("x"))  # type: ignore[attr-defined]
     monkeypatch.setattr("vla_data.verification.repair.versions", lambda sink: {**real, "simplejpeg": "9.9"})
     assert "simplejpeg" in refused(made, "E412", TargetExistsError, made.rollouts)
 
@@ -911,21 +914,31 @@ def test_repair_refuses_other_versions(fresh: Callable[[str], Made], monkeypatch
         "lambda: 0",
         7,
         None,
+        {"type": "os.system"},
+        {"type": ["LerobotSink"]},
+        {"type": "LerobotSink", "target": "/tmp/x"},
+        {"type": "LerobotSink", "images": {"type": "open", "file": "hacked"}},
+        {"type": "LerobotSink", "images": {"type": "Path", "path": "hacked"}},
+        {"type": "LerobotSink", "nothing": 1},
+        {"type": "RldsSink", "name": {"type": "PpoRolloutSource"}},
+        [],
     ],
 )
 def test_a_recipe_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sink: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "r").mkdir()
     save(tmp_path / "r", "a.npz", rollout())
-    source = repr(vd.open_source(tmp_path / "r"))
-    with pytest.raises(VerifyError) as problem:
-        open_recipe({"source": source, "steps": [], "sink": sink}, [tmp_path / "r"], tmp_path / "out")
-    assert problem.value.code == "E601"
+    source = vd.open_source(tmp_path / "r")
+    old = {"format_version": 1, "recipe_digest": "", "recipe": {"source": repr(source), "steps": [], "sink": sink}}
+    new = {"provenance": {"source": to_json(source), "recipe": [], "sink": sink}}
+    for manifest in (upgraded(old), new):
+        with pytest.raises(VerifyError) as problem:
+            open_provenance(manifest, [tmp_path / "r"], tmp_path / "out")
+        assert problem.value.code == "E601"
     assert not (tmp_path / "hacked").exists()
 
 
 def test_every_recipe_of_ours_can_be_repeated(tmp_path: Path) -> None:
-    from vla_data.jobs.part import recipe
     from vla_data.media.video_settings import VideoSettings
 
     source = vd.open_source(
@@ -941,15 +954,17 @@ def test_every_recipe_of_ours_can_be_repeated(tmp_path: Path) -> None:
         vd.open_sink(tmp_path / "x", format="rlds", name="d", num_shards=3),
         vd.open_sink(tmp_path / "x", format="plain_rollout"),
     ):
-        facts = recipe(source, steps, sink)
-        again = open_recipe(json.loads(json.dumps(facts)), [tmp_path], tmp_path / "x")
-        assert again == (source, steps, sink)
+        facts = {"provenance": json.loads(json.dumps(provenance(source, steps, sink)))}
+        assert open_provenance(facts, [tmp_path], tmp_path / "x") == (source, steps, sink)
+        recipe = {"source": repr(source), "steps": list(map(repr, steps)), "sink": repr(sink)}  # of version 1
+        old = upgraded({"format_version": 1, "recipe_digest": "", "recipe": recipe})
+        assert old["provenance"] == facts["provenance"]
 
 
 def test_repair_refuses_a_manifest_with_a_damaged_recipe(fresh: Callable[[str], Made]) -> None:
     made = fresh("lerobot")
     path = made.root / "meta/vla_data/manifest.json"
-    path.write_bytes(path.read_bytes().replace(b"min_steps=6", b"min_steps=4"))
+    path.write_bytes(path.read_bytes().replace(b'"min_steps": 6', b'"min_steps": 4'))
     assert "--replace" in refused(made, "E601", VerifyError, made.rollouts)
 
 

@@ -18,9 +18,9 @@ from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import DataError, UsageError
+from vla_data.files.manifest import read_manifest
 from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
-from vla_data.jobs.manifest import MANIFEST
 from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -144,8 +144,7 @@ class FrameTable:
         """
         shape = hashlib.sha256(np.stack([self.numbers, self.episodes.lengths]).astype("<i8").tobytes()).hexdigest()
         try:
-            manifest = strict_json.loads(read_file(self.root / SIDE / MANIFEST, root=self.root)[0], name=MANIFEST)
-            kind, sha256 = "content_digest", str(manifest["content_digest"])
+            kind, sha256 = "content_digest", str(read_manifest(self.root / SIDE)["content_sha256"])
         except (DataError, KeyError, TypeError):
             lines = "".join(f"{hash_file(self.root / name)}  {name}\n" for name in self.files)
             kind, sha256 = "data_files", hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()

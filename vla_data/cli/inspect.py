@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -22,7 +21,7 @@ _SHORT: Final = 48
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
     *("undeclared", "problem_files", "fps", "robot", "with_success", "length", "duration_s", "fps_audit", "range"),
-    *("problems", "counts", "reasons", "recipe", "content_digest"),
+    *("problems", "counts", "reasons", "provenance", "content_sha256"),
 }
 
 
@@ -70,10 +69,10 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         yield from _row("Problems", _counted(facts["problems"]))
     for problem in facts["problem_files"]:
         yield from _row("", f"{problem['code']} {show(problem['episode'])}: {show(problem['message'])}")
-    if "recipe" in facts:
-        recipe = facts["recipe"]
-        yield from _row("Made by", "; ".join(map(_call, (recipe["source"], *recipe["steps"]))))
-        yield from _row("Content", facts["content_digest"])
+    if "provenance" in facts:
+        made = facts["provenance"]
+        yield from _row("Made by", "; ".join(show(_told(part)) for part in (made["source"], *made["recipe"])))
+        yield from _row("Content", facts["content_sha256"])
 
 
 def _row(title: str, text: str) -> Iterator[str]:
@@ -114,29 +113,20 @@ def _word(value: Json) -> str:
     return show(value) if not isinstance(value, dict | list) else show(str(value))
 
 
-def _call(text: str) -> str:
-    """``Name(option=value)`` of a recipe without options that are off and long values; --json has all."""
-    try:
-        return show(_told(ast.parse(text, mode="eval").body))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return show(text[:_SHORT])
-
-
-def _told(node: ast.expr) -> str:
-    if isinstance(node, ast.Call):
-        options = [f"{item.arg}={_told(item.value)}" for item in node.keywords if not _is_off(item.value)]
-        return f"{ast.unparse(node.func)}({', '.join(options)})"
-    if isinstance(node, ast.Tuple | ast.List) and any(isinstance(item, ast.Call) for item in node.elts):
-        return f"[{', '.join(map(_told, node.elts))}]"
-    text = ast.unparse(node)
+def _told(value: Json) -> str:
+    """``Name(option=value)`` of a provenance, without options that are off and long values; --json has all."""
+    if isinstance(value, Mapping) and "type" in value:
+        options = [f"{name}={_told(item)}" for name, item in value.items() if name != "type" and not _is_off(item)]
+        return f"{value['type']}({', '.join(options)})"
+    if isinstance(value, list) and any(isinstance(item, Mapping) and "type" in item for item in value):
+        return f"[{', '.join(map(_told, value))}]"
+    text = value["repr"] if isinstance(value, Mapping) and value.keys() == {"repr"} else repr(value)
     return text if len(text) <= _SHORT else "..."
 
 
-def _is_off(value: ast.expr) -> bool:
+def _is_off(value: Json) -> bool:
     """Whether an option is off, empty or left to be detected."""
-    if isinstance(value, ast.Constant):
-        return value.value in (None, False, "auto", "")
-    return isinstance(value, ast.Tuple | ast.List) and not value.elts
+    return value in (None, False, "auto", "", [])
 
 
 def _counted(values: Json) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Episode, Schema
+from vla_data.core.contract import bucket_of, check_result, reason_of, verdict_of
 from vla_data.core.ledger import Span, spans_of
+from vla_data.errors import VlaDataError
+from vla_data.safety.text import show
 
 Lost = tuple[str, str, NDArray[np.int64]]
 
@@ -19,12 +22,10 @@ Lost = tuple[str, str, NDArray[np.int64]]
 class Transform(Protocol):
     """A step that drops frames or changes values.
 
-    ``bucket`` ("pruned" or "truncated") and ``reason`` say what the ledger calls the frames that it drops. See
-    `Loses`, `Describes` and `Judges` for what it may have besides.
+    ``bucket`` ("pruned", which it is without one, or "truncated") and ``reason`` (else the name of the class, in
+    snake case) say what the ledger calls the frames that it drops. See `Loses`, `Describes` and `Judges` for what
+    it may have besides.
     """
-
-    bucket: ClassVar[str]
-    reason: ClassVar[str]
 
     def apply(self, episode: Episode) -> Episode:
         """A new episode; the argument stays as it is."""
@@ -35,8 +36,8 @@ class Transform(Protocol):
 class Filter(Protocol):
     """A step that keeps or rejects a whole episode."""
 
-    def reject(self, episode: Episode) -> str | None:
-        """Why the episode must go, as a snake_case code, or None."""
+    def reject(self, episode: Episode) -> str | bool | None:
+        """Why the episode must go, as a snake_case code, or None; True stands for the step's ``reason``."""
         ...
 
 
@@ -80,33 +81,56 @@ class Curated:
         success: whether the first step that knows a success rule calls it solved; without one, whether any
             flag is true; without flags, True.
         spans: the bucket of every source frame.
+        schema: of the episode, where that of the source's was given.
     """
 
     episode: Episode | None
     reason: str
     success: bool
     spans: tuple[Span, ...]
+    schema: Schema | None = None
 
 
-def curate(episode: Episode, steps: Sequence[Step]) -> Curated:
-    """Apply ``steps`` in order; the first filter that rejects ends it."""
+def curate(episode: Episode, steps: Sequence[Step], schema: Schema | None = None) -> Curated:
+    """Apply ``steps`` in order; the first filter that rejects ends it.
+
+    Args:
+        episode: as it was read.
+        steps: transforms and filters.
+        schema: of the episode; None: results are not compared with what the steps describe.
+
+    Raises:
+        UsageError: E022 when a step gives what it must not, see `vla_data.core.contract`.
+    """
     source = episode
     success = _success(episode, steps)
     lost: list[Lost] = []
     for step in steps:
         if isinstance(step, Filter):
-            reason = step.reject(episode)
+            reason = verdict_of(step, _called(step, step.reject, episode))
             if reason is not None:
                 everything = [("rejected", reason, source.index)]
                 return Curated(None, reason, success, spans_of(len(source), everything))
         else:
-            after = step.apply(episode)
+            result = _called(step, step.apply, episode)
+            described = describe(schema, [step]) if schema is not None else None
+            after = check_result(step, episode, result, schema, described)
             lost.extend(_lost(step, episode, after))
-            episode = after
+            episode, schema = after, described
     if any(isinstance(step, Judges) for step in steps):
         episode = replace(episode, meta={**episode.meta, "solved": success})
     kept = ("kept", "", np.unique(episode.index))  # resampling may show a source frame twice
-    return Curated(episode, "", success, spans_of(len(source), [*lost, kept]))
+    return Curated(episode, "", success, spans_of(len(source), [*lost, kept]), schema)
+
+
+def _called(step: Step, method: Callable[[Episode], object], episode: Episode) -> object:
+    try:
+        return method(episode)
+    except VlaDataError:
+        raise
+    except Exception as error:  # a defect of the step
+        error.add_note(f"in step {type(step).__qualname__}, of episode {show(episode.id)}")
+        raise
 
 
 def describe(schema: Schema, steps: Sequence[Step]) -> Schema:
@@ -131,4 +155,4 @@ def _lost(step: Transform, before: Episode, after: Episode) -> list[Lost]:
         out = list(step.lost(before))
         for _, _, index in out:
             gone = np.setdiff1d(gone, index, assume_unique=True)
-    return [*out, (step.bucket, step.reason, gone)]
+    return [*out, (bucket_of(step), reason_of(step), gone)]

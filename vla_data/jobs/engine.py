@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from vla_data.jobs.part import Job, Part
+from vla_data.jobs.job import Job
+from vla_data.jobs.part import Part
 from vla_data.jobs.pool import Limits, make_parts
 
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
+from vla_data.files.manifest import MANIFEST, VERSION
 from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.files.write import files_below, write_file
-from vla_data.jobs.part import Job, recipe, versions
+from vla_data.jobs.job import Job, versions
 
-MANIFEST: Final = "manifest.json"
 SCHEMA: Final = "schema.json"
 
 
@@ -22,7 +22,7 @@ def write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[
     """Write ledger, schema and manifest, the manifest last: it lists all other files with their sizes."""
     folder = root / job.sink.sidecar
     ledger.write(folder / FILE)
-    _write_json(folder / SCHEMA, schema.to_json())
+    write_json(folder / SCHEMA, schema.to_json())
     published = [record for record in ledger.records if record.status == "published"]
     content = hashlib.sha256(
         "".join(f"{record.id}\0{record.content_sha256}\n" for record in published).encode(
@@ -30,32 +30,33 @@ def write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[
         )
     )
     manifest = {
-        "format_version": 1,
-        "recipe": recipe(job.source, job.steps, job.sink),
-        "recipe_digest": job.digest(),
-        "content_digest": content.hexdigest(),
-        "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
+        "format_version": VERSION,
+        "provenance": dict(job.provenance),
+        "recipe_sha256": job.digest(),
+        "content_sha256": content.hexdigest(),
+        "sources_sha256": sources_sha256({r.id: r.source_sha256 for r in ledger.records}),
         "versions": versions(job.sink),
         "counts": ledger.counts(),
         "reasons": ledger.reasons(),
         "files": {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)},
     }
-    _write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def _write_json(path: Path, value: Json) -> None:
+def write_json(path: Path, value: Json) -> None:
+    """One file of a sidecar: JSON for people too, equal for equal values."""
     write_file(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
 
 
-def source_digest(sources: Mapping[str, str | None]) -> str:
+def sources_sha256(sources: Mapping[str, str | None]) -> str:
     """One SHA-256 for all source files, from that of each; files that could not be read count by name."""
     lines = "".join(f"{name}\0{sources[name]}\n" for name in sorted(sources))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def write_sums(root: Path, sidecar: str) -> None:
-    """Write ``SHA256SUMS`` of everything that is there."""
-    own = f"{sidecar}/{SEAL}"
-    names = [path.relative_to(root).as_posix() for path in files_below(root)]
-    write_file(root / own, format_sums({name: hash_file(root / name) for name in names}), sync=False)
+    """Write ``SHA256SUMS`` of everything else that is there."""
+    own = root / sidecar / SEAL
+    sums = {path.relative_to(root).as_posix(): hash_file(path) for path in files_below(root) if path != own}
+    write_file(own, format_sums(sums), sync=False)

@@ -7,31 +7,26 @@ digests that it names, so what was cached may be lost and never wrong.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vla_data._version import __version__
-from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Sink, Source
-from vla_data.core.base import traits_of, whole
-from vla_data.core.curate import Step, curate, describe
+from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
+from vla_data.core.base import whole
+from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
 from vla_data.errors import DataError
 from vla_data.files.write import write_file
+from vla_data.jobs.job import Job
 
-FORMAT: Final = 1
 MAX_EPISODES: Final = 16
 MAX_BYTES: Final = 64 << 20
 # Facts of an episode that have a field of their own in its record.
 _OWN_COLUMNS: Final = ("source_length", "source_sha256")
-# What decides about the bytes of an encoded episode, besides this package.
-_ENCODERS: Final = ("deflate", "numpy", "pillow", "pyarrow", "simplejpeg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,54 +35,6 @@ class Part:
 
     number: int
     refs: tuple[EpisodeRef, ...]
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a worker needs; the same on every machine but for the source's root."""
-
-    source: Source
-    steps: tuple[Step, ...]
-    sink: Sink
-    work: Path
-
-    def digest(self) -> str:
-        """SHA-256 of the recipe: source options, steps, sink and the versions that encode."""
-        facts = {
-            "format": FORMAT,
-            "recipe": recipe(self.source, self.steps, self.sink),
-            "versions": versions(self.sink),
-        }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-    def absolute(self) -> Job:
-        """The same job for workers that are in another current folder."""
-        job: Job = _absolute(self)
-        return job
-
-
-def _absolute(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value if value.is_absolute() else value.absolute()
-    if type(value) is tuple:
-        return tuple(map(_absolute, value))
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    out = copy.copy(value)
-    for field in fields(value):
-        object.__setattr__(out, field.name, _absolute(getattr(value, field.name)))
-    return out
-
-
-def recipe(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]:
-    """The provenance of a dataset: what was asked for, without any path of this machine."""
-    return {"source": repr(source), "steps": [repr(step) for step in steps], "sink": repr(sink)}
-
-
-def versions(sink: Sink) -> dict[str, str]:
-    """Versions of the packages that decide about output bytes: the common ones, and a sink's own ``encoders``."""
-    names = sorted({*_ENCODERS, *traits_of(sink).encoders})
-    return {"vla-data": __version__} | {name: metadata.version(name) for name in names}
 
 
 def plan(refs: Sequence[EpisodeRef]) -> list[Part]:
@@ -122,12 +69,11 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
     try:
         source = job.source.read(ref)
         steps = all_steps(job.source, job.steps, ref)
-        record, episode = _curated(source, steps, ref)
-        if episode is None:
+        record, episode, schema = _curated(source, steps, ref, job.source.schema(source))
+        if episode is None or schema is None:
             return record, None, None
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
-        schema = describe(job.source.schema(source), steps)
         return record, job.sink.encode(episode, schema), schema
     except (DataError, MemoryError) as problem:
         if isinstance(problem, DataError):
@@ -148,7 +94,7 @@ def _rejected(record: Record, reason: str) -> Record:
 def examine(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> Record:
     """What would become of one episode."""
     try:
-        return _curated(source.read(ref), all_steps(source, steps, ref), ref)[0]
+        return _curated(source.read(ref), all_steps(source, steps, ref), ref, None)[0]
     except DataError as error:
         return failed(ref, error)
 
@@ -158,8 +104,10 @@ def all_steps(source: Source, steps: Sequence[Step], ref: EpisodeRef) -> tuple[S
     return (*whole(source).steps_of(ref), *steps)
 
 
-def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[Record, Episode | None]:
-    curated = curate(episode, steps)
+def _curated(
+    episode: Episode, steps: Sequence[Step], ref: EpisodeRef, schema: Schema | None
+) -> tuple[Record, Episode | None, Schema | None]:
+    curated = curate(episode, steps, schema)
     record = Record(
         id=ref.id,
         status="published" if curated.episode is not None else "rejected",
@@ -172,7 +120,7 @@ def _curated(episode: Episode, steps: Sequence[Step], ref: EpisodeRef) -> tuple[
         notes=episode.notes,
         meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
     )
-    return record, curated.episode
+    return record, curated.episode, curated.schema
 
 
 def failed(ref: EpisodeRef, error: DataError) -> Record:

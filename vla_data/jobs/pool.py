@@ -32,9 +32,11 @@ from typing import Any, Final
 
 from vla_data.core import Encoded, EpisodeRef, Schema
 from vla_data.core.ledger import Record
-from vla_data.errors import DataError, MachineError
+from vla_data.errors import DataError, MachineError, UsageError
 from vla_data.files.write import make_folder, remove_tree
-from vla_data.jobs.part import Job, Part, failed, fingerprint, make_part, read_blob, read_part, write_part
+from vla_data.jobs.job import Job
+from vla_data.jobs.packed import Packed
+from vla_data.jobs.part import Part, failed, fingerprint, make_part, read_blob, read_part, write_part
 
 # From <sys/prctl.h> and glibc's <malloc.h>.
 _PR_SET_PDEATHSIG: Final = 1
@@ -119,7 +121,7 @@ class Process(multiprocessing.context.SpawnProcess):
 class _Worker:
     """One process, the pipe to it, and the part that it is making."""
 
-    def __init__(self, job: Job, digest: str, limits: Limits) -> None:
+    def __init__(self, job: Packed, digest: str, limits: Limits) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         self.process = Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
         # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback. The resource
@@ -165,7 +167,7 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _serve(pipe: Any, parent: int, job: Job, digest: str, limits: Limits) -> None:
+def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) -> None:
     """A worker's life: set limits, then make the parts that come through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     os.umask(0o077)
@@ -177,6 +179,12 @@ def _serve(pipe: Any, parent: int, job: Job, digest: str, limits: Limits) -> Non
             libc.mallopt(_M_MMAP_MAX, 0)
             libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        job = packed.open(mine=True)  # before there is a limit: what it imports may reserve more than is used
+    except UsageError as problem:
+        with contextlib.suppress(OSError):
+            pipe.send(problem)
+        return
     with contextlib.suppress(ValueError, OSError):  # the parent's own limit may be lower
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
@@ -224,10 +232,11 @@ def _make(
     todo = deque(parts)
     crew: list[_Worker] = []
     failures = 0
+    packed = job.pack()
     try:
         while todo or any(worker.part for worker in crew):
             while len(crew) < workers and len(crew) < len(todo) + sum(w.part is not None for w in crew):
-                crew.append(_Worker(job, digest, limits))
+                crew.append(_Worker(packed, digest, limits))
             nearest = min(worker.deadline for worker in crew)
             heard = multiprocessing.connection.wait(
                 [worker.pipe for worker in crew], timeout=max(0.0, nearest - time.monotonic())
@@ -246,6 +255,8 @@ def _make(
                     if error is not None and not isinstance(error, DataError):
                         raise error
                     yield part, error
+                elif isinstance(error, UsageError):  # no other worker would do better
+                    raise error
                 elif error is not None:
                     failures += 1
                     if failures > _STARTS:

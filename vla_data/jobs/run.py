@@ -20,8 +20,9 @@ from vla_data.core.ledger import Ledger, Record
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
+from vla_data.jobs.job import Job
 from vla_data.jobs.manifest import write_sidecar, write_sums
-from vla_data.jobs.part import Job, Made, Part, plan, read_blob, read_part
+from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.report import Report
 from vla_data.jobs.whereabouts import remember

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vla_data.core import Sink
 from vla_data.core.base import WrappedSink
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError, VerifyError
+from vla_data.files.manifest import MANIFEST, is_manifest
 from vla_data.files.sums import SEAL, hash_file
 from vla_data.files.write import files_below, step, write_file
 from vla_data.formats.tables import SIDECARS
-from vla_data.jobs.manifest import MANIFEST
 from vla_data.jobs.workspace import discard
 from vla_data.remote.address import parse_url
 from vla_data.remote.cache import folder_of
@@ -46,6 +47,11 @@ class Uploaded(WrappedSink):
     """
 
     storage: Storage
+
+    @property
+    def provenance(self) -> Sink:
+        """What a dataset holds does not depend on where it goes."""
+        return self.sink
 
     @property
     def place(self) -> Storage:
@@ -135,7 +141,7 @@ class Uploaded(WrappedSink):
                 facts = json.loads(self.storage.read(name)) if name in there else None
             except (DataError, ValueError):
                 continue
-            if isinstance(facts, dict) and "recipe_digest" in facts:
+            if is_manifest(facts):
                 return True
         return False
 

@@ -37,5 +37,5 @@ def recall(manifest: Mapping[str, Any]) -> tuple[Path, ...]:
 
 def _file(manifest: Mapping[str, Any]) -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    key = f"{manifest['recipe_digest']} {manifest['source_digest']}"
+    key = f"{manifest['recipe_sha256']} {manifest['sources_sha256']}"
     return Path(state, "vla-data/sources", hashlib.sha256(key.encode()).hexdigest()[:32] + ".json")

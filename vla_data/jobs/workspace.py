@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError
+from vla_data.files.manifest import MANIFEST, is_manifest
 from vla_data.files.write import (
     machine_errors,
     make_folder,
@@ -138,10 +139,10 @@ def is_ours(folder: Path) -> bool:
     """Whether a folder is a dataset of ours, and so may be replaced when asked."""
     for side in (*SIDECARS, "."):
         try:
-            manifest = json.loads((folder / side / "manifest.json").read_bytes())
+            facts = json.loads((folder / side / MANIFEST).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             continue
-        if isinstance(manifest, dict) and {"format_version", "recipe_digest"} <= manifest.keys():
+        if is_manifest(facts):
             return True
     return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 from vla_data.core import Array, Episode, EpisodeRef, Json, Source
 from vla_data.core.base import whole
 from vla_data.errors import DataError
+from vla_data.files.manifest import read_manifest
 from vla_data.formats import detect, open_source, parse_address
 from vla_data.formats.sidecar import find_sidecar
-from vla_data.jobs.manifest import MANIFEST
 from vla_data.selection.subset import select
 
 SAMPLE: Final = 64
@@ -47,8 +46,8 @@ def survey(
 
 def _made(side: Path) -> dict[str, Json]:
     """What the manifest of a dataset of ours says about how it was made."""
-    manifest = json.loads((side / MANIFEST).read_bytes())
-    return {key: manifest[key] for key in ("counts", "reasons", "recipe", "content_digest")}
+    manifest = read_manifest(side)
+    return {key: manifest[key] for key in ("counts", "reasons", "provenance", "content_sha256")}
 
 
 class _Survey:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,12 +17,10 @@ from vla_data.core import Json, Source
 from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError, TargetExistsError, UsageError
+from vla_data.files.manifest import MANIFEST, has_step, read_manifest
 from vla_data.files.write import machine_errors, write_file
 from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.formats.tables import FORMATS, load_module
-from vla_data.jobs.manifest import MANIFEST
-from vla_data.safety import strict_json
-from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 from vla_data.steps.resample import Resample
 
@@ -178,12 +175,9 @@ def _resampled(path: Path) -> bool:
     if side is None or not (side / MANIFEST).is_file():
         return False
     try:
-        made = strict_json.loads(read_file(side / MANIFEST, root=side)[0], name=MANIFEST)["recipe"]
-        texts = [made["source"], *made["steps"]]
-        calls = [node for text in texts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
-    except (DataError, KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return has_step(read_manifest(side), Resample.__name__)
+    except DataError:
         raise UsageError("E232", f"{show(path)} does not say how it was made, so not of which frames") from None
-    return any(isinstance(call.func, ast.Name) and call.func.id == Resample.__name__ for call in calls)
 
 
 def kept_ranges(record: Record) -> Ranges:

@@ -1,4 +1,4 @@
-"""Curation steps, one per file. A step is a frozen dataclass whose ``repr`` is its provenance."""
+"""Curation steps, one per file. A step is a frozen dataclass whose fields are its provenance."""
 
 from vla_data.steps.actions import ConvertActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures

@@ -33,11 +33,11 @@ from vla_data import options as checks
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.files.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
 from vla_data.formats import load_trainer
 from vla_data.formats.tables import SIDECARS, load_audit
-from vla_data.jobs.manifest import MANIFEST, source_digest
-from vla_data.jobs.part import FORMAT
+from vla_data.jobs.manifest import sources_sha256
 from vla_data.jobs.workspace import is_ours
 from vla_data.safety.text import show
 from vla_data.verification.report import Damage, Kind, Verdict
@@ -175,7 +175,7 @@ class _Check:
 
         folder = self._root / self._side
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
+            manifest = read_manifest(folder)
             ledger = Ledger.read(folder / FILE)
         except Exception as error:  # Parquet fails in many ways
             self.blame(_join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
@@ -381,9 +381,9 @@ class _Check:
     def _examine_manifest(self, folder: Path, ledger: Ledger) -> None:
         file = _join(self._side, MANIFEST)
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
+            manifest = read_manifest(folder)
             want = manifest_facts(manifest, ledger)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (DataError, OSError, ValueError, KeyError, TypeError) as error:
             self.blame(file, f"can't be read: {_why(error)}")
             return
         for name, value in want.items():
@@ -396,18 +396,12 @@ def manifest_facts(manifest: Mapping[str, Json], ledger: Ledger) -> dict[str, Js
     published = [record for record in ledger.records if record.status == "published"]
     lines = "".join(f"{record.id}\0{record.content_sha256}\n" for record in published)
     return {
-        "recipe_digest": recipe_digest(manifest),
-        "content_digest": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest(),
-        "source_digest": source_digest({r.id: r.source_sha256 for r in ledger.records}),
+        "recipe_sha256": recipe_sha256(manifest),
+        "content_sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest(),
+        "sources_sha256": sources_sha256({r.id: r.source_sha256 for r in ledger.records}),
         "counts": ledger.counts(),
         "reasons": ledger.reasons(),
     }
-
-
-def recipe_digest(manifest: Mapping[str, Json]) -> str:
-    """`vla_data.jobs.part.Job.digest` of the job that wrote a manifest."""
-    facts = {"format": FORMAT, "recipe": manifest["recipe"], "versions": manifest["versions"]}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _walk(root: Path) -> Iterable[tuple[str, int]]:

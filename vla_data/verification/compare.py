@@ -35,7 +35,7 @@ from vla_data.jobs.part import all_steps, fingerprint
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
 from vla_data.verification.lossy import Encoder, is_plausible, psnr
-from vla_data.verification.provenance import Address, open_recipe
+from vla_data.verification.provenance import Address, open_provenance
 
 Blame = Callable[..., None]
 
@@ -95,7 +95,7 @@ def compare(
 
     Args:
         root: the dataset.
-        manifest: its manifest, whose recipe is repeated.
+        manifest: its manifest, as `vla_data.files.manifest.read_manifest` gives it; its recipe is repeated.
         ledger: its ledger, which says what episode is where.
         sources: addresses; several for a merged dataset.
         blame: called with (".", what is wrong, episode id) for everything that is not as it must be.
@@ -109,9 +109,9 @@ def compare(
         the dataset has beyond them.
 
     Raises:
-        UsageError, VerifyError: as `vla_data.verification.provenance.open_recipe`.
+        UsageError, VerifyError: as `vla_data.verification.provenance.open_provenance`.
     """
-    reader, steps, sink = open_recipe(manifest["recipe"], sources, root)
+    reader, steps, sink = open_provenance(manifest, sources, root)
     encoder = Encoder(sink, manifest.get("versions") or {})
     refs = _own_refs(reader, ledger, note)
     published = [record for record in ledger.records if record.status == "published"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vla_data.core import Sink
 from vla_data.core.base import Pictures, traits_of
-from vla_data.jobs.part import versions
+from vla_data.jobs.job import versions
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.media.images import Pixels

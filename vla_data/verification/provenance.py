@@ -1,23 +1,23 @@
-"""The recipe in a manifest, and the source, steps and sink that it is the ``repr`` of.
+"""The source, recipe and sink that a manifest's provenance speaks of, opened again.
 
-A recipe is provenance and not code: it is parsed as literals, only classes of our own tables are made of it, and
-the result must have the same ``repr`` again. Somebody's own steps can't be made of it.
+Provenance is data and not code: only classes of our own tables are made of it, and what they were made of must be
+in their provenance again. Somebody's own steps can't be made of it.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vla_data import steps as library
-from vla_data.core import Sink, Source
+from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.errors import UsageError, VerifyError
+from vla_data.files.manifest import is_made_by
 from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
-from vla_data.jobs.part import recipe
+from vla_data.jobs.job import provenance
 from vla_data.media.video_settings import VideoSettings
 from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
@@ -26,7 +26,6 @@ from vla_data.selection.subset import Selection
 Address = str | Path
 
 AGAIN: Final = "make it again with the original command and --replace"
-_LONGEST: Final = 1 << 20
 # Dataclasses that options of sources and sinks may hold, and steps.
 _PARTS: Final[Mapping[str, type[Any]]] = {
     cls.__name__: cls
@@ -35,44 +34,42 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
 }
 
 
-def open_recipe(
-    facts: Mapping[str, Any], sources: Sequence[Address], target: Path
+def open_provenance(
+    manifest: Mapping[str, Any], sources: Sequence[Address], target: Path
 ) -> tuple[Source, tuple[Step, ...], Sink]:
-    """Source, steps and sink of a manifest's recipe.
+    """Source, steps and sink of a manifest, as `vla_data.files.manifest.read_manifest` gives it.
 
     Args:
-        facts: ``recipe`` of the manifest.
+        manifest: of any version.
         sources: where they lie now; several for a merged dataset, in its order.
         target: of the sink.
 
     Raises:
         UsageError: E001 when these are too many or too few sources.
-        VerifyError: E601 when the recipe has anything that is not ours.
+        VerifyError: E601 when the provenance has anything that is not ours.
     """
     places = iter(sources)
     try:
-        reader = _source(ast.parse(_text(facts["source"]), mode="eval").body, places)
-        steps = tuple(_part(ast.parse(_text(text), mode="eval").body) for text in facts["steps"])
-        name, options = _call(ast.parse(_text(facts["sink"]), mode="eval").body)
-        if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the recipe
+        facts = manifest["provenance"]
+        reader = _source(facts["source"], places)
+        steps = tuple(_part(step) for step in facts["recipe"])
+        name, options = _options(facts["sink"])
+        if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the provenance
             options["description"] = load_builder(options["name"]).DESCRIPTION
         sink = open_sink(target, format=_format(name, "sink"), **options)
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise VerifyError("E601", f"the recipe can't be repeated here ({show(error)}): {AGAIN}") from None
     if any(True for _ in places):
         raise UsageError("E001", f"{len(sources)} sources are more than it was made from")
-    if recipe(reader, steps, sink) != facts:
+    if not is_made_by(manifest, provenance(reader, steps, sink)):
         raise VerifyError("E601", f"the recipe is not one that this version writes: {AGAIN}")
     return reader, steps, sink
 
 
-def _source(node: ast.expr, places: Iterator[Address]) -> Source:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "MergedSource":
-        (members,) = (keyword.value for keyword in node.keywords if keyword.arg == "members")
-        if not isinstance(members, ast.Tuple):
-            raise ValueError("members are no tuple")
-        return MergedSource(tuple(_member(item, places) for item in members.elts))
-    name, options = _call(node, raw=("source",))
+def _source(facts: Json, places: Iterator[Address]) -> Source:
+    name, options = _options(facts, raw=("source", "members"))
+    if name == "MergedSource":
+        return MergedSource(tuple(_member(member, places) for member in options["members"]))
     if name == "Selection":
         return Selection(_source(options["source"], places), tuple(options["positions"]))
     where = next(places, None)
@@ -81,12 +78,11 @@ def _source(node: ast.expr, places: Iterator[Address]) -> Source:
     return open_source(f"{_format(name, 'source')}:{parse_address(where)[1]}", **options)
 
 
-def _member(node: ast.expr, places: Iterator[Address]) -> Member:
-    name, options = _call(node, raw=("source", "steps"))
-    if name != "Member" or not isinstance(options["steps"], ast.Tuple):
-        raise ValueError(f"{name} is no member of a merged source")
-    steps = tuple(_part(step) for step in options["steps"].elts)
-    return Member(options["name"], _source(options["source"], places), steps)
+def _member(facts: Json, places: Iterator[Address]) -> Member:
+    name, options = _options(facts, raw=("source",))
+    if name != "Member":
+        raise ValueError(f"{show(name)} is no member of a merged source")
+    return Member(options["name"], _source(options["source"], places), tuple(options["steps"]))
 
 
 def _format(name: str, role: str) -> str:
@@ -94,34 +90,29 @@ def _format(name: str, role: str) -> str:
     for key, entry in FORMATS.items():
         if str(getattr(entry, role)).rpartition(":")[2] == name:
             return key
-    raise ValueError(f"no {role} {name}")
+    raise ValueError(f"no {role} {show(name)}")
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise ValueError("not a recipe")
-    return value
-
-
-def _part(node: ast.expr) -> Any:
+def _part(facts: Json) -> Any:
     """A step, or an object that is an option."""
-    name, options = _call(node)
+    name, options = _options(facts)
     if name not in _PARTS:
-        raise ValueError(f"{name} is not of vla-data")
+        raise ValueError(f"{show(name)} is not of vla-data")
     return _PARTS[name](**options)
 
 
-def _call(node: ast.expr, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """``Name(option=literal, ...)`` -> its name and options; nothing is evaluated. Those in ``raw`` stay nodes."""
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
-        raise ValueError("not of the form Name(option=value)")
-    options: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None or keyword.arg in ("root", "target"):
-            raise ValueError("an option that no recipe has")
-        value = keyword.value
-        if keyword.arg in raw:
-            options[keyword.arg] = value
-        else:
-            options[keyword.arg] = _part(value) if isinstance(value, ast.Call) else ast.literal_eval(value)
-    return node.func.id, options
+def _options(facts: Json, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """The class and the options of an object with a ``type``; those in ``raw`` stay as they are."""
+    if not isinstance(facts, dict) or not isinstance(facts.get("type"), str):
+        raise ValueError("no object with a type")
+    if {"root", "target"} & facts.keys():
+        raise ValueError("an option that no recipe has")
+    options = {name: value if name in raw else _value(value) for name, value in facts.items() if name != "type"}
+    return facts["type"], options
+
+
+def _value(value: Json) -> Any:
+    """An option: arrays are tuples, as everywhere in options but in mappings, which hold JSON as it is."""
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    return _part(value) if isinstance(value, dict) and "type" in value else value

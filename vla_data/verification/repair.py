@@ -6,9 +6,9 @@ renamed into it. Everything is rebuilt because every file depends on all episode
 and because equal sums of *all* files are a proof that the rebuilt ones are the lost ones. It costs as much time
 and disk as the job did; files that are healthy are not written.
 
-**Recipe.** It is in the manifest as ``repr``s, which are provenance and not code: they are parsed as literals, and
-only classes of our own tables are made of them. The result must have the same ``repr`` again. A recipe with
-somebody's own steps can't be repaired here; the program that made the dataset makes it anew with ``replace=True``.
+**Recipe.** It is in the manifest as data: only classes of our own tables are made of it. A recipe with somebody's
+own steps can't be repaired here; the program that made the dataset makes it anew with ``replace=True``. A manifest
+of version 1 is made again as version 1 wrote it.
 
 **Atomic.** Each file is replaced by one rename of a file that is on the disk, and ``SHA256SUMS`` last. A repair
 that is interrupted leaves a dataset that is less damaged than before, never more, and the same command goes on.
@@ -22,7 +22,6 @@ what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,17 +30,19 @@ from typing import Any, Final
 
 from vla_data.core import Json, Source
 from vla_data.core.ledger import FILE, Ledger
-from vla_data.errors import TargetExistsError, UsageError, VerifyError
+from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
+from vla_data.files.manifest import MANIFEST, downgraded, read_manifest, recipe_sha256
 from vla_data.files.sums import format_sums, hash_file
 from vla_data.files.write import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
-from vla_data.jobs.manifest import MANIFEST, source_digest
-from vla_data.jobs.part import fingerprint, versions
+from vla_data.jobs.job import versions
+from vla_data.jobs.manifest import sources_sha256, write_json, write_sums
+from vla_data.jobs.part import fingerprint
 from vla_data.jobs.run import Progress, run
 from vla_data.jobs.whereabouts import recall
 from vla_data.jobs.workspace import workspace
 from vla_data.safety.text import show
-from vla_data.verification.check import find_dataset, is_almost, recipe_digest, verify
-from vla_data.verification.provenance import AGAIN, Address, open_recipe
+from vla_data.verification.check import find_dataset, is_almost, verify
+from vla_data.verification.provenance import AGAIN, Address, open_provenance
 from vla_data.verification.report import Verdict
 
 _FOLDER: Final = "repair"
@@ -280,13 +281,13 @@ def _rebuild(
     folder = damaged.root / damaged.sidecar
     manifest = _manifest(folder)
     try:
-        trusted = recipe_digest(manifest) == manifest["recipe_digest"]
+        trusted = recipe_sha256(manifest) == manifest["recipe_sha256"]
     except (KeyError, TypeError):
         trusted = False
     if not trusted:
         raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
     target = work / _FOLDER / damaged.root.name
-    reader, steps, sink = open_recipe(manifest["recipe"], sources, target)
+    reader, steps, sink = open_provenance(manifest, sources, target)
     _check_versions(manifest["versions"], versions(sink))
     _check_sources(reader, manifest, folder)
     make_folder(target.parent)
@@ -301,6 +302,10 @@ def _rebuild(
         on_progress=on_progress,
         on_problem=on_problem,
     )
+    if manifest["format_version"] == 1:
+        side = target / damaged.sidecar
+        write_json(side / MANIFEST, downgraded(read_manifest(side), manifest))
+        write_sums(target, damaged.sidecar)
     verdict = verify(target)
     verdict.require()
     return verdict
@@ -308,10 +313,9 @@ def _rebuild(
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_manifest(folder)
+    except (DataError, OSError):
         return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
@@ -329,7 +333,7 @@ def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
 def _check_sources(source: Source, manifest: Mapping[str, Any], folder: Path) -> None:
     """Refuse other sources before a whole job is run on them."""
     found = {ref.id: fingerprint(source, ref) for ref in source.episodes()}
-    if source_digest(found) == manifest.get("source_digest"):
+    if sources_sha256(found) == manifest.get("sources_sha256"):
         return
     try:
         known = {record.id: record.source_sha256 for record in Ledger.read(folder / FILE).records}

@@ -33,7 +33,8 @@ from vla_data.jobs.beam.part_store import (
     write_plan,
 )
 from vla_data.jobs.beam.process import call_apart
-from vla_data.jobs.part import Job, Part
+from vla_data.jobs.job import Job
+from vla_data.jobs.part import Part
 from vla_data.jobs.pool import Limits
 from vla_data.safety.text import show
 
@@ -73,7 +74,7 @@ class MakeParts(beam.PTransform[Any, Any]):
 
     def __init__(self, job: Job, digest: str, depot: Depot, token: str, limits: Limits | None = None) -> None:
         super().__init__()
-        self._make = functools.partial(make_number, job, digest, limits or Limits(), depot, token)
+        self._make = functools.partial(make_number, job.pack(), digest, limits or Limits(), depot, token)
 
     def expand(self, numbers: Any) -> Any:
         """A collection of numbers, each once its part has a receipt."""

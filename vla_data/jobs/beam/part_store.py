@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from vla_data.core import EpisodeRef
 from vla_data.errors import CODES, DataError, VlaDataError
 from vla_data.files.write import write_file
-from vla_data.jobs.part import Job, Part, blob_file, is_whole, read_part, receipt_file
+from vla_data.jobs.job import Job
+from vla_data.jobs.packed import Packed
+from vla_data.jobs.part import Part, blob_file, is_whole, read_part, receipt_file
 from vla_data.jobs.pool import Limits, make_parts
 
 if TYPE_CHECKING:
@@ -191,14 +193,14 @@ def read_plan(depot: Depot, number: int) -> Part:
     return Part(number, tuple(EpisodeRef(name, size, where) for name, size, where in refs))
 
 
-def make_number(job: Job, digest: str, limits: Limits, depot: Depot, token: str, number: int) -> int:
+def make_number(packed: Packed, digest: str, limits: Limits, depot: Depot, token: str, number: int) -> int:
     """Make one part of a plan, unless it is made; its number again. Runs in a worker.
 
     What goes wrong as a whole is left for the driver, since a runner would only retry it.
     """
     part = read_plan(depot, number)
     try:
-        depot.make(job, digest, part, limits)
+        depot.make(packed.open(mine=False), digest, part, limits)
         depot.write(_ok(number), token.encode())
     except (KeyboardInterrupt, SystemExit) as stop:
         STOPPED.append(stop)
