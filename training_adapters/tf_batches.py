@@ -91,14 +91,14 @@ def renamed(batch: Batch, names: list[str]) -> dict[str, Any]:
         image = f"image_{name.removeprefix(_CAMERA)}"
         observation[image] = with_time(batch[name])
         there[image] = ~with_time(batch[name + _IS_PAD])
-    frame = batch["frame_index"]
+    row = batch["frame_position"]
     window = next(iter(there.values())).shape[1] if there else 1
-    mask = np.ones((len(frame), window), dtype=np.bool_)
+    mask = np.ones((len(row), window), dtype=np.bool_)
     if "observation.state" in batch:
         observation["proprio"] = with_time(batch["observation.state"])
         mask = ~with_time(batch["observation.state_is_pad"])
         there["proprio"] = mask
-    observation["timestep"] = frame
+    observation["timestep"] = row
     observation["timestep_pad_mask"] = mask
     observation["pad_mask_dict"] = there
     used = {*cameras, *(name + _IS_PAD for name in cameras), *_RENAMED}

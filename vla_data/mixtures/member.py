@@ -103,8 +103,6 @@ class Member:
     def __init__(self, entry: Entry, contract: Contract, *, number: int, cache: Cache, packs: Path | None) -> None:
         self.entry = entry
         self.name = entry.name or parse_address(entry.root)[1].resolve().name
-        root = parse_address(entry.root)[1] if entry.annotation else None
-        self.annotations = None if root is None else read_for(self.name, root, entry.annotation)
         self.refs: list[EpisodeRef] = []
         self.numbers: list[int] = []
         self.lengths: list[int] = []
@@ -120,6 +118,8 @@ class Member:
         self._cache = cache
         self._packs = packs
         self._source = open_source(entry.root, **entry.open)
+        root = next((place for place in whole(self._source).roots if isinstance(place, Path)), Path(entry.root))
+        self.annotations = read_for(self.name, root, entry.annotation) if entry.annotation else None
         self._lock = threading.Lock()
         self._scan()
         self.bounds = np.cumsum(self.lengths).tolist()

@@ -223,9 +223,7 @@ class Normalize(BatchTransform):
             have = ", ".join(map(show, self.statistics))
             raise UsageError("E206", f"there are no statistics of {show(name)}; there are of {have}")
         if feature not in of_dataset:
-            raise UsageError(
-                "E206",
-                f"the statistics of {show(name or 'all datasets')} have no {feature} (features = leaves it)",
-            )
+            what = show(name or "all datasets")
+            raise UsageError("E206", f"the statistics of {what} have no {feature}; features = says what is wanted")
         entry: Statistics = of_dataset[feature]
         return entry
