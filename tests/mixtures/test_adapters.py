@@ -81,10 +81,10 @@ def test_torch_batches_where_torch_is() -> None:
     run = [PYTHONS[0], "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}", "-k", "torch_batches_are"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=280, cwd=ROOT)
     assert done.returncode == 0, done.stdout
-    assert "9 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_torch_batches_are_the_stream_with_any_number_of_workers(workers: int) -> None:
     torch = pytest.importorskip("torch")
     from training_adapters.torch_batches import TorchLoader
