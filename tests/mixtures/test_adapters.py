@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vla_data.names import unit_hash
 
-import vla_data as vd
-from tests.mixtures.test_annotations import annotate
 from tests.mixtures.test_config import OURS, ROLLOUTS
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, has_ours, needed
 from training_adapters.recap import Indicator
 from vla_data.errors import UsageError
 from vla_data.mixtures import BatchTransform, Loader, Normalize, Prompt, StateDim, open_mixture
+from vla_data.names import unit_hash
 
 
 def loader(transforms: Sequence[BatchTransform] = (), **rest: Any) -> Loader:
@@ -51,14 +49,6 @@ def transformed(root: Path, **rest: Any) -> Loader:
     indicator = Indicator(target="opentau", dropout=0.4)
     steps = (Normalize.of(mixture, "openpi.quantile"), StateDim(11, "mean"), Prompt(indicator), Marked())
     return Loader(mixture, batch_size=8, transforms=steps, **rest)
-
-
-@pytest.fixture(scope="module")
-def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("adapters") / "set"
-    vd.run(vd.open_source(ROLLOUTS), [], vd.open_sink(root), workers=1)
-    annotate(root, "v1")
-    return root
 
 
 def uneven() -> list[Loader]:

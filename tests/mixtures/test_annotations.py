@@ -16,9 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
-from tests.mixture_sources import Numbered
+from tests.mixture_sources import Numbered, annotate
 from tests.paths import TESTS
-from vla_data import advantages as adv
 from vla_data.advantages.annotation import FOLDER
 from vla_data.cli import cli
 from vla_data.errors import UsageError
@@ -28,24 +27,9 @@ ROLLOUTS = TESTS / "data/rollouts"
 NAMES = ("advantage", "value", "return", "positive")
 
 
-def annotate(root: Path, tag: str, *, share: float | None = 0.3) -> None:
-    rows = pq.read_table(sorted(root.glob("data/*/*.parquet"))[0], columns=["episode_index", "frame_index"])
-    value = np.random.default_rng(len(tag)).uniform(-0.7, 0, len(rows))
-    pq.write_table(rows.append_column("value", pa.array(value)), root.parent / "values.parquet")
-    adv.annotate(root, tag=tag, values=root.parent / "values.parquet", labels=adv.Labels(share=share))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("annotated") / "set"
-    vd.run(vd.open_source(ROLLOUTS), [], vd.open_sink(root), workers=1)
-    annotate(root, "v1")
-    return root
-
-
 @pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    shutil.copytree(made, tmp_path / "set")
+def root(annotated: Path, tmp_path: Path) -> Path:
+    shutil.copytree(annotated, tmp_path / "set")
     return tmp_path / "set"
 
 
@@ -67,12 +51,12 @@ def assert_joined(batch: dict[str, Any], rows: dict[tuple[int, int], dict[str, A
 
 
 @pytest.mark.parametrize("episodes", [None, [0, 2], [2], [1, 2]])
-def test_a_join_by_name_gives_the_numbers_of_the_batch(made: Path, episodes: list[int] | None) -> None:
+def test_a_join_by_name_gives_the_numbers_of_the_batch(annotated: Path, episodes: list[int] | None) -> None:
     """With a subset of episodes, what is at a position is not what has that number."""
     entry = {} if episodes is None else {"episodes": episodes}
-    mixture = open_mixture(config(made, **entry))
+    mixture = open_mixture(config(annotated, **entry))
     batch = mixture.gather([0] * len(mixture), np.arange(len(mixture)))
-    rows = table(made)
+    rows = table(annotated)
     assert_joined(batch, rows)
     assert len({key[0] for key in rows}) == 3
     assert set(batch["episode_index"].tolist()) == set(episodes or [0, 1, 2])
@@ -82,9 +66,9 @@ def test_a_join_by_name_gives_the_numbers_of_the_batch(made: Path, episodes: lis
     assert 0 < batch["positive"].sum() < len(mixture) or episodes == [2]
 
 
-def test_actions_are_of_the_frame_that_the_numbers_say(made: Path) -> None:
-    mixture = open_mixture(config(made, episodes=[1, 2]))
-    source = vd.open_source(made)
+def test_actions_are_of_the_frame_that_the_numbers_say(annotated: Path) -> None:
+    mixture = open_mixture(config(annotated, episodes=[1, 2]))
+    source = vd.open_source(annotated)
     stored = {int(ref.id[-6:]): source.read(ref).arrays["action"] for ref in source.episodes()}
     batch = mixture.batch(3, np.arange(40))
     for row, (episode, frame) in enumerate(zip(batch["episode_index"], batch["frame_index"], strict=True)):
@@ -107,22 +91,22 @@ def test_resampled_rows_have_the_annotation_of_the_frame_that_they_show(root: Pa
         assert np.array_equal(batch["observation.images.primary"][row], pixels)
 
 
-def test_the_stream_is_that_without_an_annotation(made: Path, tmp_path: Path) -> None:
-    cached = {**config(made), "cache": str(tmp_path / "packs")}
+def test_the_stream_is_that_without_an_annotation(annotated: Path, tmp_path: Path) -> None:
+    cached = {**config(annotated), "cache": str(tmp_path / "packs")}
     for _ in range(2):  # the second finds packs
-        plain = Loader(open_mixture(config(made, annotation="")), batch_size=4, workers=1)
+        plain = Loader(open_mixture(config(annotated, annotation="")), batch_size=4, workers=1)
         annotated = Loader(open_mixture(cached), batch_size=4, workers=1)
         assert annotated.state_dict() == plain.state_dict()
         for a, b in zip(plain, annotated, strict=True):
             assert set(b) - set(a) == set(NAMES)
             assert all(np.array_equal(a[name], b[name]) for name in a)
-            assert_joined(b, table(made))
+            assert_joined(b, table(annotated))
 
 
-def test_annotations_travel_to_workers(made: Path) -> None:
-    mixture = open_mixture(config(made, episodes=[2]))
+def test_annotations_travel_to_workers(annotated: Path) -> None:
+    mixture = open_mixture(config(annotated, episodes=[2]))
     again = pickle.loads(pickle.dumps(mixture))
-    assert_joined(again.batch(0, np.arange(9)), table(made))
+    assert_joined(again.batch(0, np.arange(9)), table(annotated))
 
 
 # -- numbers of datasets without annotations -----------------------------------------------------------
@@ -220,9 +204,9 @@ def test_a_stale_partial_or_unknown_annotation_is_refused(
 
 
 @pytest.mark.parametrize("tag", ["../v1", "v 1", ".v1"])
-def test_a_tag_is_a_name(made: Path, tag: str) -> None:
+def test_a_tag_is_a_name(annotated: Path, tag: str) -> None:
     with pytest.raises(UsageError, match=r"E001.*set: .*is no tag"):
-        open_mixture(config(made, annotation=tag))
+        open_mixture(config(annotated, annotation=tag))
 
 
 def test_other_formats_have_none() -> None:
@@ -230,8 +214,8 @@ def test_other_formats_have_none() -> None:
         open_mixture(config(ROLLOUTS))
 
 
-def test_all_datasets_have_one_or_none(made: Path) -> None:
-    facts = config(made, ROLLOUTS)
+def test_all_datasets_have_one_or_none(annotated: Path) -> None:
+    facts = config(annotated, ROLLOUTS)
     facts["datasets"][1]["annotation"] = ""
     with pytest.raises(UsageError, match=r"E231.*annotation of rollouts; that of set is given"):
         open_mixture(facts)
@@ -246,9 +230,9 @@ def test_labels_are_of_all_datasets_or_of_none(root: Path) -> None:
     assert set(NAMES) - set(batch) == {"positive"}
 
 
-def test_an_extra_of_the_same_name_is_refused(made: Path) -> None:
+def test_an_extra_of_the_same_name_is_refused(annotated: Path) -> None:
     with pytest.raises(UsageError, match="E003"):  # there is none in this dataset
-        open_mixture(config(made, contract={"extras": ["advantage"]}))
+        open_mixture(config(annotated, contract={"extras": ["advantage"]}))
 
 
 def test_the_command_line_refuses_in_one_line(root: Path, tmp_path: Path) -> None:
@@ -261,8 +245,8 @@ def test_the_command_line_refuses_in_one_line(root: Path, tmp_path: Path) -> Non
     assert "E301" in (done.stderr + str(done.exception))
 
 
-def test_recap_configurations_name_one_too(made: Path) -> None:
-    entry = {"root": str(made), "data_features_name_mapping": {"actions": "action"}, "annotation": "v1"}
+def test_recap_configurations_name_one_too(annotated: Path) -> None:
+    entry = {"root": str(annotated), "data_features_name_mapping": {"actions": "action"}, "annotation": "v1"}
     config = parse({"dataset_mixture": {"datasets": [entry], "action_freq": None}})
     assert config.datasets[0].annotation == "v1"
     assert set(NAMES) <= set(open_mixture(config).gather([0], [0]))

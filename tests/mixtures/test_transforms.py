@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import vla_data as vd
 from tests.mixture_sources import Numbered
-from tests.mixtures.test_annotations import annotate
 from tests.paths import TESTS
 from training_adapters.recap import Indicator
 from vla_data.errors import DataError, UsageError
@@ -349,14 +348,6 @@ def test_options_of_a_state_are_checked(options: dict[str, Any]) -> None:
 
 
 # -- Prompt ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def annotated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("prompts") / "set"
-    vd.run(vd.open_source(ROLLOUTS), [], vd.open_sink(root), workers=1)
-    annotate(root, "v1")
-    return root
 
 
 def prompted(root: Path, indicator: Indicator, **rest: Any) -> Loader:
