@@ -82,9 +82,24 @@ class Numbered:
         return Schema(features=features, fps=self.fps)
 
 
-def annotate(root: Path, tag: str, *, share: float | None = 0.3) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Numbered):
+    """Actions and states of ``width`` elements that are drawn by the dataset's number; the last is constant."""
+
+    width: int = 4
+
+    def read(self, ref: Any) -> Any:
+        episode = super().read(ref)
+        random = np.random.default_rng([self.number, int(ref.id[-6:])])
+        rows = random.normal(self.number, 1 + self.number, (len(episode), self.width)).astype(np.float32)
+        rows[:, -1] = 0.5
+        object.__setattr__(episode, "arrays", {"action": rows, "observation.state": rows[:, ::-1] * 3})
+        return episode
+
+
+def annotate(root: Path, tag: str, *, share: float | None = 0.3, **rest: Any) -> None:
     """Values drawn at random, and what follows from them, for a LeRobot dataset of one data file."""
     rows = pq.read_table(sorted(root.glob("data/*/*.parquet"))[0], columns=["episode_index", "frame_index"])
     value = np.random.default_rng(len(tag)).uniform(-0.7, 0, len(rows))
     pq.write_table(rows.append_column("value", pa.array(value)), root.parent / "values.parquet")
-    adv.annotate(root, tag=tag, values=root.parent / "values.parquet", labels=adv.Labels(share=share))
+    adv.annotate(root, tag=tag, values=root.parent / "values.parquet", labels=adv.Labels(share=share), **rest)

@@ -95,9 +95,9 @@ def test_the_stream_is_that_without_an_annotation(annotated: Path, tmp_path: Pat
     cached = {**config(annotated), "cache": str(tmp_path / "packs")}
     for _ in range(2):  # the second finds packs
         plain = Loader(open_mixture(config(annotated, annotation="")), batch_size=4, workers=1)
-        annotated = Loader(open_mixture(cached), batch_size=4, workers=1)
-        assert annotated.state_dict() == plain.state_dict()
-        for a, b in zip(plain, annotated, strict=True):
+        one = Loader(open_mixture(cached), batch_size=4, workers=1)
+        assert one.state_dict() == plain.state_dict()
+        for a, b in zip(plain, one, strict=True):
             assert set(b) - set(a) == set(NAMES)
             assert all(np.array_equal(a[name], b[name]) for name in a)
             assert_joined(b, table(annotated))
