@@ -1,13 +1,17 @@
-"""Datasets in memory, whose numbers say where they come from."""
+"""Datasets in memory, whose numbers say where they come from; annotations of datasets on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from vla_data import advantages as adv
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.errors import DataError
 from vla_data.media import images
@@ -76,3 +80,26 @@ class Numbered:
         for name in episode.frames:
             features[name] = Feature(dtype="image", shape=(*self.size, 3))
         return Schema(features=features, fps=self.fps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noisy(Numbered):
+    """Actions and states of ``width`` elements that are drawn by the dataset's number; the last is constant."""
+
+    width: int = 4
+
+    def read(self, ref: Any) -> Any:
+        episode = super().read(ref)
+        random = np.random.default_rng([self.number, int(ref.id[-6:])])
+        rows = random.normal(self.number, 1 + self.number, (len(episode), self.width)).astype(np.float32)
+        rows[:, -1] = 0.5
+        object.__setattr__(episode, "arrays", {"action": rows, "observation.state": rows[:, ::-1] * 3})
+        return episode
+
+
+def annotate(root: Path, tag: str, *, share: float | None = 0.3, **rest: Any) -> None:
+    """Values drawn at random, and what follows from them, for a LeRobot dataset of one data file."""
+    rows = pq.read_table(sorted(root.glob("data/*/*.parquet"))[0], columns=["episode_index", "frame_index"])
+    value = np.random.default_rng(len(tag)).uniform(-0.7, 0, len(rows))
+    pq.write_table(rows.append_column("value", pa.array(value)), root.parent / "values.parquet")
+    adv.annotate(root, tag=tag, values=root.parent / "values.parquet", labels=adv.Labels(share=share), **rest)

@@ -6,7 +6,8 @@
 Names are those of Octo's and OpenVLA's loaders after their transforms: ``observation`` with ``image_<camera>``,
 ``proprio``, ``timestep``, ``pad_mask_dict`` (True where there is something) and ``timestep_pad_mask``; ``task``
 with ``language_instruction``; ``action``, ``action_pad_mask``, ``action_dim_mask`` and ``dataset_name``. The axis
-of time (``window_size``) is always there.
+of time (``window_size``) is always there. Everything else keeps its name: numbers of episodes and frames, extras,
+and what annotations say (``advantage``, ``positive`` and so on).
 
 Which frames, in which order, and how they are decoded is the `Loader`'s business, not that of ``tf.data``, so a
 stream is the same here as with NumPy or PyTorch, and goes on from the same state.
@@ -24,6 +25,8 @@ from vla_data.mixtures import Batch, Loader
 
 _CAMERA: Final = "observation.images."
 _IS_PAD: Final = "_is_pad"
+_STATE: Final = "observation.state"
+_RENAMED: Final = (_STATE, f"{_STATE}{_IS_PAD}", "task", "action", "action_is_pad", "action_mask")
 
 
 def dataset(loader: Loader, *, ahead: int = 2) -> tf.data.Dataset:
@@ -55,7 +58,7 @@ def dataset(loader: Loader, *, ahead: int = 2) -> tf.data.Dataset:
         loader.end_epoch()
         yield from ()
 
-    signature = _signature(renamed(loader.mixture.gather([_some(loader)], [0]), names))
+    signature = _signature(renamed(loader.example(), names))
     whole = tf.TensorSpec((), tf.int64)
     data = tf.data.Dataset.from_generator(batches, output_signature=(whole, whole, signature))
     if ahead:
@@ -88,16 +91,17 @@ def renamed(batch: Batch, names: list[str]) -> dict[str, Any]:
         image = f"image_{name.removeprefix(_CAMERA)}"
         observation[image] = with_time(batch[name])
         there[image] = ~with_time(batch[name + _IS_PAD])
-    frame = batch["frame_index"]
+    row = batch["frame_position"]
     window = next(iter(there.values())).shape[1] if there else 1
-    mask = np.ones((len(frame), window), dtype=np.bool_)
+    mask = np.ones((len(row), window), dtype=np.bool_)
     if "observation.state" in batch:
         observation["proprio"] = with_time(batch["observation.state"])
         mask = ~with_time(batch["observation.state_is_pad"])
         there["proprio"] = mask
-    observation["timestep"] = frame
+    observation["timestep"] = row
     observation["timestep_pad_mask"] = mask
     observation["pad_mask_dict"] = there
+    used = {*cameras, *(name + _IS_PAD for name in cameras), *_RENAMED}
     return {
         "observation": observation,
         "task": {"language_instruction": np.asarray([task.encode() for task in batch["task"]], dtype=object)},
@@ -105,12 +109,16 @@ def renamed(batch: Batch, names: list[str]) -> dict[str, Any]:
         "action_pad_mask": ~batch["action_is_pad"],
         "action_dim_mask": batch["action_mask"],
         "dataset_name": np.asarray([names[number].encode() for number in batch["dataset_index"]], dtype=object),
+        **{name: _plain(values) for name, values in batch.items() if name not in used},
     }
 
 
-def _some(loader: Loader) -> int:
-    """A dataset that has frames."""
-    return next(number for number, member in enumerate(loader.mixture.members) if member.frames)
+def _plain(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Texts as bytes, as TensorFlow has them."""
+    if values.dtype.kind not in "OU":
+        return values
+    texts = [str(text).encode() for text in values.reshape(-1)]
+    return np.asarray(texts, dtype=object).reshape(values.shape)
 
 
 def _signature(example: Mapping[str, Any]) -> dict[str, Any]:

@@ -176,7 +176,9 @@ def test_dtypes(opened) -> None:
         "timestamp": "float64",
         "dataset_index": "int64",
         "episode_index": "int64",
+        "episode_position": "int64",
         "frame_index": "int64",
+        "frame_position": "int64",
     }
 
 

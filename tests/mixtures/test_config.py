@@ -1,11 +1,9 @@
-"""Configurations: ours and RECAP's, what is refused, the command line, and the two adapters."""
+"""Configurations: ours and RECAP's, what is refused, and the command line."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
-from tests.paths import ROOT, TESTS
-from tests.stock_lerobot import PYTHONS, has_ours, needed
+from tests.paths import TESTS
 from vla_data.cli import cli
 from vla_data.errors import UsageError
-from vla_data.mixtures import Contract, Loader, load, open_mixture, parse
+from vla_data.mixtures import Contract, load, open_mixture, parse
 
 ROLLOUTS = TESTS / "data/rollouts"
 
@@ -255,155 +252,3 @@ def test_command_says_with_exit_code_3_that_episodes_are_left_out(tmp_path: Path
     left = json.loads(done.stdout)["datasets"][0]["left_out"]
     assert [one["id"] for one in left] == ["PutCarrotOnPlate_noise_ep1.npz"]
     assert "1 episodes left out" in done.stderr
-
-
-# -- adapters -------------------------------------------------------------------------------------------
-
-
-def loader(**rest: Any) -> Loader:
-    return Loader(open_mixture({**OURS, **rest}), batch_size=16)
-
-
-def uneven() -> list[Loader]:
-    """Two ranks of 105 frames: the first has 26, 26 and 1, the second no third batch."""
-    mixture = open_mixture({**OURS, "order": "shuffle"})
-    ranks = [Loader(mixture, batch_size=26, rank=r, world_size=2, last="short") for r in range(2)]
-    assert [len(one) for one in ranks] == [3, 2]
-    return ranks
-
-
-def equal(batch: dict[str, Any], other: dict[str, Any]) -> bool:
-    return batch.keys() == other.keys() and all(np.array_equal(np.asarray(other[k]), v) for k, v in batch.items())
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the tests below run as they are")
-@needed
-def test_torch_batches_where_torch_is() -> None:
-    if not has_ours(PYTHONS[0]):
-        pytest.skip("that interpreter has no vla-data")
-    run = [PYTHONS[0], "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}", "-k", "torch_batches_are"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=280, cwd=ROOT)
-    assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
-
-
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_torch_batches_are_the_stream_with_any_number_of_workers(workers: int) -> None:
-    torch = pytest.importorskip("torch")
-    from training_adapters.torch_batches import TorchLoader
-
-    plain = loader()
-    wanted = [*plain, *plain]
-    one = TorchLoader(loader(), workers=workers)
-    got = []
-    for batch in one:
-        got.append(batch)
-        if len(got) == 2:
-            break
-    state = json.loads(json.dumps(one.state_dict()))
-    again = TorchLoader(loader(), workers=workers)
-    again.load_state_dict(state)
-    got += [*again, *again]
-    assert len(got) == len(wanted)
-    assert all(equal(a, b) for a, b in zip(wanted, got, strict=True))
-    assert got[0]["action"].dtype == torch.float32
-    assert got[0]["timestamp"].dtype == torch.float64
-
-
-def test_torch_batches_are_complete_for_ranks_with_unequal_shares() -> None:
-    pytest.importorskip("torch")
-    from training_adapters.torch_batches import TorchLoader
-
-    ranks = [TorchLoader(one) for one in uneven()]
-    for one, plain in zip(ranks, uneven(), strict=True):
-        for _ in range(2):
-            assert all(equal(a, b) for a, b in zip(plain, one, strict=True))
-    assert [one.state_dict()["epoch"] for one in ranks] == [2, 2]
-    assert ranks[0].state_dict() == ranks[1].state_dict()
-
-
-@pytest.mark.parametrize("history", [None, 2])
-def test_tf_data_has_the_stream_by_the_names_of_rlds(history: int | None) -> None:
-    tf = pytest.importorskip("tensorflow")
-    from training_adapters.tf_batches import dataset
-
-    contract = {**OURS["contract"], "history": history, "state_dim": 7}
-    entries = [{"root": str(ROLLOUTS), "state": ["action"], "name": "pick"}]
-    changed = {"contract": contract, "datasets": entries}
-    wanted = list(loader(**changed))
-    data = dataset(loader(**changed))
-    assert data.element_spec["observation"]["image_primary"] == tf.TensorSpec(
-        (None, history or 1, 32, 32, 3), tf.uint8
-    )
-    got = list(data.as_numpy_iterator())
-    assert len(got) == len(wanted) == 6
-    for mine, theirs in zip(wanted, got, strict=True):
-        image = mine["observation.images.primary"]
-        assert np.array_equal(theirs["observation"]["image_primary"], image if history else image[:, None])
-        assert np.array_equal(theirs["action"], mine["action"])
-        assert np.array_equal(theirs["action_pad_mask"], ~mine["action_is_pad"])
-        pads = mine["observation.state_is_pad"]
-        assert np.array_equal(theirs["observation"]["timestep_pad_mask"], ~(pads if history else pads[:, None]))
-        assert [text.decode() for text in theirs["task"]["language_instruction"]] == mine["task"]
-        assert set(theirs["dataset_name"]) == {b"pick"}
-
-
-def rows_of(batch: dict[str, Any]) -> list[tuple[int, ...]]:
-    """What tells frames of the rollouts apart in a batch of RLDS's names, and in one of ours."""
-    frame = batch["observation"]["timestep"] if "observation" in batch else batch["frame_index"]
-    actions = np.asarray(batch["action"]).view(np.uint32).reshape(len(frame), -1)
-    return [(*action, int(i)) for action, i in zip(actions.tolist(), frame, strict=True)]
-
-
-@pytest.mark.parametrize("ahead", [0, 1, 5])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_tf_data_goes_on_where_it_was_left(ahead: int, workers: int) -> None:
-    """However an iteration stops, the next begins with the batch after it, and the state is that of the batch."""
-    pytest.importorskip("tensorflow")
-    from training_adapters.tf_batches import dataset
-
-    plain = loader(order="shuffle")
-    wanted = [rows_of(batch) for _ in range(5) for batch in plain]
-    one = Loader(open_mixture({**OURS, "order": "shuffle"}), batch_size=16, workers=workers)
-    data = dataset(one, ahead=ahead)
-    got = []
-    for batch in data.as_numpy_iterator():
-        got.append(rows_of(batch))
-        assert (one.epoch, one.number) == divmod(len(got), 6)
-        if len(got) == 2:
-            break
-    state = json.loads(json.dumps(one.state_dict()))
-    got += [rows_of(batch) for batch in data.take(1).as_numpy_iterator()]
-    assert (one.epoch, one.number) == (0, 3)
-    got += [rows_of(batch) for batch in data.as_numpy_iterator()]  # the rest of the epoch
-    assert (len(got), one.epoch, one.number) == (6, 1, 0)
-    got += [rows_of(batch) for batch in data.as_numpy_iterator()]
-    assert len(got) == 12
-    got += [rows_of(batch) for batch in data.repeat().take(18).as_numpy_iterator()]
-    assert got == wanted
-    one.load_state_dict(state)
-    assert [rows_of(batch) for batch in data.repeat(2).as_numpy_iterator()] == wanted[2:12]
-
-
-def test_tf_data_of_ranks_with_unequal_shares() -> None:
-    pytest.importorskip("tensorflow")
-    from training_adapters.tf_batches import dataset
-
-    wanted = [[rows_of(batch) for _ in range(3) for batch in one] for one in uneven()]
-    ranks = uneven()
-    data = [dataset(one) for one in ranks]
-    got = [[rows_of(batch) for batch in one.take(2).as_numpy_iterator()] for one in data]
-    state = ranks[1].state_dict()  # the second has nothing left, and is not further than the first
-    assert state == ranks[0].state_dict()
-    assert (state["epoch"], state["batch"]) == (0, 2)
-    again = uneven()
-    for rank, one, head in zip(range(2), again, got, strict=True):
-        one.load_state_dict(state)
-        rest = len(wanted[rank]) - 2
-        head += [rows_of(batch) for batch in dataset(one).repeat().take(rest).as_numpy_iterator()]
-    assert got == wanted
-    ends = uneven()
-    for one in ends:
-        assert len(list(dataset(one))) == len(one)
-    assert ends[0].state_dict() == ends[1].state_dict()
-    assert (ends[0].epoch, ends[0].number) == (1, 0)

@@ -16,7 +16,7 @@ What can't be read without guessing is refused:
 
 Other keys of ``dataset_mixture`` that OpenTau knows have no effect here, and are named in `Config.notes`; unknown
 ones are refused. Beside ``dataset_mixture`` there is the configuration of a whole training, which is left alone.
-``[contract]`` may add to what OpenTau has no key for, such as a convention.
+``[contract]`` may add to what OpenTau has no key for, such as a convention, and ``annotation`` to a dataset.
 """
 
 from __future__ import annotations
@@ -49,7 +49,15 @@ _NO_EFFECT: Final = (
     "tolerance_s",
     "val_split_ratio",
 )
-_DATASET: Final = ("root", "repo_id", "episodes", "data_features_name_mapping", "state_index", "action_index")
+_DATASET: Final = (
+    "root",
+    "repo_id",
+    "episodes",
+    "data_features_name_mapping",
+    "state_index",
+    "action_index",
+    "annotation",
+)
 _DATASET_REFUSED: Final = ("delta_action_state_map", "grounding", "use_delta_joint_actions", "vqa")
 _DATASET_NO_EFFECT: Final = (
     "control_mode",
@@ -131,6 +139,7 @@ def _entry(facts: Any, cameras: tuple[str, ...]) -> Entry:
         cameras={camera: names.get(camera, "") for camera in cameras},
         state=(names["state"],) if names.get("state") else (),
         action=names["actions"],
+        annotation=given.get("annotation") or "",
         task="" if names.get("prompt") in (None, "task") else names["prompt"],
         **extra,
     )

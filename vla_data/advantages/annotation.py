@@ -148,22 +148,24 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
     cover(table, rows).require(name)
 
     def column(key: str, dtype: Any) -> Any:
-        return place(rows, read[key].to_numpy(), len(table)).astype(dtype)
+        values = read[key].to_numpy() if key in read.column_names else None
+        if values is None or values.dtype.kind not in "fiub":
+            raise UsageError("E302", f"{name} has no {'column' if values is None else 'numbers in'} {key}")
+        if not np.isfinite(values).all():
+            raise UsageError("E302", f"{name}: {key} is not finite everywhere")
+        return place(rows, values, len(table)).astype(dtype)
 
-    try:
-        return Annotation(
-            tag=tag,
-            returns=column("return", np.int64),
-            normalizers=column("normalizer", np.int64),
-            values=column("value", np.float64),
-            advantages=column("advantage", np.float64),
-            look_ahead=column("look_ahead", np.int64),
-            positive=column("positive", np.bool_) if "positive" in read.column_names else None,
-            forced=column("forced", np.bool_) if "forced" in read.column_names else None,
-            provenance=facts,
-        )
-    except KeyError as error:
-        raise UsageError("E302", f"{name} has no column {show(error.args[0])}") from None
+    return Annotation(
+        tag=tag,
+        returns=column("return", np.int64),
+        normalizers=column("normalizer", np.int64),
+        values=column("value", np.float64),
+        advantages=column("advantage", np.float64),
+        look_ahead=column("look_ahead", np.int64),
+        positive=column("positive", np.bool_) if "positive" in read.column_names else None,
+        forced=column("forced", np.bool_) if "forced" in read.column_names else None,
+        provenance=facts,
+    )
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None) -> memoryview:

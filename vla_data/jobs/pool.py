@@ -84,12 +84,25 @@ def _some_folder() -> Iterator[None]:
         yield
 
 
-class Process(multiprocessing.context.SpawnProcess):
-    """A spawned process that does not run the user's main module again.
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Start a process that does not run the user's main module again.
 
     ``multiprocessing`` re-imports ``__main__`` in each child, which starts the user's script anew unless it has
     the ``if __name__ == "__main__"`` guard. Workers here need nothing from it.
     """
+    with _START_LOCK:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            with _some_folder():
+                yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+class Process(multiprocessing.context.SpawnProcess):
+    """A spawned process that does not run the user's main module again; see `without_main`."""
 
     def start(self) -> None:
         """Start it, also from a daemonic process, as the workers of Dask's nannies are.
@@ -108,14 +121,8 @@ class Process(multiprocessing.context.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name that multiprocessing looks for
-        with _START_LOCK:
-            main = sys.modules["__main__"]
-            sys.modules["__main__"] = types.ModuleType("__main__")
-            try:
-                with _some_folder():
-                    return multiprocessing.context.SpawnProcess._Popen(process_obj)
-            finally:
-                sys.modules["__main__"] = main
+        with without_main():
+            return multiprocessing.context.SpawnProcess._Popen(process_obj)
 
 
 class _Worker:

@@ -9,9 +9,11 @@ from vla_data.mixtures.effective import Effective, Finding
 from vla_data.mixtures.loader import Loader
 from vla_data.mixtures.mixture import Batch, Mixture, open_mixture
 from vla_data.mixtures.sampling import Plan, Sampling
+from vla_data.mixtures.transforms import BatchTransform, Normalize, Prompt, StateDim
 
 __all__ = [
     "Batch",
+    "BatchTransform",
     "Config",
     "Contract",
     "Effective",
@@ -19,8 +21,11 @@ __all__ = [
     "Finding",
     "Loader",
     "Mixture",
+    "Normalize",
     "Plan",
+    "Prompt",
     "Sampling",
+    "StateDim",
     "load",
     "open_mixture",
     "parse",

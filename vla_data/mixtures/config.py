@@ -18,7 +18,8 @@
     root = "lerobot:lab_a"            # a path, or FORMAT:PATH
     episodes = [0, 3, 4]              # default: all
     cameras = { front = "observation.images.image", wrist = "" }      # "": this dataset has none
-    state = ["observation.state"]     # one feature, or several one after the other
+    state = ["observation.state"]     # one feature, or several one after the other; [] is none
+    annotation = "v1"                 # of `vla-data annotate`: advantages in the batch
     fps = 20                          # only where the dataset's own label is wrong
     convention = "libero"             # only where the dataset declares none
 
@@ -60,7 +61,9 @@ class Entry:
         fps: steps per second, where its label is wrong.
         cameras: camera of the contract -> feature, or "" where it has none. A camera that is not here is the
             feature of its name, or ``observation.images.<name>``.
-        state: features that make the state, one after the other.
+        state: features that make the state, one after the other; none of them: there is no state. None:
+            ``observation.state``, where there is one.
+        annotation: tag of the dataset's annotation, whose numbers go into the batch; "": none.
         action: the feature of actions.
         state_index: which elements of the state are taken, in this order; empty: all.
         action_index: likewise of the (converted) action.
@@ -76,7 +79,7 @@ class Entry:
     open: Mapping[str, Any] = field(default_factory=dict)
     fps: float | None = None
     cameras: Mapping[str, str] = field(default_factory=dict)
-    state: tuple[str, ...] = ("observation.state",)
+    state: tuple[str, ...] | None = None
     action: str = "action"
     state_index: tuple[int, ...] = ()
     action_index: tuple[int, ...] = ()
@@ -84,9 +87,10 @@ class Entry:
     state_convention: Convention | None = None
     task: str = ""
     time: str = ""
+    annotation: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("root", "name", "action", "task", "time"):
+        for name in ("root", "name", "action", "task", "time", "annotation"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
         if not self.root:
@@ -99,10 +103,11 @@ class Entry:
             object.__setattr__(self, name, _wholes(name, getattr(self, name)))
         if self.fps is not None:
             object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
-        state = (self.state,) if isinstance(self.state, str) else tuple(self.state)
+        state = (self.state,) if isinstance(self.state, str) else tuple(self.state or ())
         if not all(isinstance(feature, str) for feature in (*state, *self.cameras, *self.cameras.values())):
             raise ValueError("state and cameras are names of features")
-        object.__setattr__(self, "state", tuple(feature for feature in state if feature))
+        if self.state is not None:
+            object.__setattr__(self, "state", tuple(feature for feature in state if feature))
 
 
 @dataclass(frozen=True, kw_only=True)

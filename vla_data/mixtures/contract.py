@@ -105,6 +105,11 @@ class Contract:
             raise ValueError(f"delta_state has {len(places)} places for {len(self.delta_mask)} of delta_mask")
 
     @property
+    def needs_state(self) -> bool:
+        """Whether a sample has a state, or actions count from it."""
+        return self.state_dim > 0 or self.delta != "none"
+
+    @property
     def target(self) -> Convention | None:
         """The convention of actions as they are handed out.
 

@@ -48,8 +48,8 @@ class Finding:
     """Something odd.
 
     Attributes:
-        code: published: ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``, ``never_drawn``,
-            ``left_out``, ``repeated``.
+        code: published: ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``, ``no_state``,
+            ``never_drawn``, ``left_out``, ``repeated``.
         message: in a sentence.
     """
 
@@ -177,6 +177,9 @@ def _of_member(config: Config, member: Member) -> list[Finding]:
             for o in member.left_out
             if o.code == "E221"
         ][:1]
+    if contract.state_dim and member.lengths and not member.widths[0] and member.entry.state is None:
+        message = f"{member.name} has no state: it is 0, and observation.state_mask says so (state = [])"
+        found.append(Finding(code="no_state", message=message))
     if contract.resample == "rows" and contract.action_freq not in (None, member.label) and member.label:
         ratio = member.label / (contract.action_freq or member.label)
         kind = member.convention.kind if member.convention is not None else "undeclared"

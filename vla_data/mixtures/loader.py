@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from vla_data import options as checks
-from vla_data.core import Json
+from vla_data.core import Array, Json
 from vla_data.errors import UsageError
 from vla_data.mixtures.mixture import Batch, Mixture
 from vla_data.mixtures.sampling import Plan
+from vla_data.mixtures.transforms.base import BatchTransform, Chain, Datasets
 
 _VERSION: Final = 1
 
@@ -39,6 +40,12 @@ class Loader:
             `vla_data.mixtures.Plan`.
         workers: threads that make batches; decoding images leaves Python to the others. 0: none.
         ahead: batches that each of them is ahead.
+        transforms: what is done to each batch, one after the other; see `vla_data.mixtures.transforms`.
+
+    Attributes:
+        mixture: what it draws from.
+        plan: which frames are in which batch.
+        transforms: for this mixture, as one.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class Loader:
         last: str = "drop",
         workers: int = 0,
         ahead: int = 2,
+        transforms: Sequence[BatchTransform] = (),
     ) -> None:
         try:
             self.plan = Plan(
@@ -61,6 +69,7 @@ class Loader:
         except ValueError as error:
             raise UsageError("E001", str(error)) from None
         self.mixture = mixture
+        self.transforms, self.form = Chain(tuple(transforms)).bind(mixture.form)
         self._epoch = 0
         self._batch = 0
 
@@ -91,7 +100,22 @@ class Loader:
         """Batch ``number`` of an epoch, at once."""
         if not 0 <= number < len(self) or epoch < 0:
             raise UsageError("E001", f"there is no batch {number} of epoch {epoch}; an epoch has {len(self)}")
-        return self.mixture.batch(epoch, self.plan.positions(number))
+        return self.transforms.forward(self.mixture.batch(epoch, self.plan.positions(number)), epoch=epoch)
+
+    def example(self) -> Batch:
+        """A batch of one frame, for its names, shapes and dtypes."""
+        dataset = next(number for number, member in enumerate(self.mixture.members) if member.frames)
+        return self.transforms.forward(self.mixture.gather([dataset], [0]))
+
+    def inverse(self, actions: Any, *, dataset: Datasets = None) -> Array:
+        """What predicted actions ``(..., A)`` were before the transforms, those in reverse.
+
+        Args:
+            actions: of the network.
+            dataset: whose they are: a name, or a batch's ``dataset_index``; see
+                `vla_data.mixtures.transforms.BatchTransform.inverse`.
+        """
+        return self.transforms.inverse(actions, dataset=dataset)
 
     def made(self) -> Iterator[tuple[int, Batch]]:
         """The rest of this epoch with its batches' numbers; not counted as handed out, which is `advance`'s."""

@@ -23,6 +23,7 @@ from vla_data.core.base import whole
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
 from vla_data.mixtures import pack, rates, track
+from vla_data.mixtures.annotations import read_for
 from vla_data.mixtures.config import Entry
 from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.track import Track
@@ -32,6 +33,8 @@ from vla_data.safety.text import show
 _NUMBERED: Final = re.compile(r"episode_([0-9]{6,})")
 _DECIDES: Final = ("cameras", "action_freq", "resample", "convention", "extras")
 """What of the contract a track depends on."""
+_NOT_OF_TRACKS: Final = ("root", "name", "annotation")
+"""What of an entry it does not depend on."""
 _FACTS: Final = "facts"
 _MAX_TRACKS: Final = 8192  # each may hold a map of a file, of which a process has 65,530
 
@@ -85,6 +88,8 @@ class Member:
         fps: rate of its rows.
         label: steps per second that the dataset says it has, or that were declared instead.
         refs: episodes that can be used.
+        numbers: of each, its number in the dataset: ``episode_index`` in LeRobot, elsewhere its position among all
+            episodes.
         lengths: rows of each.
         widths: numbers of a state and of an action.
         sizes: camera -> (height, width); None where they differ from episode to episode.
@@ -92,12 +97,14 @@ class Member:
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
+        annotations: what its annotation says of its frames, or None.
     """
 
     def __init__(self, entry: Entry, contract: Contract, *, number: int, cache: Cache, packs: Path | None) -> None:
         self.entry = entry
         self.name = entry.name or parse_address(entry.root)[1].resolve().name
         self.refs: list[EpisodeRef] = []
+        self.numbers: list[int] = []
         self.lengths: list[int] = []
         self.left_out: list[LeftOut] = []
         self.widths = (0, 0)
@@ -111,6 +118,8 @@ class Member:
         self._cache = cache
         self._packs = packs
         self._source = open_source(entry.root, **entry.open)
+        root = next((place for place in whole(self._source).roots if isinstance(place, Path)), Path(entry.root))
+        self.annotations = read_for(self.name, root, entry.annotation) if entry.annotation else None
         self._lock = threading.Lock()
         self._scan()
         self.bounds = np.cumsum(self.lengths).tolist()
@@ -166,10 +175,12 @@ class Member:
 
     def _scan(self) -> None:
         evidence: dict[str, list[float]] = defaultdict(list)
-        for ref in self._selected(self._source):
+        for number, ref in self._selected(self._source):
             try:
                 made, facts = self._load(ref)
                 self._agree(made, facts)
+                if self.annotations is not None:
+                    self.annotations.at(number, made.arrays[track.INDEX])
             except DataError as error:
                 if not error.ignore:
                     self.left_out.append(LeftOut(ref.id, error.code, error.message))
@@ -178,19 +189,23 @@ class Member:
                 evidence[name].append(rate)
             self._cache.put((self._number, len(self.refs)), made)
             self.refs.append(ref)
+            self.numbers.append(number)
             self.lengths.append(made.length)
         self.found_rates = {name: statistics.median(found) for name, found in evidence.items()}
 
-    def _selected(self, source: Source) -> Sequence[EpisodeRef]:
+    def _selected(self, source: Source) -> Sequence[tuple[int, EpisodeRef]]:
+        """The wanted episodes, each with its number in the dataset."""
         refs = source.episodes()
+        numbers = [int(match[1]) for ref in refs if (match := _NUMBERED.fullmatch(ref.id))]
+        if len(set(numbers)) != len(refs):
+            numbers = list(range(len(refs)))
+        known = {number: at for at, number in enumerate(numbers)}
         if self.entry.episodes is None:
-            return refs
-        numbers = [_NUMBERED.fullmatch(ref.id) for ref in refs]
-        known = {int(match[1]) if match else at: at for at, match in enumerate(numbers)}
+            return [(number, refs[at]) for number, at in known.items()]
         missing = [number for number in self.entry.episodes if number not in known]
         if missing:
             raise UsageError("E007", f"{show(self.name)} has no episode {missing[0]}")
-        return [refs[known[number]] for number in sorted(self.entry.episodes)]
+        return [(number, refs[known[number]]) for number in sorted(self.entry.episodes)]
 
     def _load(self, ref: EpisodeRef) -> tuple[Track, dict[str, Json]]:
         """A track, and what its episode says of its dataset: ``label``, ``rates`` and ``convention``."""
@@ -233,10 +248,11 @@ class Member:
         if self._packs is None:
             return None
         entry = {
-            name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in ("root", "name")
+            name: getattr(self.entry, name) for name in Entry.__dataclass_fields__ if name not in _NOT_OF_TRACKS
         }
         contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
-        facts = [__version__, repr(entry), repr(self._source), contract, repr(self._contract.target)]
+        target, needs_state = repr(self._contract.target), self._contract.needs_state
+        facts = [__version__, repr(entry), repr(self._source), contract, target, needs_state]
         wanted = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(
             f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")

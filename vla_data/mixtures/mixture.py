@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from vla_data.core import Array, Json
 from vla_data.errors import DataError, UsageError
+from vla_data.mixtures import common, pictures, track
 from vla_data.mixtures import config as configuration
-from vla_data.mixtures import pictures, times, track
+from vla_data.mixtures.annotations import common_columns
 from vla_data.mixtures.config import Config
 from vla_data.mixtures.effective import Effective, describe
 from vla_data.mixtures.member import Cache, Member
+from vla_data.mixtures.numbers import Window
 from vla_data.mixtures.sampling import Positions, Sampling, shares
 from vla_data.mixtures.times import At
 from vla_data.mixtures.track import CAMERA, Track
+from vla_data.mixtures.transforms.base import Form
 from vla_data.safety.text import show
 
 Batch = dict[str, Any]
@@ -27,6 +30,7 @@ Batch = dict[str, Any]
 
 IS_PAD = "{}_is_pad"
 MASK = "{}_mask"
+COUNTERS = ("dataset_index", "episode_index", "episode_position", "frame_index", "frame_position")
 
 
 def open_mixture(config: Config | str | Path | Mapping[str, Any]) -> Mixture:
@@ -93,12 +97,12 @@ class Mixture:
         except ValueError as error:
             raise UsageError("E001", f"the mixture: {error}") from None
         self.action_dim = contract.action_dim or max(member.widths[1] for member in self.members)
-        self._check_widths()
-        self._sizes = {camera: self._size(camera) for camera in contract.cameras}
-        self._extras = self._extra_forms()
-        self._ahead = np.arange(contract.chunk, dtype=np.int64)
-        history = contract.history or 1
-        self._behind = (np.arange(history, dtype=np.int64) - history + 1) * contract.history_interval
+        common.check_widths(self.members, contract, self.action_dim)
+        self._sizes = {camera: common.image_size(camera, self.members, contract) for camera in contract.cameras}
+        self._extras = common.extra_forms(self.members, contract)
+        by_name = {member.name: member.annotations for member in self.members if member.frames}
+        annotated = common_columns(by_name, contract.extras)
+        self._extras |= {name: (dtype, ()) for name, dtype in annotated.items()}
 
     def __len__(self) -> int:
         """Frames of all datasets."""
@@ -108,6 +112,17 @@ class Mixture:
     def effective(self) -> Effective:
         """What is drawn how often, and what is odd about it."""
         return describe(self.config, self.members, self.sampling)
+
+    @property
+    def form(self) -> Form:
+        """What transforms can know of its batches."""
+        has_state = self.config.contract.state_dim > 0
+        return Form(
+            names=tuple(member.name for member in self.members),
+            states=tuple(member.widths[0] if has_state else 0 for member in self.members),
+            actions=tuple(member.widths[1] for member in self.members),
+            columns=frozenset(self._extras),
+        )
 
     @property
     def identity(self) -> Json:
@@ -129,8 +144,12 @@ class Mixture:
           ``..._mask``: (B, state_dim), which elements its dataset has
         - ``action``: (B, chunk, action_dim) float32; ``action_is_pad``: (B, chunk), beyond the episode;
           ``action_mask``: (B, action_dim)
-        - ``task``: B texts; ``timestamp``: (B,) float64, seconds; ``dataset_index``, ``episode_index`` (position
-          among the usable episodes of the dataset), ``frame_index`` (row in the episode): (B,) int64; the extras
+        - ``task``: B texts; ``timestamp``: (B,) float64, seconds; ``dataset_index``: (B,) int64; the extras
+        - ``episode_index``, ``frame_index``: (B,) int64, the dataset's own numbers, by which other tables of it
+          are joined; ``episode_position``, ``frame_position``: (B,) int64, among the usable episodes here, and
+          among the rows of the episode, which are others than its frames where commands are resampled
+        - with annotations ``advantage``, ``value``: (B,) float64; ``return``: (B,) int64, steps; ``positive``:
+          (B,) bool, where they have labels
 
         What is padding repeats the first or last row of the episode, or is 0.
 
@@ -164,10 +183,13 @@ class Mixture:
             pairs.sort()
             rows, into = (np.asarray(column, dtype=np.int64) for column in zip(*pairs, strict=True))
             out["dataset_index"][into] = number
-            out["episode_index"][into] = episode
-            out["frame_index"][into] = rows
             member = self.members[number]
-            groups.append(_Group(member, member.track(episode), into, rows))
+            made = member.track(episode)
+            out["episode_index"][into] = member.numbers[episode]
+            out["episode_position"][into] = episode
+            out["frame_index"][into] = made.arrays[track.INDEX][rows]
+            out["frame_position"][into] = rows
+            groups.append(_Group(member, made, into, rows))
         return groups
 
     def _empty(self, count: int) -> Batch:
@@ -187,7 +209,7 @@ class Mixture:
         out["action_mask"] = np.zeros((count, self.action_dim), dtype=np.bool_)
         out["task"] = [""] * count
         out["timestamp"] = np.zeros(count, dtype=np.float64)
-        for name in ("dataset_index", "episode_index", "frame_index"):
+        for name in COUNTERS:
             out[name] = np.zeros(count, dtype=np.int64)
         for name, (dtype, shape) in self._extras.items():
             out[name] = np.zeros((count, *shape), dtype=dtype)
@@ -195,50 +217,34 @@ class Mixture:
 
     def _fill(self, group: _Group, out: Batch) -> None:
         contract, made, into = self.config.contract, group.track, group.into
-        target = contract.action_freq if contract.resample == "rows" else None
-        ratio = times.ratio_of(group.member.fps, target)
-        behind = times.places(group.rows, self._behind, length=made.length, ratio=ratio)
-        ahead = times.places(group.rows, self._ahead, length=made.length, ratio=ratio)
+        window = Window.of(contract, made, group.rows, group.member.fps)
         out["timestamp"][into] = made.arrays[track.TIME][group.rows]
         for place, row in zip(into.tolist(), group.rows.tolist(), strict=True):
             out["task"][place] = made.task_at(row)
         for name in contract.extras:
             out[name][into] = made.arrays[track.EXTRA.format(name)][group.rows]
-        self._actions(group, ahead, out)
+        if group.member.annotations is not None:
+            number, frames = int(out["episode_index"][into[0]]), out["frame_index"][into]
+            for name, values in group.member.annotations.at(number, frames).items():
+                if name in self._extras:
+                    out[name][into] = values
+        actions = window.actions(contract, made)
+        out["action"][into, :, : actions.shape[-1]] = actions
+        out["action_is_pad"][into] = window.ahead.is_pad
+        out["action_mask"][into, : actions.shape[-1]] = True
         if contract.state_dim:
-            state = behind.take(made.arrays[track.STATE], contract.vector_resample_strategy)
+            state = window.states(contract, made)
             out["observation.state"][into, ..., : state.shape[-1]] = self._one(state)
-            out["observation.state_is_pad"][into] = self._one(behind.is_pad)
+            out["observation.state_is_pad"][into] = self._one(window.behind.is_pad)
             out["observation.state_mask"][into, : state.shape[-1]] = True
         for camera in made.frames:
             name = CAMERA.format(camera)
-            out[IS_PAD.format(name)][into] = self._one(behind.is_pad)
-            self._images(camera, group, behind, out[name])
+            out[IS_PAD.format(name)][into] = self._one(window.behind.is_pad)
+            self._images(camera, group, window.behind, out[name])
 
     def _one(self, values: Array) -> Array:
         """Without the axis of time where the contract has no history."""
         return values if self.config.contract.history is not None else values[:, 0]
-
-    def _actions(self, group: _Group, ahead: At, out: Batch) -> None:
-        contract, made = self.config.contract, group.track
-        actions = ahead.take(made.arrays[track.ACTION], contract.vector_resample_strategy)
-        width = actions.shape[-1]
-        if contract.delta != "none":
-            mask = np.ones(width, dtype=np.bool_)
-            if contract.delta_mask:
-                mask = np.zeros(width, dtype=np.bool_)
-                mask[: len(contract.delta_mask)] = contract.delta_mask
-            places = np.arange(width)
-            if contract.delta_state:
-                places[: len(contract.delta_state)] = contract.delta_state
-            now = np.zeros((len(group.rows), 1, width))
-            now[:, 0, mask] = made.arrays[track.STATE][group.rows][:, places[mask]]
-            if contract.delta == "previous":
-                now = np.concatenate((now, actions[:, :-1]), axis=1)
-            actions = np.where(mask, actions - now, actions)
-        out["action"][group.into, :, :width] = actions
-        out["action_is_pad"][group.into] = ahead.is_pad
-        out["action_mask"][group.into, :width] = True
 
     def _images(self, camera: str, group: _Group, at: At, out: NDArray[np.uint8]) -> None:
         contract = self.config.contract
@@ -252,7 +258,7 @@ class Mixture:
             return kept[row]
 
         for k in range(len(group.rows)):
-            for h in range(len(self._behind)):
+            for h in range(at.low.shape[1]):
                 target = out[group.into[k]] if contract.history is None else out[group.into[k], h]
                 share, low = float(at.share[k, h]), int(at.low[k, h])
                 if mixes and share > 0:
@@ -260,47 +266,3 @@ class Mixture:
                     target[...] = np.rint(mixed).astype(np.uint8)
                 else:
                     target[...] = picture(int(at.nearest[k, h]))
-
-    # -- what all datasets have in common -----------------------------------------------------------
-
-    def _check_widths(self) -> None:
-        contract = self.config.contract
-        for member in self.members:
-            state, action = member.widths
-            if not member.lengths:
-                continue
-            for name, width, dim in (("state", state, contract.state_dim), ("action", action, self.action_dim)):
-                if width > dim and (dim or name == "action"):
-                    raise UsageError("E232", f"{member.name} has {name}s of {width} numbers, {name}_dim is {dim}")
-            mask = contract.delta_mask or (True,) * action
-            places = contract.delta_state or tuple(range(len(mask)))
-            if contract.delta != "none" and (
-                len(mask) > action
-                or max((p for p, on in zip(places, mask, strict=True) if on), default=-1) >= state
-            ):
-                raise UsageError(
-                    "E232",
-                    f"{member.name} has {action} numbers of an action and {state} of a state; delta asks for more "
-                    "(delta_mask, delta_state)",
-                )
-
-    def _size(self, camera: str) -> tuple[int, int]:
-        size = self.config.contract.image_size
-        if size is not None:
-            return size
-        sizes = {member.sizes[camera] for member in self.members if camera in member.sizes}
-        if len(sizes) != 1 or None in sizes:
-            raise UsageError("E231", f"image_size (camera {camera} has {len(sizes) or 'no'} sizes)")
-        found = sizes.pop()
-        return found if found is not None else (0, 0)
-
-    def _extra_forms(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-        forms: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
-        for name in self.config.contract.extras:
-            found = [member.extras[name] for member in self.members if name in member.extras]
-            if len({shape for _, shape in found}) > 1:
-                raise UsageError("E232", f"{name} has another shape in another dataset")
-            dtypes = [np.dtype(dtype) for dtype, _ in found]
-            dtype = np.dtype(object) if any(d.kind == "U" for d in dtypes) else np.result_type(*dtypes)
-            forms[name] = (dtype, found[0][1])
-        return forms

@@ -30,7 +30,7 @@ from vla_data.media.mapped import Located
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
 
-_MAGIC: Final = b"VLAPACK1"
+_MAGIC: Final = b"VLAPACK2"
 _ALIGN: Final = 64
 _MAX_HEAD: Final = 16 << 20
 

@@ -18,8 +18,9 @@ from vla_data.safety.text import show
 from vla_data.steps.resample import Resample
 
 CAMERA = "observation.images.{}"
+_STATE_FEATURE = "observation.state"
 
-STATE, ACTION, TIME, TASK = "state", "action", "time", "task"
+STATE, ACTION, TIME, TASK, INDEX = "state", "action", "time", "task", "index"
 """Names of arrays of a track; extras have their own, after ``extra:``."""
 EXTRA = "extra:{}"
 
@@ -32,8 +33,9 @@ class Track:
         id: of the episode, in its dataset.
         length: ``T``.
         task: the instruction, where it does not change.
-        arrays: ``state`` (T, S), ``action`` (T, A) and ``time`` (T,) in float64, seconds; ``task`` (T,) where the
-            instruction changes; ``extra:<feature>``.
+        arrays: ``state`` (T, S), ``action`` (T, A) and ``time`` (T,) in float64, seconds; ``index`` (T,), the
+            frame of the dataset that each row shows, which is its own number unless rows were resampled; ``task``
+            (T,) where the instruction changes; ``extra:<feature>``.
         frames: camera of the contract -> its images; a camera that the dataset lacks is not here.
         size: bytes of memory, about.
     """
@@ -61,7 +63,8 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
     cameras = {
         camera: feature for camera in contract.cameras if (feature := camera_feature(camera, episode, entry))
     }
-    arrays = {name: _array(episode, name) for name in (*entry.state, *contract.extras)}
+    state_names = state_features(episode, entry, contract)
+    arrays = {name: _array(episode, name) for name in (*state_names, *contract.extras)}
     arrays["action"] = _array(episode, entry.action)
     task = entry.task or ("task" if "task" in episode.arrays else "")
     if task:
@@ -73,8 +76,8 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
     if contract.resample == "commands" and contract.action_freq not in (None, fps):
         target_fps = contract.action_freq or fps
         facts = {} if meaning is None else {"action": meaning.to_json()}
-        for name in entry.state:
-            if len(entry.state) == 1 and entry.state_convention is not None:
+        for name in state_names:
+            if len(state_names) == 1 and entry.state_convention is not None:
                 facts[name] = entry.state_convention.to_json()
             elif name in schema.features and schema.features[name].convention:
                 facts[name] = dict(schema.features[name].convention)
@@ -92,14 +95,15 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
     length = len(episode)
     if length == 0:
         raise DataError("E207", "the episode has no steps")
-    state = [_numbers(arrays[name], name) for name in entry.state]
+    state = [_numbers(arrays[name], name) for name in state_names]
     out: dict[str, Array] = {
         STATE: np.concatenate(state, axis=1) if state else np.zeros((length, 0)),
         ACTION: _numbers(arrays["action"], entry.action),
+        INDEX: np.asarray(episode.index, dtype=np.int64),
         TIME: _numbers(arrays[TIME], entry.time)[:, 0] if entry.time else np.arange(length) / fps,
     }
     if contract.convention is not None:
-        out[ACTION] = _converted(out, meaning, entry, contract, schema)
+        out[ACTION] = _converted(out, meaning, replace(entry, state=state_names), contract, schema)
     for name, index in ((STATE, entry.state_index), (ACTION, entry.action_index)):
         if index and max(index) >= out[name].shape[1]:
             raise UsageError("E232", f"{name}_index has {max(index)}; there are {out[name].shape[1]} numbers")
@@ -133,6 +137,26 @@ def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
     raise UsageError("E231", f'camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}')
 
 
+def state_features(episode: Episode, entry: Entry, contract: Contract) -> tuple[str, ...]:
+    """The features that make the state; none where the dataset has nothing that could be one.
+
+    Raises:
+        UsageError: E231 when a state is needed, none is declared, and there are features to choose from.
+    """
+    if entry.state is not None:
+        return entry.state
+    if _STATE_FEATURE in episode.arrays:
+        return (_STATE_FEATURE,)
+    have = sorted(
+        name
+        for name, array in episode.arrays.items()
+        if name.startswith("observation.") and array.dtype.kind in "fiub"
+    )
+    if have and contract.needs_state:
+        raise UsageError("E231", f"state (state = [] is none); there is {', '.join(map(show, have))}")
+    return ()
+
+
 def action_convention(schema: Schema, entry: Entry) -> Convention | None:
     """What the actions of a dataset mean, where it is declared.
 
@@ -160,10 +184,11 @@ def _converted(
     if meaning is None or target is None:
         raise UsageError("E231", f"the convention of {show(entry.action)} (convention)")
     of_state = entry.state_convention
-    if of_state is None and len(entry.state) == 1:
-        declared = schema.features[entry.state[0]].convention
+    names = entry.state or ()
+    if of_state is None and len(names) == 1:
+        declared = schema.features[names[0]].convention
         of_state = Convention.from_json(declared) if declared else None
-    state = out[STATE] if entry.state else None
+    state = out[STATE] if names else None
     if contract.action_freq is not None and contract.resample == "commands" and meaning.control_rate is not None:
         # The steps are at that rate by now; `rates` reports a label that a convention contradicts.
         target = replace(target, control_rate=meaning.control_rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -83,16 +83,39 @@ def collect(
     Raises:
         RefusedError: E402, no episode could be used.
     """
+    return summarize(read_columns(source, names), rows=rows, memory=memory, scratch=scratch, every=names is None)
+
+
+def summarize(
+    given: Iterable[tuple[str, Columns | DataError]],
+    *,
+    rows: Rows = lambda arrays: arrays,
+    memory: int = MEMORY,
+    scratch: Path | None = None,
+    every: bool = False,
+) -> Summary:
+    """As `collect`, of arrays that somebody else reads.
+
+    Args:
+        given: ids of episodes, and their arrays or why there are none.
+        rows: see `collect`.
+        memory: see `collect`.
+        scratch: see `collect`.
+        every: leave arrays with more than `WIDEST` elements out.
+
+    Raises:
+        RefusedError: E402, no episode could be used.
+    """
     parts: dict[str, _Part] = {}
     widths: dict[str, int] = {}
     left_out: list[LeftOut] = []
     too_wide: set[str] = set()
     episodes = steps = 0
-    for name, read in read_columns(source, names):
+    for name, read in given:
         try:
             if isinstance(read, DataError):
                 raise read
-            wide = [key for key, array in read.items() if names is None and _width(array) > WIDEST]
+            wide = [key for key, array in read.items() if every and _width(array) > WIDEST]
             too_wide.update(wide)
             length = min((len(array) for array in read.values()), default=0)
             tables = _tables(rows({key: array for key, array in read.items() if key not in wide}))
