@@ -13,7 +13,7 @@ from vla_data._version import __version__
 from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Schema, Sink, Source
 from vla_data.core.curate import Curated, Filter, Transform, curate
 from vla_data.core.ledger import Ledger, Record, Span
-from vla_data.errors import DataError, UsageError, VlaDataError
+from vla_data.errors import DataError, RecordError, UsageError, VlaDataError
 from vla_data.formats import open_sink, open_source
 from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.pool import Limits
@@ -36,6 +36,7 @@ __all__ = [
     "Limits",
     "Published",
     "Record",
+    "RecordError",
     "Report",
     "RolloutWriter",
     "Schema",

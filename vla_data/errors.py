@@ -3,6 +3,7 @@
     VlaDataError
     ├── DataError             one episode is bad: it is quarantined, the others go on      (exit 3)
     ├── UsageError            the call, a configuration or a format version is wrong       (exit 2)
+    │   └── RecordError       a value that a recorder was given is wrong
     ├── RefusedError          too many bad episodes, or no good one: nothing is published  (exit 4)
     ├── TargetExistsError     the target exists, or is not ours to replace                 (exit 5)
     ├── VerifyError           a dataset does not hold what it should                       (exit 6)
@@ -120,6 +121,10 @@ class UsageError(VlaDataError):
     """The call or its input as a whole cannot be right."""
 
     exit_code = 2
+
+
+class RecordError(UsageError, ValueError):
+    """What a recorder was given can't be recorded; nothing of that call was. It is a ``ValueError``, too."""
 
 
 class RefusedError(VlaDataError):
