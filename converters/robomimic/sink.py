@@ -12,7 +12,7 @@ images are stored as pixels: JPEG and video are decoded. What follows from other
 it, carries the attribute ``derived_by`` and is no part of the content: ``dones`` (else 1 where the episode was
 terminated or truncated, else where it was solved, else on the last step), and ``rewards`` (else 1 where solved;
 not written where that is unknown). What is declared of a feature is in its dataset's attribute
-``vla_data_feature``, and goes with the file.
+``vla_data_feature``, what its source knew of an episode in its demo's ``vla_data_facts``: both go with the file.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from converters.robomimic.file import LIBVER, attribute, dataset, rows_at_once, 
 from converters.robomimic.names import (
     DECLARED,
     DERIVED,
+    FACTS,
     ORIGIN,
     check_paths,
+    facts_of,
     mask_name,
     masks_of,
     origin_of,
@@ -117,6 +119,8 @@ class RobomimicSink(BaseSink):
             demo.attrs["ep_meta"] = attribute("the instruction", json.dumps(_about(episode), sort_keys=True))
             demo.attrs["vla_data_id"] = attribute("its id", episode.id)
             demo.attrs[ORIGIN] = attribute("its origin", json.dumps(_origin(episode), sort_keys=True))
+            if (facts := facts_of(episode.meta)) is not None:
+                demo.attrs[FACTS] = facts
             values = {name: _plain(array) for name, array in episode.arrays.items()}
             content = content_digest(episode.task, values, pictures)
         summary = {
@@ -266,7 +270,9 @@ def _plain(array: Array) -> Array:
 
 def _about(episode: Episode) -> dict[str, Json]:
     """``ep_meta``: robomimic and RoboCasa look for ``lang``."""
-    known = {key: episode.meta[key] for key in _ABOUT if episode.meta.get(key) is not None}
+    told = episode.meta.get("episode_metadata")
+    places = (told if isinstance(told, Mapping) else {}, episode.meta)
+    known = {key: place[key] for place in places for key in _ABOUT if place.get(key) is not None}
     return {"lang": episode.task, **known}
 
 
