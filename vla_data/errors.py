@@ -5,7 +5,8 @@
     ├── UsageError            the call, a configuration or a format version is wrong       (exit 2)
     │   ├── NotFoundError     nothing lies where something should                          (E003)
     │   ├── MissingExtraError a package is not installed                                   (E006)
-    │   └── UndeclaredError   nobody declared what actions or states mean                  (E231)
+    │   ├── UndeclaredError   nobody declared what actions or states mean                  (E231)
+    │   └── RecordError       a value that a recorder was given is wrong
     ├── RefusedError          too many bad episodes, or no good one: nothing is published  (exit 4)
     ├── TargetExistsError     the target exists, or is not ours to replace                 (exit 5)
     ├── VerifyError           a dataset does not hold what it should                       (exit 6)
@@ -148,6 +149,10 @@ class MissingExtraError(UsageError, code="E006"):
 
 class UndeclaredError(UsageError, code="E231"):
     """Nobody declared what actions or states mean, and nothing shows it."""
+
+
+class RecordError(UsageError, ValueError):
+    """What a recorder was given can't be recorded; nothing of that call was. It is a ``ValueError``, too."""
 
 
 class RefusedError(VlaDataError):

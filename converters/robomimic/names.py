@@ -18,6 +18,7 @@ path has one name. A feature whose name does not come back by this rule is refus
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -32,8 +33,12 @@ DECLARED: Final = "vla_data_feature"
 
 ORIGIN: Final = "vla_data_origin"
 """Attribute of a demo: JSON of its first source's ``id``, how that was read, and what was noted on the way."""
+FACTS: Final = "vla_data_facts"
+"""Attribute of a demo: JSON of what its source knew of the whole episode, where that is short enough."""
 
 # HDF5's attributes hold 64 KiB.
+_LONGEST_FACTS: Final = 60_000
+_OF_FILES: Final = ("demo", "file")  # what a reader of HDF5 calls the attributes that it found
 _LONGEST: Final = 256
 _NOTES: Final = 24
 
@@ -132,6 +137,19 @@ def origin_of(told: Mapping[str, Json]) -> dict[str, Json]:
     notes = told.get("notes")
     kept = [note for note in notes if _is_short(note)][:_NOTES] if isinstance(notes, list) else []
     return {key[:_LONGEST]: out[key] for key in sorted(out)[:_NOTES]} | ({"notes": kept} if kept else {})
+
+
+def facts_of(meta: Mapping[str, Json]) -> str | None:
+    """What `FACTS` holds for an episode with such facts; None where there are none, or none that it can hold."""
+    told = meta.get("episode_metadata")
+    facts = (
+        {key: value for key, value in told.items() if key not in _OF_FILES} if isinstance(told, Mapping) else {}
+    )
+    try:
+        text = json.dumps(facts, sort_keys=True, allow_nan=False)
+    except ValueError:  # NaN, which is no JSON
+        return None
+    return text if facts and len(text) <= _LONGEST_FACTS else None
 
 
 def _is_short(value: Json) -> bool:

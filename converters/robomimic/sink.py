@@ -12,7 +12,7 @@ images are stored as pixels: JPEG and video are decoded. What follows from other
 it, carries the attribute ``derived_by`` and is no part of the content: ``dones`` (else 1 where the episode was
 terminated or truncated, else where it was solved, else on the last step), and ``rewards`` (else 1 where solved;
 not written where that is unknown). What is declared of a feature is in its dataset's attribute
-``vla_data_feature``, and goes with the file.
+``vla_data_feature``, what its source knew of an episode in its demo's ``vla_data_facts``: both go with the file.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from converters.robomimic.file import LIBVER, attribute, dataset, rows_at_once, 
 from converters.robomimic.names import (
     DECLARED,
     DERIVED,
+    FACTS,
     ORIGIN,
     check_paths,
+    facts_of,
     mask_name,
     masks_of,
     origin_of,
@@ -67,8 +69,8 @@ class RobomimicSink(BaseSink):
     Attributes:
         target: the folder that will hold the file.
         gzip: level of compression, 1 to 9, or 0 for none, which is read faster.
-        next_obs: also write ``next_obs``: the observations one step later, and after the last step the image that
-            was seen then where that is known, else the last observation again (attribute ``last_row``).
+        next_obs: also write ``next_obs``: the observations one step later, and after the last step what was
+            seen then where that is known, else the last observation again (attribute ``last_row``).
         masks_by: keys of ``Episode.meta`` or of its ``episode_metadata``; for each, every value gets a mask
             ``<key>_<value>``.
         env_args: what the file says of its environment, instead of what the source does.
@@ -112,11 +114,13 @@ class RobomimicSink(BaseSink):
                 pictures[name] = _Pixels(table)
             self._add_derived(demo, episode)
             if self.next_obs:
-                self._add_next(demo, episode, frames)
+                self._add_next(demo, episode, {**arrays, **frames})
             demo.attrs["num_samples"] = len(episode)
             demo.attrs["ep_meta"] = attribute("the instruction", json.dumps(_about(episode), sort_keys=True))
             demo.attrs["vla_data_id"] = attribute("its id", episode.id)
             demo.attrs[ORIGIN] = attribute("its origin", json.dumps(_origin(episode), sort_keys=True))
+            if (facts := facts_of(episode.meta)) is not None:
+                demo.attrs[FACTS] = facts
             values = {name: _plain(array) for name, array in episode.arrays.items()}
             content = content_digest(episode.task, values, pictures)
         summary = {
@@ -201,7 +205,7 @@ class RobomimicSink(BaseSink):
         table = self._add_array(demo, "dones", "dones", done.astype(np.int64))
         table.attrs[DERIVED] = " or ".join(ends) or "last step"
 
-    def _add_next(self, demo: h5py.Group, episode: Episode, frames: Mapping[str, str]) -> None:
+    def _add_next(self, demo: h5py.Group, episode: Episode, names: Mapping[str, str]) -> None:
         tables: list[tuple[str, h5py.Dataset]] = []
         demo["obs"].visititems(lambda path, item: tables.append((path, item)) if hasattr(item, "dtype") else None)
         for path, table in tables:
@@ -211,10 +215,10 @@ class RobomimicSink(BaseSink):
             after.attrs[DERIVED] = f"obs/{path}"
             for i in range(len(table) - 1):
                 after[i] = table[i + 1]
-            final = episode.final.get(frames.get(f"obs/{path}", ""))
-            last = np.asarray(table[-1]) if final is None else final.pixels(0)
+            final = episode.final.get(names.get(f"obs/{path}", ""))
+            last = np.asarray(table[-1]) if final is None else _one(final)
             if last.shape != table.shape[1:]:  # HDF5 would broadcast it
-                raise DataError("E203", f"the last image of {show(path)} has the shape {last.shape}")
+                raise DataError("E203", f"the last row of {show(path)} has the shape {last.shape}")
             after[-1] = last
             after.attrs["last_row"] = "repeated" if final is None else "seen"
 
@@ -229,6 +233,11 @@ class RobomimicSink(BaseSink):
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             masks.append(mask_name(f"{key}_{text}"))
         return list(dict.fromkeys(masks))
+
+
+def _one(final: Frames | Array) -> Array:
+    """What was seen after the last action, as one row."""
+    return final.pixels(0) if isinstance(final, Frames) else storable("the last row", final)[0]
 
 
 class _Pixels(Sequence[bytes]):
@@ -261,7 +270,9 @@ def _plain(array: Array) -> Array:
 
 def _about(episode: Episode) -> dict[str, Json]:
     """``ep_meta``: robomimic and RoboCasa look for ``lang``."""
-    known = {key: episode.meta[key] for key in _ABOUT if episode.meta.get(key) is not None}
+    told = episode.meta.get("episode_metadata")
+    places = (told if isinstance(told, Mapping) else {}, episode.meta)
+    known = {key: place[key] for place in places for key in _ABOUT if place.get(key) is not None}
     return {"lang": episode.task, **known}
 
 

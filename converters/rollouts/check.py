@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError
+from vla_data.files.recorded import HEADER, Header
 from vla_data.safety import npy
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE, read_file
@@ -50,4 +51,7 @@ def _digest(path: Path, root: Path) -> tuple[str, int]:
     arrays = {
         name.removesuffix(".npy"): np.asarray(npy.loads(archive.read(name), name=name)) for name in archive.names
     }
+    if HEADER in arrays:
+        header = Header.from_text(str(arrays[HEADER]))
+        return content_digest(header.task, arrays, {}), header.steps
     return content_digest(str(arrays["instruction"]), arrays, {}), len(arrays["action"])

@@ -186,7 +186,7 @@ def read_text(value: Any) -> str:
 
 
 def read_state(value: Any, steps: int) -> NDArray[np.float32]:
-    """The robot's state before each action, ``(T, D)`` float32."""
+    """The robot's state before each action, and after the last where that is there, ``(T or T+1, D)`` float32."""
     try:
         state = np.asarray(value, dtype=np.float32)
     except (ValueError, TypeError):
@@ -196,4 +196,4 @@ def read_state(value: Any, steps: int) -> NDArray[np.float32]:
     if not np.isfinite(state).all():
         t, d = np.argwhere(~np.isfinite(state))[0]
         raise DataError("E201", f"state[{t}][{d}] is {state[t, d]}")
-    return state[:steps]
+    return state

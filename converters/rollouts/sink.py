@@ -1,4 +1,7 @@
-"""Writes rollouts as plain ``.npz`` files, one an episode, in the layout of `vla_data.files.npz`."""
+"""Writes rollouts as plain ``.npz`` files, one an episode, in the layout of `vla_data.files.npz`.
+
+Recorded rollouts of any features, and episodes of other formats, get that of `vla_data.files.recorded`.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,25 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from vla_data.core import Encoded, Episode, Published, Schema
+from converters.rollouts.recorded import is_described
+from vla_data.core import Array, Encoded, Episode, Feature, Published, Schema
 from vla_data.core.base import BaseSink, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.npz import Member, as_array, image_members, npz_pieces
+from vla_data.files.recorded import Header, check_name
+from vla_data.files.recorded import members as recorded_members
 from vla_data.files.write import write_file
 from vla_data.media.frames import Frames
 from vla_data.media.images import encode
+
+STATE: Final = "observation.state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,25 +52,7 @@ class PlainRolloutSink(BaseSink):
         """The bytes of one npz file."""
         if len(episode) == 0:
             raise DataError("E207", "the episode has no steps left")
-        if len(episode.frames) != 1:
-            raise DataError("E203", f"a rollout file has one camera, not {len(episode.frames)}")
-        (camera,) = episode.frames
-        frames = episode.frames[camera]
-        if camera in episode.final:
-            last = episode.final[camera]
-            frames = Frames((*frames.items, *last.items), frames.height, frames.width)
-        members: dict[str, Member] = {
-            "action": episode.arrays["action"],
-            "instruction": np.asarray(episode.task),
-            **_image_members(frames),
-            **{name: array for name, array in episode.arrays.items() if name.startswith("info.")},
-        }
-        if "observation.state" in episode.arrays:
-            members["state"] = episode.arrays["observation.state"]
-        if episode.meta.get("fps"):
-            members["fps"] = np.asarray(episode.meta["fps"])
-        if episode.meta.get("motion_planner"):
-            members["is_image_encode"] = np.asarray(False)
+        members = _plain(episode) if is_plain(episode) else _recorded(episode, schema)
         arrays = {name: as_array(member) for name, member in members.items()}
         data = b"".join(npz_pieces(members))
         return Encoded([data], {"length": len(episode)}, content_digest(episode.task, arrays, {}))
@@ -94,9 +85,67 @@ def _names(episodes: Sequence[Published]) -> list[str]:
     return names
 
 
+def is_plain(episode: Episode) -> bool:
+    """Whether the layout of `vla_data.files.npz` is what an episode came in."""
+    return episode.meta.get("source") == "ppo_rollout" and not is_described(episode)
+
+
+def _plain(episode: Episode) -> dict[str, Member]:
+    (camera,) = episode.frames
+    members: dict[str, Member] = {
+        "action": episode.arrays["action"],
+        "instruction": np.asarray(episode.task),
+        **_image_members(_with_last(episode, camera)),
+        **{name: array for name, array in episode.arrays.items() if name.startswith("info.")},
+    }
+    if STATE in episode.arrays:
+        members["state"] = _with_final(episode, STATE)
+    if episode.meta.get("fps"):
+        members["fps"] = np.asarray(episode.meta["fps"])
+    if episode.meta.get("motion_planner"):
+        members["is_image_encode"] = np.asarray(False)
+    return members
+
+
+def _recorded(episode: Episode, schema: Schema) -> dict[str, Member]:
+    """Any episode, in the layout of `vla_data.files.recorded`."""
+    features = {**schema.features}
+    for name, array in episode.arrays.items():  # a schema leaves out what a source gives on request only
+        dtype = "string" if array.dtype.kind == "U" else str(array.dtype)
+        features.setdefault(name, Feature(dtype=dtype, shape=array.shape[1:] or (1,)))
+    columns: dict[str, Member] = {check_name(name): _with_final(episode, name) for name in episode.arrays}
+    for name in episode.frames:
+        columns[check_name(name)] = _encoded(_with_last(episode, name))
+    facts = episode.meta.get("episode_metadata")
+    header = Header(
+        schema=replace(schema, features={name: features[name] for name in columns}),
+        steps=len(episode),
+        task=episode.task,
+        facts=facts if isinstance(facts, dict) else {},
+        final=tuple(name for name in episode.final if name in columns),
+    )
+    return recorded_members(header, columns)
+
+
+def _with_last(episode: Episode, camera: str) -> Frames:
+    frames, last = episode.frames[camera], episode.final.get(camera)
+    return replace(frames, items=(*frames.items, *last.items)) if isinstance(last, Frames) else frames
+
+
+def _with_final(episode: Episode, name: str) -> Array:
+    array, last = episode.arrays[name], episode.final.get(name)
+    return np.concatenate((array, last)) if isinstance(last, np.ndarray) else array
+
+
+def _encoded(frames: Frames) -> list[bytes]:
+    """Encoded images; pixels as PNG, which loses nothing."""
+    return [
+        bytes(item) if isinstance(item, bytes | memoryview) else encode(frames.pixels(i), "png")
+        for i, item in enumerate(frames.items)
+    ]
+
+
 def _image_members(frames: Frames) -> dict[str, Member]:
     if all(isinstance(item, np.ndarray) for item in frames.items):
         return {"image": np.stack([np.asarray(item) for item in frames.items])}
-    return image_members(
-        [encode(item, "png") if isinstance(item, np.ndarray) else bytes(item) for item in frames.items]  # type: ignore[arg-type]
-    )
+    return image_members(_encoded(frames))

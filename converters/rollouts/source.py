@@ -43,11 +43,15 @@ from converters.rollouts.fields import (
 )
 from converters.rollouts.files import LocalFiles, RemoteFiles
 from converters.rollouts.images import Allowed, read_images
+from converters.rollouts.recorded import is_described, read_recorded, recorded_schema
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
+from vla_data.files.npz import ACTION_CONVENTION, ACTION_NAMES
+from vla_data.files.recorded import HEADER
 from vla_data.files.sums import SEAL
+from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
 from vla_data.names import natural
 from vla_data.safety import npy, text
@@ -62,19 +66,8 @@ InfoTiming = Literal["auto", "after", "before"]
 SUFFIXES: Final = (".npz", ".npy")
 _PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 DEFAULT_FPS: Final = 5.0
-ACTION_NAMES: Final = ("x", "y", "z", "rot_1", "rot_2", "rot_3", "gripper")
-CONVENTION: Final[dict[str, Json]] = {
-    "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]},
-    "kind": "delta",
-    "reference": "previous_target",
-    "frame": "robot_base",
-    "translation_unit": "m",
-    "rotation_unit": "rad",
-    "rotation": "undeclared",  # the three collectors write three dialects without a tag
-    "gripper_control": "position",
-    "gripper_open": 1.0,
-    "gripper_closed": -1.0,
-}
+CONVENTION: Final = ACTION_CONVENTION
+ACTION_LIMIT: Final = 100.0
 
 
 class NotARolloutError(DataError):
@@ -97,7 +90,8 @@ class PpoRolloutSource(RootedSource):
         image_size: ``(height, width)`` that every image must have, or None.
         allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
         allow_empty_instruction: keep episodes without a text.
-        action_limit: largest absolute action value that a robot can mean.
+        action_limit: largest absolute action value that a robot can mean. The default is for metres and radians;
+            for recorded actions that are not said to be of these it is 1e6.
         max_episodes: read only the first so many files.
         outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
             infos have them.
@@ -112,7 +106,7 @@ class PpoRolloutSource(RootedSource):
     image_size: tuple[int, int] | None = None
     allow_images: frozenset[Allowed] = frozenset()
     allow_empty_instruction: bool = False
-    action_limit: float = 100.0
+    action_limit: float = ACTION_LIMIT
     max_episodes: int | None = None
     outcomes: bool = True
     info: bool = False
@@ -171,13 +165,28 @@ class PpoRolloutSource(RootedSource):
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
-            return self._episode(ref.id, _load(data, ref.id), sha256)
+            rollout = _load(data, ref.id)
+            if HEADER in rollout:
+                limit = None if self.action_limit == ACTION_LIMIT else self.action_limit
+                return read_recorded(
+                    ref.id,
+                    rollout,
+                    sha256,
+                    fps=self.fps,
+                    outcomes=self.outcomes,
+                    image_size=self.image_size,
+                    allow_empty_instruction=self.allow_empty_instruction,
+                    action_limit=limit,
+                )
+            return self._episode(ref.id, rollout, sha256)
         except DataError as error:
             error.source_sha256 = sha256
             raise
 
     def schema(self, episode: Episode) -> Schema:
         """What the arrays and frames of ``episode`` mean."""
+        if is_described(episode):
+            return recorded_schema(episode, fps=self.fps, info=self.info)
         features: dict[str, Feature] = {}
         for name, frames in episode.frames.items():
             features[name] = Feature(
@@ -203,6 +212,7 @@ class PpoRolloutSource(RootedSource):
             if key not in rollout:
                 raise DataError("E206", f"missing key {key!r}")
         notes: list[str] = []
+        final: dict[str, Frames | NDArray[Any]] = {}
         action = read_action(rollout["action"], self.action_limit, notes)
         steps = len(action)
         try:
@@ -234,16 +244,21 @@ class PpoRolloutSource(RootedSource):
                 **{f"info.{key}": column for key, column in info.items()},
             }
             if "state" in rollout:
-                arrays["observation.state"] = read_state(rollout["state"], steps)
+                state = read_state(rollout["state"], steps)
+                arrays["observation.state"] = state[:steps]
+                if len(state) > steps:
+                    final["observation.state"] = state[steps:]
         except DataError as error:
             error.frames = steps
             raise
         camera = f"observation.images.{self.camera}"
+        if len(frames) > steps:
+            final[camera] = frames.take([steps])
         return Episode(
             id=name,
             arrays=arrays,
             frames={camera: frames.take(range(steps))},
-            final={camera: frames.take([steps])} if len(frames) > steps else {},
+            final=final,
             task=task,
             index=np.arange(steps),
             meta={
@@ -289,11 +304,17 @@ def _load(data: bytes, name: str) -> Mapping[str, Any]:
     if archive.names == ("arr_0.npy",):
         return _dictionary(npy.loads(archive.read("arr_0.npy"), name="arr_0.npy"))
     keys = [member.removesuffix(".npy") for member in archive.names]
+    if HEADER in keys:
+        return {key: _member(archive, key) for key in keys}
     if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
         if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
             raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
         raise DataError("E108", "an archive with other members than arr_0.npy")
-    return _unflatten({key: npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy") for key in keys})
+    return _unflatten({key: _member(archive, key) for key in keys})
+
+
+def _member(archive: Archive, key: str) -> Any:
+    return npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy")
 
 
 def _dictionary(value: Any) -> Mapping[str, Any]:

@@ -30,6 +30,7 @@ def check_numbers(name: str, values: NDArray[Any], limit: float = math.inf) -> N
         return
     bad, code, why = ~np.isfinite(values), "E201", ""
     if not bad.any() and limit < math.inf:
+        values = values.astype(np.float32) if values.dtype == np.float16 else values  # which no limit fits
         # The two ends: the absolute value of the least integer does not fit its type.
         bad, code, why = (values > limit) | (values < -limit), "E202", f", beyond {limit:g}"
     if bad.any():

@@ -99,7 +99,8 @@ class Episode:
         frames: feature name -> ``T`` images.
         task: the instruction, exactly as given.
         index: ``(T,)`` int64, the position of each step in the source; the one timeline of everything.
-        final: feature name -> the one image that was seen after the last action; empty where there is none.
+        final: feature name -> what was seen after the last action: one image, or an array ``(1, ...)``; empty
+            where there is nothing.
         meta: facts that concern the whole episode.
         notes: what was fixed by a declared rule on the way, as codes.
     """
@@ -109,7 +110,7 @@ class Episode:
     frames: Mapping[str, Frames]
     task: str
     index: NDArray[np.int64]
-    final: Mapping[str, Frames] = field(default_factory=dict)
+    final: Mapping[str, Frames | Array] = field(default_factory=dict)
     meta: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

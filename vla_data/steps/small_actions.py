@@ -7,14 +7,17 @@ The rule is RL4VLA's (thresholds per control step at 5 Hz, strict ``>``), with g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_data import options as checks
 from vla_data.core import Episode
+from vla_data.errors import DataError
 from vla_data.steps.gripper import gripper_events
+
+_NUMBERS: Final = 7
 
 
 def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None) -> NDArray[np.bool_]:
@@ -80,11 +83,20 @@ class SmallActions:
 
         Raises:
             ValueError: an action is not finite; no comparison may decide about it.
+            DataError: E203 for an action of other than seven numbers, unless both tests are switched off.
         """
         if not np.isfinite(action).all():
             raise ValueError("an action that is not finite can't be pruned or kept by its size")
         if len(action) == 0:
             return np.zeros(0, dtype=np.bool_)
+        if self.pos is None and self.rot is None:
+            return np.ones(len(action), dtype=np.bool_)
+        if action.shape[1:] != (_NUMBERS,):
+            raise DataError(
+                "E203",
+                f"action has {action.shape[1:]} a step; small actions are told by {_NUMBERS} numbers (translation,"
+                " rotation, gripper); --pos-thresh none --rot-thresh none keeps every step",
+            )
         events = gripper_events(action[:, 6], initial=self.initial_gripper, hysteresis=self.hysteresis)
         near = np.convolve(events, np.ones(2 * self.window + 1), mode="full") > 0
         return moves(action, pos=self.pos, rot=self.rot) | near[self.window : self.window + len(action)]

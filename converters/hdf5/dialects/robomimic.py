@@ -14,7 +14,7 @@
 before, as robomimic defines its layout. **Orientation.** robomimic's exporter turns robosuite's images upright.
 **Language, scene, seed.** Keys ``lang``, ``scene`` and ``seed`` of the attribute ``ep_meta`` (RoboCasa's, ours).
 **Names and conventions** of features: attribute ``vla_data_feature`` of a dataset (ours). **Origin**: attribute
-``vla_data_origin`` of a demo (ours).
+``vla_data_origin`` of a demo (ours). **Facts** of an episode: attribute ``vla_data_facts`` of a demo (ours).
 
 **``next_obs``** is no feature: it is ``obs`` one step later, and one demo in which it is not would give a file two
 kinds of episodes. Its last images are the end of the episode; a note says whether its numbers are ``obs`` one step
@@ -43,7 +43,7 @@ from converters.hdf5.dialects.base import (
     time_by_states,
 )
 from converters.hdf5.dialects.libero import controller_of, demo_names, robot_of, steps
-from converters.robomimic.names import DECLARED, DERIVED, ORIGIN, origin_of
+from converters.robomimic.names import DECLARED, DERIVED, FACTS, ORIGIN, origin_of
 from vla_data.safety.hdf5 import Group, Table
 
 _ID: Final = "vla_data_id"
@@ -128,9 +128,12 @@ class Robomimic:
                 "controller": controller_of(kwargs),
                 "declared": {name: told for name, told in declared.items() if told} or None,
                 "origin": origin or None,
-                "episode_metadata": metadata(
-                    demo={key: value for key, value in own.items() if key != ORIGIN}, file=about
-                ),
+                "episode_metadata": {
+                    **json_of(own, FACTS),
+                    **metadata(
+                        demo={key: value for key, value in own.items() if key not in (ORIGIN, FACTS)}, file=about
+                    ),
+                },
             },
             notes=tuple(notes),
         )

@@ -1,0 +1,242 @@
+"""An episode that is being recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vla_data.core import Json, Schema
+from vla_data.errors import DataError, RecordError
+from vla_data.files.recorded import MAX_FEATURES, check_name
+from vla_data.recording.columns import Column, column_for, declared_column
+from vla_data.recording.facts import as_facts
+from vla_data.recording.keywords import CAMERA, COUNTER, NOT_GIVEN, STATE, Given, given_by_keyword
+from vla_data.recording.layouts import plain_members, recorded_members
+from vla_data.safety.files import MAX_FILE
+
+if TYPE_CHECKING:
+    from vla_data.recording.writer import RolloutWriter
+
+MAX_BYTES: Final = MAX_FILE - (64 << 20)  # readers refuse larger files
+LEROBOT_OWN: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+class OpenEpisode:
+    """An episode that is being recorded; `RolloutWriter.episode` makes it.
+
+    What is given is copied or encoded at once, so the environment may reuse its arrays. Bad input raises
+    `vla_data.errors.RecordError`, a ValueError with the step's number and a code, and the episode is as it was
+    before the call.
+
+    Attributes:
+        task: the instruction.
+    """
+
+    def __init__(self, writer: RolloutWriter, number: int, task: str, facts: Mapping[str, Json]) -> None:
+        self.task = task
+        self._writer = writer
+        self._number = number
+        self._facts = dict(facts)
+        self._columns: dict[str, Column] = {}
+        self._is_named = False
+        self._done = False
+        self._steps = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many steps were added."""
+        return self._steps
+
+    def add(
+        self,
+        features: Mapping[str, Any] | None = None,
+        /,
+        *,
+        image: Any = NOT_GIVEN,
+        action: Any = NOT_GIVEN,
+        success: Any = NOT_GIVEN,
+        reward: Any = None,
+        state: Any = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add one step: what was seen before the action, the action, and what came of it.
+
+        Each feature is given in every step of an episode or in none, always of one shape and type. Those by name
+        and those by keyword may be mixed; without any by name, image, action and success must be there.
+
+        Args:
+            features: by LeRobot's names. ``observation.images.<camera>``: ``(height, width, 3)`` uint8 RGB,
+                upright. ``next.success``, ``next.terminated``, ``next.truncated``, ``next.done``: True or False,
+                after the action. Any other name: numbers or flags of any shape, kept with their type, or a text.
+                Nothing may be NaN or infinite but what is called ``info.<name>``.
+            image: before the action, ``(height, width, 3)`` uint8 RGB; ``observation.images.primary``.
+            action: ``(7,)`` numbers, kept as float32: translation (m), rotation (rad), gripper (+1 open, -1
+                closed).
+            success: after the action, True or False; ``next.success``.
+            reward: after the action, a finite number; ``next.reward``.
+            state: of the robot before the action, ``(D,)`` finite numbers, kept as float32;
+                ``observation.state``.
+            info: what else the environment says after the action, by name: a number or flag each;
+                ``info.<name>``. In ``elapsed_steps``, which must grow, the infos of another step or episode are
+                noticed.
+
+        Raises:
+            RecordError: a value has the wrong type, shape or size, is not finite, or is missing; nothing is added.
+        """
+        self._check_open()
+        where = f"step {len(self)}"
+        given = given_by_keyword(
+            where,
+            self._writer.images,
+            image=image,
+            action=action,
+            success=success,
+            reward=reward,
+            state=state,
+            info=info,
+            needed=features is None,
+        )
+        for name, value in self._named(where, features).items():
+            if name in given:
+                raise RecordError("E004", f"{where}: {name} is given twice, by name and by keyword")
+            given[name] = Given(name, value, lambda n=name, v=value: column_for(n, v, self._writer.images))  # type: ignore[misc]
+        columns = self._columns or self._new_columns(where, given)
+        self._check_all(where, given)
+        rows = {name: columns[name].ready(where, item.value) for name, item in given.items()}
+        if COUNTER in rows:
+            self._check_counter(where, rows[COUNTER])
+        size = self._bytes + sum(columns[name].size(row) for name, row in rows.items())
+        if size > MAX_BYTES:
+            raise RecordError("E107", f"{where}: the episode takes {MAX_BYTES / 1e9:.1f} GB; end it before this")
+        for name, row in rows.items():
+            columns[name].keep(row)
+        self._is_named |= features is not None
+        self._columns, self._bytes, self._steps = columns, size, self._steps + 1
+        self._writer._count(self._number, self.task, self._steps)
+
+    def end(
+        self,
+        features: Mapping[str, Any] | None = None,
+        /,
+        *,
+        image: Any = None,
+        state: Any = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write the episode, and return its file.
+
+        Args:
+            features: what was seen after the last action, by name: observations that the steps have, all or some.
+            image: after the last action. Vectorised environments that reset by themselves return the next
+                episode's first image in its place, and this one in the info (Gym: ``final_observation``); see
+                `vla_data.VectorRecorder`.
+            state: after the last action, if the steps have states.
+            facts: of the whole episode that are known only now; they are added to those that it began with.
+
+        Raises:
+            RecordError: there are no steps, an observation is not like the others, or the episode has ended.
+            MachineError: E701 to E703, the disk is full or failed. Unless the file is among the writer's
+                ``written``, the episode is still open, and ``end`` may be called again.
+        """
+        self._check_open()
+        if not self._steps:
+            raise RecordError("E207", "the episode has no steps: add them before the end, or discard it")
+        last = self._last(features, image, state)
+        more = as_facts(facts)
+        if again := sorted(self._facts.keys() & more.keys()):
+            raise RecordError("E004", f"the end: the episode began with the facts {', '.join(again)}")
+        known = {**self._facts, **more}
+        writer, columns = self._writer, self._columns
+        if self._is_named or known or writer.features or writer.robot:
+            described = {name: column.feature() for name, column in columns.items()}
+            schema = Schema(features=described, fps=writer.fps, robot=writer.robot)
+            members = recorded_members(columns, last, task=self.task, facts=known, schema=schema)
+        else:
+            members = plain_members(columns, last, task=self.task, fps=writer.fps)
+        path = writer._publish(members)
+        self._forget()
+        writer._settle()
+        return path
+
+    def discard(self) -> None:
+        """Forget the episode on purpose: it is not written, and not counted as lost."""
+        self._check_open()
+        self._forget()
+
+    def _check_open(self) -> None:
+        self._writer._check_process()
+        if self._done:
+            raise RecordError("E001", "the episode has ended; the writer's episode() begins a new one")
+        if self._writer._closed:
+            raise RecordError("E001", "the writer is closed, and this episode lost")
+
+    def _forget(self) -> None:
+        self._done = True
+        self._writer._forget(self._number)
+        self._columns = {}
+
+    def _named(self, where: str, features: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if features is None:
+            return {}
+        if not isinstance(features, Mapping):
+            raise RecordError("E203", f"{where}: a {type(features).__name__} is no dictionary of features")
+        for name in features:
+            try:
+                check_name(name)
+            except DataError as error:
+                raise RecordError(error.code, f"{where}: {error.message}") from None
+            if name in LEROBOT_OWN:
+                raise RecordError("E203", f"{where}: LeRobot writes its own {name}; give the feature another name")
+        if len(features) > MAX_FEATURES:
+            raise RecordError("E107", f"{where}: there are {len(features):,} features, more than {MAX_FEATURES}")
+        return features
+
+    def _new_columns(self, where: str, given: Mapping[str, Given]) -> dict[str, Column]:
+        declared = self._writer.features
+        if missing := sorted(declared.keys() - given.keys()):
+            raise RecordError("E206", f"{where}: {', '.join(missing)} is declared in features and not given")
+        if not given:
+            raise RecordError("E206", f"{where}: there are no features")
+        return {
+            name: declared_column(name, declared[name], self._writer.images) if name in declared else item.column()
+            for name, item in given.items()
+        }
+
+    def _check_all(self, where: str, given: Mapping[str, Given]) -> None:
+        """That a step has the features of the steps before."""
+        if not self._columns:
+            return
+        missing = sorted(column.label for name, column in self._columns.items() if name not in given)
+        new = sorted(item.label for name, item in given.items() if name not in self._columns)
+        for names, what in ((missing, "missing"), (new, "not in the steps before")):
+            if names:
+                raise RecordError("E206", f"{where}: {', '.join(names)} {what}; give each in all steps or none")
+
+    def _check_counter(self, where: str, now: Any) -> None:
+        rows = self._columns[COUNTER].rows if self._columns else []
+        before = rows[-1] if rows else 0
+        if now <= before:
+            raise RecordError(
+                "E204",
+                f"{where}: info['elapsed_steps'] is {now} after {before}: this is the info of before the action,"
+                " or of the next episode (with automatic resets, take final_info's)",
+            )
+
+    def _last(self, features: Mapping[str, Any] | None, image: Any, state: Any) -> dict[str, Any]:
+        """Feature -> its row of after the last action."""
+        where = "the end"
+        given = dict(self._named(where, features))
+        for name, label, value in ((CAMERA, "image", image), (STATE, "state", state)):
+            if value is None:
+                continue
+            if name in given:
+                raise RecordError("E004", f"{where}: {name} is given twice, by name and by keyword")
+            if name not in self._columns:
+                raise RecordError("E206", f"{where}: there is a {label}, but the steps have none")
+            given[name] = value
+        for name in given:
+            if not name.startswith("observation.") or name not in self._columns:
+                what = "the steps have none" if name.startswith("observation.") else "only observations are"
+                raise RecordError("E206", f"{where}: {name} is not seen after the last action; {what}")
+        return {name: self._columns[name].ready(where, value) for name, value in given.items()}
