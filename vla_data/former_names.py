@@ -115,7 +115,7 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.mixtures.parquet_images": "converters.lerobot.located_images",
         "vla_data.mixtures.recap": "training_adapters.opentau.mixture",
         "vla_data.pipeline": "vla_data.jobs.run",
-        "vla_data.plain_npz": "vla_data.files.npz",
+        "vla_data.plain_npz": "vla_data.recording.npz",
         "vla_data.provenance": "vla_data.verification.provenance",
         "vla_data.recipes": "vla_data.steps.recipes",
         "vla_data.recorder": "vla_data.recording",

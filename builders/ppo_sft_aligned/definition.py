@@ -19,8 +19,8 @@ from converters.rlds.sink import RldsSink
 from converters.rollouts.source import PpoRolloutSource
 from vla_data.core import Elsewhere, Json, Source
 from vla_data.core.curate import Step
+from vla_data.core.manifest import is_made_by, read_manifest
 from vla_data.errors import DataError, TargetExistsError, UsageError
-from vla_data.files.manifest import is_made_by, read_manifest
 from vla_data.files.write import make_folder, write_file
 from vla_data.formats import open_source, place_sink
 from vla_data.formats.sidecar import open_ledger

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Json, Schema
+from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
-from vla_data.files.manifest import read_manifest
 from vla_data.safety.text import show
 
 SIDE: Final = "meta/vla_data"

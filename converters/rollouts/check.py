@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError
-from vla_data.files.recorded import HEADER, Header
+from vla_data.recording.recorded import HEADER, Header
 from vla_data.safety import npy
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE, read_file

@@ -1,4 +1,4 @@
-"""Recorded rollouts of any features, in the layout of `vla_data.files.recorded`, as episodes."""
+"""Recorded rollouts of any features, in the layout of `vla_data.recording.recorded`, as episodes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from converters.rollouts.images import read_images
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, Feature, Json, Schema
 from vla_data.errors import DataError
-from vla_data.files.recorded import HEADER, IMAGE_CONVENTION, SIZES, Header
 from vla_data.media.frames import Frames
+from vla_data.recording.recorded import HEADER, IMAGE_CONVENTION, SIZES, Header
 from vla_data.safety import text
 from vla_data.safety.text import show
 

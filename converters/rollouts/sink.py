@@ -1,6 +1,6 @@
-"""Writes rollouts as plain ``.npz`` files, one an episode, in the layout of `vla_data.files.npz`.
+"""Writes rollouts as plain ``.npz`` files, one an episode, in the layout of `vla_data.recording.npz`.
 
-Recorded rollouts of any features, and episodes of other formats, get that of `vla_data.files.recorded`.
+Recorded rollouts of any features, and episodes of other formats, get that of `vla_data.recording.recorded`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vla_data.core import Array, Encoded, Episode, Feature, Published, Schema
 from vla_data.core.base import BaseSink, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
-from vla_data.files.npz import Member, as_array, image_members, npz_pieces
-from vla_data.files.recorded import Header, check_name
-from vla_data.files.recorded import members as recorded_members
 from vla_data.files.write import write_file
 from vla_data.media.frames import Frames
 from vla_data.media.images import encode
+from vla_data.recording.npz import Member, as_array, image_members, npz_pieces
+from vla_data.recording.recorded import Header, check_name
+from vla_data.recording.recorded import members as recorded_members
 
 STATE: Final = "observation.state"
 
@@ -86,7 +86,7 @@ def _names(episodes: Sequence[Published]) -> list[str]:
 
 
 def is_plain(episode: Episode) -> bool:
-    """Whether the layout of `vla_data.files.npz` is what an episode came in."""
+    """Whether the layout of `vla_data.recording.npz` is what an episode came in."""
     return episode.meta.get("source") == "ppo_rollout" and not is_described(episode)
 
 
@@ -108,7 +108,7 @@ def _plain(episode: Episode) -> dict[str, Member]:
 
 
 def _recorded(episode: Episode, schema: Schema) -> dict[str, Member]:
-    """Any episode, in the layout of `vla_data.files.recorded`."""
+    """Any episode, in the layout of `vla_data.recording.recorded`."""
     features = {**schema.features}
     for name, array in episode.arrays.items():  # a schema leaves out what a source gives on request only
         dtype = "string" if array.dtype.kind == "U" else str(array.dtype)

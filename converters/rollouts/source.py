@@ -48,12 +48,12 @@ from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
-from vla_data.files.npz import ACTION_CONVENTION, ACTION_NAMES
-from vla_data.files.recorded import HEADER
 from vla_data.files.sums import SEAL
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
 from vla_data.names import natural
+from vla_data.recording.npz import ACTION_CONVENTION, ACTION_NAMES
+from vla_data.recording.recorded import HEADER
 from vla_data.safety import npy, text
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE

@@ -29,10 +29,10 @@ from tests.rollouts import rollout, save
 from vla_data.cli.repair import command as repair_command
 from vla_data.cli.verify import command as verify_command
 from vla_data.core.ledger import Ledger
+from vla_data.core.manifest import upgraded
 from vla_data.core.provenance import to_json
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError, VerifyError
 from vla_data.files import write as jobs_io
-from vla_data.files.manifest import upgraded
 from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.jobs.job import provenance
 from vla_data.jobs.workspace import workspace

@@ -18,9 +18,9 @@ from tests.hdf5_files import LIBERO
 from tests.paths import TESTS
 from vla_data.advantages.job import annotate
 from vla_data.cli import cli
+from vla_data.core.manifest import read_manifest
+from vla_data.core.manifest_v1 import provenance_of
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
-from vla_data.files.manifest import read_manifest
-from vla_data.files.manifest_v1 import provenance_of
 from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
 from vla_data.jobs.job import versions

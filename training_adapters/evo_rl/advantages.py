@@ -26,7 +26,7 @@ from vla_data.advantages.format import Exchanged, need_labels, need_tag
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import cover, place
 from vla_data.core.ledger import FILE
-from vla_data.files.manifest import MANIFEST
+from vla_data.core.manifest import MANIFEST
 from vla_data.files.sums import SEAL
 from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
 from vla_data.jobs.workspace import check_target, publish, workspace

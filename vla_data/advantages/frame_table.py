@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from vla_data.advantages.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
+from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
-from vla_data.files.manifest import read_manifest
 from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
 from vla_data.names import natural

@@ -15,8 +15,8 @@ from vla_data._version import __version__
 from vla_data.core import Json, Sink, Source
 from vla_data.core.base import traits_of
 from vla_data.core.curate import Step
+from vla_data.core.manifest import VERSION
 from vla_data.core.provenance import to_json
-from vla_data.files.manifest import VERSION
 from vla_data.jobs.code import Code, code_of
 from vla_data.jobs.packed import Packed, pack
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
-from vla_data.files.manifest import MANIFEST, VERSION
+from vla_data.core.manifest import MANIFEST, VERSION
 from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.files.write import files_below, write_file
 from vla_data.jobs.job import Job, versions

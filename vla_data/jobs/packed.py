@@ -7,15 +7,12 @@ import pickle
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from vla_data.errors import UsageError
 from vla_data.jobs.code import Code
 from vla_data.jobs.modules import Module, provide, provided
 from vla_data.safety.text import show
-
-if TYPE_CHECKING:
-    from vla_data.jobs.job import Job
 
 _LOCK: Final = threading.Lock()
 
@@ -32,8 +29,8 @@ class Packed:
     modules: tuple[Module, ...]
     payload: bytes
 
-    def open(self, *, mine: bool) -> Job:
-        """The job again.
+    def open(self, *, mine: bool) -> Any:
+        """The `vla_data.jobs.job.Job` again.
 
         Args:
             mine: whether this process does nothing else; then what its code imports later is of the job's modules,
@@ -51,12 +48,11 @@ class Packed:
         except Exception as error:  # of the user's modules, which may do anything when they are imported
             raise UsageError("E021", f"a worker can't load what it should run: {_told(error)}") from error
 
-    def _load(self) -> Job:
-        job: Job = pickle.loads(self.payload)
-        return job
+    def _load(self) -> Any:
+        return pickle.loads(self.payload)
 
 
-def pack(job: Job, code: Code) -> Packed:
+def pack(job: object, code: Code) -> Packed:
     """See `vla_data.jobs.job.Job.pack`."""
     try:
         return Packed(code.modules, _by_value(job, code.memory) if code else pickle.dumps(job))
@@ -80,7 +76,7 @@ def _by_value(value: object, memory: tuple[str, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _culprit(job: Job) -> str:
+def _culprit(job: Any) -> str:
     """Which of a job's objects it is."""
     for part in (job.source, *job.steps, job.sink):
         try:

@@ -18,8 +18,8 @@ from typing import Final
 
 from vla_data.core import Sink
 from vla_data.core.base import WrappedSink
+from vla_data.core.manifest import MANIFEST, is_manifest
 from vla_data.errors import DataError, LockedError, MachineError, TargetExistsError, UsageError, VerifyError
-from vla_data.files.manifest import MANIFEST, is_manifest
 from vla_data.files.sums import SEAL, hash_file
 from vla_data.files.write import files_below, step, write_file
 from vla_data.formats.tables import SIDECARS

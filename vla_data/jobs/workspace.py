@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from vla_data.core.manifest import MANIFEST, is_manifest
 from vla_data.errors import LockedError, MachineError, TargetExistsError, UsageError
-from vla_data.files.manifest import MANIFEST, is_manifest
 from vla_data.files.write import (
     machine_errors,
     make_folder,

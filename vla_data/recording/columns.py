@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from vla_data.core import Feature
 from vla_data.errors import RecordError
-from vla_data.files.npz import Member, Rows
-from vla_data.files.recorded import IMAGE_CONVENTION
 from vla_data.media.images import Encoding, encode
+from vla_data.recording.npz import Member, Rows
+from vla_data.recording.recorded import IMAGE_CONVENTION
 from vla_data.recording.values import as_numbers, as_pixels, as_scalar, as_text, cast, check_finite
 
 FLAGS: Final = ("next.success", "next.done", "next.terminated", "next.truncated")

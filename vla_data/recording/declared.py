@@ -9,9 +9,9 @@ from typing import Any
 from vla_data.actions.convention import Convention
 from vla_data.core import Feature
 from vla_data.errors import DataError, RecordError, UsageError
-from vla_data.files.recorded import check_name
 from vla_data.media.images import MAX_SIDE
 from vla_data.recording.columns import FLAGS, NUMBERS, is_camera
+from vla_data.recording.recorded import check_name
 
 
 def check_features(features: Mapping[str, Any] | None) -> dict[str, Feature]:

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from vla_data.core import Json, Schema
+from vla_data.core import Feature, Json, Schema
 from vla_data.errors import DataError, RecordError
-from vla_data.files.recorded import MAX_FEATURES, check_name
+from vla_data.media.images import Encoding
 from vla_data.recording.columns import Column, column_for, declared_column
 from vla_data.recording.facts import as_facts
 from vla_data.recording.keywords import CAMERA, COUNTER, NOT_GIVEN, STATE, Given, given_by_keyword
 from vla_data.recording.layouts import plain_members, recorded_members
+from vla_data.recording.npz import Member
+from vla_data.recording.recorded import MAX_FEATURES, check_name
 from vla_data.safety.files import MAX_FILE
-
-if TYPE_CHECKING:
-    from vla_data.recording.writer import RolloutWriter
 
 MAX_BYTES: Final = MAX_FILE - (64 << 20)  # readers refuse larger files
 LEROBOT_OWN: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+class Writer(Protocol):
+    """What an episode needs of the `RolloutWriter` that it is of."""
+
+    fps: float
+    robot: str | None
+    images: Encoding
+    features: Mapping[str, Feature]
+    _closed: bool
+
+    def _check_process(self) -> None: ...
+
+    def _count(self, number: int, task: str, steps: int) -> None: ...
+
+    def _forget(self, number: int) -> None: ...
+
+    def _publish(self, members: Mapping[str, Member]) -> Path: ...
+
+    def _settle(self) -> None: ...
 
 
 class OpenEpisode:
@@ -33,7 +52,7 @@ class OpenEpisode:
         task: the instruction.
     """
 
-    def __init__(self, writer: RolloutWriter, number: int, task: str, facts: Mapping[str, Json]) -> None:
+    def __init__(self, writer: Writer, number: int, task: str, facts: Mapping[str, Json]) -> None:
         self.task = task
         self._writer = writer
         self._number = number

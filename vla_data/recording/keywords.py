@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from vla_data.errors import RecordError
-from vla_data.files.npz import ACTION_CONVENTION, ACTION_NAMES
 from vla_data.media.images import Encoding
 from vla_data.recording.columns import Camera, Column, Flags, Numbers, Told
+from vla_data.recording.npz import ACTION_CONVENTION, ACTION_NAMES
 
 NOT_GIVEN: Final = object()
 CAMERA: Final = "observation.images.primary"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from vla_data.core import Json, Schema
-from vla_data.files import npz, recorded
-from vla_data.files.npz import Member
+from vla_data.recording import npz, recorded
 from vla_data.recording.columns import Column
 from vla_data.recording.keywords import CAMERA, STATE
+from vla_data.recording.npz import Member
 
 _PLAIN = {
     CAMERA: "image",
@@ -25,7 +25,7 @@ _PLAIN = {
 def plain_members(
     columns: Mapping[str, Column], last: Mapping[str, Any], *, task: str, fps: float
 ) -> dict[str, Member]:
-    """Of an episode whose steps were given by keywords: the layout of `vla_data.files.npz`."""
+    """Of an episode whose steps were given by keywords: the layout of `vla_data.recording.npz`."""
     steps = len(columns["action"].rows)
     members: dict[str, Member] = {
         # The reader tells by this that infos are of after the action, also where there is no last image.
@@ -42,7 +42,7 @@ def plain_members(
 def recorded_members(
     columns: Mapping[str, Column], last: Mapping[str, Any], *, task: str, facts: Mapping[str, Json], schema: Schema
 ) -> dict[str, Member]:
-    """Of any episode: the layout of `vla_data.files.recorded`."""
+    """Of any episode: the layout of `vla_data.recording.recorded`."""
     header = recorded.Header(
         schema=schema, steps=len(next(iter(columns.values())).rows), task=task, facts=facts, final=tuple(last)
     )

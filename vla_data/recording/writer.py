@@ -9,7 +9,8 @@ with vd.RolloutWriter("rollouts", fps=5) as writer:
         episode.add(image=image, action=action, success=info["success"], reward=reward)
     episode.end(image=observation["image"])
 
-Files are in the layouts of `vla_data.files.npz`, where that can hold an episode, and of `vla_data.files.recorded`:
+Files are in the layouts of `vla_data.recording.npz`, where that can hold an episode, and of
+`vla_data.recording.recorded`:
 no pickle, and `vla_data.open_source` reads them.
 """
 
@@ -33,13 +34,13 @@ from typing import Any, Final, Self, get_args
 from vla_data import options as checks
 from vla_data.core import Feature
 from vla_data.errors import DataError, RecordError
-from vla_data.files.npz import Member, npz_pieces
 from vla_data.files.sums import SEAL, format_sums, read_seal
 from vla_data.files.write import Piece, machine_errors, make_folder, step, sync_folder, write_file
 from vla_data.media.images import Encoding
 from vla_data.recording.declared import check_features
 from vla_data.recording.episode import OpenEpisode
 from vla_data.recording.facts import as_facts
+from vla_data.recording.npz import Member, npz_pieces
 from vla_data.safety.text import instruction, show
 
 LOCK: Final = ".vla-data.lock"
@@ -106,7 +107,7 @@ class RolloutWriter:
         self.fps = checks.number("fps", fps, low=1e-3, high=1e6)
         checks.one_of("images", images, get_args(Encoding))
         self.images: Encoding = images
-        self.features = check_features(features)
+        self.features: Mapping[str, Feature] = check_features(features)
         if robot is not None and (not isinstance(robot, str) or not robot.isprintable()):
             raise ValueError(f"robot is {robot!r}, not a name")
         self.robot = robot

@@ -11,8 +11,8 @@ import numpy as np
 
 from vla_data.core import Array, Episode, EpisodeRef, Json, Source
 from vla_data.core.base import whole
+from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
-from vla_data.files.manifest import read_manifest
 from vla_data.formats import detect, open_source, parse_address
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.selection.subset import select

@@ -16,8 +16,8 @@ from typing import Any, Final
 from vla_data.core import Json, Source
 from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
+from vla_data.core.manifest import MANIFEST, has_step, read_manifest
 from vla_data.errors import DataError, TargetExistsError, UsageError
-from vla_data.files.manifest import MANIFEST, has_step, read_manifest
 from vla_data.files.write import machine_errors, write_file
 from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.formats.tables import FORMATS, load_module

@@ -32,8 +32,8 @@ from typing import Final, TypeVar
 from vla_data import options as checks
 from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
+from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
-from vla_data.files.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
 from vla_data.formats import load_trainer
 from vla_data.formats.tables import SIDECARS, load_audit

@@ -95,7 +95,7 @@ def compare(
 
     Args:
         root: the dataset.
-        manifest: its manifest, as `vla_data.files.manifest.read_manifest` gives it; its recipe is repeated.
+        manifest: its manifest, as `vla_data.core.manifest.read_manifest` gives it; its recipe is repeated.
         ledger: its ledger, which says what episode is where.
         sources: addresses; several for a merged dataset.
         blame: called with (".", what is wrong, episode id) for everything that is not as it must be.

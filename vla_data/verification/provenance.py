@@ -14,8 +14,8 @@ from typing import Any, Final
 from vla_data import steps as library
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
+from vla_data.core.manifest import is_made_by
 from vla_data.errors import UsageError, VerifyError
-from vla_data.files.manifest import is_made_by
 from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
 from vla_data.jobs.job import provenance
 from vla_data.media.video_settings import VideoSettings
@@ -37,7 +37,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
 def open_provenance(
     manifest: Mapping[str, Any], sources: Sequence[Address], target: Path
 ) -> tuple[Source, tuple[Step, ...], Sink]:
-    """Source, steps and sink of a manifest, as `vla_data.files.manifest.read_manifest` gives it.
+    """Source, steps and sink of a manifest, as `vla_data.core.manifest.read_manifest` gives it.
 
     Args:
         manifest: of any version.

@@ -30,8 +30,8 @@ from typing import Any, Final
 
 from vla_data.core import Json, Source
 from vla_data.core.ledger import FILE, Ledger
+from vla_data.core.manifest import MANIFEST, downgraded, read_manifest, recipe_sha256
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
-from vla_data.files.manifest import MANIFEST, downgraded, read_manifest, recipe_sha256
 from vla_data.files.sums import format_sums, hash_file
 from vla_data.files.write import machine_errors, make_folder, remove_tree, step, sync_folder, write_file
 from vla_data.jobs.job import versions

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Json
+from vla_data.core.manifest_v1 import provenance_of
 from vla_data.core.provenance import agrees, typed
 from vla_data.errors import DataError
-from vla_data.files.manifest_v1 import provenance_of
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show

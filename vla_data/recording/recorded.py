@@ -21,7 +21,7 @@ import numpy as np
 
 from vla_data.core.episode import Feature, Json, Schema
 from vla_data.errors import DataError
-from vla_data.files.npz import Member
+from vla_data.recording.npz import Member
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 

@@ -9,7 +9,7 @@ state             (T or T+1, D) float32, where the rollout has it
 fps               () float64, control rate in steps per second, where the rollout has it
 is_image_encode   only where the rollout has the mark of RL4VLA's motion planner
 
-Rollouts of any other features have the layout of `vla_data.files.recorded`.
+Rollouts of any other features have the layout of `vla_data.recording.recorded`.
 """
 
 from __future__ import annotations
