@@ -20,221 +20,14 @@ from typing import Any, Final
 import numpy as np
 
 from vla_data.errors import DataError
+from vla_data.safety.pickle_machine import MARK, MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_OPCODES, Machine
 from vla_data.safety.stand_ins import (
-    ALLOWED,
-    DTYPE,
-    ENCODE,
-    IMAGE,
-    NDARRAY,
-    RECONSTRUCT,
-    SCALAR,
-    SET,
-    ArrayState,
-    DTypeState,
-    Global,
     Image,
-    ImageState,
     final,
-    hashable,
-    make_array,
 )
-from vla_data.safety.text import show
-
-MAX_OPCODES: Final = 1_000_000
-MAX_NODES: Final = 200_000
-MAX_DEPTH: Final = 16
-MAX_INT_BYTES: Final = 16
-MAX_BYTES: Final = 2 << 30
-"""Of all arrays, images and strings together; one that stands in several places counts each time."""
-
-_HINTS: Final = {
-    "torch": "call .cpu().numpy() when collecting",
-    "dill": "re-save with np.savez of plain arrays",
-    "cloudpickle": "re-save with np.savez of plain arrays",
-    "joblib": "re-save with np.savez of plain arrays",
-    "copyreg": "re-save with pickle protocol 2 or newer",
-    "copy_reg": "re-save with pickle protocol 2 or newer",
-}
-
-_MARK: Final = object()
 
 
-class _Machine:
-    """One run over one pickle. ``view`` is the input, ``at`` the position of the next opcode."""
-
-    def __init__(self, view: memoryview) -> None:
-        self.view = view
-        self.at = 0
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.nodes = 0
-
-    # -- reading ------------------------------------------------------------------------------------
-
-    def take(self, n: int) -> memoryview:
-        end = self.at + n
-        if end > len(self.view):
-            raise DataError("E105", f"the pickle claims {n:,} bytes where {len(self.view) - self.at:,} are left")
-        out = self.view[self.at : end]
-        self.at = end
-        return out
-
-    def integer(self, fmt: str) -> int:
-        (value,) = struct.unpack(fmt, self.take(struct.calcsize(fmt)))
-        return int(value)
-
-    def line(self) -> str:
-        window = bytes(self.view[self.at : self.at + 4096])
-        end = window.find(b"\n")
-        if end < 0:
-            raise DataError("E105", "a line of the pickle does not end")
-        self.at += end + 1
-        try:
-            return window[:end].decode("utf-8")
-        except UnicodeDecodeError:
-            raise DataError("E104", "a line of the pickle is not text") from None
-
-    def text(self, n: int) -> str:
-        try:
-            return str(self.take(n), "utf-8", "surrogatepass")
-        except UnicodeDecodeError:
-            raise DataError("E104", "a string of the pickle is not UTF-8") from None
-
-    def blob(self, n: int) -> bytes | memoryview:
-        piece = self.take(n)
-        return bytes(piece) if n < 256 else piece  # small ones may be keys; large ones stay views
-
-    # -- the stack ----------------------------------------------------------------------------------
-
-    def push(self, value: Any) -> None:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise DataError("E106", f"more than {MAX_NODES:,} objects in one file")
-        self.stack.append(value)
-
-    def pop(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
-            raise DataError("E104", "the pickle takes more from its stack than is there")
-        return self.stack.pop()
-
-    def top(self) -> Any:
-        if not self.stack or self.stack[-1] is _MARK:
-            raise DataError("E104", "the pickle takes more from its stack than is there")
-        return self.stack[-1]
-
-    def since_mark(self) -> list[Any]:
-        for i in range(len(self.stack) - 1, -1, -1):
-            if self.stack[i] is _MARK:
-                items = self.stack[i + 1 :]
-                del self.stack[i:]
-                return items
-        raise DataError("E104", "the pickle has no mark to go back to")
-
-    def recall(self, key: int) -> None:
-        try:
-            self.push(self.memo[key])
-        except KeyError:
-            raise DataError("E104", f"the pickle recalls item {key}, which it never stored") from None
-
-    # -- objects ------------------------------------------------------------------------------------
-
-    def look_up(self, module: Any, name: Any) -> None:
-        if type(module) is not str or type(name) is not str:
-            raise DataError("E104", "a class name that is not text")
-        try:
-            self.push(ALLOWED[module, name])
-        except KeyError:
-            hint = _HINTS.get(module.split(".")[0])
-            raise DataError(
-                "E101",
-                f"class {show(f'{module}.{name}'[:120])} is not allowed" + (f"; {hint}" if hint else ""),
-            ) from None
-
-    def reduce(self) -> None:
-        args, func = self.pop(), self.pop()
-        if type(args) is not tuple:
-            raise DataError("E104", "a call without a tuple of arguments")
-        if func is RECONSTRUCT:
-            if len(args) != 3 or args[0] is not NDARRAY:
-                raise DataError("E104", "an array that is not numpy.ndarray")
-            self.push(ArrayState())
-        elif func is DTYPE:
-            if not args or type(args[0]) is not str:
-                raise DataError("E104", "a dtype that is not given as text")
-            self.push(DTypeState(args[0]))
-        elif func is SCALAR:
-            self.push(self._scalar(args))
-        elif func is SET:
-            if len(args) != 1 or type(args[0]) is not list:
-                raise DataError("E104", "a set that is not made from a list")
-            self.push({hashable(item) for item in args[0]})
-        elif func is ENCODE:
-            if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
-                raise DataError("E104", "bytes that are not latin-1 text")
-            try:
-                self.push(args[0].encode("latin-1"))
-            except UnicodeEncodeError:
-                raise DataError("E104", "bytes that are not latin-1 text") from None
-        else:
-            raise DataError("E103", f"a call of {func.name if type(func) is Global else 'something'}")
-
-    def _scalar(self, args: tuple[Any, ...]) -> Any:
-        # One argument, or an object dtype, makes NumPy itself crash.
-        if len(args) != 2 or type(args[0]) is not DTypeState or args[0].is_object:
-            raise DataError("E104", "a NumPy scalar is malformed")
-        return make_array((), args[0], args[1], fortran=False)[()]
-
-    def new_object(self) -> None:
-        args, cls = self.pop(), self.pop()
-        if cls is not IMAGE or args != ():
-            raise DataError("E103", "an object that is not an image")
-        self.push(ImageState())
-
-    def build(self) -> None:
-        state, target = self.pop(), self.top()
-        if type(target) not in (ArrayState, DTypeState, ImageState):
-            raise DataError("E104", f"a state for a {type(target).__name__}")
-        target.build(state)
-
-    def append(self, items: list[Any]) -> None:
-        target = self.top()
-        if type(target) is not list:
-            raise DataError("E104", f"items appended to a {type(target).__name__}")
-        target.extend(items)
-
-    def set_items(self, items: list[Any]) -> None:
-        target = self.top()
-        if type(target) is not dict or len(items) % 2:
-            raise DataError("E104", f"keys set on a {type(target).__name__}")
-        for i in range(0, len(items), 2):
-            target[hashable(items[i])] = items[i + 1]
-
-    def add_items(self) -> None:
-        items, target = self.since_mark(), self.top()
-        if type(target) is not set:
-            raise DataError("E104", f"set items added to a {type(target).__name__}")
-        target.update(hashable(item) for item in items)
-
-    def long(self, n: int) -> None:
-        if not 0 <= n <= MAX_INT_BYTES:
-            raise DataError("E106", f"an integer of {n:,} bytes")
-        self.push(int.from_bytes(self.take(n), "little", signed=True))
-
-    def decimal(self) -> None:
-        line = self.line().removesuffix("L")
-        if line in ("00", "01"):
-            self.push(line == "01")
-        elif re.fullmatch(r"-?\d{1,19}", line):
-            self.push(int(line))
-        else:
-            raise DataError("E104", f"{line[:30]!r} is not a number")
-
-    def tuple_of(self, n: int) -> None:
-        items = [self.pop() for _ in range(n)]
-        self.push(tuple(reversed(items)))
-
-
-def _ascii_float(m: _Machine) -> None:
+def _ascii_float(m: Machine) -> None:
     line = m.line()
     try:
         m.push(float(line))
@@ -242,55 +35,55 @@ def _ascii_float(m: _Machine) -> None:
         raise DataError("E104", f"{line[:30]!r} is not a number") from None
 
 
-def _proto(m: _Machine) -> None:
+def _proto(m: Machine) -> None:
     version = m.take(1)[0]
     if version > 5:
         raise DataError("E103", f"pickle protocol {version}")
 
 
-def _pop_mark(m: _Machine) -> None:
+def _pop_mark(m: Machine) -> None:
     m.since_mark()
 
 
-def _pop(m: _Machine) -> None:
+def _pop(m: Machine) -> None:
     if not m.stack:
         raise DataError("E104", "the pickle takes more from its stack than is there")
     m.stack.pop()
 
 
-def _global(m: _Machine) -> None:
+def _global(m: Machine) -> None:
     module = m.line()
     m.look_up(module, m.line())
 
 
-def _stack_global(m: _Machine) -> None:
+def _stack_global(m: Machine) -> None:
     name = m.pop()
     m.look_up(m.pop(), name)
 
 
-def _store(m: _Machine, key: int) -> None:
+def _store(m: Machine, key: int) -> None:
     m.memo[key] = m.top()
 
 
-def _float(m: _Machine) -> None:
+def _float(m: Machine) -> None:
     m.push(struct.unpack(">d", m.take(8))[0])
 
 
-def _dict(m: _Machine) -> None:
+def _dict(m: Machine) -> None:
     items = m.since_mark()
     m.push({})
     m.set_items(items)
 
 
-def _set_item(m: _Machine) -> None:
+def _set_item(m: Machine) -> None:
     value = m.pop()
     m.set_items([m.pop(), value])
 
 
 # The closed table: what is not here is E103. Text-mode strings (STRING, UNICODE) of protocol 0 are not
 # needed by any collector.
-_OPCODES: Final[dict[int, Callable[[_Machine], None]]] = {
-    ord("("): lambda m: m.stack.append(_MARK),
+_OPCODES: Final[dict[int, Callable[[Machine], None]]] = {
+    ord("("): lambda m: m.stack.append(MARK),
     ord("0"): _pop,
     ord("1"): _pop_mark,
     ord("2"): lambda m: m.push(m.top()),
@@ -345,14 +138,14 @@ _OPCODES: Final[dict[int, Callable[[_Machine], None]]] = {
 _STOP: Final = ord(".")
 
 
-def _memo_key(m: _Machine) -> int:
+def _memo_key(m: Machine) -> int:
     line = m.line()
     if not re.fullmatch(r"\d{1,9}", line):
         raise DataError("E104", f"{line[:30]!r} is not a memo key")
     return int(line)
 
 
-def _frame(m: _Machine) -> None:
+def _frame(m: Machine) -> None:
     n = m.integer("<Q")
     if n > len(m.view) - m.at:
         raise DataError("E105", f"the pickle claims {n:,} bytes where {len(m.view) - m.at:,} are left")
@@ -367,7 +160,7 @@ def loads(data: bytes | memoryview) -> Any:
         DataError: E101 for any class that is not on the list, E103 for an opcode no collector needs, E104
             for a malformed state, E105 where the data ends early, E106 for too many or too deep objects.
     """
-    machine = _Machine(memoryview(data).toreadonly())
+    machine = Machine(memoryview(data).toreadonly())
     view, table = machine.view, _OPCODES
     for _ in range(MAX_OPCODES):
         if machine.at >= len(view):
