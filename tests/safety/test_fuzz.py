@@ -78,7 +78,7 @@ def fuzz(count: int, seed: int) -> None:
     for i in range(count):
         suffix, data = corpus[rng.randrange(len(corpus))]
         mutant = mutate(data, rng, others)
-        start = time.monotonic()
+        start = time.process_time()  # of this process: a busy machine is no defect
         try:
             episode = source._episode("mutant", _load(mutant, f"mutant{suffix}"), "")
             assert len(episode) == len(episode.index) > 0
@@ -88,7 +88,7 @@ def fuzz(count: int, seed: int) -> None:
             assert error.code in CODES
             assert "\n" not in error.message
             assert show(error.message) == error.message.replace("\\", "\\\\"), error.message
-        assert time.monotonic() - start < 2.0, f"mutant {i} of seed {seed}"
+        assert time.process_time() - start < 2.0, f"mutant {i} of seed {seed}"
     print(accepted)
 
 
