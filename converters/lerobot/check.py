@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from converters.lerobot import check_info as infos
 from converters.lerobot import tasks as lerobot_tasks
+from converters.lerobot.check_videos import Piece, Track
 from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
 from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
@@ -41,44 +42,6 @@ _ABSOLUTE: Final = 1e-9
 _JPEG_MEAN: Final = 0.05
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """The frames of an episode in a video file: numbers in it, and the digests of their packets."""
-
-    file: str
-    start: int
-    stop: int
-    packets: list[bytes]
-
-
-class _Track:
-    """A camera's files, episode after episode."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        self._root = root
-        self._left = iter(sorted(root.glob(f"videos/{name}/*/*.mp4")))
-        self._file = ""
-        self._packets: list[bytes] = []
-        self._at = 0
-        self.readable = True
-
-    def take(self, count: int) -> _Piece:
-        """The next ``count`` frames, which no file's end divides."""
-        from vla_data.media import video  # loads a video library, which other datasets need not
-
-        if self._at == len(self._packets):
-            path = next(self._left, None)
-            self._at, self._packets = 0, []
-            try:
-                if path is not None:
-                    self._file = path.relative_to(self._root).as_posix()
-                    self._packets = video.packet_digests(str(path))
-            except Exception:  # FFmpeg's errors are of many classes; `_examine_videos` names the file
-                self.readable = False
-        start, self._at = self._at, min(self._at + count, len(self._packets))
-        return _Piece(self._file, start, start + count, self._packets[start : self._at])
-
-
 @dataclass
 class LerobotAudit(Audit):
     """Read a dataset whole and compare its parts with each other and with its ledger.
@@ -99,7 +62,7 @@ class LerobotAudit(Audit):
     _used: dict[int, None] = field(default_factory=dict)
     _lossy: bool = False
     _row_file: str = "meta/episodes"
-    _tracks: dict[str, _Track] = field(default_factory=dict)
+    _tracks: dict[str, Track] = field(default_factory=dict)
 
     def examine(self) -> None:
         """See `Audit`."""
@@ -114,7 +77,7 @@ class LerobotAudit(Audit):
         published = self.published()
         self._steps = sum(record.frames("kept") for record in published)
         self._splits = [record.split for record in published]
-        self._tracks = {name: _Track(self.root, name) for name in self._videos}
+        self._tracks = {name: Track(self.root, name) for name in self._videos}
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
@@ -308,7 +271,7 @@ class LerobotAudit(Audit):
                 self.blame(where, f"the statistics of {show(name)} are not of {length:,} frames", record.id)
 
     def _compare_tracks(
-        self, record: Record, where: str, row: Mapping[str, Any], shown: Mapping[str, _Piece]
+        self, record: Record, where: str, row: Mapping[str, Any], shown: Mapping[str, Piece]
     ) -> None:
         """The places in video files that the metadata names against those where the frames are."""
         for name, piece in shown.items():
