@@ -149,7 +149,7 @@ MEMBERS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "vla_data.actions": {
             "Dimension": "vla_data.dynamics.report",
             "DynamicsReport": "vla_data.dynamics.report",
-            "Finding": "vla_data.dynamics.report",
+            "Finding": "vla_data.core.findings",
             "check_dynamics": "vla_data.dynamics.check",
         },
         "vla_data.jobs.beam": {

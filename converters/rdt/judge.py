@@ -14,6 +14,7 @@ from converters.rdt import file as rdt_file
 from converters.rdt.sink import FACTS, action_convention
 from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
+from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError
 from vla_data.names import natural
 from vla_data.safety import strict_json
@@ -42,11 +43,19 @@ class Judged:
         bugs = [{"entry": name, **bug.to_json()} if name else bug.to_json() for name, bug in self.bugs]
         return {"episodes": self.episodes, "steps": self.steps, "action_std": list(self.action_std), "bugs": bugs}
 
-    def __str__(self) -> str:
+    def sections(self) -> tuple[Section, ...]:
+        """What was read, and how many mistakes there are."""
         std = ", ".join(f"{value:.5f}" for value in self.action_std)
-        lines = [f"  Episodes      {self.episodes:>12,}   {self.steps:,} steps"] if self.episodes else []
-        lines += [f"  action_std    {std}   slots 30-32"] if std else []
-        return "\n".join([*lines, f"  Mistakes      {len(self.bugs):>12,}"])
+        rows = [("Episodes", f"{self.episodes:,}", f"{self.steps:,} steps")] if self.episodes else []
+        rows.append(("Mistakes", f"{len(self.bugs):,}", ""))
+        notes = (f"action_std of slots 30 to 32: {std}",) if std else ()
+        return (Section(rows=tuple(rows), right=frozenset({1}), notes=notes),)
+
+    def __str__(self) -> str:
+        return text_of(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html_of(self.sections())
 
 
 def judge(path: Path, *, source: Source | None = None) -> Judged:

@@ -36,8 +36,9 @@ from numpy.typing import NDArray
 from vla_data import options as checks
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
 from vla_data.actions.rotations import Floats
+from vla_data.core.findings import Finding
 from vla_data.dynamics.fit import EXCITED, LAGS, Fit, best_lag, fit_motions
-from vla_data.dynamics.report import CLEARLY, SURE, Dimension, DynamicsReport, Finding
+from vla_data.dynamics.report import CLEARLY, SURE, Dimension, DynamicsReport
 from vla_data.dynamics.task import Task
 from vla_data.errors import UsageError
 

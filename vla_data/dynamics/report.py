@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+from vla_data.core.findings import Finding, Section, html_of, text_of
 
 SURE: Final = 3.0
 """Standard errors by which one form of a rotation must be better to be called so."""
@@ -32,20 +33,6 @@ class Dimension:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that contradicts the convention.
-
-    Attributes:
-        code: ``off_by_one``, ``wrong_sign``, ``wrong_scale``, ``wrong_axes``, ``wrong_rotation``,
-            ``wrong_gripper``, ``wrong_rate`` or ``not_tested``; published words.
-        message: one line, with the figures.
-    """
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicsReport:
     """What `check_dynamics` saw.
 
@@ -57,7 +44,8 @@ class DynamicsReport:
         rotations: form of the rotation -> standard errors by which it explains the motion worse than the declared
             one (the best one, where none is declared); negative: better.
         rotation_residuals: form of the rotation -> times by which it leaves more of the motion unexplained.
-        findings: what is wrong; empty where nothing contradicts the convention.
+        findings: what contradicts the convention; codes are ``off_by_one``, ``wrong_sign``, ``wrong_scale``,
+            ``wrong_axes``, ``wrong_rotation``, ``wrong_gripper``, ``wrong_rate`` and ``not_tested``.
     """
 
     steps: int
@@ -83,24 +71,36 @@ class DynamicsReport:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         facts = asdict(self)
-        lists = {name: list(facts[name]) for name in ("dimensions", "findings")}
-        return {**facts, **lists, "ok": self.ok}
+        findings = [finding.to_json() for finding in self.findings]
+        return {**facts, "dimensions": list(facts["dimensions"]), "findings": findings, "ok": self.ok}
+
+    def sections(self) -> tuple[Section, ...]:
+        """A row a dimension, and what contradicts the convention."""
+        rows = tuple(
+            (d.name, f"{d.gain:.3f}", f"{d.residual:.1%}", "" if d.excited else "not excited")
+            for d in self.dimensions
+        )
+        told = ", ".join(f"{name} {z:+.1f}" for name, z in self.rotations.items())
+        return (
+            Section(
+                title=f"{self.steps:,} steps, lag {self.lag:+d} ({self.lag_seconds:+.3f} s)",
+                head=("dimension", "gain", "residual", "") if rows else (),
+                rows=rows,
+                right=frozenset({1, 2}),
+                notes=(
+                    *((_glued(f"rotation: {told}"),) if told else ()),
+                    *(_glued(f"{finding.code}: {finding.message}") for finding in self.findings),
+                ),
+            ),
+        )
 
     def __str__(self) -> str:
-        lines = [f"{self.steps:,} steps, lag {self.lag:+d} ({self.lag_seconds:+.3f} s)"]
-        for d in self.dimensions:
-            note = "" if d.excited else "  (not excited)"
-            lines.append(f"  {d.name:<20} gain {d.gain:7.3f}  residual {d.residual:6.1%}{note}")
-        if self.rotations:
-            told = ", ".join(f"{name} {z:+.1f}" for name, z in self.rotations.items())
-            lines.extend(_wrapped(f"rotation: {told}"))
-        for finding in self.findings:
-            lines.extend(_wrapped(f"{finding.code}: {finding.message}"))
-        return "\n".join(lines)
+        return text_of(self.sections()).replace("\N{NO-BREAK SPACE}", " ")
+
+    def _repr_html_(self) -> str:
+        return html_of(self.sections())
 
 
-def _wrapped(text: str) -> list[str]:
-    """Lines of at most 80 columns; a form and its figure stay together."""
-    glued = re.sub(r" ([+-]\d)", "\N{NO-BREAK SPACE}\\1", text)
-    lines = textwrap.wrap(glued, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+def _glued(text: str) -> str:
+    """The same; a form and its figure stay on one line."""
+    return re.sub(r" ([+-]\d)", "\N{NO-BREAK SPACE}\\1", text)

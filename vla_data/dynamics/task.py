@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from vla_data.actions.convention import UNDECLARED, Convention, missing, quantity
 from vla_data.actions.convert import convert
 from vla_data.actions.rotations import WIDTHS, Floats, from_quaternion, inverse, multiply, to_quaternion
+from vla_data.core.findings import Finding
 from vla_data.dynamics.fit import fit_motions, vuong
-from vla_data.dynamics.report import SURE, Finding
+from vla_data.dynamics.report import SURE
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vla_data.core import Json, Place
+from vla_data.core.findings import Section, html_of, text_of
 from vla_data.core.ledger import BUCKETS, DEFINITIONS, Ledger
+from vla_data.safety.text import show
 
 _TITLES = {
     "total_files": "Total files",
@@ -29,7 +31,7 @@ _TITLES_UNJUDGED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The outcome of `vla_data.run`.
 
@@ -72,16 +74,29 @@ class Report:
             **self.details,
         }
 
-    def __str__(self) -> str:
+    def sections(self) -> tuple[Section, ...]:
+        """The statistics block: episodes, and the bucket of every source frame."""
         counts = self.counts
-        lines = []
-        titles = _TITLES if self.judged else _TITLES_UNJUDGED
-        for name, title in titles.items():
+        episodes = []
+        for name, title in (_TITLES if self.judged else _TITLES_UNJUDGED).items():
             value = f"{100 * counts[name]:.2f} %" if name == "success_rate" else f"{counts[name]:,}"
-            lines.append(f"  {title:<20}{value:>9}   {DEFINITIONS[name] if self.judged else _MEANING[name]}")
-        lines.append("")
-        lines.append(f"  {'Source frames':<20}{counts['source']:>9,}   = the sum of these:")
+            episodes.append((title, value, DEFINITIONS[name] if self.judged else _MEANING[name]))
+        frames = [("Source frames", f"{counts['source']:,}", "= the sum of these:")]
         for bucket in BUCKETS:
             share = 100 * counts[bucket] / counts["source"] if counts["source"] else 0.0
-            lines.append(f"    {bucket:<18}{counts[bucket]:>9,}   {share:5.1f} %")
-        return "\n".join(lines)
+            frames.append((f"  {bucket}", f"{counts[bucket]:,}", f"{share:5.1f} %"))
+        right = frozenset({1})
+        return Section(rows=tuple(episodes), right=right), Section(rows=tuple(frames), right=right)
+
+    def __str__(self) -> str:
+        return text_of(self.sections())
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        return (
+            f"<Report of {show(str(self.target))}: {counts['published_episodes']:,} of {counts['total_files']:,} "
+            f"episodes, {counts['kept']:,} of {counts['source']:,} frames, {len(self.warnings)} warnings>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_of((*self.sections(), Section(notes=self.warnings)))

@@ -3,9 +3,10 @@
 loader = Loader(open_mixture("mixture.toml"), batch_size=32)
 """
 
+from vla_data.core.findings import Finding
 from vla_data.mixtures.config import Config, Entry, load, parse
 from vla_data.mixtures.contract import Contract
-from vla_data.mixtures.effective import Effective, Finding
+from vla_data.mixtures.effective import Effective
 from vla_data.mixtures.loader import Loader
 from vla_data.mixtures.mixture import Batch, Mixture, open_mixture
 from vla_data.mixtures.sampling import Plan, Sampling

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_data.actions.convention import quantity
 from vla_data.core import Json
+from vla_data.core.findings import Finding, Section, html_of, text_of
 from vla_data.mixtures import rates
 from vla_data.mixtures.config import Config
 from vla_data.mixtures.member import LeftOut, Member
@@ -44,20 +45,6 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something odd.
-
-    Attributes:
-        code: published: ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``, ``no_state``,
-            ``never_drawn``, ``left_out``, ``repeated``.
-        message: in a sentence.
-    """
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """What a mixture samples.
 
@@ -66,7 +53,8 @@ class Effective:
         epoch: frames of an epoch.
         order: of the stream.
         seed: of the stream.
-        findings: what is odd.
+        findings: what is odd; codes are ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``,
+            ``no_state``, ``never_drawn``, ``left_out`` and ``repeated``.
     """
 
     datasets: tuple[Drawn, ...]
@@ -93,10 +81,11 @@ class Effective:
             "epoch_frames": self.epoch,
             "order": self.order,
             "seed": self.seed,
-            "findings": [{"code": finding.code, "message": finding.message} for finding in self.findings],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
-    def __str__(self) -> str:
+    def sections(self) -> tuple[Section, ...]:
+        """A row a dataset, and what an epoch is."""
         heads = ("dataset", "episodes", "frames", "fps", "share", "visits")
         rows = [
             (
@@ -109,17 +98,15 @@ class Effective:
             )
             for drawn in self.datasets
         ]
-        widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in (heads, *rows)
-        ]
-        lines.append("")
-        lines.append(f"An epoch has {self.epoch:,} frames, order {self.order}, seed {self.seed}.")
-        return "\n".join(lines)
+        said = f"An epoch has {self.epoch:,} frames, order {self.order}, seed {self.seed}."
+        table = Section(head=heads, rows=tuple(rows), right=frozenset(range(1, len(heads))))
+        return table, Section(notes=(said,))
+
+    def __str__(self) -> str:
+        return text_of(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html_of((*self.sections(), Section(notes=tuple(finding.message for finding in self.findings))))
 
 
 def describe(config: Config, members: Sequence[Member], sampling: Sampling) -> Effective:

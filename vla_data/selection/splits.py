@@ -25,6 +25,7 @@ from typing import Final
 
 from vla_data import options as checks
 from vla_data.core import EpisodeRef, Json, Source
+from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError
 from vla_data.names import unit_hash
 from vla_data.safety.text import show
@@ -127,21 +128,28 @@ class Split:
             "warnings": list(self.warnings),
         }
 
-    def __str__(self) -> str:
+    def sections(self) -> tuple[Section, ...]:
+        """How large each split is, and what is in it."""
         total = len(self.members)
         listed = self.ids if self.by == "episode" else self.groups  # a digest tells nobody which episode it is of
-        lines = [f"  by {show(self.by)}, seed {self.seed}", "", "  Split      Episodes    Groups    Share"]
+        rows, names = [], []
         for name in self.names:
             count = len(self.ids(name))
-            share = f"{100 * count / total:6.1f} %" if total else "      -"
-            lines.append(f"  {name:<8} {count:>10,} {len(self.groups(name)):>9,} {share}")
-        lines.append("")
-        for name in self.names:
-            for row, text in enumerate(map(show, listed(name)[:_SHOWN])):
-                lines.append(f"  {name if not row else '':<8} {text if len(text) <= 66 else text[:63] + '...'}")
+            share = f"{100 * count / total:.1f} %" if total else "-"
+            rows.append((name, f"{count:,}", f"{len(self.groups(name)):,}", share))
+            for at, text in enumerate(map(show, listed(name)[:_SHOWN])):
+                names.append(("" if at else name, text if len(text) <= 66 else text[:63] + "..."))
             if len(listed(name)) > _SHOWN:
-                lines.append(f"  {'':<8} and {len(listed(name)) - _SHOWN:,} more; --json lists all")
-        return "\n".join(lines)
+                names.append(("", f"and {len(listed(name)) - _SHOWN:,} more; --json lists all"))
+        head = ("Split", "Episodes", "Groups", "Share", "")
+        sizes = Section(head=head, rows=tuple(rows), right=frozenset({1, 2, 3}))
+        return Section(notes=(f"by {show(self.by)}, seed {self.seed}",)), sizes, Section(rows=tuple(names))
+
+    def __str__(self) -> str:
+        return text_of(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html_of(self.sections())
 
 
 def split(

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from vla_data.core import Json
+from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import VerifyError
 from vla_data.files.sums import SEAL
 from vla_data.safety.text import show
@@ -104,24 +105,32 @@ class Verdict:
             "checked": dict(self.checked),
         }
 
-    def __str__(self) -> str:
+    def sections(self) -> tuple[Section, ...]:
+        """What was looked at, and how many damages there are."""
         seen = self.checked
-        lines = [
-            f"  Files         {seen['files']:>12,}   {seen['bytes']:,} bytes",
-            f"  SHA-256 of    {seen['hashed']:>12,}   {seen['hashed_bytes']:,} bytes; "
-            + ("the others by name and size alone" if seen["hashed"] < seen["files"] else "all of them"),
+        every = "the others by name and size alone" if seen["hashed"] < seen["files"] else "all of them"
+        rows = [
+            ("Files", f"{seen['files']:,}", f"{seen['bytes']:,} bytes"),
+            ("SHA-256 of", f"{seen['hashed']:,}", f"{seen['hashed_bytes']:,} bytes; {every}"),
         ]
         if "episodes" in seen:
-            lines.append(f"  Examined      {seen['episodes']:>12,}   episodes, {seen['frames']:,} frames")
+            rows.append(("Examined", f"{seen['episodes']:,}", f"episodes, {seen['frames']:,} frames"))
         if "against" in seen:
-            lines.extend(_agreement(seen["against"]))
-        lines.append(f"  Damages       {len(self.damages):>12,}")
-        return "\n".join(lines)
+            rows.append(("Compared", f"{seen['against']['compared']:,}", "episodes with their sources"))
+        rows.append(("Damages", f"{len(self.damages):,}", ""))
+        told = Section(rows=tuple(rows), right=frozenset({1}))
+        return (told, _agreement(seen["against"])) if "against" in seen else (told,)
+
+    def __str__(self) -> str:
+        return text_of(self.sections())
+
+    def _repr_html_(self) -> str:
+        return html_of((*self.sections(), Section(notes=tuple(damage.line() for damage in self.damages))))
 
 
-def _agreement(facts: Mapping[str, Json]) -> list[str]:
-    """What comparing with the sources gave, a line a feature."""
-    lines = [f"  Compared      {facts['compared']:>12,}   episodes with their sources"]
+def _agreement(facts: Mapping[str, Json]) -> Section:
+    """What comparing with the sources gave, a row a feature."""
+    rows = []
     for name, feature in facts["features"].items():
         how = f"{feature['differing']:,} differ" if feature["differing"] else "equal"
         if "psnr_min" in feature and not feature["differing"]:
@@ -130,8 +139,10 @@ def _agreement(facts: Mapping[str, Json]) -> list[str]:
             how = "the same bytes"
         if "dtype" in feature:
             how += f" as {feature['dtype'].split()[-1]}"
-        lines.append(f"    {show(name)}: {feature['values']:,}, {how}")
-    for title, key in (("Not stored", "not_stored"), ("Added", "added")):
-        if facts[key]:
-            lines.append(f"  {title}: {', '.join(show(name) for name in facts[key])}")
-    return lines
+        rows.append((show(name), f"{feature['values']:,}", how))
+    notes = [
+        f"{title}: {', '.join(show(name) for name in facts[key])}"
+        for title, key in (("Not stored", "not_stored"), ("Added", "added"))
+        if facts[key]
+    ]
+    return Section(rows=tuple(rows), right=frozenset({1}), notes=tuple(notes))
