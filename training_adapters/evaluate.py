@@ -1,0 +1,145 @@
+"""Success on fixed, held-out starts: n of N with Wilson intervals, by task, in a file that says what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from training_adapters.envs.lanes import Lanes
+from training_adapters.envs.starts import HELD_OUT_SEED
+from training_adapters.envs.table import Begin, Place
+from training_adapters.intervals import Share
+from training_adapters.policy import Policy
+from vla_data.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a policy achieved.
+
+    Attributes:
+        success: of all episodes.
+        tasks: by prompt.
+        malformed: chunks that were no chunk, of all; their episodes ended there, unsolved.
+        steps: environment steps of all episodes.
+        env: the environment's name.
+        starts_seed: of the held-out starts.
+        seed: of sampling.
+        temperature: of sampling; 0 is greedy.
+    """
+
+    success: Share
+    tasks: dict[str, Share]
+    malformed: Share
+    steps: int
+    env: str
+    starts_seed: int
+    seed: int
+    temperature: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return {
+            "success": _share(self.success),
+            "tasks": {task: _share(share) for task, share in sorted(self.tasks.items())},
+            "malformed_chunks": self.malformed.count,
+            "chunks": self.malformed.total,
+            "steps": self.steps,
+            "env": self.env,
+            "starts_seed": self.starts_seed,
+            "seed": self.seed,
+            "temperature": self.temperature,
+        }
+
+
+def evaluate(
+    policy: Policy,
+    place: Place,
+    *,
+    episodes: int = 240,
+    horizon: int,
+    temperature: float = 1.0,
+    starts_seed: int = HELD_OUT_SEED,
+    seed: int = 0,
+    lanes: int = 48,
+) -> Evaluation:
+    """Play held-out starts once each.
+
+    Args:
+        policy: what acts.
+        place: the environment.
+        episodes: how many starts.
+        horizon: steps of a chunk.
+        temperature: of sampling; 0 is greedy.
+        starts_seed: which starts; training never uses the default's.
+        seed: of sampling.
+        lanes: environments side by side.
+
+    Raises:
+        UsageError: E001, no episodes.
+    """
+    if episodes < 1:
+        raise UsageError("E001", f"episodes is {episodes}, not 1 or more")
+    todo = place.held_out(episodes, seed=starts_seed)[::-1]
+    played = _play(policy, place, todo, horizon, temperature, seed, min(lanes, episodes))
+    tasks: dict[str, list[bool]] = {}
+    for task, success in played.ends:
+        tasks.setdefault(task, []).append(success)
+    return Evaluation(
+        success=Share(sum(success for _, success in played.ends), episodes),
+        tasks={task: Share(sum(ends), len(ends)) for task, ends in tasks.items()},
+        malformed=Share(played.malformed, played.chunks),
+        steps=played.steps,
+        env=place.name,
+        starts_seed=starts_seed,
+        seed=seed,
+        temperature=temperature,
+    )
+
+
+@dataclass(slots=True)
+class _Played:
+    ends: list[tuple[str, bool]]
+    chunks: int = 0
+    malformed: int = 0
+    steps: int = 0
+
+
+def _play(
+    policy: Policy,
+    place: Place,
+    todo: list[Begin],
+    horizon: int,
+    temperature: float,
+    seed: int,
+    lanes: int,
+) -> _Played:
+    generator = torch.Generator().manual_seed(seed)
+    out = _Played([])
+    side = Lanes(place, count=lanes, horizon=horizon, begins=lambda: todo.pop() if todo else None)
+    side.begin()
+    while len(side):
+        chunk = policy.act(side.observations(), generator, temperature=temperature)
+        bad = chunk.malformed.tolist()
+        out.chunks += len(bad)
+        out.malformed += sum(bad)
+        for moved in side.step(chunk.actions.numpy(), malformed=bad):
+            out.steps += len(moved.steps)
+            if moved.terminated or moved.truncated:
+                out.ends.append((moved.task, moved.success))
+    side.close()
+    return out
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {"count": share.count, "total": share.total, "rate": share.rate, "wilson_95": list(share.interval)}
+
+
+def table(evaluation: Evaluation) -> Sequence[str]:
+    """Lines for a person."""
+    width = max(map(len, [*evaluation.tasks, "all"]))
+    rows = [*sorted(evaluation.tasks.items()), ("all", evaluation.success)]
+    return [f"  {name:<{width}}  {share}" for name, share in rows]

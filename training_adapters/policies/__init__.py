@@ -1,0 +1,1 @@
+"""Small reference policies in PyTorch, under a million parameters; one noun a file."""

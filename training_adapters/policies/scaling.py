@@ -1,0 +1,62 @@
+"""The range of states and actions that a policy was fitted on, as a part of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+
+class Scaling(nn.Module):
+    """States to mean 0 and deviation 1; actions to [-1, 1] between their bounds, and back.
+
+    An element that never changes is left as it is, less its value: dividing by nothing would make noise of it.
+
+    Args:
+        state: numbers of a state.
+        dim: numbers of an action.
+        slots: as of `PolicyConfig`: the same number of different objects is scaled alike.
+    """
+
+    def __init__(self, state: int, dim: int, slots: Sequence[int] = ()) -> None:
+        super().__init__()
+        self._slots = tuple(slots)
+        self.register_buffer("state_mean", torch.zeros(state))
+        self.register_buffer("state_scale", torch.ones(state))
+        self.register_buffer("action_mean", torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("action_scale", torch.ones(dim, dtype=torch.float64))
+
+    def fit(self, states: ArrayLike, actions: ArrayLike) -> None:
+        """Take the scales of ``(N, S)`` states and the bounds of ``(M, D)`` actions."""
+        seen = np.asarray(states, dtype=np.float64)
+        mean, spread = seen.mean(axis=0), seen.std(axis=0)
+        if self._slots:
+            first, objects, width = self._slots
+            end = first + objects * width
+            pooled = seen[:, first:end].reshape(-1, width)
+            mean[first:end] = np.tile(pooled.mean(axis=0), objects)
+            spread[first:end] = np.tile(pooled.std(axis=0), objects)
+        self.state_mean.copy_(torch.from_numpy(mean))
+        self.state_scale.copy_(torch.from_numpy(np.where(spread > 1e-6, spread, 1.0)))
+        done = np.asarray(actions, dtype=np.float64)
+        low, high = done.min(axis=0), done.max(axis=0)
+        self.action_mean.copy_(torch.from_numpy((low + high) / 2))
+        self.action_scale.copy_(torch.from_numpy(np.where(high - low > 1e-6, (high - low) / 2, 1.0)))
+
+    def state(self, values: Tensor) -> Tensor:
+        """``(B, S)`` scaled states."""
+        out: Tensor = (values - self.state_mean) / self.state_scale
+        return out
+
+    def scaled(self, actions: Tensor) -> Tensor:
+        """``(..., D)`` float64 actions of about [-1, 1]."""
+        out: Tensor = (actions.to(torch.float64) - self.action_mean) / self.action_scale
+        return out
+
+    def actions(self, scaled: Tensor) -> Tensor:
+        """``(..., D)`` float64: the way back, for values between the bounds; beyond, the bound."""
+        out: Tensor = scaled.clamp(-1.0, 1.0) * self.action_scale + self.action_mean
+        return out
