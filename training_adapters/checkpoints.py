@@ -29,7 +29,7 @@ from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
 from vla_data.errors import UsageError
-from vla_data.jobs.io import machine_errors, sync_tree
+from vla_data.files.write import machine_errors, sync_tree
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 

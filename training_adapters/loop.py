@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.errors import UsageError
 
 PRECISIONS: Final = ("no", "bf16", "fp16")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.jobs.io import machine_errors, write_file
+from vla_data.files.write import machine_errors, write_file
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 

@@ -19,7 +19,7 @@ from tokenizers.trainers import BpeTrainer
 
 from training_adapters.fast import cosine
 from training_adapters.fast.grammar import Grammar
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
 from vla_data.safety.text import show

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from vla_data import checks
+from vla_data import options as checks
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
 

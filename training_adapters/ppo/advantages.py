@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vla_data import checks
+from vla_data import options as checks
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from typing import Final
 from training_adapters.loop import PRECISIONS
 from training_adapters.ppo.advantages import DISCOUNTS
 from training_adapters.ppo.loss import RATIOS
-from vla_data import checks
+from vla_data import options as checks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from vla_data import checks
+from vla_data import options as checks
 
 RATIOS: Final = ("chunk", "token")
 
