@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,16 @@ class Evaluation:
             "seed": self.seed,
             "temperature": self.temperature,
         }
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Evaluation:
+        """An evaluation from its `to_json`."""
+        return cls(
+            success=_of(facts["success"]),
+            tasks={task: _of(share) for task, share in facts["tasks"].items()},
+            malformed=Share(facts["malformed_chunks"], facts["chunks"]),
+            **{name: facts[name] for name in ("steps", "env", "starts_seed", "seed", "temperature")},
+        )
 
 
 def evaluate(
@@ -136,6 +146,10 @@ def _play(
 
 def _share(share: Share) -> dict[str, Any]:
     return {"count": share.count, "total": share.total, "rate": share.rate, "wilson_95": list(share.interval)}
+
+
+def _of(facts: Mapping[str, Any]) -> Share:
+    return Share(facts["count"], facts["total"])
 
 
 def table(evaluation: Evaluation) -> Sequence[str]:

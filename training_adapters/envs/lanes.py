@@ -30,6 +30,7 @@ class Moved:
     """What a chunk did in one lane.
 
     Attributes:
+        lane: its number, which stays when others end.
         steps: one by one; 1 to H of them.
         last: the observation after them, of this episode, also where the lane has begun another.
         task: the prompt.
@@ -39,6 +40,7 @@ class Moved:
         success: it has ended, and was solved.
     """
 
+    lane: int
     steps: list[Step]
     last: Observation
     task: str
@@ -56,6 +58,7 @@ class Moved:
 @dataclass(slots=True, eq=False)
 class _Lane:
     env: ChunkEnv
+    number: int
     begin: Begin = field(default_factory=Begin)
     seen: Observation = field(default_factory=dict)
     actions: list[NDArray[Any]] = field(default_factory=list)
@@ -92,7 +95,7 @@ class Lanes:
         cameras: Sequence[str] = (),
     ) -> None:
         self._begins = begins
-        self._spare = [_Lane(ChunkEnv(place.make(cameras), horizon)) for _ in range(count)]
+        self._spare = [_Lane(ChunkEnv(place.make(cameras), horizon), number) for number in range(count)]
         self._lanes: list[_Lane] = []
 
     def begin(self) -> None:
@@ -168,6 +171,7 @@ def _moved(lane: _Lane, chunk: NDArray[Any]) -> Moved:
     lane.seen, _, terminated, truncated, info = lane.env.step(chunk)
     lane.actions.extend(step.action for step in lane.env.taken)
     return Moved(
+        lane=lane.number,
         steps=lane.env.taken,
         last=lane.seen,
         task=task,
@@ -179,4 +183,13 @@ def _moved(lane: _Lane, chunk: NDArray[Any]) -> Moved:
 
 
 def _skipped(lane: _Lane) -> Moved:
-    return Moved([], lane.seen, lane.env.unwrapped.task, lane.begin, terminated=True, truncated=False, success=False)
+    return Moved(
+        lane=lane.number,
+        steps=[],
+        last=lane.seen,
+        task=lane.env.unwrapped.task,
+        begin=lane.begin,
+        terminated=True,
+        truncated=False,
+        success=False,
+    )

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from training_adapters import checkpoints
 from training_adapters.cloning import clone, new_policy
+from training_adapters.collect import CAMERA, Recorder
 from training_adapters.demonstrations import demonstrate
 from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.table import Begin, Place
 from training_adapters.evaluate import Evaluation, evaluate
 from training_adapters.loop import Group, Optimisation, accelerator, linear
 from training_adapters.policies.value import ActorCritic
-from training_adapters.ppo.collect import Collector, Watcher
+from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
 from training_adapters.ppo.update import update
 from training_adapters.runs import Run
 from vla_data.errors import UsageError
+from vla_data.files.write import write_file
+from vla_data.safety import strict_json
 
 SELECTION_SEED = 333
 """Of the starts that a run looks at while it goes on; those of its results are other ones."""
@@ -45,13 +50,13 @@ class Program:
         config: the options.
         run: where it is kept.
         resume: go on from the run's last checkpoint.
-        watch: told of every chunk, for a recording.
+        record: a folder for the rollouts of every episode; None: they are not kept.
 
     Raises:
         UsageError: there is no start as it is configured, or nothing to resume.
     """
 
-    def __init__(self, config: PPOConfig, run: Run, *, resume: bool = False, watch: Watcher | None = None) -> None:
+    def __init__(self, config: PPOConfig, run: Run, *, resume: bool = False, record: Path | None = None) -> None:
         self.config, self.run, self.counts = config, run, Counts()
         self._place = Place.of(config.env)
         torch.manual_seed(config.seed)
@@ -78,7 +83,14 @@ class Program:
             schedule=linear,
             eps=1e-5,
         )
-        self._lanes = Lanes(self._place, count=config.lanes, horizon=self._horizon, begins=self._draw)
+        self._recorder = None if record is None else Recorder(record, fps=self._place.row.fps)
+        self._lanes = Lanes(
+            self._place,
+            count=config.lanes,
+            horizon=self._horizon,
+            begins=self._draw,
+            cameras=() if record is None else (CAMERA,),
+        )
         self._rounds = config.num_chunks_per_update // config.lanes
         if saved is None:
             self._lanes.begin()
@@ -91,10 +103,20 @@ class Program:
             discount=config.discount,
             lam=config.gae_lambda,
             temperature=config.temperature,
-            watch=watch,
+            watch=self._recorder,
         )
         if saved is not None:
             self._restore(saved)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lanes.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def train(self, *, until: int | None = None) -> Path:
         """Update until ``total_timesteps``, or so many updates; the last checkpoint.
@@ -105,6 +127,8 @@ class Program:
         config = self.config
         while self.counts.steps < config.total_timesteps and (until is None or self.counts.updates < until):
             began = time.process_time()
+            if self._recorder is not None:
+                self._recorder.version = self.counts.updates
             got = self._collector.collect(self._rounds)
             collected = time.process_time()
             share = min(1.0, self.counts.steps / config.total_timesteps)
@@ -139,6 +163,15 @@ class Program:
             if config.eval_every and counts.updates % config.eval_every == 0:
                 self.evaluate(starts_seed=SELECTION_SEED, episodes=90)
         return self.save()
+
+    def before(self) -> Evaluation:
+        """What the start achieves; a run that goes on has it from its beginning."""
+        path = self.run.folder / "before.json"
+        if path.exists():
+            return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
+        found = self.evaluate()
+        write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
+        return found
 
     def evaluate(self, **options: Any) -> Evaluation:
         """Success on held-out starts, and a line of it."""
@@ -179,6 +212,8 @@ class Program:
         self._starts.bit_generator.state = state["starts"]
         self._lanes.restore(state["lanes"])
         self._collector.returns = list(state["returns"])
+        if self._recorder is not None:
+            self._recorder.skip(number for number, lane in enumerate(state["lanes"]) if lane["actions"])
         facts = saved.metadata
         self.counts = Counts(
             updates=facts["update_step"],

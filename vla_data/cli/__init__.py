@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 import click
 
@@ -105,9 +105,9 @@ def cli() -> None:
     """Robot-learning rollouts become datasets that VLA trainers can trust."""
 
 
-def say(line: str) -> None:
+def say(line: str, *, program: str = "vla-data") -> None:
     """One line for a person, on standard error, where it never mixes with results."""
-    _write(sys.stderr, f"vla-data: {line}\n")
+    _write(sys.stderr, f"{program}: {line}\n")
 
 
 def emit(text: str) -> None:
@@ -142,28 +142,33 @@ def _terminate(number: int, _frame: Any) -> None:
 
 def main() -> None:
     """Run the command line; every failure is one line and an exit code of `EXIT_CODES`."""
+    command_line(cli, "vla-data")
+
+
+def command_line(group: click.Group, program: str) -> NoReturn:
+    """Run a group of commands as ``program``; every failure is one line and an exit code of `EXIT_CODES`."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = cli.main(standalone_mode=False)
+        code = group.main(prog_name=program, standalone_mode=False)
     except click.exceptions.Abort:
-        say("interrupted; the same command goes on where this one stopped")
+        say("interrupted; the same command goes on where this one stopped", program=program)
         code = 130
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        say(f"E001 usage: {show(error.format_message())}{where}")
+        say(f"E001 usage: {show(error.format_message())}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code
         with contextlib.suppress(VlaDataError):
             if "--json" in sys.argv:
                 print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
-            say(str(error))
+            say(str(error), program=program)
     except ImportError as error:  # versions of two installed packages that do not fit
-        say(f"E006 missing-extra: {show(error)}")
+        say(f"E006 missing-extra: {show(error)}", program=program)
         code = 2
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        say(f"E901 bug: {type(error).__name__}: {show(error)} (--debug shows where)")
+        say(f"E901 bug: {type(error).__name__}: {show(error)} (--debug shows where)", program=program)
         code = 1
     sys.exit(code)

@@ -1,0 +1,291 @@
+"""``vla-train``: train a policy, and measure it. Each command is a few lines over its program."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from vla_data._version import __version__
+from vla_data.cli import command_line, emit, print_json
+from vla_data.errors import DataError, UsageError
+from vla_data.files.write import machine_errors, write_file
+from vla_data.safety import strict_json
+from vla_data.safety.text import show
+
+Settings = TypeVar("Settings")
+_EXTRA: Final = {"torch", "accelerate", "safetensors", "tokenizers", "gymnasium", "mujoco"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vla-train")
+def cli() -> None:
+    """Small policies learn from rollouts and datasets, with figures that can be checked."""
+
+
+def _common(command: Any) -> Any:
+    for option in (
+        click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
+        click.option(
+            "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs are."
+        ),
+        click.option("--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
+        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
+        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
+        click.option("--debug", is_flag=True, help="Show where a defect is."),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_common
+@click.option("--env", help="Environment, for example tabletop or gym_aloha/AlohaTransferCube-v0.")
+@click.option("--start", metavar="CHECKPOINT", help="Policy to begin with.  [default: cloned from a scripted expert]")
+@click.option("--from-scratch", is_flag=True, help="Begin with random parameters.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts.")
+def ppo(
+    exp_name: str,
+    runs: Path,
+    config: str,
+    settings: tuple[str, ...],
+    resume: bool,
+    wandb: bool,
+    as_json: bool,
+    debug: bool,
+    env: str | None,
+    start: str | None,
+    from_scratch: bool,
+    record: Path | None,
+) -> None:
+    """Train a policy by chunk PPO, and compare it with its start on held-out episodes."""
+    _need_extra()
+    from training_adapters.ppo.config import PRESETS, PPOConfig
+    from training_adapters.ppo.program import Program
+    from training_adapters.runs import Run
+
+    if start and from_scratch:
+        raise UsageError("E001", "--start and --from-scratch say two things")
+    given = {"env": env, "start": "scratch" if from_scratch else start}
+    options = _settings(PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, config, settings, given)
+    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
+    with Program(options, run, resume=resume, record=record) as program:
+        before = program.before() if options.eval_episodes else None
+        folder = program.train()
+        after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, before, after, as_json=as_json)
+
+
+@cli.command()
+@_common
+@click.option("--dataset", required=True, help="What to learn: a path or FORMAT:PATH.")
+@click.option("--env", help="Environment to be evaluated in.  [default: tabletop]")
+@click.option("--start", metavar="CHECKPOINT", help="Policy to go on with.  [default: a new one]")
+def sft(
+    exp_name: str,
+    runs: Path,
+    config: str,
+    settings: tuple[str, ...],
+    resume: bool,
+    wandb: bool,
+    as_json: bool,
+    debug: bool,
+    dataset: str,
+    env: str | None,
+    start: str | None,
+) -> None:
+    """Train a policy on a dataset, for example one that vla-data align made of rollouts."""
+    _need_extra()
+    from training_adapters.runs import Run
+    from training_adapters.sft.config import PRESETS, SFTConfig
+    from training_adapters.sft.program import Program
+
+    options = _settings(SFTConfig, PRESETS, config, settings, {"dataset": dataset, "env": env, "start": start})
+    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
+    program = Program(options, run, resume=resume)
+    folder = program.train()
+    after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, None, after, as_json=as_json)
+
+
+@cli.command("eval")
+@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@click.option("--episodes", type=click.IntRange(1), default=240, show_default=True, help="Held-out starts.")
+@click.option("--env", help="Environment.  [default: the checkpoint's]")
+@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
+@click.option("--starts-seed", type=click.IntRange(0), help="Of the held-out starts.  [default: 10000]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of sampling.")
+@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: eval.json in the checkpoint]")
+@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+@click.option("--debug", is_flag=True, help="Show where a defect is.")
+def evaluate_command(
+    checkpoint: str,
+    episodes: int,
+    env: str | None,
+    temperature: float,
+    starts_seed: int | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Success of a policy on held-out starts: n of N by task, with Wilson's 95 % intervals."""
+    _need_extra()
+    from training_adapters import checkpoints
+    from training_adapters.envs.starts import HELD_OUT_SEED
+    from training_adapters.envs.table import Place
+    from training_adapters.evaluate import evaluate, table
+
+    saved = checkpoints.load(checkpoint)
+    policy = saved.policy()
+    found = evaluate(
+        policy,
+        Place.of(env or str(saved.metadata.get("env", ""))),
+        episodes=episodes,
+        horizon=policy.config.horizon,
+        temperature=temperature,
+        starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed,
+        seed=seed,
+    )
+    facts = found.to_json() | {"checkpoint": str(saved.folder), "dataset": saved.metadata.get("dataset")}
+    with machine_errors("cannot write the result"):
+        write_file(out or saved.folder / "eval.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    if as_json:
+        print_json(facts)
+    else:
+        emit("\n".join(table(found)))
+
+
+@cli.command()
+@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
+@click.option("--env", help="Environment.  [default: the checkpoint's]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
+@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
+@click.option("--debug", is_flag=True, help="Show where a defect is.")
+@click.argument("out", type=click.Path(path_type=Path))
+def collect(
+    checkpoint: str, episodes: int, env: str | None, seed: int, temperature: float, debug: bool, out: Path
+) -> None:
+    """Play a policy and write its episodes into the folder OUT, for vla-data align."""
+    _need_extra()
+    from training_adapters import checkpoints
+    from training_adapters.collect import collect as played
+    from training_adapters.envs.table import Place
+
+    saved = checkpoints.load(checkpoint)
+    policy = saved.policy()
+    done = played(
+        policy,
+        Place.of(env or str(saved.metadata.get("env", ""))),
+        out,
+        episodes=episodes,
+        horizon=policy.config.horizon,
+        seed=seed,
+        temperature=temperature,
+    )
+    emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
+
+
+def main() -> NoReturn:
+    """Run the command line; every failure is one line and an exit code, as of ``vla-data``."""
+    command_line(cli, "vla-train")
+
+
+def _need_extra() -> None:
+    try:
+        import training_adapters.ppo.program  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise UsageError("E006", f"{error.name} is not installed: pip install 'vla-data[train]'") from None
+
+
+def _facts(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in fields(config)}
+
+
+def _settings(
+    kind: type[Settings],
+    presets: Mapping[str, Mapping[str, Any]],
+    config: str,
+    settings: tuple[str, ...],
+    given: Mapping[str, Any],
+) -> Settings:
+    """The options of a preset or a file, then those of ``--set``, then those with an option of their own.
+
+    Raises:
+        UsageError: E001, one is unknown or makes no sense; E003, there is no such file.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    facts = dict(presets[config]) if config in presets else _file(config, presets)
+    for pair in settings:
+        name, equal, value = pair.partition("=")
+        if not equal:
+            raise UsageError("E001", f"--set {show(pair)} is not KEY=VALUE")
+        facts[name] = _value(value)
+    facts |= {name: value for name, value in given.items() if value is not None}
+    unknown = sorted(set(facts) - known)
+    if unknown:
+        raise UsageError("E001", f"there is no option {show(unknown[0])}; there are {', '.join(sorted(known))}")
+    try:
+        return kind(**facts)
+    except (TypeError, ValueError) as error:
+        raise UsageError("E001", show(error)) from None
+
+
+def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
+    try:
+        facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
+    except DataError as error:
+        raise UsageError(error.code, error.message) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
+    if not isinstance(facts, dict):
+        raise UsageError("E001", f"{show(name)} is no table of options")
+    return facts
+
+
+def _value(text: str) -> Any:
+    """A value as JSON has it; anything else is a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _finish(run: Any, folder: Path, before: Any, after: Any, *, as_json: bool) -> None:
+    from training_adapters.evaluate import table
+
+    facts: dict[str, Any] = {"checkpoint": str(folder)}
+    for name, found in (("before", before), ("after", after)):
+        if found is not None:
+            facts[name] = found.to_json()
+    with machine_errors("cannot write the result"):
+        write_file(run.folder / "result.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+    if as_json:
+        print_json(facts)
+        return
+    emit(f"checkpoint {folder}")
+    for name, found in (("before", before), ("after", after)):
+        if found is not None:
+            emit("\n".join([f"{name}, on held-out starts:", *table(found)]))
+    if before is not None and after is not None:
+        apart = "do not overlap" if before.success.apart(after.success) else "overlap"
+        emit(f"{before.success} -> {after.success}: the intervals {apart}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""Episodes of a policy, written as they come with the `RolloutWriter`, for ``vla-data align`` and everything after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from training_adapters.envs.lanes import Lanes, Moved
+from training_adapters.envs.table import Begin, Place
+from training_adapters.intervals import Share
+from training_adapters.policy import Chunk, Policy
+from vla_data.errors import UsageError
+from vla_data.recording import OpenEpisode, RolloutWriter
+
+CAMERA = "top"
+"""The camera that a recording has, where the environment has several."""
+
+
+class Recorder:
+    """Writes every step of lanes of episodes; give it to a collector as its ``watch``.
+
+    A step has the image and state before its action, the action as it was executed, reward and success after it, and
+    of its chunk: the step within it, and the log-probability of the whole chunk when it was sampled.
+
+    Args:
+        folder: where the rollouts go; more of them are added to those that are there.
+        fps: steps per second.
+
+    Attributes:
+        written: episodes that were written.
+        dropped: episodes that were not, since a chunk in them was malformed.
+        version: of the policy that acts now; a number that whoever trains it raises.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, fps: float) -> None:
+        self._writer = RolloutWriter(folder, fps=fps)
+        self._open: dict[int, OpenEpisode] = {}
+        self._skipped: set[int] = set()
+        self.written = self.dropped = self.version = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __call__(self, chunk: Chunk, moves: Sequence[Moved]) -> None:
+        """Take a chunk of every lane."""
+        total = chunk.log_prob.sum(dim=1).tolist()
+        for moved, log_prob, malformed in zip(moves, total, chunk.malformed.tolist(), strict=True):
+            ended = moved.terminated or moved.truncated
+            if moved.lane in self._skipped:
+                self._skipped -= {moved.lane} if ended else set()
+                continue
+            if malformed:
+                self._drop(moved.lane)
+                continue
+            if moved.lane not in self._open:
+                self._open[moved.lane] = self._writer.episode(task=moved.task)
+            self._add(self._open[moved.lane], moved, log_prob)
+            if ended:
+                self._open.pop(moved.lane).end(image=_image(moved.last), state=moved.last["agent_pos"])
+                self.written += 1
+
+    def skip(self, lanes: Iterable[int]) -> None:
+        """Leave out what these lanes are in the middle of: its beginning was not seen."""
+        self._skipped.update(lanes)
+
+    def close(self) -> None:
+        """Seal the rollouts; episodes that are not over are left out."""
+        for episode in self._open.values():
+            episode.discard()
+        self._open = {}
+        self._writer.close()
+
+    def _add(self, episode: OpenEpisode, moved: Moved, log_prob: float) -> None:
+        for number, step in enumerate(moved.steps):
+            last = number == len(moved.steps) - 1
+            episode.add(
+                image=_image(step.observation),
+                action=step.action,
+                success=bool(step.info["is_success"]) or (last and moved.success),
+                reward=step.reward,
+                state=step.observation["agent_pos"],
+                info={"chunk_step": number, "chunk_log_prob": log_prob, "policy_version": self.version},
+            )
+
+    def _drop(self, lane: int) -> None:
+        self.dropped += 1
+        if lane in self._open:
+            self._open.pop(lane).discard()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """What was collected.
+
+    Attributes:
+        success: of the episodes.
+        written: episodes in the folder.
+        dropped: that a malformed chunk ended.
+        steps: of the environment.
+    """
+
+    success: Share
+    written: int
+    dropped: int
+    steps: int
+
+
+def collect(
+    policy: Policy,
+    place: Place,
+    folder: str | Path,
+    *,
+    episodes: int,
+    horizon: int,
+    seed: int = 0,
+    temperature: float = 1.0,
+    lanes: int = 32,
+) -> Collection:
+    """Play ``episodes`` training starts of a seed and write them.
+
+    Args:
+        policy: what acts.
+        place: the environment.
+        folder: of the rollouts.
+        episodes: how many.
+        horizon: steps of a chunk.
+        seed: of the starts and of sampling.
+        temperature: of sampling.
+        lanes: environments side by side.
+
+    Raises:
+        UsageError: E001, no episodes; E006, the machine cannot render.
+    """
+    if episodes < 1:
+        raise UsageError("E001", f"episodes is {episodes}, not 1 or more")
+    random, left = np.random.default_rng((seed, 3)), [episodes]
+
+    def next_start() -> Begin | None:
+        left[0] -= 1
+        return place.draw(random) if left[0] >= 0 else None
+
+    generator = torch.Generator().manual_seed(seed)
+    side = Lanes(place, count=min(lanes, episodes), horizon=horizon, begins=next_start, cameras=(CAMERA,))
+    solved = steps = 0
+    with Recorder(folder, fps=place.row.fps) as recorder:
+        side.begin()
+        while len(side):
+            chunk = policy.act(side.observations(), generator, temperature=temperature)
+            moves = side.step(chunk.actions.numpy(), malformed=chunk.malformed.tolist())
+            recorder(chunk, moves)
+            solved += sum(moved.success for moved in moves)
+            steps += sum(len(moved.steps) for moved in moves)
+    side.close()
+    return Collection(
+        success=Share(solved, episodes), written=recorder.written, dropped=recorder.dropped, steps=steps
+    )
+
+
+def _image(seen: Mapping[str, Any]) -> Any:
+    pixels = seen["pixels"]
+    return pixels[CAMERA] if isinstance(pixels, Mapping) else pixels

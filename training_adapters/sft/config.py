@@ -1,0 +1,79 @@
+"""The options of supervised fine-tuning and their presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from training_adapters.cloning import SCALE, VOCABULARY
+from training_adapters.loop import PRECISIONS
+from vla_data import options as checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    """How a policy is trained on a dataset.
+
+    Attributes:
+        dataset: a path or FORMAT:PATH, of any format that vla-data reads.
+        env: the environment that it is evaluated in, which also says where objects are in its state.
+        start: a checkpoint to go on from; "": a new policy, whose tokens and scales are fitted on the dataset.
+        updates: of the optimiser.
+        batch_size: frames of an update.
+        accumulate: parts that such a batch is computed in.
+        learning_rate: at its highest; it rises, and falls along a cosine.
+        max_grad_norm: bound of the gradient's norm.
+        horizon: steps of a chunk; None: the environment's.
+        token_scale: of the FAST tokens.
+        vocab_size: of the FAST tokens.
+        eval_episodes: held-out episodes in the end; 0: none.
+        save_every: updates between checkpoints; 0: at the end alone.
+        log_every: updates between lines of metrics.
+        precision: ``no``, ``bf16`` or ``fp16``.
+        seed: of parameters and draws.
+    """
+
+    dataset: str
+    env: str = "tabletop"
+    start: str = ""
+    updates: int = 1_500
+    batch_size: int = 64
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    max_grad_norm: float = 1.0
+    horizon: int | None = None
+    token_scale: float = SCALE
+    vocab_size: int = VOCABULARY
+    eval_episodes: int = 240
+    save_every: int = 0
+    log_every: int = 100
+    precision: str = "no"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "env", "start"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
+        for name in ("updates", "batch_size", "accumulate", "vocab_size", "log_every"):
+            checks.whole(name, getattr(self, name), low=1)
+        for name in ("eval_episodes", "save_every", "seed"):
+            checks.whole(name, getattr(self, name), low=0)
+        for name in ("learning_rate", "max_grad_norm", "token_scale"):
+            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=1e-9, high=1e6))
+        if self.horizon is not None:
+            checks.whole("horizon", self.horizon, low=1, high=4096)
+        checks.one_of("precision", self.precision, PRECISIONS)
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate is {self.accumulate}, and a batch has {self.batch_size} frames")
+
+
+PRESETS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
+    {
+        "debug": MappingProxyType({"updates": 60, "eval_episodes": 18, "log_every": 20}),
+        "full": MappingProxyType({"updates": 20_000, "save_every": 2_000}),
+        "laptop": MappingProxyType({}),
+    }
+)
+"""What differs from the defaults."""
