@@ -1,4 +1,4 @@
-"""Checkpoints of the reference policies: ``step_N/params``, ``metadata.json``, the tokenizer, what a run goes on from.
+"""Checkpoints of the reference policies: ``step_N/params``, ``metadata.json``, the tokenizer, and a run's state.
 
     runs/first/step_100/params/model.safetensors    actor_backbone/..., value_head/...; or a policy's own names
     runs/first/step_100/metadata.json               what it is, and how it came to be
@@ -162,7 +162,9 @@ def save(
         (beside / "metadata.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         if tensors is not None:
             (beside / "train_state").mkdir()
-            save_file({name: value.contiguous() for name, value in tensors.items()}, beside / "train_state" / _STATE)
+            save_file(
+                {name: value.contiguous() for name, value in tensors.items()}, beside / "train_state" / _STATE
+            )
             (beside / "train_state" / "state.json").write_text(json.dumps(state or {}))
         sync_tree(beside)
         if folder.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -32,9 +32,15 @@ def _common(command: Any) -> Any:
     for option in (
         click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
         click.option(
-            "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs are."
+            "--runs",
+            type=click.Path(path_type=Path),
+            default=Path("runs"),
+            show_default=True,
+            help="Where runs are.",
         ),
-        click.option("--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."),
+        click.option(
+            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+        ),
         click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
         click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
         click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
@@ -48,9 +54,13 @@ def _common(command: Any) -> Any:
 @cli.command()
 @_common
 @click.option("--env", help="Environment, for example tabletop or gym_aloha/AlohaTransferCube-v0.")
-@click.option("--start", metavar="CHECKPOINT", help="Policy to begin with.  [default: cloned from a scripted expert]")
+@click.option(
+    "--start", metavar="CHECKPOINT", help="Policy to begin with.  [default: cloned from a scripted expert]"
+)
 @click.option("--from-scratch", is_flag=True, help="Begin with random parameters.")
-@click.option("--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts."
+)
 def ppo(
     exp_name: str,
     runs: Path,
@@ -74,7 +84,9 @@ def ppo(
     if start and from_scratch:
         raise UsageError("E001", "--start and --from-scratch say two things")
     given = {"env": env, "start": "scratch" if from_scratch else start}
-    options = _settings(PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, config, settings, given)
+    options = _settings(
+        PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, config, settings, given
+    )
     run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
     with Program(options, run, resume=resume, record=record) as program:
         before = program.before() if options.eval_episodes else None
@@ -122,7 +134,9 @@ def sft(
 @click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
 @click.option("--starts-seed", type=click.IntRange(0), help="Of the held-out starts.  [default: 10000]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling.")
-@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: eval.json in the checkpoint]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Result file.  [default: eval.json in the checkpoint]"
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 @click.option("--debug", is_flag=True, help="Show where a defect is.")
 def evaluate_command(
@@ -156,7 +170,9 @@ def evaluate_command(
     )
     facts = found.to_json() | {"checkpoint": str(saved.folder), "dataset": saved.metadata.get("dataset")}
     with machine_errors("cannot write the result"):
-        write_file(out or saved.folder / "eval.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+        write_file(
+            out or saved.folder / "eval.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()
+        )
     if as_json:
         print_json(facts)
     else:

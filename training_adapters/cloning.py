@@ -1,4 +1,4 @@
-"""A policy from demonstrations: its tokenizer and scales are fitted on them, then it learns to say their tokens."""
+"""A policy from demonstrations: tokens and scales are fitted on them, then it learns to say these."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def new_policy(
     )
     scaling = Scaling(config.state, dim, slots)
     scaling.fit(data.state, data.action.reshape(-1, dim))
-    tokenizer = FastTokenizer.fit(scaling.scaled(torch.from_numpy(data.action)), scale=scale, vocab_size=vocab_size)
+    tokenizer = FastTokenizer.fit(
+        scaling.scaled(torch.from_numpy(data.action)), scale=scale, vocab_size=vocab_size
+    )
     policy = TokenPolicy(config, tokenizer)
     policy.scaling.load_state_dict(scaling.state_dict())
     return policy

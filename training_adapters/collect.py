@@ -1,4 +1,4 @@
-"""Episodes of a policy, written as they come with the `RolloutWriter`, for ``vla-data align`` and everything after it."""
+"""Episodes of a policy, written as they come by the `RolloutWriter`, for ``vla-data align`` and what follows."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CAMERA = "top"
 class Recorder:
     """Writes every step of lanes of episodes; give it to a collector as its ``watch``.
 
-    A step has the image and state before its action, the action as it was executed, reward and success after it, and
-    of its chunk: the step within it, and the log-probability of the whole chunk when it was sampled.
+    A step has the image and state before its action, the action as it was executed, reward and success after it,
+    and of its chunk: the step within it, and the log-probability of the whole chunk when it was sampled.
 
     Args:
         folder: where the rollouts go; more of them are added to those that are there.

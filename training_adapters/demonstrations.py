@@ -1,4 +1,4 @@
-"""Demonstrations of an environment's scripted expert, and any demonstrations as batches with a state to go on from."""
+"""Demonstrations of an environment's scripted expert, and demonstrations as batches that can be gone on with."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from training_adapters.envs.starts import draw_start
 from training_adapters.envs.tabletop import LIMITS, Tabletop
 
 NOISE: Final = 0.15
-"""Deviation of what is added to the expert's translations, as a share of their limit. What is learnt is the expert's
-action in the states that noise leads to; without it nobody would show the way back."""
+"""Deviation of what is added to the expert's translations, as a share of their limit. What is learnt is the
+expert's action in the states that noise leads to; without it nobody would show the way back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,9 @@ def chunks_of(actions: NDArray[np.float32], horizon: int, *, still: Sequence[int
     """
     rest = np.repeat(actions[-1:], horizon - 1, axis=0)
     rest[:, list(still)] = 0.0
-    return np.lib.stride_tricks.sliding_window_view(np.concatenate([actions, rest]), horizon, axis=0).swapaxes(1, 2)
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([actions, rest]), horizon, axis=0).swapaxes(
+        1, 2
+    )
 
 
 class Draws:

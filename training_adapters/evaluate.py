@@ -1,4 +1,4 @@
-"""Success on fixed, held-out starts: n of N with Wilson intervals, by task, in a file that says what was measured."""
+"""Success on fixed, held-out starts: n of N with Wilson intervals, by task."""
 
 from __future__ import annotations
 

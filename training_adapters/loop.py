@@ -1,4 +1,4 @@
-"""What every program here does with a loss: accumulate, clip, step, follow a schedule, and go on from a checkpoint."""
+"""What every program here does with a loss: accumulate, clip, step, follow a schedule, and go on."""
 
 from __future__ import annotations
 
@@ -92,7 +92,12 @@ class Optimisation:
         self.updates = 0
 
     def step(
-        self, losses: Callable[[Any], Tensor], parts: Sequence[Any], *, share: float, only: Sequence[int] | None = None
+        self,
+        losses: Callable[[Any], Tensor],
+        parts: Sequence[Any],
+        *,
+        share: float,
+        only: Sequence[int] | None = None,
     ) -> float:
         """One update of the mean of the losses of all samples, whatever the sizes of the parts.
 

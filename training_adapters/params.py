@@ -1,7 +1,7 @@
 """Parameters in a folder: safetensors, or the tree that orbax writes; read by name as ``actor_backbone/...``.
 
-    step_100/params/model.safetensors         PyTorch's, names joined by "/"
-    step_100/params/_METADATA, ...            orbax: an item {"params": tree}, as openpi saves it
+step_100/params/model.safetensors         PyTorch's, names joined by "/"
+step_100/params/_METADATA, ...            orbax: an item {"params": tree}, as openpi saves it
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def shapes(params: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
 
 
 def form(names: Any) -> str:
-    """``rl`` (an actor and a value head), ``actor`` (an actor without one) or ``il`` (a policy of imitation learning)."""
+    """``rl`` (an actor and a value head), ``actor`` (an actor alone) or ``il`` (a policy of imitation learning)."""
     actor, critic = (any(name.startswith(prefix) for name in names) for prefix in (ACTOR, CRITIC))
     if critic and not actor:
         raise DataError("E206", "the checkpoint has a value head and no actor_backbone")

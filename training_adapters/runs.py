@@ -41,7 +41,7 @@ class Run:
         if resume:
             _same(stored, facts)
         elif folder.exists() and any(folder.iterdir()):
-            raise TargetExistsError("E411", f"{show(folder)} is there; --resume goes on with it, or take another name")
+            raise TargetExistsError("E411", f"{show(folder)} is there; --resume goes on with it")
         self._wandb: Any = _wandb(folder, facts) if wandb else None
         with machine_errors("cannot write the run's folder"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,8 @@ class Run:
 
     def say(self, line: str) -> None:
         """A line of progress, with the seconds since the run began."""
-        print(f"[{time.monotonic() - self._began:6.1f} s] {line}", file=self._out, flush=True)  # noqa: T201
+        self._out.write(f"[{time.monotonic() - self._began:6.1f} s] {line}\n")
+        self._out.flush()
 
 
 def _same(path: Path, facts: Mapping[str, Any]) -> None:
@@ -76,7 +77,8 @@ def _same(path: Path, facts: Mapping[str, Any]) -> None:
         raise UsageError("E003", f"there is no run to go on with: {show(path)} is missing") from None
     now = json.loads(json.dumps(facts))
     if stored != now:
-        names = ", ".join(sorted(name for name in now if not isinstance(stored, dict) or stored.get(name) != now[name]))
+        had = stored if isinstance(stored, dict) else {}
+        names = ", ".join(sorted(name for name in now if had.get(name) != now[name]))
         raise UsageError("E301", f"the run was begun with other options: {names}")
 
 

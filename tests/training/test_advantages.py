@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,24 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from training_adapters.ppo.advantages import chunk_advantages, chunk_reward, normalised  # noqa: E402
+from training_adapters.ppo.advantages import chunk_advantages, chunk_reward, normalised
 
 NAN = float("nan")
 REWARD, VALUE, GAMMA, LAM = [0.0, 0.5, 0.0, 1.0], [0.2, 0.4, 0.3, 0.5], 0.99, 0.95
 
 
 def advantages(
-    terminated: list[int], truncated: list[int] = [], final: dict[int, float] | None = None, **options: Any  # noqa: B006
+    terminated: list[int],
+    truncated: list[int] | None = None,
+    final: dict[int, float] | None = None,
+    **options: Any,
 ) -> tuple[list[float], list[float]]:
     found = chunk_advantages(
         reward=REWARD,
         value=VALUE,
         discount=options.get("discount", [GAMMA] * 4),
         terminated=[t in terminated for t in range(4)],
-        truncated=[t in truncated for t in range(4)],
+        truncated=[t in (truncated or []) for t in range(4)],
         final_value=[(final or {}).get(t, NAN) for t in range(4)],
         lam=LAM,
     )
@@ -122,7 +126,9 @@ def returns(rewards: list[float], lengths: list[int], gamma: float) -> list[floa
 
 
 @given(
-    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6), seed=st.integers(0, 999), gamma=st.floats(0.5, 1.0)
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    seed=st.integers(0, 999),
+    gamma=st.floats(0.5, 1.0),
 )
 @settings(max_examples=50, deadline=None)
 def test_without_bias_the_target_is_the_discounted_return_of_the_steps(
@@ -131,7 +137,7 @@ def test_without_bias_the_target_is_the_discounted_return_of_the_steps(
     """With lambda 1 the chunks' lengths drop out, which one gamma a chunk does not give."""
     rewards = np.random.default_rng(seed).normal(size=sum(lengths)).tolist()
     cuts = np.cumsum([0, *lengths])
-    pairs = [chunk_reward(rewards[a:b], gamma) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    pairs = [chunk_reward(rewards[a:b], gamma) for a, b in itertools.pairwise(cuts)]
     count = len(lengths)
     found = chunk_advantages(
         reward=[r for r, _ in pairs],

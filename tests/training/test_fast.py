@@ -150,7 +150,9 @@ def test_what_is_no_chunk_is_refused(chunks: np.ndarray, code: str) -> None:
         FastTokenizer.fit(chunks)
 
 
-@pytest.mark.parametrize("cut", [lambda ids: ids[:-1], lambda ids: [*ids, ids[0]], lambda ids: [], lambda ids: [99999]])
+@pytest.mark.parametrize(
+    "cut", [lambda ids: ids[:-1], lambda ids: [*ids, ids[0]], lambda ids: [], lambda ids: [99999]]
+)
 def test_malformed_chunks_are_told_and_are_no_motion(cut: object) -> None:
     chunks = smooth()
     tokenizer = FastTokenizer.fit(chunks, vocab_size=300)

@@ -73,7 +73,7 @@ def test_order_of_a_sample() -> None:
 
 
 def test_masks_of_a_sample() -> None:
-    """The prefix is bidirectional and not learnt; "Action: ", the FAST tokens, "|" and the end are causal and learnt."""
+    """The prefix is bidirectional and not learnt; from "Action: " to the end all is causal and learnt."""
     made = sample()
     postfix = len(TEXT.encode("Action: ")) + 2 + len(TEXT.encode("|")) + 1
     assert made.causal.sum() == made.learnt.sum() == postfix
@@ -105,9 +105,7 @@ def test_log_prob_is_the_sum_over_the_learnt_tokens() -> None:
     one = batch(sample())
     logits = torch.randn(1, 60, one.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     log_probs = logits.log_softmax(-1)
-    wanted = sum(
-        float(log_probs[0, t, one.tokens[0, t + 1]]) for t in range(59) if one.learnt[0, t + 1]
-    )
+    wanted = sum(float(log_probs[0, t, one.tokens[0, t + 1]]) for t in range(59) if one.learnt[0, t + 1])
     assert float(layout.chunk_log_prob(logits, one, xp=torch)) == pytest.approx(wanted, abs=1e-12)
     loss = layout.per_sample_loss(logits, one, xp=torch)
     assert float(loss) == pytest.approx(-wanted / int(one.learnt.sum()), abs=1e-12)

@@ -1,4 +1,4 @@
-"""The clipped loss and the buffer: gradients against finite differences, in torch and JAX, and what upstream does wrong."""
+"""The clipped loss and the buffer: gradients in torch and JAX against finite differences; upstream's mistakes."""
 
 from __future__ import annotations
 

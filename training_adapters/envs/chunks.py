@@ -48,7 +48,9 @@ class ChunkEnv(gymnasium.Wrapper[Observation, NDArray[Any], Observation, NDArray
         one = env.action_space
         if not isinstance(one, spaces.Box) or len(one.shape) != 1 or horizon < 1:
             raise ValueError(f"a chunk of {horizon} steps needs an action space of (D,) numbers, not {one}")
-        self.action_space = spaces.Box(np.tile(one.low, (horizon, 1)), np.tile(one.high, (horizon, 1)), dtype=one.dtype)
+        self.action_space = spaces.Box(
+            np.tile(one.low, (horizon, 1)), np.tile(one.high, (horizon, 1)), dtype=one.dtype
+        )
         self.horizon = horizon
         self.taken: list[Step] = []
         self._seen: Observation | None = None

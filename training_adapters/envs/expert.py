@@ -26,11 +26,15 @@ def expert(env: Tabletop) -> NDArray[np.float32]:
     return action
 
 
-def _reach(hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop) -> tuple[NDArray[np.float64], bool]:
+def _reach(
+    hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop
+) -> tuple[NDArray[np.float64], bool]:
     return _GAIN * (block + _ABOVE - hand), True
 
 
-def _push(hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop) -> tuple[NDArray[np.float64], bool]:
+def _push(
+    hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop
+) -> tuple[NDArray[np.float64], bool]:
     behind = block + _BEHIND
     if hand[0] > block[0] - 0.018 or abs(hand[1] - block[1]) > 0.02:
         far = np.linalg.norm(hand[:2] - behind[:2]) > 0.025
@@ -40,7 +44,9 @@ def _push(hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop) 
     return np.array([LIMITS[0], _GAIN * (block[1] - hand[1]), _GAIN * (0.04 - hand[2])]), False
 
 
-def _lift(hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop) -> tuple[NDArray[np.float64], bool]:
+def _lift(
+    hand: NDArray[np.float64], block: NDArray[np.float64], env: Tabletop
+) -> tuple[NDArray[np.float64], bool]:
     if np.linalg.norm(hand[:2] - block[:2]) > 0.012 and hand[2] > 0.06 and block[2] < 0.03:
         return _GAIN * ((*block[:2], _OVER) - hand), True
     if hand[2] - block[2] > 0.02:

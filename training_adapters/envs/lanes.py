@@ -131,7 +131,8 @@ class Lanes:
     def state(self) -> list[dict[str, Any]]:
         """What each lane is in the middle of: plain JSON."""
         return [
-            {"begin": lane.begin.to_json(), "actions": [row.tolist() for row in lane.actions]} for lane in self._lanes
+            {"begin": lane.begin.to_json(), "actions": [row.tolist() for row in lane.actions]}
+            for lane in self._lanes
         ]
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:

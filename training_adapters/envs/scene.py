@@ -12,7 +12,8 @@ BLOCK_HEIGHT: Final = 0.02  # metres; of the centre of a block that lies
 
 _BLOCK: Final = """
     <body name="{colour}" pos="0 {y} .02"><freejoint/>
-      <geom type="box" size=".018 .018 .02" mass=".05" rgba="{rgba}" friction="1 .02 .001" priority="1" condim="4"/>
+      <geom type="box" size=".018 .018 .02" mass=".05" rgba="{rgba}" friction="1 .02 .001" priority="1"
+        condim="4"/>
     </body>"""
 _FINGER: Final = """
       <body name="{name}" pos="0 {y} 0" gravcomp="1">

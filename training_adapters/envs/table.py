@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -16,7 +16,7 @@ from training_adapters.envs import starts
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
 
-Env = gymnasium.Env[dict[str, Any], Any]
+Env: TypeAlias = "gymnasium.Env[dict[str, Any], Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,8 @@ class Begin:
     def reset(self, env: Env) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode so."""
         options = None if self.initial_state is None else {"initial_state": self.initial_state}
-        return env.reset(seed=self.seed, options=options)
+        seen, info = env.reset(seed=self.seed, options=options)
+        return seen, info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

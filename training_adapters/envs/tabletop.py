@@ -4,8 +4,8 @@
     observation, info = env.reset(options={"initial_state": start})
     observation, reward, terminated, truncated, info = env.step(action)
 
-Observations have LeRobot's keys: ``agent_pos``, and ``pixels`` by camera where cameras are asked for. The prompt is
-in ``env.task`` and in every info, the success flag in ``info["is_success"]``.
+Observations have LeRobot's keys: ``agent_pos``, and ``pixels`` by camera where cameras are asked for. The prompt
+is in ``env.task`` and in every info, the success flag in ``info["is_success"]``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from training_adapters.envs.scene import BLOCK_HEIGHT, COLOURS, FINGER_CLOSED, FINGER_OPEN, HAND_HEIGHT, scene
-from training_adapters.envs.starts import TASKS, VERBS, Start, draw_start
+from training_adapters.envs.scene import BLOCK_HEIGHT, FINGER_CLOSED, FINGER_OPEN, HAND_HEIGHT, scene
+from training_adapters.envs.starts import VERBS, Start, draw_start
 from vla_data.actions import Convention
 from vla_data.errors import UsageError
 
@@ -39,6 +39,7 @@ SLOTS: Final = (6, 3, 4)
 FPS: Final = 20.0
 MAX_STEPS: Final = 48
 CAMERAS: Final = ("top", "side")
+_JOINTS_ZERO: Final = np.array([0.0, 0.0, HAND_HEIGHT])  # where the hand is with its joints at 0
 _SUBSTEPS: Final = 10
 _GRIPPER_HOLDS: Final = 0.2  # commands smaller than this keep the gripper as it is
 _REACH, _REACHED, _PUSHED, _LIFTED = 0.07, 0.02, 0.07, 0.07  # metres
@@ -60,7 +61,7 @@ CONVENTION: Final = Convention(
     gripper_closed=-1.0,
     control_rate=FPS,
 )
-"""What an action means: the goal is the hand's pose now plus this much. Of rotations, the yaw alone is actuated."""
+"""What an action means: the goal is the hand's pose now plus this much. Of rotations, only yaw is actuated."""
 
 
 @functools.cache
@@ -130,9 +131,7 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.steps, self._gripper, self._began = 0, 1.0, float(state[2 * self.block])
         return self._observe(), self._info(success=False)
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """See `gymnasium.Env`. Actions beyond `LIMITS` are clipped, as a controller does.
 
         Raises:
@@ -152,7 +151,7 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
         success = self._solved()
         return self._observe(), float(success), success, self.steps >= self._max_steps, self._info(success=success)
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """The top camera, ``(size, size, 3)``."""
         return self.image("top")
 
@@ -167,7 +166,8 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
                 self._renderer = self._mj.Renderer(_model(), self._size, self._size)
             except Exception as error:  # of OpenGL, whichever is installed
                 raise UsageError(
-                    "E006", f"MuJoCo cannot render here ({type(error).__name__}); install libegl1, or set MUJOCO_GL"
+                    "E006",
+                    f"MuJoCo cannot render here ({type(error).__name__}); install libegl1, or set MUJOCO_GL",
                 ) from None
             for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_HAZE"):
                 self._renderer.scene.flags[getattr(self._mj.mjtRndFlag, flag)] = 0
@@ -189,7 +189,7 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
     @property
     def hand(self) -> Array:
         """Where the hand is, ``(3,)`` m."""
-        return np.asarray(self._data.qpos[:3] + (0, 0, HAND_HEIGHT))
+        return np.asarray(self._data.qpos[:3] + _JOINTS_ZERO)
 
     def place(self, block: int) -> Array:
         """Where a block is, ``(3,)`` m; a view."""
@@ -225,8 +225,6 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _info(self, *, success: bool) -> dict[str, Any]:
         return {"is_success": success, "task": self.task, "elapsed_steps": self.steps}
-
-
 
 
 def make(name: str, cameras: Sequence[str]) -> Tabletop:

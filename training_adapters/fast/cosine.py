@@ -21,13 +21,15 @@ def matrix(horizon: int) -> Floats:
     out = np.sqrt(2 / horizon) * np.cos(np.pi * k * (2 * n + 1) / (2 * horizon))
     out[0] /= np.sqrt(2)
     out.flags.writeable = False  # the cache hands out one array
-    return out
+    fixed: Floats = out
+    return fixed
 
 
 def coefficients(chunks: Floats, scale: float) -> NDArray[np.int64]:
-    """``(N, H * D)`` whole numbers of ``(N, H, D)`` actions: by frequency, then by dimension; halves go to even."""
+    """``(N, H * D)`` whole numbers of ``(N, H, D)`` actions: by frequency, then dimension; halves go to even."""
     spectrum = np.einsum("kh,nhd->nkd", matrix(chunks.shape[1]), chunks)
-    return np.around(spectrum * scale).astype(np.int64).reshape(len(chunks), -1)
+    whole: NDArray[np.int64] = np.around(spectrum * scale).astype(np.int64).reshape(len(chunks), -1)
+    return whole
 
 
 def actions(whole: NDArray[np.int64], scale: float, horizon: int) -> Floats:

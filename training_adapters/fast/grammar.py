@@ -1,9 +1,9 @@
 """Which tokens may come next so that a chunk of FAST tokens ends with exactly ``H * D`` numbers.
 
-A number is a code point, a token a few bytes of UTF-8, which may end in the middle of a code point. So the state is
-how many numbers are complete, and what the open one still needs (the byte ranges of RFC 3629, section 4). A token is
-allowed where its bytes continue the code point, do not go beyond ``H * D`` numbers, and leave a way to the end. The
-end token is allowed when all numbers are there, and only then.
+A number is a code point, a token a few bytes of UTF-8, which may end in the middle of a code point. So the state
+is how many numbers are complete, and what the open one still needs (the byte ranges of RFC 3629, section 4). A
+token is allowed where its bytes continue the code point, do not go beyond ``H * D`` numbers, and leave a way to the
+end. The end token is allowed when all numbers are there, and only then.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ FORBIDDEN: Final = -1
 
 # What the next byte may be, by what is open: (first, last, what is open after it).
 _OPEN: Final = (
-    ((0x00, 0x7F, 0), (0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xEC, 2), (0xED, 0xED, 5), (0xEE, 0xEF, 2))
-    + ((0xF0, 0xF0, 6), (0xF1, 0xF3, 3), (0xF4, 0xF4, 7)),
+    (
+        *((0x00, 0x7F, 0), (0xC2, 0xDF, 1), (0xE0, 0xE0, 4), (0xE1, 0xEC, 2), (0xED, 0xED, 5)),
+        *((0xEE, 0xEF, 2), (0xF0, 0xF0, 6), (0xF1, 0xF3, 3), (0xF4, 0xF4, 7)),
+    ),
     ((0x80, 0xBF, 0),),
     ((0x80, 0xBF, 1),),
     ((0x80, 0xBF, 2),),
@@ -74,7 +76,7 @@ class Grammar:
     @property
     def end_token(self) -> int:
         """The id of the token that ends a chunk."""
-        return self.next.shape[1] - 1
+        return int(self.next.shape[1]) - 1
 
     def follow(self, ids: Sequence[int]) -> int:
         """The state after these tokens, or `FORBIDDEN`."""

@@ -1,6 +1,6 @@
-"""The token sequence of Pi0-FAST, as openpi lays it out: prompt and state, then the action's tokens.
+r"""The token sequence of Pi0-FAST, as openpi lays it out: prompt and state, then the action's tokens.
 
-    prefix    "Task: {prompt}, State: {bins};\\n"          bidirectional, not learnt
+    prefix    "Task: {prompt}, State: {bins};\n"           bidirectional, not learnt
     postfix   "Action: " FAST tokens "|" end of sentence   causal, learnt, all of it
 
 openpi, ``src/openpi/models/tokenizer.py`` and ``pi0_fast.py``.
@@ -122,7 +122,9 @@ def chunk_log_prob(logits: Any, sample: Any, *, xp: Any, count: str = "postfix")
     """
     checks.one_of("count", count, COUNTS)
     if np.any(np.asarray(sample.truncated)):
-        raise DataError("E204", "a sample was longer than the model's sequence: its log-probability is not its chunk's")
+        raise DataError(
+            "E204", "a sample was longer than the model's sequence: its log-probability is not its chunk's"
+        )
     mask = (sample.learnt if count == "postfix" else sample.fast)[:, 1:]
     here = logits[:, :-1]
     most = xp.amax(here, -1)[..., None]

@@ -99,7 +99,11 @@ class FastTokenizer:
         bpe.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
         bpe.decoder = ByteLevelDecoder()
         trainer = BpeTrainer(
-            vocab_size=vocab_size, min_frequency=2, show_progress=False, initial_alphabet=alphabet, special_tokens=[]
+            vocab_size=vocab_size,
+            min_frequency=2,
+            show_progress=False,
+            initial_alphabet=alphabet,
+            special_tokens=[],
         )
         bpe.train_from_iterator(_texts(whole, low), trainer=trainer)
         return cls(bpe, horizon=checked.shape[1], dim=checked.shape[2], scale=scale, min_token=low)
@@ -172,7 +176,9 @@ class FastTokenizer:
         """
         folder = Path(folder)
         try:
-            facts = strict_json.loads((folder / "processor_config.json").read_bytes(), name="processor_config.json")
+            facts = strict_json.loads(
+                (folder / "processor_config.json").read_bytes(), name="processor_config.json"
+            )
             data = (folder / "tokenizer.json").read_text()
         except OSError as error:
             name = Path(error.filename).name
@@ -220,7 +226,7 @@ def _texts(whole: NDArray[np.int64], low: int) -> list[str]:
 
 
 def _letters() -> dict[int, str]:
-    """The letter that byte-level encodings write for each byte: itself if it can be printed, else from U+0100 on."""
+    """The letter that byte-level encodings write for a byte: itself if it can be printed, else from U+0100 on."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
     return {byte: chr(byte) for byte in printed} | {byte: chr(256 + n) for n, byte in enumerate(others)}

@@ -9,11 +9,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+_FARTHEST = 5.0  # deviations
+_FIXED = 1e-6  # what changes by less does not change
+
 
 class Scaling(nn.Module):
-    """States to mean 0 and deviation 1; actions to [-1, 1] between their bounds, and back.
+    """States to mean 0 and deviation 1, at most 5 of them; actions to [-1, 1] between their bounds, and back.
 
-    An element that never changes is left as it is, less its value: dividing by nothing would make noise of it.
+    An element of actions that never changes keeps its value, whatever a policy says: nobody showed what else it does.
+    One of states that hardly changes would be thousands of deviations off wherever a policy leads it, hence the bound.
 
     Args:
         state: numbers of a state.
@@ -40,20 +44,22 @@ class Scaling(nn.Module):
             mean[first:end] = np.tile(pooled.mean(axis=0), objects)
             spread[first:end] = np.tile(pooled.std(axis=0), objects)
         self.state_mean.copy_(torch.from_numpy(mean))
-        self.state_scale.copy_(torch.from_numpy(np.where(spread > 1e-6, spread, 1.0)))
+        self.state_scale.copy_(torch.from_numpy(np.where(spread > _FIXED, spread, 1.0)))
         done = np.asarray(actions, dtype=np.float64)
         low, high = done.min(axis=0), done.max(axis=0)
         self.action_mean.copy_(torch.from_numpy((low + high) / 2))
-        self.action_scale.copy_(torch.from_numpy(np.where(high - low > 1e-6, (high - low) / 2, 1.0)))
+        self.action_scale.copy_(torch.from_numpy(np.where(high - low > _FIXED, (high - low) / 2, 0.0)))
 
     def state(self, values: Tensor) -> Tensor:
         """``(B, S)`` scaled states."""
-        out: Tensor = (values - self.state_mean) / self.state_scale
+        out: Tensor = ((values - self.state_mean) / self.state_scale).clamp(-_FARTHEST, _FARTHEST)
         return out
 
     def scaled(self, actions: Tensor) -> Tensor:
         """``(..., D)`` float64 actions of about [-1, 1]."""
-        out: Tensor = (actions.to(torch.float64) - self.action_mean) / self.action_scale
+        moved = self.action_scale > 0
+        away = (actions.to(torch.float64) - self.action_mean) * moved
+        out: Tensor = away / torch.where(moved, self.action_scale, 1.0)
         return out
 
     def actions(self, scaled: Tensor) -> Tensor:

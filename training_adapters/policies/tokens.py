@@ -1,8 +1,9 @@
 """A policy that writes chunks as FAST tokens, and can write no chunk that is malformed.
 
-A prefix of prompt, robot and objects, which all see each other, then the tokens, which see what is before them: the
-masks of Pi0-FAST. Two things make it safe for reinforcement learning: tokens that cannot end in ``H x D`` numbers
-have probability 0, in sampling and in scoring alike, and the position of a token says how many numbers are complete.
+A prefix of prompt, robot and objects, which all see each other, then the tokens, which see what is before them:
+the masks of Pi0-FAST. Two things make it safe for reinforcement learning: tokens that cannot end in ``H x D``
+numbers have probability 0, in sampling and in scoring alike, and the position of a token says how many numbers are
+complete.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _FORBIDDEN: Final = float("-inf")
 
 
 class TokenPolicy(nn.Module):
-    """A small Pi0-FAST: about 0.12 M parameters with the defaults of `PolicyConfig`. See `training_adapters.policy`.
+    """A small Pi0-FAST, of about 0.1 M parameters by default. See `training_adapters.policy`.
 
     Args:
         config: its form.

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation over chunks: with ends, time limits, a buffer that is cut, and chunks of any length."""
+"""Generalised advantage estimation over chunks of any length: with ends, time limits and a buffer that is cut."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def chunk_advantages(
     if missing.any():
         where = int(np.argwhere(missing)[0][0])
         what = "truncated" if np.atleast_1d(cut[where]).any() else "the last one"
-        raise ValueError(f"chunk {where} is {what} and has no value of what comes after it; 0 would call it an end")
+        raise ValueError(
+            f"chunk {where} is {what} and has no value of what comes after it; 0 would call it an end"
+        )
     after = np.where(wanted, np.where(wanted, last, 0.0), np.concatenate([v[1:], v[-1:]]))
     delta = r + np.where(ends, 0.0, g * after) - v
     out, ahead = np.empty_like(r), np.zeros_like(r[0])

@@ -52,7 +52,7 @@ class Rollout:
 
 
 def partition(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Rows 0 to ``count`` in random order, in batches of ``size``, each row exactly once; the last may be shorter."""
+    """Rows 0 to ``count`` in random order, in batches of ``size``, each exactly once; the last may be short."""
     yield from torch.randperm(count, generator=generator).split(size)
 
 

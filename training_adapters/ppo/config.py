@@ -106,7 +106,7 @@ class PPOConfig:
         checks.one_of("precision", self.precision, PRECISIONS)
         if self.num_chunks_per_update % self.lanes:
             raise ValueError(
-                f"num_chunks_per_update is {self.num_chunks_per_update}, which {self.lanes} lanes cannot share evenly"
+                f"num_chunks_per_update is {self.num_chunks_per_update}, which {self.lanes} lanes cannot share"
             )
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, and a batch has {self.batch_size} chunks")

@@ -133,9 +133,7 @@ class Program:
             collected = time.process_time()
             share = min(1.0, self.counts.steps / config.total_timesteps)
             warmup = self.counts.updates < config.value_warmup
-            told = update(
-                self._optimisation, got.rollout, config, self._generator, share=share, warmup=warmup
-            )
+            told = update(self._optimisation, got.rollout, config, self._generator, share=share, warmup=warmup)
             now = time.process_time()
             counts = self.counts
             counts.updates += 1
@@ -243,7 +241,7 @@ class Program:
         data = demonstrate(config.demos, seed=config.seed, horizon=horizon)
         policy = new_policy(data, slots=row.slots)
         if config.start == "scratch":
-            self.run.say("start: random parameters, as asked for (--from-scratch); tokens fitted on demonstrations")
+            self.run.say("start: random parameters, as asked for; tokens are fitted on demonstrations")
         else:
             clone(policy, data, updates=config.demo_updates, seed=config.seed)
             self.run.say(f"start: cloned from {config.demos} episodes of the scripted expert ({len(data)} frames)")

@@ -149,8 +149,9 @@ class Program:
         out = dict(batch)
         still = list(self._place.row.still)
         if still:
-            after = batch["action_is_pad"][..., None] & torch.isin(torch.arange(batch["action"].shape[2]), torch.tensor(still))
-            out["action"] = batch["action"].masked_fill(after, 0.0)
+            moves = torch.zeros(batch["action"].shape[2], dtype=torch.bool)
+            moves[still] = True
+            out["action"] = batch["action"].masked_fill(batch["action_is_pad"][..., None] & moves, 0.0)
         return out
 
     def _fits(self) -> None:
@@ -172,5 +173,3 @@ def _parts(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
         first, end = int(rows[0]), int(rows[-1]) + 1
         out.append({name: value[first:end] for name, value in batch.items()})
     return out
-
-
