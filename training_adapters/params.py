@@ -73,7 +73,7 @@ def shapes(params: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
 
 
 def form(names: Any) -> str:
-    """``rl`` (an actor and a value head), ``actor`` (an actor alone) or ``il`` (a policy of imitation learning)."""
+    """``rl`` (an actor and a value head), ``actor`` (only an actor) or ``il`` (of imitation learning)."""
     actor, critic = (any(name.startswith(prefix) for name in names) for prefix in (ACTOR, CRITIC))
     if critic and not actor:
         raise DataError("E206", "the checkpoint has a value head and no actor_backbone")

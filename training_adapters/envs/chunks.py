@@ -20,7 +20,7 @@ class Step:
 
     Attributes:
         observation: before the action.
-        action: ``(D,)``, as it was given.
+        action: ``(D,)``, as it was executed, but for the environment's own clipping.
         reward: after it.
         info: after it.
     """
@@ -74,7 +74,8 @@ class ChunkEnv(gymnasium.Wrapper[Observation, NDArray[Any], Observation, NDArray
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"the chunk has shape {np.shape(action)}, not {self.action_space.shape}")
         self.taken = []
-        for row in action:
+        # In the environment's own precision: what is recorded is what was executed, and replays to the last bit.
+        for row in np.asarray(action, dtype=self.action_space.dtype):
             before = self._seen
             self._seen, reward, terminated, truncated, info = self.env.step(row)
             self.taken.append(Step(before, row, float(reward), info))

@@ -143,7 +143,7 @@ class Lanes:
         for lane, one in zip(lanes, state, strict=True):
             self._reset(lane, Begin(**one["begin"]))
             for row in one["actions"]:
-                action = np.asarray(row)
+                action = np.asarray(row, dtype=lane.env.action_space.dtype)
                 lane.seen = lane.env.replay(action)
                 lane.actions.append(action)
         self._lanes, self._spare = lanes, []

@@ -167,7 +167,8 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
             except Exception as error:  # of OpenGL, whichever is installed
                 raise UsageError(
                     "E006",
-                    f"MuJoCo cannot render here ({type(error).__name__}); install libegl1, or set MUJOCO_GL",
+                    f"MuJoCo cannot render here ({type(error).__name__}): install libegl1, and set MUJOCO_GL=egl"
+                    " before mujoco is imported",
                 ) from None
             for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_HAZE"):
                 self._renderer.scene.flags[getattr(self._mj.mjtRndFlag, flag)] = 0

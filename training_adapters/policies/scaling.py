@@ -9,6 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from vla_data.errors import DataError
+
 _FARTHEST = 5.0  # deviations
 _FIXED = 1e-6  # what changes by less does not change
 
@@ -16,8 +18,9 @@ _FIXED = 1e-6  # what changes by less does not change
 class Scaling(nn.Module):
     """States to mean 0 and deviation 1, at most 5 of them; actions to [-1, 1] between their bounds, and back.
 
-    An element of actions that never changes keeps its value, whatever a policy says: nobody showed what else it does.
-    One of states that hardly changes would be thousands of deviations off wherever a policy leads it, hence the bound.
+    An element of actions that never changes keeps its value, whatever a policy says: nobody showed what else it
+    does. One of states that hardly changes would be hundreds of deviations off once a policy moves it, hence the
+    bound.
 
     Args:
         state: numbers of a state.
@@ -56,9 +59,19 @@ class Scaling(nn.Module):
         return out
 
     def scaled(self, actions: Tensor) -> Tensor:
-        """``(..., D)`` float64 actions of about [-1, 1]."""
-        moved = self.action_scale > 0
-        away = (actions.to(torch.float64) - self.action_mean) * moved
+        """``(..., D)`` float64 actions of about [-1, 1].
+
+        Raises:
+            DataError: E202, an element moves that never did when the scales were fitted.
+        """
+        moved, away = self.action_scale > 0, actions.to(torch.float64) - self.action_mean
+        new = ~moved & (away.abs() > _FIXED)
+        if new.any():
+            element = int(torch.nonzero(new)[0, -1])
+            raise DataError(
+                "E202",
+                f"element {element} of an action moves; where the policy comes from it never did, fit a new one",
+            )
         out: Tensor = away / torch.where(moved, self.action_scale, 1.0)
         return out
 
