@@ -94,7 +94,7 @@ def test_parameters_that_do_not_all_fit_are_refused(tmp_path: Path, change: str)
         stored["out/bias"] = stored["out/bias"][:-1]
     shutil.rmtree(folder / "params")
     params.write(folder / "params", stored)
-    with pytest.raises(UsageError, match="E301 .*(out/bias|lora/a)") as caught:
+    with pytest.raises(UsageError, match=r"E301 .*(out/bias|lora/a)") as caught:
         checkpoints.load(folder).policy()
     words = {"missing": "1 missing", "unexpected": "1 unexpected", "reshaped": "1 of another shape"}
     assert words[change] in caught.value.message
@@ -105,7 +105,7 @@ def test_forms_of_checkpoints() -> None:
     assert params.form(PI0) == "il"
     assert params.form(actor) == "actor"
     assert params.form(actor | head) == "rl"
-    assert list(actor)[0] == "actor_backbone/PaliGemma/llm/embedder/input_embedding"
+    assert next(iter(actor)) == "actor_backbone/PaliGemma/llm/embedder/input_embedding"
     with pytest.raises(DataError, match="a value head and no actor_backbone"):
         params.form(head)
 
@@ -130,9 +130,9 @@ def test_both_forms_of_files_are_told_apart_and_read(tmp_path: Path, orbax: bool
 
 def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
-    with pytest.raises(UsageError, match="E003 .*holds no parameters"):
+    with pytest.raises(UsageError, match=r"E003 .*holds no parameters"):
         params.read(tmp_path / "params")
-    with pytest.raises(UsageError, match="E003 .*no checkpoint and holds none"):
+    with pytest.raises(UsageError, match=r"E003 .*no checkpoint and holds none"):
         checkpoints.load(tmp_path / "nothing")
 
 

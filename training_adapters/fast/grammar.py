@@ -1,9 +1,9 @@
 """Which tokens may come next so that a chunk of FAST tokens ends with exactly ``H * D`` numbers.
 
 A number is a code point, a token a few bytes of UTF-8, which may end within a code point. So the state is how many
-numbers are complete, and what the open one still needs (the byte ranges of RFC 3629, section 4). A token is allowed
+numbers are complete, and what the open one still needs (the byte ranges of RFC 3629, section 4). A token may come
 where its bytes continue the code point, do not go beyond ``H * D`` numbers, and leave a way to the end. The end
-token is allowed when all numbers are there, and only then.
+token may come when all numbers are there, and only then.
 """
 
 from __future__ import annotations
