@@ -15,9 +15,9 @@ from click.testing import CliRunner
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
-import vla_data as vd  # noqa: E402
-from training_adapters.cli import cli  # noqa: E402
-from vla_data.errors import UsageError, VlaDataError  # noqa: E402
+import vla_data as vd
+from training_adapters.cli import cli
+from vla_data.errors import UsageError, VlaDataError
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("demos=9", "demo_updates=5", "total_timesteps=600", "eval_episodes=9")
@@ -87,7 +87,9 @@ def test_the_circle(trained: Path, tmp_path: Path) -> None:
     from vla_data import recipes
 
     steps = recipes.ppo_sft(min_success_steps=0, pos_thresh=0.002, rot_thresh=None)
-    vd.run(vd.open_source(trained / "rollouts", fps=20.0), steps, vd.open_sink(tmp_path / "aligned", format="lerobot"))
+    vd.run(
+        vd.open_source(trained / "rollouts", fps=20.0), steps, vd.open_sink(tmp_path / "aligned", format="lerobot")
+    )
     where = ("--runs", str(tmp_path))
     small = ("--set", "updates=4", "--set", "eval_episodes=9")
     run("sft", "--dataset", str(tmp_path / "aligned"), "--exp-name", "sft", *where, *small)

@@ -55,6 +55,11 @@ class ChunkEnv(gymnasium.Wrapper[Observation, NDArray[Any], Observation, NDArray
         self.taken: list[Step] = []
         self._seen: Observation | None = None
 
+    @property
+    def task(self) -> str:
+        """The prompt of this episode."""
+        return str(self.env.get_wrapper_attr("task"))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:

@@ -65,9 +65,12 @@ class _Lane:
 
 
 def observations(seen: Sequence[Observation], tasks: Sequence[str]) -> dict[str, Any]:
-    """A batch, by the names of `training_adapters.policy`, of observations with LeRobot's keys."""
-    state = "agent_pos" if "agent_pos" in seen[0] else "environment_state"
-    rows = np.stack([one[state] for one in seen]).astype(np.float32)
+    """A batch, by the names of `training_adapters.policy`, of observations with LeRobot's keys.
+
+    ``observation.state`` is ``agent_pos``, then ``environment_state``, as far as there are both.
+    """
+    names = [name for name in ("agent_pos", "environment_state") if name in seen[0]]
+    rows = np.stack([np.concatenate([one[name] for name in names]) for one in seen]).astype(np.float32)
     batch: dict[str, Any] = {"observation.state": torch.from_numpy(rows), "task": list(tasks)}
     for camera in seen[0].get("pixels", {}):
         batch[_CAMERA + camera] = torch.from_numpy(np.stack([one["pixels"][camera] for one in seen]))
@@ -109,7 +112,7 @@ class Lanes:
 
     def observations(self) -> dict[str, Any]:
         """What the lanes see now, as a batch for a policy."""
-        return observations([lane.seen for lane in self._lanes], [lane.env.unwrapped.task for lane in self._lanes])
+        return observations([lane.seen for lane in self._lanes], [lane.env.task for lane in self._lanes])
 
     def step(self, chunks: NDArray[Any], *, malformed: Sequence[bool] = ()) -> list[Moved]:
         """Execute a chunk ``(H, D)`` in each lane; lanes whose episode ends begin the next, or are no more.
@@ -168,7 +171,7 @@ class Lanes:
 
 
 def _moved(lane: _Lane, chunk: NDArray[Any]) -> Moved:
-    task = lane.env.unwrapped.task
+    task = lane.env.task
     lane.seen, _, terminated, truncated, info = lane.env.step(chunk)
     lane.actions.extend(step.action for step in lane.env.taken)
     return Moved(
@@ -188,7 +191,7 @@ def _skipped(lane: _Lane) -> Moved:
         lane=lane.number,
         steps=[],
         last=lane.seen,
-        task=lane.env.unwrapped.task,
+        task=lane.env.task,
         begin=lane.begin,
         terminated=True,
         truncated=False,

@@ -90,7 +90,6 @@ ENVS: Final[Mapping[str, Row]] = MappingProxyType(
             horizon=8,
             fps=80.0,
             still=(0, 1, 2),
-            expert=True,
         ),
         "tabletop": Row(
             module="training_adapters.envs.tabletop",

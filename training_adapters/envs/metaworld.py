@@ -1,0 +1,36 @@
+"""Meta-World: fifty tasks of one arm, four numbers an action. https://github.com/Farama-Foundation/Metaworld."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from training_adapters.envs.named import Named
+from vla_data.errors import UsageError
+from vla_data.safety.text import show
+
+
+def make(name: str, cameras: Sequence[str]) -> gymnasium.Env[dict[str, Any], Any]:
+    """A task by its name, such as ``reach-v3``, from states; the reward is 1 with success, which ends the episode.
+
+    The goal is part of the state, and each reset with a seed draws its own.
+    """
+    import metaworld  # noqa: F401 - registers its names
+
+    if cameras:
+        raise UsageError("E001", "Meta-World is here from states alone; it has no cameras")
+    try:
+        env = gymnasium.make("Meta-World/goal_observable", env_name=name)
+    except (KeyError, ValueError):
+        raise UsageError("E001", f"Meta-World has no {show(name)!r}; its names are like reach-v3") from None
+    env.unwrapped.seeded_rand_vec = True  # else the goal is drawn once, when it is made
+    return Named(
+        env,
+        task=name.rpartition("-")[0].replace("-", " "),
+        observe=lambda seen: {"agent_pos": np.asarray(seen, dtype=np.float32)},
+        solved=lambda info: bool(info["success"]),
+        sparse=True,
+    )
