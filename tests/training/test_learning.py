@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
-from training_adapters.envs.table import Place
-from training_adapters.evaluate import evaluate
-from training_adapters.ppo.config import PRESETS
-from training_adapters.ppo.program import Program
-from training_adapters.runs import Run
-from training_adapters.sft.config import SFTConfig
-from training_adapters.sft.program import Program as Sft
+import vla_data as vd  # noqa: E402
+from training_adapters.ppo.config import PRESETS  # noqa: E402
+from training_adapters.ppo.program import Program  # noqa: E402
+from training_adapters.runs import Run  # noqa: E402
+from training_adapters.sft.config import SFTConfig  # noqa: E402
+from training_adapters.sft.program import Program as Sft  # noqa: E402
 
 pytestmark = pytest.mark.nightly
 
@@ -28,8 +26,6 @@ pytestmark = pytest.mark.nightly
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_chunk_ppo_raises_success_from_a_weak_start(tmp_path: Path, seed: int) -> None:
     """From 25 to 55 % the intervals of before and after are apart; each seed has its own demonstrations."""
-    from dataclasses import replace
-
     torch.set_num_threads(1)
     config = replace(PRESETS["laptop"], seed=seed, total_timesteps=1_000_000)
     began = time.process_time()
@@ -49,32 +45,18 @@ def test_chunk_ppo_raises_success_from_a_weak_start(tmp_path: Path, seed: int) -
 def test_the_circle_keeps_what_ppo_learnt(tmp_path: Path) -> None:
     """A fresh policy on the aligned rollouts of PPO, beside one on the rollouts as they are."""
     torch.set_num_threads(1)
-    config = PRESETS["laptop"]
-    with Program(
-        config, Run(tmp_path / "ppo", config, out=io.StringIO()), record=tmp_path / "rollouts"
-    ) as program:
+    config, rollouts = PRESETS["laptop"], tmp_path / "rollouts"
+    with Program(config, Run(tmp_path / "ppo", config, out=io.StringIO()), record=rollouts) as program:
         program.train()
         ppo = program.evaluate()
-    words = ("--fps", "20", "--min-success-steps", "1", "--pos-thresh", "0.002", "--rot-thresh", "none")
-    align = [
-        sys.executable,
-        "-m",
-        "vla_data",
-        "align",
-        str(tmp_path / "rollouts"),
-        str(tmp_path / "aligned"),
-        *words,
-    ]
-    subprocess.run(align, check=True, capture_output=True)
+    steps = vd.recipes.ppo_sft(min_success_steps=1, pos_thresh=0.002, rot_thresh=None)
+    vd.run(vd.open_source(rollouts, fps=20.0), steps, vd.open_sink(tmp_path / "aligned", format="lerobot"))
     found = {}
-    for name, dataset in (
-        ("aligned", str(tmp_path / "aligned")),
-        ("as they are", f"ppo_rollout:{tmp_path}/rollouts"),
-    ):
+    for name, dataset in (("aligned", str(tmp_path / "aligned")), ("unaligned", f"ppo_rollout:{rollouts}")):
         options = SFTConfig(dataset=dataset, seed=5)
-        sft = Sft(options, Run(tmp_path / name, options, out=io.StringIO()))
+        sft = Sft(options, Run(tmp_path / f"{name}-sft", options, out=io.StringIO()))
         sft.train()
-        found[name] = evaluate(sft.policy, Place.of("tabletop"), episodes=240, horizon=8)
-    shares = ", ".join(f"on {name}: {one.success}" for name, one in found.items())
-    print(f"\nthe circle: PPO {ppo.success}, SFT {shares}")
+        found[name] = sft.evaluate()
+    shares = ", ".join(f"{name} {one.success}" for name, one in found.items())
+    print(f"\nthe circle: PPO {ppo.success}; SFT {shares}")
     assert found["aligned"].success.interval[1] >= ppo.success.interval[0]
