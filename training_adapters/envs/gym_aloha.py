@@ -18,7 +18,10 @@ PROMPTS: Final = {
 
 
 def make(name: str, cameras: Sequence[str]) -> gymnasium.Env[dict[str, Any], Any]:
-    """An environment by its name in gym-aloha; solved where its reward is 4, its highest."""
+    """An environment by its name in gym-aloha; solved where its reward is 4, its highest.
+
+    ``agent_pos`` is the arms' alone: where the cube or the peg is, only the camera ``top`` sees.
+    """
     import gym_aloha  # noqa: F401 - registers its names
 
     if name not in PROMPTS:

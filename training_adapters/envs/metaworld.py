@@ -18,19 +18,20 @@ def make(name: str, cameras: Sequence[str]) -> gymnasium.Env[dict[str, Any], Any
 
     The goal is part of the state, and each reset with a seed draws its own.
     """
-    import metaworld  # noqa: F401 - registers its names
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as TASKS
 
     if cameras:
         raise UsageError("E001", "Meta-World is here from states alone; it has no cameras")
-    try:
-        env = gymnasium.make("Meta-World/goal_observable", env_name=name)
-    except (KeyError, ValueError):
-        raise UsageError("E001", f"Meta-World has no {show(name)!r}; its names are like reach-v3") from None
-    env.unwrapped.seeded_rand_vec = True  # else the goal is drawn once, when it is made
+    if f"{name}-goal-observable" not in TASKS:
+        raise UsageError("E001", f"Meta-World has no {show(name)!r}; its names are like reach-v3")
+    env = TASKS[f"{name}-goal-observable"](seed=0)
+    # As it is made, every reset has the goal of the first: with these, each draws one from the generator.
+    env._freeze_rand_vec, env.seeded_rand_vec = False, True
     return Named(
         env,
         task=name.rpartition("-")[0].replace("-", " "),
         observe=lambda seen: {"agent_pos": np.asarray(seen, dtype=np.float32)},
         solved=lambda info: bool(info["success"]),
         sparse=True,
+        reseed=env.seed,
     )

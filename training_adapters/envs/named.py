@@ -21,6 +21,7 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         observe: from its observation to one with LeRobot's keys.
         solved: from its info to whether it is solved.
         sparse: the reward is 1 with success and 0 before, and the episode ends there.
+        reseed: for an environment whose ``reset`` does not take a seed: what gives it one before.
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         observe: Callable[[Any], Observation],
         solved: Callable[[Mapping[str, Any]], bool],
         sparse: bool = False,
+        reseed: Callable[[int], Any] | None = None,
     ) -> None:
         super().__init__(env)
-        self.task = task
+        self.task, self._reseed = task, reseed
         self._observe, self._solved, self._sparse = observe, solved, sparse
         if not isinstance(env.action_space, spaces.Box):
             raise TypeError(f"actions are {env.action_space}, not numbers")
@@ -42,6 +44,8 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """See `gymnasium.Env`."""
+        if seed is not None and self._reseed is not None:
+            self._reseed(seed)
         seen, info = self.env.reset(seed=seed, options=options)
         return self._observe(seen), {**info, "is_success": False, "task": self.task}
 
