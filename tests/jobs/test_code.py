@@ -197,6 +197,21 @@ def test_packages_count_by_name_and_version(program: Program, monkeypatch: pytes
     assert program.code().sha256 == before.sha256
 
 
+def test_a_folder_that_has_the_name_of_a_package_of_ours_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a dataset that somebody has put beside ours."""
+    import builders
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/steps.py").write_text("class Step:\n    def apply(self, e): return e\n")
+    monkeypatch.setattr(builders, "__path__", [*builders.__path__, str(tmp_path)])
+    step = importlib.import_module("builders.mine.steps").Step()
+    assert "builders.mine.steps" in {module.name for module in code_of(step).modules}
+    forget(tmp_path)
+    assert not code_of(vd.steps.Length())
+
+
 def test_our_own_steps_have_no_code_of_a_user(tmp_path: Path) -> None:
     source = MergedSource((Member("a", vd.open_source(f"ppo_rollout:{tmp_path}"), vd.recipes.ppo_sft()),))
     job = Job(source, vd.recipes.ppo_sft(), vd.open_sink(tmp_path / "x", format="rlds", name="d"), tmp_path)

@@ -79,7 +79,7 @@ def code_of(*roots: object) -> Code:
     walk = _Walk()
     told = [walk.tell(root) for root in roots]
     files = sorted(walk.modules.facts())
-    digest = _digest([told, sorted(walk.codes), files]) if walk.codes or files else ""
+    digest = _digest([told, sorted(set(walk.codes)), files]) if walk.codes or files else ""
     return Code(digest, walk.modules.packages, tuple(walk.modules.found.values()), tuple(sorted(walk.memory)))
 
 
@@ -98,15 +98,17 @@ class _Walk:
         self.codes: list[str] = []
         self.memory: set[str] = set()
         self._seen: dict[int, tuple[int, object]] = {}  # the objects are kept, so that no other gets their ids
+        self._seen_quietly: dict[int, tuple[int, object]] = {}
         self._quiet = False
 
     def tell(self, value: Any) -> Json:
         """What a value is, as JSON; functions and classes by their code."""
         if isinstance(value, _SIMPLE):
             return [type(value).__name__, repr(value)]
-        if id(value) in self._seen:
-            return ["again", self._seen[id(value)][0]]
-        self._seen[id(value)] = (len(self._seen), value)
+        seen = self._seen_quietly if self._quiet else self._seen
+        if id(value) in seen:
+            return ["again", seen[id(value)][0]]
+        seen[id(value)] = (len(seen), value)
         if isinstance(value, types.ModuleType):
             self._module(value.__name__)
             return ["module", value.__name__]

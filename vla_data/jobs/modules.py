@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from vla_data._version import PACKAGES
+from vla_data.formats.tables import BUILDERS
 
 Kind = Literal["ours", "standard", "package", "file", "memory", "none"]
 _TOP: Final = re.compile(r"^([\w-]+)(?=/|\.[\w.-]+,)", re.MULTILINE)
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_HERE: Final = Path(__file__).parents[2]
 _STANDARD: Final = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
@@ -95,8 +97,8 @@ class Modules:
 
 def kind_of(name: str) -> Kind:
     """Where a module of this name comes from; "none" for a name that nothing has."""
-    top = name.partition(".")[0]
-    if top in PACKAGES:
+    top, _, rest = name.partition(".")
+    if top in PACKAGES and _is_ours(top, rest):
         return "ours"
     if top == "__main__":
         return "memory"
@@ -106,6 +108,14 @@ def kind_of(name: str) -> Kind:
     # would import it.
     first = _kind(top)
     return first if first in ("standard", "package", "none") or top == name else _kind(name)
+
+
+def _is_ours(top: str, rest: str) -> bool:
+    """Whether a package is not somebody's folder of the same name, nor a dataset that was put beside ours."""
+    file, folders = _place(top)
+    here = {Path(place) for place in (*(folders or ()), str(Path(file or "").parent))}
+    own = {row.partition(".")[2].partition(".")[0] for row in BUILDERS.values()}
+    return _HERE / top in here and (top != "builders" or not rest or rest.partition(".")[0] in own)
 
 
 def lookup(value: Any) -> Any:
