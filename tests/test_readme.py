@@ -24,7 +24,15 @@ DOCS = [
     *(
         (ROOT / "docs" / name).read_text()
         for name in (
-            *("advantages.md", "conventions.md", "converting.md", "curation.md", "errors.md", "hdf5.md"),
+            *(
+                "advantages.md",
+                "conventions.md",
+                "converting.md",
+                "curation.md",
+                "errors.md",
+                "extending.md",
+                "hdf5.md",
+            ),
             *("recording.md", "rlds.md", "rollouts.md", "selections.md", "statistics.md", "verifying.md"),
         )
     ),

@@ -43,9 +43,7 @@ def bucket_of(step: object) -> str:
     """
     bucket = step.bucket if isinstance(step, HasBucket) else BUCKETS[0]
     if bucket not in BUCKETS:
-        raise UsageError(
-            "E022", f"the bucket of step {_name(step)} is {bucket!r}, not one of {', '.join(BUCKETS)}"
-        )
+        raise UsageError("E022", f"step {_name(step)} has bucket {bucket!r}; there is {' and '.join(BUCKETS)}")
     return str(bucket)
 
 
@@ -87,9 +85,7 @@ def check_result(step: object, before: Episode, after: object, was: Schema | Non
     if not isinstance(after, Episode):
         raise UsageError("E022", f"step {_name(step)} gives {type(after).__name__}, not an Episode")
     if not np.isin(after.index, before.index).all():
-        raise UsageError(
-            "E022", f"step {_name(step)} gives steps that its episode does not have; see Episode.take"
-        )
+        raise UsageError("E022", f"step {_name(step)} gives frames that its episode does not have")
     if was is not None and now is not None:
         for problem in _problems(before, after, was, now):
             raise UsageError("E022", f"step {_name(step)}: {problem}")

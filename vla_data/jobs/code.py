@@ -45,6 +45,7 @@ _MADE: Final = frozenset(
         *("__protocol_attrs__", "__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol"),
     }
 )
+_MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SIMPLE: Final = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -69,7 +70,8 @@ class Code:
 
     def to_json(self) -> Json:
         """What identifies it."""
-        return ({"sha256": self.sha256} if self.sha256 else {}) | {"packages": dict(sorted(self.packages.items()))}
+        facts = {"sha256": self.sha256, "packages": dict(sorted(self.packages.items()))}
+        return {name: value for name, value in facts.items() if value}
 
 
 def code_of(*roots: object) -> Code:
@@ -77,7 +79,7 @@ def code_of(*roots: object) -> Code:
     walk = _Walk()
     told = [walk.tell(root) for root in roots]
     files = sorted(walk.modules.facts())
-    digest = _digest([told, sorted(walk.codes), files]) if walk.codes or files else ""
+    digest = _digest([told, sorted(set(walk.codes)), files]) if walk.codes or files else ""
     return Code(digest, walk.modules.packages, tuple(walk.modules.found.values()), tuple(sorted(walk.memory)))
 
 
@@ -96,15 +98,17 @@ class _Walk:
         self.codes: list[str] = []
         self.memory: set[str] = set()
         self._seen: dict[int, tuple[int, object]] = {}  # the objects are kept, so that no other gets their ids
+        self._seen_quietly: dict[int, tuple[int, object]] = {}
         self._quiet = False
 
     def tell(self, value: Any) -> Json:
         """What a value is, as JSON; functions and classes by their code."""
         if isinstance(value, _SIMPLE):
             return [type(value).__name__, repr(value)]
-        if id(value) in self._seen:
-            return ["again", self._seen[id(value)][0]]
-        self._seen[id(value)] = (len(self._seen), value)
+        seen = self._seen_quietly if self._quiet else self._seen
+        if id(value) in seen:
+            return ["again", seen[id(value)][0]]
+        seen[id(value)] = (len(seen), value)
         if isinstance(value, types.ModuleType):
             self._module(value.__name__)
             return ["module", value.__name__]
@@ -119,7 +123,7 @@ class _Walk:
         if isinstance(value, np.ndarray | np.generic | PurePath | re.Pattern):
             return [*name, to_json(value)]
         if isinstance(value, StandIn):
-            return [*name, self.tell(value.provenance)]
+            return self.tell(value.provenance)
         if is_dataclass(value):
             told = {f.name: self.tell(getattr(value, f.name)) for f in fields(value) if f.repr}
             for each in fields(value):
@@ -172,15 +176,24 @@ class _Walk:
         return [name, self.codes[-1]]
 
     def _class(self, cls: type) -> Json:
-        own = {name: self.tell(value) for name, value in sorted(vars(cls).items()) if name not in _MADE}
         told: list[Json] = []
-        if is_dataclass(cls):
-            told = [[f.name, str(f.type), self.tell(f.default), self.tell(f.default_factory)] for f in fields(cls)]
+        hidden: set[str] = set()
+        for each in fields(cls) if is_dataclass(cls) else ():
+            if each.repr:
+                told.append([each.name, str(each.type), self.tell(each.default), self.tell(each.default_factory)])
+            else:
+                hidden.add(each.name)
+                self._tell_quietly((each.default, each.default_factory))
+        own = {
+            name: self.tell(value)
+            for name, value in sorted(vars(cls).items())
+            if name not in _MADE and name not in hidden
+        }
         return [own, told, [self.tell(base) for base in cls.__bases__]]
 
     def _function(self, function: types.FunctionType) -> Json:
         code, names = function.__code__, function.__globals__
-        used = {name: names[name] for name in sorted(_names(code)) if name in names}
+        used = {name: names[name] for name in sorted(_globals(code)) if name in names}
         for value in used.values():
             if isinstance(value, types.ModuleType):
                 self._submodules(value, code)
@@ -250,10 +263,17 @@ def _names(code: types.CodeType) -> set[str]:
     return {name for each in _all_code(code) for name in each.co_names}
 
 
+def _globals(code: types.CodeType) -> set[str]:
+    found = (step for each in _all_code(code) for step in dis.get_instructions(each))
+    return {step.argval for step in found if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+
+
 def _imports(code: types.CodeType, names: Mapping[str, Any]) -> Iterator[str]:
     """Modules that a function imports when it is called, and what it takes from them, which may be modules too."""
     package = str(names.get("__package__") or "")
     for each in _all_code(code):
+        if {"import_module", "__import__"} & {*each.co_names}:
+            yield from (text for text in each.co_consts if isinstance(text, str) and _MODULE.fullmatch(text))
         instructions = list(dis.get_instructions(each))
         for at, instruction in enumerate(instructions):
             if instruction.opname != "IMPORT_NAME":

@@ -65,7 +65,7 @@ class Job:
         Raises:
             UsageError: E021 when it can't leave this process.
         """
-        return pack(self, self.code)
+        return pack(self, self.code, (self.source, *self.steps, self.sink))
 
 
 def provenance(source: Source, steps: Sequence[Step], sink: Sink) -> dict[str, Json]:

@@ -12,10 +12,11 @@ import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import re
 import sys
 import sysconfig
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,9 +24,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from vla_data._version import PACKAGES
+from vla_data.formats.tables import BUILDERS
 
 Kind = Literal["ours", "standard", "package", "file", "memory", "none"]
+_TOP: Final = re.compile(r"^([\w-]+)(?=/|\.[\w.-]+,)", re.MULTILINE)
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_HERE: Final = Path(__file__).parents[2]
 _STANDARD: Final = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
@@ -86,14 +90,15 @@ class Modules:
 
     def _add_package(self, name: str) -> None:
         top = name.partition(".")[0]
-        for distribution in _distributions().get(top, ()):
-            self.packages[distribution] = metadata.version(distribution)
+        for distribution in _owners(top):
+            if distribution not in self.packages:
+                self.packages[distribution] = metadata.version(distribution)
 
 
 def kind_of(name: str) -> Kind:
     """Where a module of this name comes from; "none" for a name that nothing has."""
-    top = name.partition(".")[0]
-    if top in PACKAGES:
+    top, _, rest = name.partition(".")
+    if top in PACKAGES and _is_ours(top, rest):
         return "ours"
     if top == "__main__":
         return "memory"
@@ -103,6 +108,14 @@ def kind_of(name: str) -> Kind:
     # would import it.
     first = _kind(top)
     return first if first in ("standard", "package", "none") or top == name else _kind(name)
+
+
+def _is_ours(top: str, rest: str) -> bool:
+    """Whether a package is not somebody's folder of the same name, nor a dataset that was put beside ours."""
+    file, folders = _place(top)
+    here = {Path(place) for place in (*(folders or ()), str(Path(file or "").parent))}
+    own = {row.partition(".")[2].partition(".")[0] for row in BUILDERS.values()}
+    return _HERE / top in here and (top != "builders" or not rest or rest.partition(".")[0] in own)
 
 
 def lookup(value: Any) -> Any:
@@ -119,7 +132,7 @@ def _kind(name: str) -> Kind:
         return "memory" if name in sys.modules else "none"
     path = Path(file or next(iter(folders or ()), ""))
     if _INSTALLED & set(path.parts):
-        return "package" if name.partition(".")[0] in _distributions() else "file"
+        return "package" if _owners(name.partition(".")[0]) else "file"
     real = path.resolve()
     if file in ("built-in", "frozen") or any(real.is_relative_to(folder) for folder in _STANDARD):
         return "standard"
@@ -134,14 +147,23 @@ def _place(name: str) -> tuple[str | None, tuple[str, ...] | None]:
         folders = getattr(module, "__path__", None)
         file = getattr(module, "__file__", None) or (getattr(spec, "origin", None) if folders is None else None)
     else:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, AttributeError, ValueError):  # nothing has this name, or it is not of a package
-            spec = None
+        spec = _find(name)
         if spec is None:
             return None, None
         file, folders = spec.origin, spec.submodule_search_locations
     return file, None if folders is None else tuple(map(str, folders))
+
+
+def _find(name: str) -> importlib.machinery.ModuleSpec | None:
+    """Where a module would come from; nothing is imported, not even the packages that it is in."""
+    parent = name.rpartition(".")[0]
+    folders = _place(parent)[1] if parent else None
+    if parent:
+        return importlib.machinery.PathFinder.find_spec(name, folders) if folders is not None else None
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # of a module that was put together by hand
+        return None
 
 
 def _read(name: str) -> Module:
@@ -176,9 +198,23 @@ def _tree(source: bytes) -> ast.AST:
         return ast.Module([], [])
 
 
+def _owners(top: str) -> Sequence[str]:
+    """The distributions that a package is of."""
+    return sorted(_owned().get(top, ()))
+
+
 @functools.cache
-def _distributions() -> dict[str, list[str]]:
-    return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+def _owned() -> Mapping[str, set[str]]:
+    """Top-level package -> the distributions that have files of it.
+
+    As `importlib.metadata.packages_distributions`, which parses every line of every list of files.
+    """
+    found: dict[str, set[str]] = {}
+    for each in metadata.distributions():
+        text = each.read_text("RECORD") or each.read_text("SOURCES.txt") or ""
+        for top in set(_TOP.findall(text)):
+            found.setdefault(top, set()).add(each.name)
+    return found
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

@@ -1,4 +1,4 @@
-"""A job on its way to a worker that may not be able to import the user's code."""
+"""An object on its way to a worker that may not be able to import the user's code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import pickle
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,19 +23,18 @@ class Packed:
     """Bytes, which any process can be sent.
 
     Attributes:
-        modules: that the job's objects are of, as they were when it was made.
-        payload: the job. What is of a script or a notebook is in it by value.
+        modules: that the object needs, as they were when they were looked at.
+        payload: the object. What is of a script or a notebook is in it by value.
     """
 
     modules: tuple[Module, ...]
     payload: bytes
 
     def open(self, *, mine: bool) -> Any:
-        """The `vla_data.jobs.job.Job` again.
+        """The object again.
 
         Args:
-            mine: whether this process does nothing else; then what its code imports later is of the job's modules,
-                too.
+            mine: whether this process does nothing else; then what its code imports later is of these modules too.
 
         Raises:
             UsageError: E021 when it can't be opened here.
@@ -42,22 +42,30 @@ class Packed:
         try:
             if mine:
                 provide(self.modules)
-                return self._load()
+                return pickle.loads(self.payload)
             with provided(self.modules):
-                return self._load()
+                return pickle.loads(self.payload)
         except Exception as error:  # of the user's modules, which may do anything when they are imported
             raise UsageError("E021", f"a worker can't load what it should run: {_told(error)}") from error
 
-    def _load(self) -> Any:
-        return pickle.loads(self.payload)
 
+def pack(value: object, code: Code, parts: Sequence[object]) -> Packed:
+    """An object as bytes.
 
-def pack(job: object, code: Code) -> Packed:
-    """See `vla_data.jobs.job.Job.pack`."""
+    Args:
+        value: the object.
+        code: the user's own code that it is of.
+        parts: what it consists of, one of which is named when it can't leave this process.
+
+    Raises:
+        UsageError: E021 when it can't.
+    """
     try:
-        return Packed(code.modules, _by_value(job, code.memory) if code else pickle.dumps(job))
+        return Packed(code.modules, _by_value(value, code.memory) if code else pickle.dumps(value))
     except Exception as error:  # whatever the objects of a user raise
-        raise UsageError("E021", f"{_culprit(job)} can't be sent to a worker: {_told(error)}") from error
+        culprit = next((part for part in parts if not _can_leave(part, code)), value)
+        what = show(type(culprit).__qualname__)
+        raise UsageError("E021", f"{what} can't be sent to a worker: {_told(error)}") from error
 
 
 def _by_value(value: object, memory: tuple[str, ...]) -> bytes:
@@ -76,14 +84,12 @@ def _by_value(value: object, memory: tuple[str, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def _culprit(job: Any) -> str:
-    """Which of a job's objects it is."""
-    for part in (job.source, *job.steps, job.sink):
-        try:
-            _by_value(part, job.code.memory)
-        except Exception:
-            return show(type(part).__qualname__)
-    return "the job"
+def _can_leave(part: object, code: Code) -> bool:
+    try:
+        _by_value(part, code.memory)
+    except Exception:
+        return False
+    return True
 
 
 def _told(error: Any) -> str:

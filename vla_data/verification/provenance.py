@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data import steps as library
+from vla_data._version import PACKAGES
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.manifest import is_made_by
@@ -87,8 +88,10 @@ def _member(facts: Json, places: Iterator[Address]) -> Member:
 
 def _format(name: str, role: str) -> str:
     """The format whose source or sink class has this name."""
-    for key, entry in FORMATS.items():
-        if str(getattr(entry, role)).rpartition(":")[2] == name:
+    for key in FORMATS.names():
+        target = str(getattr(FORMATS[key], role))
+        ours = target.partition(".")[0] in PACKAGES
+        if name == (target.rpartition(":")[2] if ours else target):
             return key
     raise ValueError(f"no {role} {show(name)}")
 
