@@ -3,8 +3,9 @@
 Every feature of the steps is an array or a camera, called by the rule of `converters.rlds.names`; the values are
 read by those of `converters.rlds.values`; every other feature of the record is in ``meta["episode_metadata"]``.
 
-- the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step or the
-  observation, or the one that ``instruction`` names. Where it changes within an episode there is an array ``task``
+- the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step, the
+  observation, the episode's metadata or the episode, or the one that ``instruction`` names. Where it changes
+  within an episode there is an array ``task``. ``task`` is taken where there is none, or an empty one
 - ``is_terminal`` is ``next.terminated``; a last step (``is_last``) that is not terminal is ``next.truncated``,
   unless the dataset says that itself (``next/truncated``). Without ``is_terminal`` or ``is_last`` nothing is
   concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta["recorded_positions"]`` has the
@@ -52,17 +53,20 @@ class RldsSource(RootedSource):
         root: the version folder, or a folder above it that has no other dataset.
         fps: control rate in steps per second; None: that of a dataset of ours.
         robot: robot type; None: that of a dataset of ours, or unknown.
-        instruction: path of the instruction below ``steps``; "": there is none, every task is the empty text;
-            None: the first of `rlds_names.INSTRUCTIONS` that is there.
+        task: the instruction of episodes that have none of their own.
+        instruction: path of the instruction, in the record or below ``steps``; "": there is none, every task is
+            the empty text, or ``task``; None: the first of `rlds_names.INSTRUCTIONS` that is there.
         allow_empty_instruction: keep episodes whose text is empty.
         splits: only these; none: all.
-        leave_out: paths of features that are not read, for example ``steps/observation/x``; each is in the notes.
+        leave_out: paths of features, or of folders of them, that are not read, for example
+            ``steps/observation/x``; each is in the notes.
         action_limit: largest absolute action value that a robot can mean.
     """
 
     root: Path = field(repr=False)
     fps: float | None = None
     robot: str | None = None
+    task: str | None = None
     instruction: str | None = None
     allow_empty_instruction: bool = False
     splits: tuple[str, ...] = ()
@@ -72,6 +76,8 @@ class RldsSource(RootedSource):
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        if self.task is not None and not self.task:
+            raise ValueError("task is empty")
         object.__setattr__(self, "splits", tuple(self.splits))
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
         if self.fps is not None:
@@ -137,11 +143,7 @@ class RldsSource(RootedSource):
 
     @functools.cached_property
     def _dataset(self) -> rlds_files.Dataset:
-        dataset = rlds_files.load(self.root, splits=self.splits)
-        known = {leaf.path for leaf in dataset.leaves}
-        if unknown := [path for path in self.leave_out if path not in known]:
-            raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is no feature of the dataset")
-        return dataset
+        return rlds_files.load(self.root, splits=self.splits, leave_out=self.leave_out)
 
     @functools.cached_property
     def _own(self) -> rlds_own.Own | None:
@@ -184,7 +186,7 @@ class RldsSource(RootedSource):
         return tuple(
             leaf
             for leaf in self._dataset.leaves
-            if leaf.in_steps and leaf.path not in self.leave_out and leaf.path != f"steps/{text}"
+            if leaf.in_steps and leaf.kind != "unread" and (text is None or leaf.path != text.path)
         )
 
     @functools.cached_property
@@ -200,27 +202,48 @@ class RldsSource(RootedSource):
         return names
 
     @functools.cached_property
-    def _instruction(self) -> str | None:
-        """Path of the instruction below ``steps``, or None where there is none by declaration."""
-        texts = {leaf.path.removeprefix("steps/"): leaf for leaf in self._dataset.leaves if leaf.in_steps}
+    def _instruction(self) -> Leaf | None:
+        """The instruction, or None where there is none by declaration."""
+        known = {leaf.path: leaf for leaf in self._dataset.leaves if leaf.kind != "unread"}
         if self.instruction == "":
             return None
-        found = [self.instruction] if self.instruction else [p for p in rlds_names.INSTRUCTIONS if p in texts]
-        if not found:
+        if self.instruction is None:
+            found = [path for path in rlds_names.INSTRUCTIONS if path in known]
+            if not found and self.task is not None:
+                return None
+            if not found:
+                raise UsageError("E231", f"no feature is an instruction by its name{self._undeclared(known)}")
+            named = found[0]
+        else:
+            named = f"steps/{self.instruction}" if f"steps/{self.instruction}" in known else self.instruction
+        leaf = known.get(named)
+        if leaf is None or leaf.kind != "text" or len((*leaf.lists, *leaf.shape)) > 1:
+            texts = ", ".join(show(path) for path, other in known.items() if other.kind == "text") or "none"
             raise UsageError(
-                "E231", "no feature is an instruction by its name; declare which (--instruction PATH)"
+                "E003", f"{show(named)} is no text of each step or of the episode; such texts are: {texts[:400]}"
             )
-        leaf = texts.get(found[0])
-        if leaf is None or leaf.kind != "text" or leaf.shape or leaf.lists:
-            raise UsageError("E003", f"steps/{show(found[0])} is no text of each step")
-        return found[0]
+        return leaf
+
+    @property
+    def _instruction_path(self) -> str | None:
+        """Its path, below ``steps`` where it is there."""
+        return self._instruction.path.removeprefix("steps/") if self._instruction else None
+
+    def _undeclared(self, known: Mapping[str, Leaf]) -> str:
+        """What to declare, all of it at once."""
+        texts = ", ".join(show(path) for path, leaf in known.items() if leaf.kind == "text")
+        among = f" among {texts[:400]}" if texts else ""
+        rate = (
+            "" if self.fps is not None or self._own else "; and the control rate, which RLDS does not say (--fps)"
+        )
+        return f"; declare which{among} (--instruction PATH), or one for all (--task TEXT){rate}"
 
     @functools.cached_property
     def _facts(self) -> Mapping[str, Leaf]:
         """Name -> leaf of what concerns the whole episode; four names are our own in a dataset of ours."""
         names: dict[str, Leaf] = {}
         for leaf in self._dataset.leaves:
-            if leaf.in_steps or leaf.path in self.leave_out:
+            if leaf.in_steps or leaf.kind == "unread":
                 continue
             name = leaf.path.removeprefix("episode_metadata/")
             if name in names:
@@ -239,7 +262,10 @@ class RldsSource(RootedSource):
         place, number = self._places[name]
         record = parse(data)
         notes = [f"left_out:{path}" for path in self.leave_out]
-        notes += [f"not_declared:{path}" for path in sorted(set(record) - self._declared)]
+        notes += [f"left_out_as_{leaf.dtype}:{leaf.path}" for leaf in self._unread if leaf.dtype]
+        notes += [
+            f"not_declared:{path}" for path in sorted(set(record) - self._declared) if not self._is_left(path)
+        ]
         steps = self._length(record)
         try:
             arrays: dict[str, Array] = {}
@@ -285,10 +311,18 @@ class RldsSource(RootedSource):
         lists = ("", "/ragged_flat_values", "/ragged_row_lengths_0")
         return frozenset(ours | {leaf.path + end for leaf in self._dataset.leaves for end in lists})
 
+    @functools.cached_property
+    def _unread(self) -> tuple[Leaf, ...]:
+        return tuple(leaf for leaf in self._dataset.leaves if leaf.kind == "unread")
+
+    def _is_left(self, path: str) -> bool:
+        """Whether a name of a record belongs to a feature that is not read, which may have several."""
+        return any(path == leaf.path or path.startswith(f"{leaf.path}/") for leaf in self._unread)
+
     def _length(self, record: rlds_values.Record) -> int:
         counts: dict[int, str] = {}
         for leaf in self._dataset.leaves:
-            if leaf.in_steps and leaf.path not in self.leave_out:
+            if leaf.in_steps and leaf.kind != "unread":
                 count = rlds_values.count_steps(leaf, record)
                 if count is not None:
                     counts.setdefault(count, leaf.path)
@@ -301,10 +335,19 @@ class RldsSource(RootedSource):
         return steps
 
     def _tasks(self, record: rlds_values.Record, steps: int) -> list[str]:
-        if self._instruction is None:
-            return [""] * steps
-        path = f"steps/{self._instruction}"
-        found = [rlds_values.text(item, path) for item in record[path].strings()]
+        leaf = self._instruction
+        if leaf is None:
+            return [self.task or ""] * steps
+        found = [rlds_values.text(item, leaf.path) for item in rlds_values.strings(leaf, record)]
+        if not leaf.in_steps:
+            found *= steps if len(found) == 1 else 1
+        if len(found) != steps:
+            raise DataError(
+                "E211",
+                f"{show(leaf.path)} has {len(found):,} texts for {steps:,} steps; declare another (--instruction)",
+            )
+        if self.task is not None:
+            found = [text if text.strip() else self.task for text in found]
         for text in set(found):
             checked_text(text, allow_empty=self.allow_empty_instruction)
         return found
@@ -331,7 +374,7 @@ class RldsSource(RootedSource):
         return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
 
     def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
-        meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction}
+        meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction_path}
         if self._own is not None:
             path = record.get("episode_metadata/file_path")
             if path is None or [bytes(item) for item in path.strings()] != [

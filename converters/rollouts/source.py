@@ -48,6 +48,7 @@ from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import APPLE_DOUBLE, is_litter
 from vla_data.files.sums import SEAL
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
@@ -145,6 +146,8 @@ class PpoRolloutSource(RootedSource):
         for name in self._files.seal() or ():
             if name.lower().endswith(SUFFIXES):
                 found.setdefault(name, 0)  # sealed and gone: reading it says so
+        if not found:
+            raise UsageError("E003", f"{text.show(self.root)} has no rollouts (.npz, .npy)")
         refs = [_ref(name, size) for name, size in found.items()]
         return sorted(refs, key=lambda ref: natural(ref.id))[: self.max_episodes]
 
@@ -161,6 +164,8 @@ class PpoRolloutSource(RootedSource):
         name = ref.where or ref.id
         files = self._files
         data, sha256 = files.read(name)
+        if is_litter(name.rpartition("/")[2]) and data[:4] == APPLE_DOUBLE:
+            raise NotARolloutError("E206", "attributes of another file, which macOS leaves beside it")
         try:
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:

@@ -11,7 +11,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import stack
+from vla_data.cli.options import dry_run_option, stack
 from vla_data.cli.types import Local, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
@@ -87,6 +87,7 @@ _OPTIONS = (
 )
 @trainer_options
 @reading_options
+@dry_run_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -97,6 +98,7 @@ def command(
     names: tuple[str, ...],
     weights: str | None,
     memory: int,
+    dry_run: bool,
     debug: bool,
     as_json: bool,
     **options: Any,
@@ -122,6 +124,10 @@ def command(
         name=names[0] if names and shares else "mixture",
         memory=memory << 20,
     )
+    if dry_run and output is not None:
+        size = len(made.text.encode()) + 1
+        say(f"dry run: nothing is written; {show(output)} would have {size:,} bytes")
+        output = None
     _tell(made, trainer, wanted, output, as_json=as_json)
     if not made.complete:
         raise click.exceptions.Exit(3)

@@ -29,6 +29,10 @@ class FloatOrNone(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 class Number(click.FloatRange):
     """A number in a range; NaN, which no comparison refuses, is none."""
 
+    def _describe_range(self) -> str:
+        """What help says of the range; click shows one without ends as ``x<=None``."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
         number = float(super().convert(value, param, ctx))
