@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -61,6 +61,7 @@ class Hdf5Source(RootedSource):
         next_obs: also read ``next_obs`` of robomimic's layout, as ``next.observation.*``, without its images.
         fps: control rate in steps per second; None: what the files say.
         action_limit: largest absolute action value that a robot can mean.
+        unwanted: features that nobody will look at; see `without`.
     """
 
     root: Path = field(repr=False)
@@ -75,6 +76,7 @@ class Hdf5Source(RootedSource):
     next_obs: bool = False
     fps: float | None = None
     action_limit: float = 100.0
+    unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.one_of("layout", self.layout, ("auto", *_LAYOUTS))
@@ -97,6 +99,10 @@ class Hdf5Source(RootedSource):
     def folder(self) -> Path:
         """The folder that ids are relative to."""
         return self.root if self.root.is_dir() else self.root.parent
+
+    def without(self, unwanted: Container[str]) -> Hdf5Source:
+        """The same source, which does not look at these observations and notes them as ``left_out:<name>``."""
+        return replace(self, unwanted=unwanted)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every demonstration, by natural order of file and name; and one for each file that can't be listed.
@@ -141,11 +147,11 @@ class Hdf5Source(RootedSource):
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
-            top.file.hide(f"{prefix}{part}" for part in self.leave_out for prefix in _prefixes(demo))
+            top.file.hide(functools.partial(self._hidden, demo, layout))
             if not demo and layout.demos(top) != [""]:
                 raise self._unlisted(path)
             made = layout.read(top, demo, path, self._limit)
-            made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out, demo)))
+            made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out)))
             masks = [key for key, names in keys.items() if demo in names]
             meta: dict[str, Json] = {"source_sha256": sha256}
             splits = [split for split in _SPLITS if split in masks]
@@ -186,11 +192,23 @@ class Hdf5Source(RootedSource):
                 features[name] = _declared(features[name], told)
         return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
 
-    def _left_out(self, seen: set[str], demo: str) -> Iterable[str]:
+    def _hidden(self, demo: str, layout: Layout, path: str) -> str:
+        """What of a demo is not read, by its path or feature; nothing for what is."""
+        for prefix in _prefixes(demo):
+            if not path.startswith(prefix):
+                continue
+            below = path.removeprefix(prefix)
+            if below in self.leave_out:
+                return below
+            names = _features(below)
+            if not set(names) & set(layout.state) or "observation.state" in self.unwanted:
+                return next((name for name in names if name in self.unwanted), "")
+        return ""
+
+    def _left_out(self, seen: set[str]) -> Iterable[str]:
         """Notes on what was asked to be left out: that it was, or that it is not there."""
-        for part in self.leave_out:
-            there = any(f"{prefix}{part}" in seen for prefix in _prefixes(demo))
-            yield f"left_out:{part}" if there else f"leave_out_names_nothing:{part}"
+        yield from (f"left_out:{name}" for name in sorted(seen))
+        yield from (f"leave_out_names_nothing:{part}" for part in self.leave_out if part not in seen)
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -242,6 +260,15 @@ class Hdf5Source(RootedSource):
 _MAX_LISTED: Final = 100_000
 _listed: dict[tuple[object, ...], Listing] = {}
 """What files hold, by place, state and options: `Hdf5Source.episodes` is called more than once in a run."""
+
+
+def _features(below: str) -> tuple[str, ...]:
+    """The features that a dataset at a path below a demo may be."""
+    first, _, rest = below.partition("/")
+    key = rest.replace("/", ".")
+    if first not in ("obs", "observations") or not rest:
+        return (below.replace("/", "."),)
+    return (f"observation.{key}", f"observation.images.{key.removeprefix('images.')}")
 
 
 def _prefixes(demo: str) -> tuple[str, ...]:

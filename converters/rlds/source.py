@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from converters.rlds import files as rlds_files
+from converters.rlds import instruction
 from converters.rlds import names as rlds_names
 from converters.rlds import own as rlds_own
 from converters.rlds import values as rlds_values
@@ -38,7 +39,6 @@ from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
-from vla_data.safety.text import instruction as checked_text
 from vla_data.safety.text import show
 
 _MAX_FACTS: Final = 1 << 20  # characters of one episode's facts as JSON text, about
@@ -61,6 +61,7 @@ class RldsSource(RootedSource):
         leave_out: paths of features, or of folders of them, that are not read, for example
             ``steps/observation/x``; each is in the notes.
         action_limit: largest absolute action value that a robot can mean.
+        unwanted: features that nobody will look at; see `without`.
     """
 
     root: Path = field(repr=False)
@@ -72,6 +73,7 @@ class RldsSource(RootedSource):
     splits: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     action_limit: float = WIDE
+    unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
@@ -86,6 +88,10 @@ class RldsSource(RootedSource):
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: a worker reads the metadata itself."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def without(self, unwanted: Container[str]) -> RldsSource:
+        """The same source, which does not read these features and notes them as ``left_out:<name>``."""
+        return replace(self, unwanted=unwanted)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every record, in the order of splits and shards. Ids are ``<split>/<number>``, or those of a ledger of
@@ -187,7 +193,15 @@ class RldsSource(RootedSource):
             leaf
             for leaf in self._dataset.leaves
             if leaf.in_steps and leaf.kind != "unread" and (text is None or leaf.path != text.path)
+            if _our_name(leaf) not in self._dropped
         )
+
+    @functools.cached_property
+    def _dropped(self) -> frozenset[str]:
+        """Features that are not wanted; how an episode ended is always looked at."""
+        names = {_our_name(leaf) for leaf in self._dataset.leaves if leaf.in_steps and leaf.kind != "unread"}
+        kept = {*rlds_names.ENDS, *rlds_names.POSITIONS, "next.success", "action"}
+        return frozenset(name for name in names - kept if name in self.unwanted)
 
     @functools.cached_property
     def _names(self) -> Mapping[str, str]:
@@ -203,40 +217,8 @@ class RldsSource(RootedSource):
 
     @functools.cached_property
     def _instruction(self) -> Leaf | None:
-        """The instruction, or None where there is none by declaration."""
-        known = {leaf.path: leaf for leaf in self._dataset.leaves if leaf.kind != "unread"}
-        if self.instruction == "":
-            return None
-        if self.instruction is None:
-            found = [path for path in rlds_names.INSTRUCTIONS if path in known]
-            if not found and self.task is not None:
-                return None
-            if not found:
-                raise UsageError("E231", f"no feature is an instruction by its name{self._undeclared(known)}")
-            named = found[0]
-        else:
-            named = f"steps/{self.instruction}" if f"steps/{self.instruction}" in known else self.instruction
-        leaf = known.get(named)
-        if leaf is None or leaf.kind != "text" or len((*leaf.lists, *leaf.shape)) > 1:
-            texts = ", ".join(show(path) for path, other in known.items() if other.kind == "text") or "none"
-            raise UsageError(
-                "E003", f"{show(named)} is no text of each step or of the episode; such texts are: {texts[:400]}"
-            )
-        return leaf
-
-    @property
-    def _instruction_path(self) -> str | None:
-        """Its path, below ``steps`` where it is there."""
-        return self._instruction.path.removeprefix("steps/") if self._instruction else None
-
-    def _undeclared(self, known: Mapping[str, Leaf]) -> str:
-        """What to declare, all of it at once."""
-        texts = ", ".join(show(path) for path, leaf in known.items() if leaf.kind == "text")
-        among = f" among {texts[:400]}" if texts else ""
-        rate = (
-            "" if self.fps is not None or self._own else "; and the control rate, which RLDS does not say (--fps)"
-        )
-        return f"; declare which{among} (--instruction PATH), or one for all (--task TEXT){rate}"
+        known = self.fps is not None or self._own is not None
+        return instruction.find(self._dataset.leaves, self.instruction, task=self.task, rate_is_known=known)
 
     @functools.cached_property
     def _facts(self) -> Mapping[str, Leaf]:
@@ -262,6 +244,7 @@ class RldsSource(RootedSource):
         place, number = self._places[name]
         record = parse(data)
         notes = [f"left_out:{path}" for path in self.leave_out]
+        notes += [f"left_out:{name}" for name in sorted(self._dropped)]
         notes += [f"left_out_as_{leaf.dtype}:{leaf.path}" for leaf in self._unread if leaf.dtype]
         notes += [
             f"not_declared:{path}" for path in sorted(set(record) - self._declared) if not self._is_left(path)
@@ -277,7 +260,9 @@ class RldsSource(RootedSource):
                     arrays[self._names[leaf.path]] = rlds_values.array(leaf, record, steps)
                 if leaf.dtype == "bfloat16":
                     notes.append(f"bfloat16_as_float32:{leaf.path}")
-            tasks = self._tasks(record, steps)
+            tasks = instruction.texts_of(
+                self._instruction, record, steps, task=self.task, allow_empty=self.allow_empty_instruction
+            )
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = _positions(arrays, steps)
@@ -322,7 +307,7 @@ class RldsSource(RootedSource):
     def _length(self, record: rlds_values.Record) -> int:
         counts: dict[int, str] = {}
         for leaf in self._dataset.leaves:
-            if leaf.in_steps and leaf.kind != "unread":
+            if leaf.in_steps and leaf.kind != "unread" and _our_name(leaf) not in self._dropped:
                 count = rlds_values.count_steps(leaf, record)
                 if count is not None:
                     counts.setdefault(count, leaf.path)
@@ -333,24 +318,6 @@ class RldsSource(RootedSource):
         if steps == 0:
             raise DataError("E207", "the episode has no steps")
         return steps
-
-    def _tasks(self, record: rlds_values.Record, steps: int) -> list[str]:
-        leaf = self._instruction
-        if leaf is None:
-            return [self.task or ""] * steps
-        found = [rlds_values.text(item, leaf.path) for item in rlds_values.strings(leaf, record)]
-        if not leaf.in_steps:
-            found *= steps if len(found) == 1 else 1
-        if len(found) != steps:
-            raise DataError(
-                "E211",
-                f"{show(leaf.path)} has {len(found):,} texts for {steps:,} steps; declare another (--instruction)",
-            )
-        if self.task is not None:
-            found = [text if text.strip() else self.task for text in found]
-        for text in set(found):
-            checked_text(text, allow_empty=self.allow_empty_instruction)
-        return found
 
     def _restore(self, arrays: dict[str, Array]) -> None:
         """Shapes that RLDS can't tell: a 16-bit image of ours may have been ``(H, W)``."""
@@ -374,7 +341,10 @@ class RldsSource(RootedSource):
         return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
 
     def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
-        meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction_path}
+        meta: dict[str, Json] = {
+            "split": split,
+            "instruction_feature": self._instruction and _below(self._instruction),
+        }
         if self._own is not None:
             path = record.get("episode_metadata/file_path")
             if path is None or [bytes(item) for item in path.strings()] != [
@@ -395,6 +365,10 @@ class RldsSource(RootedSource):
                 if not leaf.shape and not leaf.lists and not leaf.optional
             }
         return meta
+
+
+def _our_name(leaf: Leaf) -> str:
+    return rlds_names.name_of(_below(leaf), is_camera=leaf.is_camera)
 
 
 def _below(leaf: Leaf) -> str:

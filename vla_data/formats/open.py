@@ -76,7 +76,7 @@ def open_source(address: str | Path, **options: Any) -> Source:
     """
     name, path = find(address)
     cls = load_part(name, "source")
-    known = {field.name for field in fields(cls)} - {"root"}
+    known = {field.name for field in fields(cls) if field.repr} - {"root"}
     for option in options:
         if option not in known:
             flag = option.replace("_", "-")

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,12 +89,14 @@ class File:
         finally:
             os.close(handle)
         self.size = self.facts[2]
-        self.hidden: frozenset[str] = frozenset()
+        self.hidden: Callable[[str], str] | None = None
         self.left_out: set[str] = set()
 
-    def hide(self, paths: Iterable[str]) -> None:
-        """From now on, groups have no links of these paths; those that would have been seen are in `left_out`."""
-        self.hidden = frozenset(paths)
+    def hide(self, name_of: Callable[[str], str]) -> None:
+        """From now on, groups have no links of paths for which ``name_of`` has a name; names of those that would
+        have been seen are in `left_out`.
+        """
+        self.hidden = name_of
 
     @property
     def top(self) -> Group:
@@ -195,11 +197,10 @@ class Group(Node):
             )
 
     def _is_hidden(self, name: str) -> bool:
-        path = self._below(name)
-        if path in self.file.hidden:
-            self.file.left_out.add(path)
-            return True
-        return False
+        hidden = self.file.hidden(self._below(name)) if self.file.hidden is not None else ""
+        if hidden:
+            self.file.left_out.add(hidden)
+        return bool(hidden)
 
     def _below(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name

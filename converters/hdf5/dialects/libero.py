@@ -32,6 +32,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
 
+import numpy as np
+
 from converters.hdf5.dialects.base import (
     Demo,
     Found,
@@ -169,8 +171,9 @@ def steps(
 def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
     """(dataset, feature) of the truth values beside the actions: `_TRUTHS` of booleans or integers, one a step.
 
-    By their type and not by their values, so that all demos of a file are of one kind; integers other than 0 and 1
-    are refused when they are read. A number with a fraction may be a score, and stays what it is called.
+    Booleans and integers by their type, so that all demos of a file are of one kind; integers other than 0 and 1
+    are refused when they are read. Floats where each is 0 or 1; others may be a score, and stay what they are
+    called.
     """
     return [
         (key, f"next.{key}")
@@ -178,8 +181,8 @@ def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
         if key in _TRUTHS
         and f"next.{key}" not in tables
         and table.kind == "number"
-        and table.dtype.kind in "biu"
         and table.shape in ((count,), (count, 1))
+        and (table.dtype.kind in "biu" or bool(np.isin(table.read(), (0, 1)).all()))
     ]
 
 
