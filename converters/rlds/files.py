@@ -111,7 +111,11 @@ def load(root: Path, *, splits: Sequence[str] = (), leave_out: Sequence[str] = (
             raise UsageError("E002", f"file format {show(format)} is not read; {' and '.join(FORMATS)} are")
         shards = [shard for split in info["splits"] for shard in _shards(name, format, split)]
         version = str(info.get("version", ""))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except KeyError as error:
+        raise UsageError(
+            "E141", f"{INFO} has no {show(error, escaped=True)}, which TFDS writes when a build is finished"
+        ) from None
+    except (TypeError, AttributeError, ValueError) as error:
         raise UsageError(
             "E141", f"{INFO} can't be understood ({type(error).__name__} {show(error, escaped=True)[:80]})"
         ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vla_data.errors import UsageError
-from vla_data.formats import detect
+from vla_data.formats import beside, detect
 
 TREES: dict[str, tuple[tuple[str, ...], str]] = {
     "lerobot": (("meta/info.json", "data/chunk-000/file-000.parquet"), "lerobot"),
@@ -111,3 +111,12 @@ def test_links_to_folders_are_not_followed_and_named(
     link(folder)
     with pytest.raises(UsageError, match=f"links to folders are not followed: {name}"):
         detect(folder)
+
+
+def test_what_lies_beside_is_said(tmp_path: Path) -> None:
+    folder = made(tmp_path / "in", ("a.npz", "b.npy", "c.pkl", "d.pkl", "critic.h5", "log.txt", "model.pt"))
+    lines = beside(folder, "ppo_rollout")
+    assert [line.split(": ")[1] for line in lines] == ["1 file", "2 files"]
+    assert "HDF5" in lines[0]
+    assert "pickled" in lines[1]
+    assert beside(folder / "a.npz", "ppo_rollout") == beside(folder, "lerobot") == ()

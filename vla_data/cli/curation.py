@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -13,7 +14,7 @@ from vla_data.cli.options import changed
 from vla_data.core import Schema, Source
 from vla_data.core.curate import Step, describe
 from vla_data.errors import UsageError
-from vla_data.formats import find, open_source
+from vla_data.formats import beside, find, open_source
 from vla_data.safety.text import show
 from vla_data.selection.mapping import schema_of
 from vla_data.selection.subset import Selection, select
@@ -79,7 +80,9 @@ def curation(
     features = steps_of(source, options)
     if name not in ("ppo_rollout", "lerobot") and recipe:
         recipe = _fitting(describe(schema_of(source), features), recipe, ctx)
-    warnings = (_AS_IT_IS,) if name == "lerobot" and not recipe else ()
+    warnings: tuple[str, ...] = (_AS_IT_IS,) if name == "lerobot" and not recipe else ()
+    if isinstance(folder, Path):
+        warnings += beside(folder, name)
     return Curation(source=source, steps=(*features, *recipe), folder=folder, warnings=warnings)
 
 

@@ -22,7 +22,7 @@ _SHORT: Final = 48
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
     *("undeclared", "problem_files", "fps", "robot", "with_success", "length", "duration_s", "fps_audit", "range"),
-    *("left_alone", "problems", "counts", "reasons", "provenance", "content_sha256"),
+    *("beside", "left_alone", "problems", "counts", "reasons", "provenance", "content_sha256"),
 }
 
 
@@ -72,6 +72,8 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         yield from _row("Problems", _counted(facts["problems"]))
     yield from _alike("", facts["problem_files"], sum(facts.get("problems", {}).values()))
     yield from _alike("Left alone", facts["left_alone"], facts["other_files"])
+    for line in facts["beside"]:
+        yield from _row("Beside", show(line, escaped=True))
     if "provenance" in facts:
         made = facts["provenance"]
         yield from _row("Made by", "; ".join(show(_told(part)) for part in (made["source"], *made["recipe"])))

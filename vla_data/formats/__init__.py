@@ -1,6 +1,6 @@
 """Formats, trainers, datasets and engines by name, and what opens an address."""
 
-from vla_data.formats.detection import detect
+from vla_data.formats.detection import beside, detect
 from vla_data.formats.open import (
     find,
     locate,
@@ -32,6 +32,7 @@ __all__ = [
     "TRAINERS",
     "Format",
     "Trainer",
+    "beside",
     "detect",
     "find",
     "load_builder",

@@ -54,6 +54,10 @@ _ENDINGS: Final[Mapping[str, str]] = {
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".rar", ".7z"), "archive"),
     **dict.fromkeys((".pt", ".pth", ".ckpt"), "torch"),
 }
+_MANY: Final = {"hdf5": "hdf5", "ppo_rollout": "rollout"}
+"""Format of which a folder has many files -> what these are called here."""
+
+_DATA: Final = ("hdf5", "rollout", "pickle", "zarr", "bag", "mcap", "shard", "parquet")
 _FIRST: Final = ("unfinished", "shard", "zarr", "mcap", "bag", "pickle", "parquet", "torch", "archive", "video")
 
 
@@ -91,20 +95,8 @@ def _of_file(path: Path) -> str:
 
 def _of_files(path: Path) -> str:
     links: list[Path] = []
-    found: Counter[str] = Counter()
-    sets: list[str] = []
-    for seen, entry in enumerate(walk(path, links)):
-        name = entry.name.lower()
-        if is_litter(name):
-            continue
-        if entry.path.endswith(f"/{_LEROBOT}"):
-            sets.append(Path(entry.path).parents[1].relative_to(path).as_posix())
-        inner = Path(entry.path).relative_to(path).as_posix().lower()
-        found[
-            _kind(inner) or ("hdf5" if name.endswith(HDF5) else "rollout" if name.endswith(ROLLOUT) else "")
-        ] += 1
-        if seen >= _MOST:
-            break
+    found, infos = _census(path, links)
+    sets = [info.parents[1].relative_to(path).as_posix() for info in infos]
     if sets:
         names = ", ".join(map(show, sorted(sets)[:_NAMED])) + (
             f" and {len(sets) - _NAMED}" if sets[_NAMED:] else ""
@@ -127,6 +119,45 @@ def _of_files(path: Path) -> str:
         if found[kind]:
             raise UsageError("E002", f"{show(path)}: {_told(kind)}{linked(links)}")
     raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout{linked(links)}")
+
+
+def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:
+    """How many files there are of each kind, and every ``meta/info.json``; links to folders are added to
+    ``links``.
+    """
+    found: Counter[str] = Counter()
+    infos = []
+    for seen, entry in enumerate(walk(path, links)):
+        if is_litter(entry.name):
+            continue
+        file = Path(entry.path)
+        if file.as_posix().endswith(f"/{_LEROBOT}"):
+            infos.append(file)
+        name = file.relative_to(path).as_posix().lower()
+        known = {"hdf5": name.endswith(HDF5), "rollout": name.endswith(ROLLOUT)}
+        found[_kind(name) or next((kind for kind, fits in known.items() if fits), "")] += 1
+        if seen >= _MOST:
+            break
+    return found, infos
+
+
+def beside(path: Path, format: str) -> tuple[str, ...]:
+    """What lies among HDF5 files or rollouts and is of another kind of data, a line each; it is not read.
+
+    Args:
+        path: a folder; of a file, nothing is said.
+        format: that is read.
+    """
+    if format not in _MANY or not path.is_dir():
+        return ()
+    found, _ = _census(path, [])
+    del found[_MANY[format]]
+    told = {"hdf5": "HDF5 files", "rollout": "rollouts (.npz, .npy)"}
+    return tuple(
+        f"left alone beside what is read: {_files(found[kind], 'file')}: {told.get(kind) or _KINDS[kind][0]}"
+        for kind in _DATA
+        if found[kind]
+    )
 
 
 def _kind(name: str) -> str | None:

@@ -13,7 +13,7 @@ from vla_data.core import Array, Episode, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
-from vla_data.formats import detect, open_source, parse_address
+from vla_data.formats import beside, detect, open_source, parse_address
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.jobs.remarks import undeclared
 from vla_data.selection.subset import select
@@ -41,6 +41,7 @@ def survey(
     name = name or detect(path)
     source = select(open_source(f"{name}:{path}", **options), episodes)
     facts = _Survey(source, everything).facts()
+    facts["beside"] = list(beside(path, name))
     side = find_sidecar(path) if path.is_dir() else None
     return {"format": name, "path": str(path), **facts, **(_made(side) if side is not None else {})}
 
