@@ -16,7 +16,7 @@ import numpy as np
 from training_adapters.quiet_tensorflow import tf, tfds
 from vla_data.core import Array, Json
 from vla_data.errors import VerifyError
-from vla_data.formats import versions
+from vla_data.files.folders import version_folders
 from vla_data.safety.text import show
 
 
@@ -61,7 +61,7 @@ def open_rlds(folder: Path, reader: str) -> Opened:
     Raises:
         VerifyError: E601, TFDS can't open it or it has not what ``reader`` needs at all.
     """
-    found = versions(folder)
+    found = version_folders(folder)[0]
     if len(found) != 1:
         raise VerifyError("E601", f"{reader} reads RLDS; there are {len(found)} such datasets at {show(folder)}")
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from converters.rlds.sink import RldsSink
 from converters.rollouts.source import PpoRolloutSource
-from vla_data.core import Elsewhere, Json, Source
+from vla_data.core import Elsewhere, Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.manifest import is_made_by, read_manifest
 from vla_data.errors import DataError, TargetExistsError, UsageError
@@ -130,7 +130,7 @@ class Definition:
         chosen["outcomes"] = self.options.get("step_fields") == "rlds" if outcomes is None else outcomes
         return _valid(PpoRolloutSource, root=rollouts, **chosen)
 
-    def steps(self, rollouts: Path | Storage) -> tuple[Step, ...]:
+    def steps(self, rollouts: Path | Storage | None) -> tuple[Step, ...]:
         """The recipe. A LeRobot dataset is taken as it is, unless an option of the recipe is given: one of ours
         has been through it, and its streaks are pruned ones.
         """
@@ -161,6 +161,10 @@ class Definition:
             **self._chosen(_SINK_OPTIONS),
         )
 
+    def sink_at(self, folder: Path | str, *, num_shards: int | None = None) -> Sink:
+        """`sink`, where ``folder`` may be a URL."""
+        return place_sink(folder, lambda path: self.sink(path, num_shards=num_shards))
+
     def build(
         self,
         rollouts: Path | Storage,
@@ -168,17 +172,20 @@ class Definition:
         *,
         max_episodes: int | None = None,
         num_shards: int | None = None,
+        curated: tuple[Source, tuple[Step, ...]] | None = None,
         **settings: Any,
     ) -> Report:
         """Make the dataset in ``folder``, which may be a URL; ``settings`` are those of `vla_data.run`.
+
+        ``curated`` is another source, with its steps, than `source` and `steps` give.
 
         Raises:
             UsageError: an option has no such value.
             VlaDataError: see `vla_data.run`.
         """
-        source = self.source(rollouts, max_episodes=max_episodes)
-        sink = place_sink(folder, lambda path: self.sink(path, num_shards=num_shards))
-        report = run(source, self.steps(rollouts), sink, **settings)
+        source, steps = curated or (self.source(rollouts, max_episodes=max_episodes), self.steps(rollouts))
+        sink = self.sink_at(folder, num_shards=num_shards)
+        report = run(source, steps, sink, **settings)
         if isinstance(folder, Path) and folder.parts[-3:] == self.folder(Path()).parts:
             # What `tfds.builder` looks up for a name without a config; stock TFDS writes it too.
             default = folder.parents[1] / _DEFAULT
@@ -220,7 +227,7 @@ class Definition:
         return {name: _plain(self.options.get(name, default)) for name, default in sorted(OPTIONS.items())}
 
 
-def is_lerobot(path: Path | Storage) -> bool:
+def is_lerobot(path: Path | Storage | None) -> bool:
     """Whether a folder is a LeRobot dataset."""
     return isinstance(path, Path) and (path / "meta/info.json").is_file()
 
@@ -230,7 +237,7 @@ def _valid(make: Callable[..., T], **options: Any) -> T:
     try:
         return make(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError("E001", show(error)) from None
+        raise UsageError("E001", show(error, escaped=True)) from None
 
 
 def _plain(value: Any) -> Json:

@@ -56,7 +56,7 @@ class PpoSftAlignedConfig(tfds.core.BuilderConfig):
             self.definition.steps(Path())
             self.definition.sink(Path())
         except (TypeError, ValueError) as error:
-            raise UsageError("E001", show(error)) from None
+            raise UsageError("E001", show(error, escaped=True)) from None
         super().__init__(
             name=self.definition.config_name,
             version=tfds.core.Version(VERSION),

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.hdf5.dialects.base import Demo, Found, Layout, is_images, words
-from converters.hdf5.images import encoded_frames, stored_frames, turned
+from converters.hdf5.declared import Options, told
+from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, is_images, without
+from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Episode, Json
 from vla_data.errors import DataError
-from vla_data.media.frames import Frames
-from vla_data.safety import text
 from vla_data.safety.hdf5 import Table
 from vla_data.safety.text import show
 
@@ -29,27 +28,6 @@ MAX_ARRAYS: Final = 1 << 30
 FLAGS: Final = ("next.success", "next.fail", "next.done", "next.terminated", "next.truncated")
 
 Array = NDArray[Any]
-
-
-class Options(Protocol):
-    """The options of `converters.hdf5.source.Hdf5Source` that matter here."""
-
-    @property
-    def observation_time(self) -> str: ...  # noqa: D102 - see Hdf5Source
-    @property
-    def image_orientation(self) -> str: ...  # noqa: D102
-    @property
-    def channel_order(self) -> str: ...  # noqa: D102
-    @property
-    def task(self) -> str | None: ...  # noqa: D102
-    @property
-    def language(self) -> str: ...  # noqa: D102
-    @property
-    def fps(self) -> float | None: ...  # noqa: D102
-    @property
-    def next_obs(self) -> bool: ...  # noqa: D102
-    @property
-    def action_limit(self) -> float: ...  # noqa: D102
 
 
 def build(
@@ -73,47 +51,45 @@ def build(
     demo = _without_empty(_with_next(demo, notes, wanted=options.next_obs), notes)
     action = _action(demo.action, options.action_limit)
     try:
-        time = _declared(
-            "observation_time", options.observation_time, demo.time, "observations are of before or after"
-        )
-        if demo.time is not None and demo.time.rule == "joints_in_states" and time.value != demo.time.value:
+        pictures = Pictures(demo)
+        known = told(demo, options, file, pixels=bool(pictures.pixels), files=bool(pictures.files))
+        if demo.time is not None and demo.time.rule == BY_STATES and known.time.value != demo.time.value:
             notes.append(f"declared_against_the_data:observation_time_{demo.time.value}")
-        first = int(time.value == "after")
+        if known.task.rule == "declared" and demo.languages:
+            notes.append(f"declared_instead_of_the_instruction_of:{next(iter(demo.languages))}")
+        first = int(known.time.value == "after")
         steps = len(action) - first
         if steps == 0:
             raise DataError("E207", "one action, and what was seen before it is not in the file")
         _check_rows(demo, len(action), first)
         if first:
             notes.append("first_action_dropped")
-        pictures = _Pictures(demo, options)
-        frames, final = pictures.frames(steps)
+        frames, final = pictures.frames(known, steps)
         arrays = {"action": _widened(action[first:], "action", notes)}
         of_action = {**demo.results, **demo.before, **_extra(demo, len(action), {*demo.seen, "action"}, notes)}
         for key, table in of_action.items():
             arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
         for key, table in demo.seen.items():
             if key not in frames:
-                values = _widened(_values(table, key, 0, steps), key, notes)
-                arrays[key] = pictures.upright(values, frames)
+                values = _seen(pictures, table, key, steps, notes)
+                arrays[key] = pictures.upright(values, known, frames)
         if any(len(table) > steps for key, table in demo.seen.items() if key not in frames):
             notes.append("last_values_have_no_step")
         state = [arrays[key] for key in layout.state if key in arrays]
         if state and "observation.state" not in arrays and len(state) == len(layout.state):
             arrays["observation.state"] = np.concatenate([a.reshape(steps, -1) for a in state], axis=1)
         notes += _odd_values(arrays)
-        task, rule = _language(demo, options, file)
-        rate = _rate(demo.fps, options.fps)
     except DataError as error:
         error.frames = len(action)
         raise
     facts: dict[str, Json] = {
         "layout": layout.name,
-        "fps": rate,
-        "observation_time": time.value,
-        "observation_time_rule": time.rule,
-        "language_rule": rule,
+        "fps": known.fps,
+        "observation_time": known.time.value,
+        "observation_time_rule": known.time.rule,
+        "language_rule": known.task.rule,
         "robot": demo.robot,
-        **pictures.meta,
+        **pictures.meta(known),
         **demo.facts,
     }
     return Episode(
@@ -121,7 +97,7 @@ def build(
         arrays=arrays,
         frames=frames,
         final=final,
-        task=task,
+        task=known.task.value,
         index=np.arange(steps),
         meta={
             "source": "hdf5",
@@ -131,54 +107,6 @@ def build(
         },
         notes=tuple(notes),
     )
-
-
-class _Pictures:
-    """The cameras of a demonstration, and what is known of their images."""
-
-    def __init__(self, demo: Demo, options: Options) -> None:
-        self._demo = demo
-        self._names = [key for key, table in demo.seen.items() if key in demo.encoded or is_images(table)]
-        self.meta: dict[str, Json] = {}
-        self._orientation, self._channels = "none", "rgb"
-        if not self._names:
-            return
-        what = "rows of images go up or down"
-        orientation = _declared("image_orientation", options.image_orientation, demo.orientation, what)
-        channels = _declared("channel_order", options.channel_order, demo.channels, "images are RGB or BGR")
-        self._orientation, self._channels = orientation.value, channels.value
-        self.meta = {
-            "image_orientation": orientation.value,
-            "image_orientation_rule": orientation.rule,
-            "channel_order": channels.value,
-            "channel_order_rule": channels.rule,
-        }
-
-    def frames(self, steps: int) -> tuple[dict[str, Frames], dict[str, Frames]]:
-        """Images of all steps, and the one after the last action where the file has it."""
-        frames, final = {}, {}
-        for key in self._names:
-            made = self._made(key, self._demo.seen[key])
-            frames[key] = made.take(range(steps))
-            if len(made) > steps:
-                final[key] = made.take([steps])
-            elif key in self._demo.following:
-                after = self._demo.following[key]
-                if is_images(after) and after.shape == self._demo.seen[key].shape:
-                    final[key] = self._made(key, after).take([len(after) - 1])
-        return frames, final
-
-    def upright(self, array: Array, frames: Mapping[str, Frames]) -> Array:
-        """Depth and masks, ``(T, height, width[, C])`` of a camera's size, are turned as its images are."""
-        sizes = {(camera.height, camera.width) for camera in frames.values()}
-        if array.ndim not in (3, 4) or array.shape[1:3] not in sizes or self._orientation == "none":
-            return array
-        whole = array if array.ndim == 4 else array[..., None]
-        return np.ascontiguousarray(turned(whole, self._orientation).reshape(array.shape))
-
-    def _made(self, key: str, table: Table) -> Frames:
-        make = encoded_frames if key in self._demo.encoded else stored_frames
-        return make(table, self._orientation, self._channels)
 
 
 def _with_next(demo: Demo, notes: list[str], *, wanted: bool) -> Demo:
@@ -214,26 +142,24 @@ def _without_empty(demo: Demo, notes: list[str]) -> Demo:
     )
 
 
-def _declared(option: str, value: str, found: Found | None, what: str) -> Found:
-    if value != "auto":
-        return Found(value, "declared")
-    if found is None:
-        raise DataError(
-            "E231", f"the file does not tell whether {what}; declare it with --{option.replace('_', '-')}"
-        )
-    return found
-
-
 def _check_rows(demo: Demo, actions: int, first: int) -> None:
     """Every table has as many rows as its actions allow, and all numbers fit in memory together."""
     for tables, more in ((demo.results, 0), (demo.before, 1), (demo.seen, 1 - first)):
         for table in tables.values():
             if not table.shape or not actions <= len(table) <= actions + more:
                 rows = f"{len(table):,}" if table.shape else "no"
-                raise DataError("E204", f"{show(table.path)} has {rows} rows for {actions:,} actions")
-    lengths = {len(table) for table in demo.seen.values()}
+                raise DataError(
+                    "E204", f"{show(table.path)} has {rows} rows for {actions:,} actions{without(table.path)}"
+                )
+    lengths = {len(table): table.path for table in demo.seen.values()}
     if len(lengths) > 1:
-        raise DataError("E204", f"some observations have {min(lengths):,} rows, others {max(lengths):,}")
+        few, many = min(lengths), max(lengths)
+        raise DataError(
+            "E204",
+            f"some observations have {few:,} rows, others {many:,} ({show(lengths[few])} and "
+            f"{show(lengths[many])})"
+            f"{without(lengths[few])}",
+        )
     arrays = [demo.action, *demo.results.values(), *demo.before.values(), *demo.extra.values()]
     arrays += [table for key, table in demo.seen.items() if key not in demo.encoded and not is_images(table)]
     total = sum(table.nbytes for table in arrays)
@@ -284,16 +210,23 @@ def _values(table: Table, key: str, start: int, stop: int) -> Array:
         if size > MAX_ARRAYS:
             raise DataError("E107", f"{show(table.path)} would take {size:,} bytes")
         return np.asarray(texts, dtype=np.str_)
-    if table.kind == "bytes":
-        raise DataError("E232", f"{show(table.path)} has rows of unequal length")
     values = table.read(start, stop)
     if key not in FLAGS:
         return values
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or not np.isin(values, (0, 1)).all():
-        raise DataError("E205", f"{show(table.path)} holds other values than true and false")
+        raise DataError("E205", f"{show(table.path)} holds other values than true and false{without(table.path)}")
     return values.astype(np.bool_)
+
+
+def _seen(pictures: Pictures, table: Table, key: str, steps: int, notes: list[str]) -> Array:
+    """An observation that is no camera."""
+    if key in pictures.flat:
+        return pictures.decoded(key)[:steps]
+    if table.kind == "bytes":
+        raise DataError("E232", f"{show(table.path)} has rows of unequal length{without(table.path)}")
+    return _widened(_values(table, key, 0, steps), key, notes)
 
 
 def _widened(array: Array, key: str, notes: list[str]) -> Array:
@@ -307,29 +240,3 @@ def _widened(array: Array, key: str, notes: list[str]) -> Array:
 def _odd_values(arrays: Mapping[str, Array]) -> list[str]:
     """Notes on observations that are not finite, which sensors may well say."""
     return [f"not_finite:{k}" for k, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
-
-
-def _language(demo: Demo, options: Options, file: str) -> tuple[str, str]:
-    """The instruction, and the rule that told it."""
-    told = dict(demo.languages)
-    if options.task is not None:
-        return text.instruction(options.task), "declared"
-    if options.language == "file_name":
-        stem = file.rpartition(".")[0] or file
-        return text.instruction(words(stem.removesuffix("_demo"))[0]), "file_name"
-    if options.language == "attributes":
-        for other in ("file_name", "bddl_file_name"):
-            told.pop(other, None)
-    if not told:
-        raise DataError("E211", "the file has no instruction; declare it with --task")
-    rule, task = next(iter(told.items()))
-    return text.instruction(task), rule
-
-
-def _rate(found: float | None, declared: float | None) -> float:
-    if found is not None and declared is not None and found != declared:
-        raise DataError("E221", f"the file says {found:g} steps a second, not {declared:g}")
-    rate = declared if declared is not None else found
-    if rate is None:
-        raise DataError("E231", "the file does not tell its control rate; declare it with --fps")
-    return rate

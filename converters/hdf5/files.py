@@ -7,12 +7,13 @@ import hashlib
 import json
 import os
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from vla_data.core import EpisodeRef
 from vla_data.errors import DataError
+from vla_data.files.folders import walk
 from vla_data.safety import text
 from vla_data.safety.files import Facts, facts_of, open_regular
 
@@ -20,16 +21,17 @@ SUFFIXES: Final = (".hdf5", ".h5", ".hdf")
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 
 
-def walk(folder: Path, root: Path) -> Iterable[tuple[str, int]]:
-    """Relative path and size of every file with a suffix of HDF5, and of those without one that begin as HDF5
-    does: LIBERO's script writes such.
+def sizes(root: Path) -> dict[str, int]:
+    """Relative path -> size of every file below ``root`` with a suffix of HDF5, and of those without one that
+    begin as HDF5 does: LIBERO's script writes such. Links to folders, which are not followed, are in it too.
     """
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from walk(Path(entry.path), root)
-            elif entry.name.lower().endswith(SUFFIXES) or ("." not in entry.name and _is_hdf5(Path(entry.path))):
-                yield Path(entry.path).relative_to(root).as_posix(), entry.stat(follow_symlinks=False).st_size
+    links: list[Path] = []
+    found = {
+        Path(entry.path).relative_to(root).as_posix(): entry.stat(follow_symlinks=False).st_size
+        for entry in walk(root, links)
+        if entry.name.lower().endswith(SUFFIXES) or ("." not in entry.name and _is_hdf5(Path(entry.path)))
+    }
+    return {**found, **{link.relative_to(root).as_posix(): 0 for link in links}}
 
 
 def _is_hdf5(path: Path) -> bool:

@@ -109,7 +109,7 @@ def encoded_frames(table: Table, orientation: str, channels: str) -> Frames:
         DataError: E203 for images of several sizes or a table of something else, E107 for more than 1 GiB, E109
             for a damaged image.
     """
-    files = _files(table)
+    files = image_files(table)
     sizes = {(head.height, head.width) for head in map(images.header, files)}
     if len(sizes) != 1:
         raise DataError("E203", f"images of {show(table.path)} have {len(sizes)} sizes")
@@ -118,7 +118,12 @@ def encoded_frames(table: Table, orientation: str, channels: str) -> Frames:
     return Frames(tuple(_Encoded(data, (orientation, channels)) for data in files), *sizes.pop())
 
 
-def _files(table: Table) -> list[bytes]:
+def image_files(table: Table) -> list[bytes]:
+    """The rows of a table as files.
+
+    Raises:
+        DataError: E203 for a table of something else, E107 for more than 1 GiB.
+    """
     numbers = table.kind == "number"
     if len(table.shape) != (2 if numbers else 1) or (numbers and table.dtype != np.uint8):
         raise DataError("E203", f"{show(table.path)} {table.shape} {table.dtype} holds neither images nor files")

@@ -40,6 +40,7 @@ MEMORY: Final = 4 << 30
 SECONDS: Final = 60.0
 _START_SECONDS: Final = 60.0
 _STARTS: Final = 3
+_SHOWN: Final = 8
 
 
 class NotADemoFileError(DataError):
@@ -66,7 +67,14 @@ def layout_of(top: Group, wanted: str) -> Layout:
         if layout.name == wanted or (wanted == "auto" and layout.fits(top)):
             return layout
     known = ", ".join(sorted(layout.name for layout in LAYOUTS))
-    raise NotADemoFileError("E206", f"an HDF5 file, but of none of the layouts {known}")
+    names = sorted(top.names(), key=natural)
+    has = ", ".join(map(show, names[:_SHOWN])) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
+    raise NotADemoFileError(
+        "E206",
+        f"an HDF5 file, but of none of the layouts {known}: its top has {has or 'nothing'}, where data "
+        f"(robomimic, LIBERO), "
+        "traj_0 (ManiSkill) or action and observations (ALOHA) are looked for; see docs/hdf5.md",
+    )
 
 
 def demos(top: Group, wanted: str, mask: str | None) -> list[str]:

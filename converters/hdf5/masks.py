@@ -141,9 +141,9 @@ def _change(path: Path, masks: Mapping[str, Sequence[str]]) -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise UsageError("E002", f"HDF5 can't change the file ({show(error)})") from None
+        raise UsageError("E002", f"HDF5 can't change the file ({show(error, escaped=True)})") from None
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise UsageError("E002", f"HDF5 can't change the file ({show(error)})") from None
+        raise UsageError("E002", f"HDF5 can't change the file ({show(error, escaped=True)})") from None
 
 
 def _compare(file: Path, copy: Path, masks: Mapping[str, Sequence[str]]) -> int:

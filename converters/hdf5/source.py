@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,11 +23,12 @@ from converters.hdf5.dialects import aloha as hdf5_aloha
 from converters.hdf5.dialects import maniskill as hdf5_maniskill
 from converters.hdf5.dialects.base import Layout
 from converters.hdf5.episode import build
-from converters.hdf5.listing import LAYOUTS, Listing, layout_of, list_files
+from converters.hdf5.listing import LAYOUTS, Listing, NotADemoFileError, layout_of, list_files
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import LINKED_FOLDER, is_apple_double, is_litter
 from vla_data.files.sums import SEAL, read_seal
 from vla_data.names import natural
 from vla_data.safety import text
@@ -55,9 +56,12 @@ class Hdf5Source(RootedSource):
         task: the instruction of all episodes; None: what the files say.
         language: where an instruction is taken from, "file_name" or "attributes"; "auto": by the rules.
         mask: only the demos that ``mask/<this>`` lists.
+        leave_out: paths of datasets or groups below a demo that are not read, such as ``obs/depth``; each is in
+            the notes.
         next_obs: also read ``next_obs`` of robomimic's layout, as ``next.observation.*``, without its images.
         fps: control rate in steps per second; None: what the files say.
         action_limit: largest absolute action value that a robot can mean.
+        unwanted: features that nobody will look at; see `without`.
     """
 
     root: Path = field(repr=False)
@@ -68,9 +72,11 @@ class Hdf5Source(RootedSource):
     task: str | None = None
     language: Literal["auto", "file_name", "attributes"] = "auto"
     mask: str | None = None
+    leave_out: tuple[str, ...] = ()
     next_obs: bool = False
     fps: float | None = None
     action_limit: float = 100.0
+    unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.one_of("layout", self.layout, ("auto", *_LAYOUTS))
@@ -82,6 +88,7 @@ class Hdf5Source(RootedSource):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise ValueError(f"{name} is {value!r}, not a text")
+        object.__setattr__(self, "leave_out", tuple(path.strip("/") for path in self.leave_out))
         checks.flag("next_obs", self.next_obs)
         if self.fps is not None:
             object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
@@ -93,6 +100,10 @@ class Hdf5Source(RootedSource):
         """The folder that ids are relative to."""
         return self.root if self.root.is_dir() else self.root.parent
 
+    def without(self, unwanted: Container[str]) -> Hdf5Source:
+        """The same source, which does not look at these observations and notes them as ``left_out:<name>``."""
+        return replace(self, unwanted=unwanted)
+
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every demonstration, by natural order of file and name; and one for each file that can't be listed.
 
@@ -102,12 +113,12 @@ class Hdf5Source(RootedSource):
         if not self.root.exists():
             raise UsageError("E003", f"{text.show(self.root)} is not there")
         whole = self.root.is_dir()
-        sizes = dict(
-            hdf5_files.walk(self.root, self.root) if whole else [(self.root.name, self.root.stat().st_size)]
-        )
+        sizes = hdf5_files.sizes(self.root) if whole else {self.root.name: self.root.stat().st_size}
         for name in (read_seal(self.root) or ()) if whole else ():
             if name.lower().endswith(hdf5_files.SUFFIXES):
                 sizes.setdefault(name, 0)  # sealed and gone: reading it says so
+        if not sizes:
+            raise UsageError("E003", f"{text.show(self.root)} has no HDF5 files")
         refs: list[EpisodeRef] = []
         for name, listing in self._listings(sorted(sizes, key=natural)):
             demos = listing.demos if listing.error is None else ("",)
@@ -127,6 +138,7 @@ class Hdf5Source(RootedSource):
         """
         name, demo = hdf5_files.place(ref)
         path = self.folder / name
+        _check_kind(path)
         digest, facts = hdf5_files.digest(path, root=self._limit)
         sha256 = hdf5_files.combined(digest, [self._digest(side) for side in self._beside(name)], demo)
         try:
@@ -135,10 +147,11 @@ class Hdf5Source(RootedSource):
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
+            top.file.hide(functools.partial(self._hidden, demo, layout))
             if not demo and layout.demos(top) != [""]:
                 raise self._unlisted(path)
             made = layout.read(top, demo, path, self._limit)
-            made = replace(made, notes=(*made.notes, *left_out))
+            made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out)))
             masks = [key for key, names in keys.items() if demo in names]
             meta: dict[str, Json] = {"source_sha256": sha256}
             splits = [split for split in _SPLITS if split in masks]
@@ -178,6 +191,24 @@ class Hdf5Source(RootedSource):
             if name in features and not (name in episode.frames and orientation != "upright"):
                 features[name] = _declared(features[name], told)
         return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
+
+    def _hidden(self, demo: str, layout: Layout, path: str) -> str:
+        """What of a demo is not read, by its path or feature; nothing for what is."""
+        for prefix in _prefixes(demo):
+            if not path.startswith(prefix):
+                continue
+            below = path.removeprefix(prefix)
+            if below in self.leave_out:
+                return below
+            names = _features(below)
+            if not set(names) & set(layout.state) or "observation.state" in self.unwanted:
+                return next((name for name in names if name in self.unwanted), "")
+        return ""
+
+    def _left_out(self, seen: set[str]) -> Iterable[str]:
+        """Notes on what was asked to be left out: that it was, or that it is not there."""
+        yield from (f"left_out:{name}" for name in sorted(seen))
+        yield from (f"leave_out_names_nothing:{part}" for part in self.leave_out if part not in seen)
 
     # -- files --------------------------------------------------------------------------------------
 
@@ -229,6 +260,29 @@ class Hdf5Source(RootedSource):
 _MAX_LISTED: Final = 100_000
 _listed: dict[tuple[object, ...], Listing] = {}
 """What files hold, by place, state and options: `Hdf5Source.episodes` is called more than once in a run."""
+
+
+def _features(below: str) -> tuple[str, ...]:
+    """The features that a dataset at a path below a demo may be."""
+    first, _, rest = below.partition("/")
+    key = rest.replace("/", ".")
+    if first not in ("obs", "observations") or not rest:
+        return (below.replace("/", "."),)
+    return (f"observation.{key}", f"observation.images.{key.removeprefix('images.')}")
+
+
+def _prefixes(demo: str) -> tuple[str, ...]:
+    """Where a demo may lie in its file."""
+    return (f"data/{demo}/", f"{demo}/") if demo else ("",)
+
+
+def _check_kind(path: Path) -> None:
+    """Raise for what is left alone: a link to a folder, and what macOS leaves beside files."""
+    if path.is_symlink() and path.is_dir():
+        is_named = path.name.lower().endswith(hdf5_files.SUFFIXES)  # as if it were a file that is meant
+        raise (DataError if is_named else NotADemoFileError)("E131", LINKED_FOLDER)
+    if is_litter(path.name) and is_apple_double(path):
+        raise NotADemoFileError("E206", "attributes of another file, which macOS leaves beside it")
 
 
 def _opened(path: Path, limit: Path, facts: Facts) -> Group:

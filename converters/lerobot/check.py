@@ -90,7 +90,11 @@ class LerobotAudit(Audit):
             try:
                 self._episode(record, row, *found)
             except Exception as error:  # whatever a damaged table makes of the code above
-                self.blame(file, f"can't be examined ({type(error).__name__}: {show(error)[:100]})", record.id)
+                self.blame(
+                    file,
+                    f"can't be examined ({type(error).__name__}: {show(error, escaped=True)[:100]})",
+                    record.id,
+                )
             self.episodes += 1
             self.frames += len(found[1])
         if info is not None:
@@ -126,7 +130,7 @@ class LerobotAudit(Audit):
                 for group in range(reader.num_row_groups):
                     yield name, reader.read_row_group(group)
             except (pa.ArrowException, OSError) as error:
-                self.blame(name, f"can't be read ({type(error).__name__}: {show(error)[:100]})")
+                self.blame(name, f"can't be read ({type(error).__name__}: {show(error, escaped=True)[:100]})")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, table in self._batches("meta/episodes/*/*.parquet"):

@@ -123,7 +123,11 @@ class RldsAudit(Audit):
         except DataError as error:
             self.blame(file, error.message, name)
         except (ValueError, KeyError) as error:
-            self.blame(file, f"is not the Example that was declared ({type(error).__name__} {show(error)})", name)
+            self.blame(
+                file,
+                f"is not the Example that was declared ({type(error).__name__} {show(error, escaped=True)})",
+                name,
+            )
         yield name
 
     def _problems(self, record: Record, found: rlds_values.Record) -> Iterator[str]:

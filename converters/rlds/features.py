@@ -2,12 +2,14 @@
 
 The file is JSON of protobuf's ``Feature`` (https://github.com/tensorflow/datasets, ``core/proto/feature.proto``).
 TFDS imports the class that ``pythonClassName`` names; here it is compared with a fixed list before anything else
-is looked at, and nothing is imported.
+is looked at, and nothing is imported. Features of other classes of TFDS itself are left out with a note; a class
+that is not TFDS's own is refused, unless the user leaves its feature out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,20 +20,27 @@ from vla_data.safety.text import show
 
 MAX_LEAVES: Final = 2_000
 MAX_DIMENSION: Final = 1 << 24
+MAX_LISTS: Final = 64
 
 _MODULE: Final = "tensorflow_datasets.core.features"
 CLASSES: Final[Mapping[str, str]] = {
+    f"{_MODULE}.audio_feature.Audio": "audio",
+    f"{_MODULE}.bounding_boxes.BBoxFeature": "box",
     f"{_MODULE}.class_label_feature.ClassLabel": "label",
     f"{_MODULE}.dataset_feature.Dataset": "list",
     f"{_MODULE}.feature.Tensor": "tensor",
     f"{_MODULE}.features_dict.FeaturesDict": "folder",
     f"{_MODULE}.image_feature.Image": "image",
+    f"{_MODULE}.labeled_image.LabeledImage": "image",
     f"{_MODULE}.scalar.Scalar": "tensor",
     f"{_MODULE}.sequence_feature.Sequence": "list",
     f"{_MODULE}.tensor_feature.Tensor": "tensor",
     f"{_MODULE}.text_feature.Text": "text",
+    f"{_MODULE}.translation_feature.Translation": "translation",
 }
 """The feature classes that are read -> what they are here. Sorted."""
+
+_OWN_CLASS: Final = re.compile(re.escape(_MODULE) + r"(?:\.[A-Za-z0-9_]{1,80}){1,3}")
 
 _TEXT: Final = ("object", "str", "string", "bytes")
 _NUMBERS: Final = (
@@ -39,7 +48,7 @@ _NUMBERS: Final = (
     *("bfloat16", "float16", "float32", "float64"),
 )
 Shape = tuple[int | None, ...]
-Kind = Literal["image", "tensor", "text"]
+Kind = Literal["image", "tensor", "text", "unread"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +57,9 @@ class Leaf:
 
     Attributes:
         path: names joined by ``/``, as in the records, for example ``steps/observation/image``.
-        kind: what its values are.
-        dtype: NumPy's name, or ``bfloat16``; ``text`` for text.
+        kind: what its values are; "unread": they are left out.
+        dtype: NumPy's name, or ``bfloat16``; ``text`` for text; of what is left out its class, or nothing where
+            that was asked for.
         shape: of one value; None is any number.
         encoding: of a tensor: ``none``, or ``bytes`` or ``zlib`` for raw memory in a byte string.
         lists: length of each Sequence around it, outermost first, without the one of ``steps``; None is any.
@@ -77,21 +87,80 @@ class Leaf:
         return self.kind == "image" and self.dtype == "uint8" and self.shape[-1] == 3 and not self.lists
 
 
-def leaves(tree: Any) -> list[Leaf]:
+def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
     """The leaves of a ``features.json``, in order of path.
 
+    Args:
+        tree: its value.
+        leave_out: paths of features, or of folders of features, that are not looked at.
+
     Raises:
-        UsageError: E121 for a feature class that is not in `CLASSES`, E106 for more than 2,000 features, E141 for
-            anything else that no RLDS dataset has.
+        UsageError: E121 for a feature class that is not TFDS's own, E106 for more than 2,000 features, E141 for
+            anything else that no RLDS dataset has, E003 for a path in ``leave_out`` that is not there.
     """
+    left = {path: _cut(tree, path) for path in dict.fromkeys(leave_out)}
+    if unknown := [path for path, feature in left.items() if feature is None]:
+        raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is no feature of the dataset")
+    for path in left:
+        tree = _without(tree, path.split("/"))
     _check_classes(tree)
     try:
-        found = list(_walk(tree, "", ()))
+        found = [Leaf(path=path, kind="unread", dtype="") for path in left]
+        found += _walk(tree, "", ())
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise _odd(f"is no description of features ({type(error).__name__})") from None
     if not any(leaf.in_steps for leaf in found):
         raise UsageError("E002", "features.json has no steps, so this is no RLDS dataset")
     return sorted(found, key=lambda leaf: leaf.path)
+
+
+def _inner(feature: Any) -> Any:
+    """The dictionary of features that a feature is, or is a list of; None where it is neither."""
+    for _ in range(MAX_LISTS):
+        if not isinstance(feature, dict):
+            return None
+        folder = feature.get("featuresDict")
+        if isinstance(folder, dict):
+            return folder.get("features")
+        listed = feature.get("sequence")
+        feature = listed.get("feature") if isinstance(listed, dict) else None
+    return None
+
+
+def _cut(tree: Any, path: str) -> Any:
+    """The feature at a path, whatever it is, or None. Languages of a Translation have paths too."""
+    feature = tree
+    for name in path.split("/"):
+        inner = _inner(feature)
+        if not isinstance(inner, dict):
+            return True if isinstance(feature, dict) and name in _languages(feature) else None
+        feature = inner.get(name)
+    return feature
+
+
+def _languages(feature: Mapping[str, Any]) -> Sequence[Any]:
+    told = feature.get("translation")
+    listed = told.get("languages") if isinstance(told, dict) else None
+    return listed if isinstance(listed, list) else ()
+
+
+def _without(feature: Any, names: Sequence[str]) -> Any:
+    """A copy of the tree without the feature that these names lead to."""
+    if not isinstance(feature, dict):
+        return feature
+    first, *rest = names
+    if isinstance(folder := feature.get("featuresDict"), dict) and isinstance(folder.get("features"), dict):
+        features = {key: value for key, value in folder["features"].items() if rest or key != first}
+        if first in features:
+            features[first] = _without(features[first], rest)
+        return {**feature, "featuresDict": {**folder, "features": features}}
+    if isinstance(listed := feature.get("sequence"), dict):
+        return {**feature, "sequence": {**listed, "feature": _without(listed.get("feature"), names)}}
+    if first in _languages(feature):
+        told = feature["translation"]
+        left = [name for name in _languages(feature) if name != first]
+        return {**feature, "translation": {**told, "languages": left}}
+    return feature
 
 
 def _check_classes(tree: Any) -> None:
@@ -103,8 +172,13 @@ def _check_classes(tree: Any) -> None:
             if "pythonClassName" in item:
                 count += 1
                 name = item["pythonClassName"]
-                if not isinstance(name, str) or name not in CLASSES:
-                    raise UsageError("E121", f"features.json has a feature of class {show(name)[:120]}")
+                if not isinstance(name, str) or not (name in CLASSES or _OWN_CLASS.fullmatch(name)):
+                    raise UsageError(
+                        "E121",
+                        f"features.json has a feature of class {show(name)[:120]}, which is not TFDS's own and "
+                        f"is not "
+                        "imported; --leave-out PATH does without it",
+                    )
             todo.extend(item.values())
         elif isinstance(item, list):
             todo.extend(item)
@@ -115,12 +189,10 @@ def _check_classes(tree: Any) -> None:
 
 
 def _walk(feature: Mapping[str, Any], path: str, lists: Shape) -> Iterator[Leaf]:
-    kind = CLASSES[feature["pythonClassName"]]
+    kind = CLASSES.get(feature["pythonClassName"], "unread")
     if kind == "folder":
         for key, inner in feature["featuresDict"]["features"].items():
-            if not key or "/" in key or len(key) > 200 or show(key) != key:
-                raise _odd(f"has a feature named {show(key)[:80]!r}")
-            yield from _walk(inner, f"{path}/{key}" if path else key, lists)
+            yield from _walk(inner, f"{path}/{_named(key)}" if path else _named(key), lists)
     elif kind == "list":
         length = _dimension(feature["sequence"].get("length", "-1"))
         is_steps = path == "steps" and not lists
@@ -131,8 +203,29 @@ def _walk(feature: Mapping[str, Any], path: str, lists: Shape) -> Iterator[Leaf]
         yield Leaf(path=path, kind="tensor", dtype="int64", lists=lists, labels=True)
     elif kind == "image":
         yield _image(feature["image"], path, lists)
+    elif kind == "translation":
+        for language in _languages(feature):
+            yield Leaf(path=f"{path}/{_named(language)}", kind="text", dtype="text", lists=lists)
+    elif kind == "box":  # (ymin, xmin, ymax, xmax) as shares of the sides, unless bboxFormat says otherwise
+        facts = feature.get("boundingBox") or {}
+        yield _tensor({"dtype": "float32", "shape": {"dimensions": ["4"]}, **facts}, path, lists)
+    elif kind == "audio" and _is_plain_audio(feature["audio"]):
+        yield _tensor({**feature["audio"], "encoding": "none"}, path, lists)
+    elif kind in ("audio", "unread"):
+        yield Leaf(path=path, kind="unread", dtype=feature["pythonClassName"].rpartition(".")[2], lists=lists)
     else:
         yield _tensor(feature["tensor"], path, lists)
+
+
+def _is_plain_audio(facts: Mapping[str, Any]) -> bool:
+    """Whether samples are stored as numbers, of a count that is declared."""
+    return str(facts.get("encoding") or "none").lower() == "none" and None not in (_shape(facts) or (None,))
+
+
+def _named(key: Any) -> str:
+    if not isinstance(key, str) or not key or "/" in key or len(key) > 200 or show(key) != key:
+        raise _odd(f"has a feature named {show(key)[:80]!r}")
+    return key
 
 
 def _image(facts: Mapping[str, Any], path: str, lists: Shape) -> Leaf:

@@ -1,6 +1,7 @@
 """The files of an RLDS dataset on disk: where they are, what ``dataset_info.json`` says, and each record's place.
 
-Only names of TFDS's own template (``<name>-<split>.<format>-<shard>-of-<shards>``) are opened, inside of the root.
+Only names of TFDS's own templates are opened, inside of the root: ``<name>-<split>.<format>-<shard>-of-<shards>``,
+``<name>-<split>.<format>-<shard>`` (its SequentialWriter's), or what ``filepathTemplate`` makes of the same parts.
 TFRecord is read here; ArrayRecord by its own package (``pip install 'vla-data[array_record]'``).
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +18,11 @@ from typing import Any, Final
 from converters.rlds import tfrecord
 from converters.rlds.features import Leaf, leaves
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import FEATURES, INFO, linked, version_folders
 from vla_data.safety import strict_json
-from vla_data.safety.files import read_file
+from vla_data.safety.files import open_regular, pointer, read_file
 from vla_data.safety.text import show
 
-INFO: Final = "dataset_info.json"
-FEATURES: Final = "features.json"
 TEMPLATE: Final = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 FORMATS: Final = ("array_record", "tfrecord")
 
@@ -32,6 +31,8 @@ MAX_SHARDS: Final = 100_000
 MAX_JSON: Final = 16 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SPLIT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,99}")
+_PARTS: Final = ("DATASET", "FILEFORMAT", "NUM_SHARDS", "SHARD_INDEX", "SHARD_X_OF_Y", "SPLIT")
+_TEMPLATE: Final = re.compile(rf"(?:[A-Za-z0-9_.=-]|\{{(?:{'|'.join(_PARTS)})\}}){{1,200}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,56 +81,50 @@ def find(root: Path) -> Path:
     Raises:
         UsageError: E003 when there is none, E001 when there are several.
     """
-    level = [root]
-    for _ in range(4):
-        found = [path for path in level if (path / INFO).is_file() and (path / FEATURES).is_file()]
-        if len(found) > 1:
-            names = ", ".join(show(path.relative_to(root).as_posix()) for path in found[:4])
-            raise UsageError("E001", f"{show(root)} has several datasets; name one of {names}")
-        if found:
-            return found[0]
-        try:
-            level = sorted(Path(entry.path) for path in level for entry in os.scandir(path) if _is_folder(entry))
-        except OSError:
-            break
-        if len(level) > 10_000:
-            break
-    raise UsageError("E003", f"{show(root)} has no {INFO} with a {FEATURES}")
+    found, links = version_folders(root)
+    if len(found) > 1:
+        names = ", ".join(show(path.relative_to(root).as_posix()) for path in found[:4])
+        more = f" and {len(found) - 4:,} more" if len(found) > 4 else ""
+        raise UsageError("E001", f"{show(root)} has several datasets; name one of {names}{more}")
+    if found:
+        return found[0]
+    raise UsageError("E003", f"{show(root)} has no {INFO} with a {FEATURES}{linked(links)}")
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False)
-
-
-def load(root: Path, *, splits: Sequence[str] = ()) -> Dataset:
+def load(root: Path, *, splits: Sequence[str] = (), leave_out: Sequence[str] = ()) -> Dataset:
     """What is declared at ``root``, compared with the names of the files that are there.
 
     Args:
         root: the version folder or a folder above it.
         splits: only these; none: all.
+        leave_out: paths of features that are not looked at.
 
     Raises:
         UsageError: it can't be a dataset that is read here, or files are missing or left over.
     """
     folder = find(root)
     info = read_json(folder, INFO)
-    declared = tuple(leaves(read_json(folder, FEATURES)))
+    declared = tuple(leaves(read_json(folder, FEATURES), leave_out))
     try:
         name, format = _checked(_NAME, info["name"], "a dataset"), info.get("fileFormat") or "tfrecord"
         if format not in FORMATS:
             raise UsageError("E002", f"file format {show(format)} is not read; {' and '.join(FORMATS)} are")
         shards = [shard for split in info["splits"] for shard in _shards(name, format, split)]
         version = str(info.get("version", ""))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except KeyError as error:
         raise UsageError(
-            "E141", f"{INFO} can't be understood ({type(error).__name__} {show(error)[:80]})"
+            "E141", f"{INFO} has no {show(error, escaped=True)}, which TFDS writes when a build is finished"
+        ) from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise UsageError(
+            "E141", f"{INFO} can't be understood ({type(error).__name__} {show(error, escaped=True)[:80]})"
         ) from None
     there = {shard.split for shard in shards}
     if len({shard.name for shard in shards}) != len(shards):
         raise UsageError("E141", f"{INFO} has a split twice")
     if unknown := sorted(set(splits) - there):
         raise UsageError("E003", f"there is no split {show(unknown[0])!r}; there is {', '.join(sorted(there))}")
-    _check_left_over(folder, name, format, {shard.name for shard in shards})
+    _check_left_over(folder, name, format, {shard.name for shard in shards}, info["splits"])
     wanted = tuple(shard for shard in shards if not splits or shard.split in splits)
     if missing := [shard.name for shard in wanted if not (folder / shard.name).is_file()]:
         raise UsageError("E133", f"{len(missing):,} shards are not there, the first is {show(missing[0])}")
@@ -146,13 +141,33 @@ def read_json(folder: Path, name: str) -> Any:
 
 def _shards(name: str, format: str, split: Mapping[str, Any]) -> Iterator[Shard]:
     part = _checked(_SPLIT, split["name"], "a split")
-    if split.get("filepathTemplate", TEMPLATE) != TEMPLATE:
-        raise UsageError("E122", f"files are named by {show(split['filepathTemplate'])[:120]}, not by {TEMPLATE}")
     lengths = [int(n) for n in split["shardLengths"]]
     if len(lengths) > MAX_SHARDS or any(not 0 <= n <= 1 << 40 for n in lengths):
         raise UsageError("E107", f"{INFO} has {len(lengths):,} shards, or a size that can't be")
+    template = _template(split)
     for number, length in enumerate(lengths):
-        yield Shard(f"{name}-{part}.{format}-{number:05d}-of-{len(lengths):05d}", part, length)
+        yield Shard(shard_name(template, name, part, format, number, len(lengths)), part, length)
+
+
+def _template(split: Mapping[str, Any]) -> str:
+    """How the files of a split are named."""
+    template = split.get("filepathTemplate") or TEMPLATE
+    if not isinstance(template, str) or not _TEMPLATE.fullmatch(template) or ".." in template:
+        raise UsageError("E122", f"files are named by {show(template)[:120]}, not by parts of {TEMPLATE}")
+    return template
+
+
+def shard_name(template: str, name: str, split: str, format: str, number: int, count: int) -> str:
+    """The file name of a shard, as TFDS makes it of a template (``core/naming.py``, ``ShardedFileTemplate``)."""
+    values = {
+        "DATASET": name,
+        "SPLIT": split,
+        "FILEFORMAT": format,
+        "SHARD_INDEX": f"{number:05d}",
+        "NUM_SHARDS": f"{count:05d}",
+        "SHARD_X_OF_Y": f"{number:05d}-of-{count:05d}",
+    }
+    return re.sub(r"\{([A-Z_]+)\}", lambda part: values[part[1]], template)
 
 
 def _checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
@@ -161,10 +176,17 @@ def _checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
     return value
 
 
-def _check_left_over(folder: Path, name: str, format: str, known: set[str]) -> None:
+def _check_left_over(
+    folder: Path, name: str, format: str, known: set[str], splits: Sequence[Mapping[str, Any]]
+) -> None:
     """Shards that nobody lists are of an older or half copied dataset: what is meant can't be known."""
-    prefix, ending = f"{name}-", re.compile(rf".*\.{format}-\d+-of-\d+", re.DOTALL)
-    extra = [n for n in os.listdir(folder) if n.startswith(prefix) and ending.fullmatch(n) and n not in known]
+    patterns = {rf"{re.escape(name)}-.*\.{format}-\d+(?:-of-\d+)?"}
+    for template in {_template(split) for split in splits} - {TEMPLATE}:
+        pattern = re.escape(template.replace("{DATASET}", name).replace("{FILEFORMAT}", format))
+        pattern = pattern.replace(r"\{SPLIT\}", _SPLIT.pattern).replace(r"\{SHARD_X_OF_Y\}", r"\d+-of-\d+")
+        patterns.add(re.sub(r"\\\{(?:SHARD_INDEX|NUM_SHARDS)\\\}", r"\\d+", pattern))
+    whole = re.compile("|".join(sorted(patterns)), re.DOTALL)
+    extra = [n for n in os.listdir(folder) if whole.fullmatch(n) and n not in known]
     if extra:
         raise UsageError("E204", f"{show(min(extra))} is there and {INFO} does not list it")
 
@@ -173,20 +195,11 @@ def _check_left_over(folder: Path, name: str, format: str, known: set[str]) -> N
 def _opened(folder: Path, name: str) -> Iterator[tuple[int, int]]:
     """(descriptor, size) of a regular file inside of the folder."""
     try:
-        real = (folder / name).resolve(strict=True)
-        if not real.is_relative_to(folder.resolve()):
-            raise DataError("E131", f"{show(name)} leads outside of the dataset")
-        # O_NONBLOCK: opening a FIFO must not wait for a writer.
-        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise DataError("E133", f"{show(name)} is not there") from None
-    except (OSError, RuntimeError):
-        raise DataError("E131", f"{show(name)} can't be opened") from None
+        handle, facts = open_regular(folder / name, root=folder)
+    except DataError as error:
+        raise DataError(error.code, f"{show(name)}: {error.message}") from None
     try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError("E131", f"{show(name)} is no regular file")
-        yield handle, facts.st_size
+        yield handle, facts[2]
     finally:
         os.close(handle)
 
@@ -207,6 +220,8 @@ def _scan_tfrecord(folder: Path, shard: Shard) -> list[Place]:
     damage = ""
     try:
         with _opened(folder, shard.name) as (handle, size):
+            if told := pointer(os.pread(handle, 64, 0)):
+                raise UsageError("E105", f"{show(shard.name)} is {told}")
             if shard.length * tfrecord.FRAME > size and shard.length * tfrecord.FRAME > 1 << 20:
                 raise UsageError("E204", f"{INFO} says {shard.length:,} records in {shard.name} of {size:,} bytes")
             for offset, length in tfrecord.scan(handle, size, name=show(shard.name), max_bytes=MAX_RECORD):
@@ -221,8 +236,9 @@ def _scan_tfrecord(folder: Path, shard: Shard) -> list[Place]:
 
 
 def _scan_array_record(folder: Path, shard: Shard) -> list[Place]:
-    with _opened(folder, shard.name) as (_, size):
-        pass
+    with _opened(folder, shard.name) as (handle, size):
+        if told := pointer(os.pread(handle, 64, 0)):
+            raise UsageError("E105", f"{show(shard.name)} is {told}")
     count = _array_record(folder, shard.name).num_records()
     if count != shard.length:
         raise UsageError("E204", f"{shard.name} has {count:,} records, not the {shard.length:,} of {INFO}")
@@ -247,7 +263,7 @@ def read(dataset: Dataset, place: Place) -> bytes:
         (data,) = _array_record(dataset.folder, name).read([place.offset])
     except (ValueError, RuntimeError, IndexError) as error:
         raise DataError(
-            "E105", f"record {place.offset:,} of {show(name)} is damaged ({show(error)[:80]})"
+            "E105", f"record {place.offset:,} of {show(name)} is damaged ({show(error, escaped=True)[:80]})"
         ) from None
     return bytes(data)
 
@@ -261,4 +277,6 @@ def _array_record(folder: Path, name: str) -> Any:
     try:
         return array_record_module.ArrayRecordReader(str((folder / name).resolve()))
     except (ValueError, RuntimeError) as error:
-        raise UsageError("E105", f"{show(name)} is no ArrayRecord file ({show(error)[:80]})") from None
+        raise UsageError(
+            "E105", f"{show(name)} is no ArrayRecord file ({show(error, escaped=True)[:80]})"
+        ) from None

@@ -28,13 +28,17 @@ ENDS: Final = ("next.discount", "next.reward", "next.terminated", "next.truncate
 Where an episode has none of its own, they follow from a rule of `converters.rlds.fields`."""
 
 POSITIONS: Final = ("is_first", "is_last")
-INSTRUCTIONS: Final = (
+INSTRUCTIONS: Final[tuple[str, ...]] = (
+    "steps/language_instruction",
+    "steps/observation/language_instruction",
+    "steps/observation/natural_language_instruction",
+    "steps/natural_language_instruction",
+    "episode_metadata/language_instruction",
+    "episode_metadata/natural_language_instruction",
     "language_instruction",
-    "observation/language_instruction",
-    "observation/natural_language_instruction",
     "natural_language_instruction",
 )
-"""Where an instruction is looked for, below ``steps``; the first that is there is the task."""
+"""Where an instruction is looked for; the first that is there is the task. What a step says comes first."""
 
 _SPECIAL: Final = {"is_terminal": "next.terminated", "reward": "next.reward", "discount": "next.discount"}
 _BACK: Final = {name: path for path, name in _SPECIAL.items()}

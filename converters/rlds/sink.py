@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,7 +131,8 @@ class RldsSink(BaseSink):
     def split_of(self, episodes: Sequence[Published]) -> dict[str, str]:
         """Id -> split: the declared one, for others by hash of the ids. Of the latter, episodes with the same
         content go where the first of them goes, so that no split has what the other has; with two or more
-        contents, neither split is empty.
+        contents, neither split is empty. Hashes of a few ids may well be alike: val has no more episodes than
+        three standard deviations above what was asked for, those with the lowest hashes.
         """
         declared = {e.id: str(e.summary["split"]) for e in episodes if "split" in e.summary}
         contents = {episode.id: episode.content for episode in episodes if episode.id not in declared}
@@ -139,6 +141,8 @@ class RldsSink(BaseSink):
             first.setdefault(content, name)
         rank = {name: unit_hash(name, salt="vla-data split") for name in first.values()}
         split = {name: "val" if rank[name] < self.val_fraction else "train" for name in rank}
+        for name in _too_many([name for name in rank if split[name] == "val"], rank, self.val_fraction):
+            split[name] = "train"
         if len(rank) > 1 and self.val_fraction > 0 and "val" not in split.values():
             split[min(rank, key=lambda name: (rank[name], name))] = "val"
         if split and "train" not in split.values():
@@ -258,6 +262,13 @@ class RldsSink(BaseSink):
             shards[max(by_bytes, floor)].append(member)
             at += int(member.summary["bytes"])
         return [shard for shard in shards if shard]
+
+
+def _too_many(chosen: Sequence[str], rank: Mapping[str, float], share: float) -> Sequence[str]:
+    """The names beyond the share that chance gives, those with the highest ranks."""
+    mean = share * len(rank)
+    most = max(1, int(mean + 3 * math.sqrt(mean * (1 - share))))
+    return sorted(chosen, key=lambda name: (rank[name], name))[most:]
 
 
 def _rl4vla_fields(episode: Episode, frames: Mapping[str, list[bytes]], fields: dict[str, tfrecord.Value]) -> str:

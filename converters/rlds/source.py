@@ -3,8 +3,9 @@
 Every feature of the steps is an array or a camera, called by the rule of `converters.rlds.names`; the values are
 read by those of `converters.rlds.values`; every other feature of the record is in ``meta["episode_metadata"]``.
 
-- the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step or the
-  observation, or the one that ``instruction`` names. Where it changes within an episode there is an array ``task``
+- the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step, the
+  observation, the episode's metadata or the episode, or the one that ``instruction`` names. Where it changes
+  within an episode there is an array ``task``. ``task`` is taken where there is none, or an empty one
 - ``is_terminal`` is ``next.terminated``; a last step (``is_last``) that is not terminal is ``next.truncated``,
   unless the dataset says that itself (``next/truncated``). Without ``is_terminal`` or ``is_last`` nothing is
   concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta["recorded_positions"]`` has the
@@ -18,14 +19,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from converters.rlds import files as rlds_files
+from converters.rlds import instruction
 from converters.rlds import names as rlds_names
 from converters.rlds import own as rlds_own
 from converters.rlds import values as rlds_values
@@ -37,7 +39,6 @@ from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
-from vla_data.safety.text import instruction as checked_text
 from vla_data.safety.text import show
 
 _MAX_FACTS: Final = 1 << 20  # characters of one episode's facts as JSON text, about
@@ -52,26 +53,33 @@ class RldsSource(RootedSource):
         root: the version folder, or a folder above it that has no other dataset.
         fps: control rate in steps per second; None: that of a dataset of ours.
         robot: robot type; None: that of a dataset of ours, or unknown.
-        instruction: path of the instruction below ``steps``; "": there is none, every task is the empty text;
-            None: the first of `rlds_names.INSTRUCTIONS` that is there.
+        task: the instruction of episodes that have none of their own.
+        instruction: path of the instruction, in the record or below ``steps``; "": there is none, every task is
+            the empty text, or ``task``; None: the first of `rlds_names.INSTRUCTIONS` that is there.
         allow_empty_instruction: keep episodes whose text is empty.
         splits: only these; none: all.
-        leave_out: paths of features that are not read, for example ``steps/observation/x``; each is in the notes.
+        leave_out: paths of features, or of folders of them, that are not read, for example
+            ``steps/observation/x``; each is in the notes.
         action_limit: largest absolute action value that a robot can mean.
+        unwanted: features that nobody will look at; see `without`.
     """
 
     root: Path = field(repr=False)
     fps: float | None = None
     robot: str | None = None
+    task: str | None = None
     instruction: str | None = None
     allow_empty_instruction: bool = False
     splits: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     action_limit: float = WIDE
+    unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        if self.task is not None and not self.task:
+            raise ValueError("task is empty")
         object.__setattr__(self, "splits", tuple(self.splits))
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
         if self.fps is not None:
@@ -80,6 +88,10 @@ class RldsSource(RootedSource):
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: a worker reads the metadata itself."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def without(self, unwanted: Container[str]) -> RldsSource:
+        """The same source, which does not read these features and notes them as ``left_out:<name>``."""
+        return replace(self, unwanted=unwanted)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every record, in the order of splits and shards. Ids are ``<split>/<number>``, or those of a ledger of
@@ -137,11 +149,7 @@ class RldsSource(RootedSource):
 
     @functools.cached_property
     def _dataset(self) -> rlds_files.Dataset:
-        dataset = rlds_files.load(self.root, splits=self.splits)
-        known = {leaf.path for leaf in dataset.leaves}
-        if unknown := [path for path in self.leave_out if path not in known]:
-            raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is no feature of the dataset")
-        return dataset
+        return rlds_files.load(self.root, splits=self.splits, leave_out=self.leave_out)
 
     @functools.cached_property
     def _own(self) -> rlds_own.Own | None:
@@ -184,8 +192,16 @@ class RldsSource(RootedSource):
         return tuple(
             leaf
             for leaf in self._dataset.leaves
-            if leaf.in_steps and leaf.path not in self.leave_out and leaf.path != f"steps/{text}"
+            if leaf.in_steps and leaf.kind != "unread" and (text is None or leaf.path != text.path)
+            if _our_name(leaf) not in self._dropped
         )
+
+    @functools.cached_property
+    def _dropped(self) -> frozenset[str]:
+        """Features that are not wanted; how an episode ended is always looked at."""
+        names = {_our_name(leaf) for leaf in self._dataset.leaves if leaf.in_steps and leaf.kind != "unread"}
+        kept = {*rlds_names.ENDS, *rlds_names.POSITIONS, "next.success", "action"}
+        return frozenset(name for name in names - kept if name in self.unwanted)
 
     @functools.cached_property
     def _names(self) -> Mapping[str, str]:
@@ -200,27 +216,16 @@ class RldsSource(RootedSource):
         return names
 
     @functools.cached_property
-    def _instruction(self) -> str | None:
-        """Path of the instruction below ``steps``, or None where there is none by declaration."""
-        texts = {leaf.path.removeprefix("steps/"): leaf for leaf in self._dataset.leaves if leaf.in_steps}
-        if self.instruction == "":
-            return None
-        found = [self.instruction] if self.instruction else [p for p in rlds_names.INSTRUCTIONS if p in texts]
-        if not found:
-            raise UsageError(
-                "E231", "no feature is an instruction by its name; declare which (--instruction PATH)"
-            )
-        leaf = texts.get(found[0])
-        if leaf is None or leaf.kind != "text" or leaf.shape or leaf.lists:
-            raise UsageError("E003", f"steps/{show(found[0])} is no text of each step")
-        return found[0]
+    def _instruction(self) -> Leaf | None:
+        known = self.fps is not None or self._own is not None
+        return instruction.find(self._dataset.leaves, self.instruction, task=self.task, rate_is_known=known)
 
     @functools.cached_property
     def _facts(self) -> Mapping[str, Leaf]:
         """Name -> leaf of what concerns the whole episode; four names are our own in a dataset of ours."""
         names: dict[str, Leaf] = {}
         for leaf in self._dataset.leaves:
-            if leaf.in_steps or leaf.path in self.leave_out:
+            if leaf.in_steps or leaf.kind == "unread":
                 continue
             name = leaf.path.removeprefix("episode_metadata/")
             if name in names:
@@ -239,7 +244,11 @@ class RldsSource(RootedSource):
         place, number = self._places[name]
         record = parse(data)
         notes = [f"left_out:{path}" for path in self.leave_out]
-        notes += [f"not_declared:{path}" for path in sorted(set(record) - self._declared)]
+        notes += [f"left_out:{name}" for name in sorted(self._dropped)]
+        notes += [f"left_out_as_{leaf.dtype}:{leaf.path}" for leaf in self._unread if leaf.dtype]
+        notes += [
+            f"not_declared:{path}" for path in sorted(set(record) - self._declared) if not self._is_left(path)
+        ]
         steps = self._length(record)
         try:
             arrays: dict[str, Array] = {}
@@ -251,7 +260,9 @@ class RldsSource(RootedSource):
                     arrays[self._names[leaf.path]] = rlds_values.array(leaf, record, steps)
                 if leaf.dtype == "bfloat16":
                     notes.append(f"bfloat16_as_float32:{leaf.path}")
-            tasks = self._tasks(record, steps)
+            tasks = instruction.texts_of(
+                self._instruction, record, steps, task=self.task, allow_empty=self.allow_empty_instruction
+            )
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = _positions(arrays, steps)
@@ -285,10 +296,18 @@ class RldsSource(RootedSource):
         lists = ("", "/ragged_flat_values", "/ragged_row_lengths_0")
         return frozenset(ours | {leaf.path + end for leaf in self._dataset.leaves for end in lists})
 
+    @functools.cached_property
+    def _unread(self) -> tuple[Leaf, ...]:
+        return tuple(leaf for leaf in self._dataset.leaves if leaf.kind == "unread")
+
+    def _is_left(self, path: str) -> bool:
+        """Whether a name of a record belongs to a feature that is not read, which may have several."""
+        return any(path == leaf.path or path.startswith(f"{leaf.path}/") for leaf in self._unread)
+
     def _length(self, record: rlds_values.Record) -> int:
         counts: dict[int, str] = {}
         for leaf in self._dataset.leaves:
-            if leaf.in_steps and leaf.path not in self.leave_out:
+            if leaf.in_steps and leaf.kind != "unread" and _our_name(leaf) not in self._dropped:
                 count = rlds_values.count_steps(leaf, record)
                 if count is not None:
                     counts.setdefault(count, leaf.path)
@@ -299,15 +318,6 @@ class RldsSource(RootedSource):
         if steps == 0:
             raise DataError("E207", "the episode has no steps")
         return steps
-
-    def _tasks(self, record: rlds_values.Record, steps: int) -> list[str]:
-        if self._instruction is None:
-            return [""] * steps
-        path = f"steps/{self._instruction}"
-        found = [rlds_values.text(item, path) for item in record[path].strings()]
-        for text in set(found):
-            checked_text(text, allow_empty=self.allow_empty_instruction)
-        return found
 
     def _restore(self, arrays: dict[str, Array]) -> None:
         """Shapes that RLDS can't tell: a 16-bit image of ours may have been ``(H, W)``."""
@@ -331,7 +341,10 @@ class RldsSource(RootedSource):
         return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
 
     def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
-        meta: dict[str, Json] = {"split": split, "instruction_feature": self._instruction}
+        meta: dict[str, Json] = {
+            "split": split,
+            "instruction_feature": self._instruction and _below(self._instruction),
+        }
         if self._own is not None:
             path = record.get("episode_metadata/file_path")
             if path is None or [bytes(item) for item in path.strings()] != [
@@ -352,6 +365,10 @@ class RldsSource(RootedSource):
                 if not leaf.shape and not leaf.lists and not leaf.optional
             }
         return meta
+
+
+def _our_name(leaf: Leaf) -> str:
+    return rlds_names.name_of(_below(leaf), is_camera=leaf.is_camera)
 
 
 def _below(leaf: Leaf) -> str:

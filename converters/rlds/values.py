@@ -86,6 +86,13 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
     return _shaped(leaf, values, (steps, *lists, *_known(leaf, leaf.shape)))
 
 
+def strings(leaf: Leaf, record: Record) -> Sequence[memoryview]:
+    """The texts of a feature, one after the other; of lists within a step, which must hold one text each."""
+    if leaf.in_steps and (leaf.lists or leaf.shape) and (*_list_shape(leaf, record), *leaf.shape) != (1,):
+        raise DataError("E211", f"{show(leaf.path)} has several texts a step; declare another one (--instruction)")
+    return _stored(leaf, record).strings()
+
+
 def fact(leaf: Leaf, record: Record) -> Json:
     """The value of a feature outside of ``steps``, as JSON; None where an optional one is missing."""
     if leaf.path not in record and leaf.optional:

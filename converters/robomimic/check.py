@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from converters.robomimic.names import DERIVED, masks_of, name_of
+from converters.robomimic.names import DERIVED, ID, masks_of, name_of
 from vla_data.core import Array
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
@@ -86,7 +86,7 @@ class RobomimicAudit(Audit):
         tables = dict(_tables(demo))
         length = len(tables["actions"]) if "actions" in tables else 0
         self.frames += length
-        if own.get("vla_data_id") != record.id:
+        if own.get(ID) != record.id:
             yield f"says that it is {show(own.get('vla_data_id'))}"
         if own.get("num_samples") != length or any(len(table) != length for table in tables.values()):
             yield f"has not {show(own.get('num_samples'))} rows in every dataset"

@@ -28,6 +28,9 @@ from vla_data.safety.text import show
 
 DERIVED: Final = "derived_by"
 """Attribute of a dataset that is written because robomimic wants it, and that nobody recorded."""
+ID: Final = "vla_data_id"
+"""Attribute of a demo of ours: the id of its episode."""
+
 DECLARED: Final = "vla_data_feature"
 """Attribute of a dataset: JSON with ``names`` and ``convention`` of its feature."""
 

@@ -35,6 +35,7 @@ from converters.robomimic.names import (
     DECLARED,
     DERIVED,
     FACTS,
+    ID,
     ORIGIN,
     check_paths,
     facts_of,
@@ -117,7 +118,7 @@ class RobomimicSink(BaseSink):
                 self._add_next(demo, episode, {**arrays, **frames})
             demo.attrs["num_samples"] = len(episode)
             demo.attrs["ep_meta"] = attribute("the instruction", json.dumps(_about(episode), sort_keys=True))
-            demo.attrs["vla_data_id"] = attribute("its id", episode.id)
+            demo.attrs[ID] = attribute("its id", episode.id)
             demo.attrs[ORIGIN] = attribute("its origin", json.dumps(_origin(episode), sort_keys=True))
             if (facts := facts_of(episode.meta)) is not None:
                 demo.attrs[FACTS] = facts

@@ -149,7 +149,7 @@ def _single(value: Any) -> Any:
 
 def _read_flag(value: Any, t: int) -> bool:
     flag = _single(value)
-    if isinstance(flag, bool | np.bool_) or (isinstance(flag, int | np.integer) and flag in (0, 1)):
+    if isinstance(flag, bool | np.bool_) or (isinstance(flag, int | float | np.number) and flag in (0, 1)):
         return bool(flag)
     what = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)[:40]
     raise DataError("E205", f"info[{t}].success is {text.show(what)}, not True or False")

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import LINKED_FOLDER, walk
 from vla_data.files.sums import SEAL, parse_sums, read_seal
 from vla_data.safety.files import MAX_FILE, read_file
 from vla_data.safety.text import show
 
 if TYPE_CHECKING:
     from vla_data.remote.storage import Storage
+
+
+class LinkedFolderError(DataError):
+    """A folder that only a link leads to: it is left alone, not quarantined."""
+
+    ignore = True
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,31 @@ class LocalFiles:
         return self.root if self.root.is_dir() else self.root.parent
 
     def sizes(self, suffixes: tuple[str, ...]) -> dict[str, int] | None:
-        """Relative name -> size of every file with one of the ``suffixes``, or of the one file; None: nothing."""
+        """Relative name -> size of every file with one of the ``suffixes``, or of the one file; None: nothing.
+        Links to folders, which are not followed, are in it too.
+        """
         if not self.root.exists():
             return None
         if not self.root.is_dir():
             return {self.root.name: self.root.stat().st_size}
-        return dict(_walk(self.root, self.root, suffixes))
+        links: list[Path] = []
+        found = {
+            Path(entry.path).relative_to(self.root).as_posix(): entry.stat(follow_symlinks=False).st_size
+            for entry in walk(self.root, links)
+            if entry.name.lower().endswith(suffixes)
+        }
+        return {**found, **{link.relative_to(self.root).as_posix(): 0 for link in links}}
 
     def read(self, name: str) -> tuple[bytes, str]:
         """A file's bytes and their SHA-256.
 
+        Raises `LinkedFolderError` for a link to a folder, which is left alone.
+
         Raises:
             DataError: see `vla_data.safety.files.read_file`.
         """
+        if (self.folder / name).is_symlink() and (self.folder / name).is_dir():
+            raise (DataError if "." in name else LinkedFolderError)("E131", LINKED_FOLDER)
         return read_file(self.folder / name, root=self.folder)
 
     def seal(self) -> Mapping[str, str] | None:
@@ -83,13 +101,3 @@ def _remote_seal(storage: Storage) -> Mapping[str, str] | None:
         return dict(parse_sums(storage.read(SEAL)))
     except DataError as error:
         raise UsageError("E001", f"{show(storage)}: {SEAL}: {error.message}") from None
-
-
-def _walk(folder: Path, root: Path, suffixes: tuple[str, ...]) -> Iterable[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), root, suffixes)
-            elif entry.name.lower().endswith(suffixes):
-                size = entry.stat(follow_symlinks=False).st_size
-                yield Path(entry.path).relative_to(root).as_posix(), size

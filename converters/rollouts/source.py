@@ -48,6 +48,7 @@ from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import APPLE_DOUBLE, is_litter
 from vla_data.files.sums import SEAL
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
@@ -89,6 +90,7 @@ class PpoRolloutSource(RootedSource):
         camera: name of the camera in ``observation.images.<camera>``.
         image_size: ``(height, width)`` that every image must have, or None.
         allow_images: fixes that may be applied to images: "gray", "rgba" (alpha is dropped), "chw".
+        task: the instruction of episodes that have none of their own.
         allow_empty_instruction: keep episodes without a text.
         action_limit: largest absolute action value that a robot can mean. The default is for metres and radians;
             for recorded actions that are not said to be of these it is 1e6.
@@ -105,6 +107,7 @@ class PpoRolloutSource(RootedSource):
     camera: str = "primary"
     image_size: tuple[int, int] | None = None
     allow_images: frozenset[Allowed] = frozenset()
+    task: str | None = None
     allow_empty_instruction: bool = False
     action_limit: float = ACTION_LIMIT
     max_episodes: int | None = None
@@ -132,8 +135,10 @@ class PpoRolloutSource(RootedSource):
             checks.whole("max_episodes", self.max_episodes, low=1)
 
     def __repr__(self) -> str:
-        """Every option in a fixed order; a set has none of its own."""
+        """Every option in a fixed order; a set has none of its own. A text is named where there is one."""
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        if self.task is None:
+            del options["task"]
         options["allow_images"] = sorted(self.allow_images)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
@@ -145,6 +150,8 @@ class PpoRolloutSource(RootedSource):
         for name in self._files.seal() or ():
             if name.lower().endswith(SUFFIXES):
                 found.setdefault(name, 0)  # sealed and gone: reading it says so
+        if not found:
+            raise UsageError("E003", f"{text.show(self.root)} has no rollouts (.npz, .npy)")
         refs = [_ref(name, size) for name, size in found.items()]
         return sorted(refs, key=lambda ref: natural(ref.id))[: self.max_episodes]
 
@@ -161,6 +168,8 @@ class PpoRolloutSource(RootedSource):
         name = ref.where or ref.id
         files = self._files
         data, sha256 = files.read(name)
+        if is_litter(name.rpartition("/")[2]) and data[:4] == APPLE_DOUBLE:
+            raise NotARolloutError("E206", "attributes of another file, which macOS leaves beside it")
         try:
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
@@ -233,8 +242,9 @@ class PpoRolloutSource(RootedSource):
             fps = read_fps(rollout.get("fps"))
             if self.fps is not None and fps not in (None, self.fps):
                 raise DataError("E221", f"the file says {fps:g} steps a second, not {self.fps:g}")
+            told = read_text(rollout.get("instruction"))
             task = text.instruction(
-                read_text(rollout.get("instruction")), allow_empty=self.allow_empty_instruction
+                told if told.strip() or self.task is None else self.task, allow_empty=self.allow_empty_instruction
             )
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,

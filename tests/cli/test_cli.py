@@ -380,7 +380,11 @@ def test_sanitize_keeps_files_apart_whose_names_would_meet(tmp_path: Path) -> No
     ("arguments", "code"),
     [
         (("align", "missing", "{out}"), 2),
-        (("align", "{empty}", "{out}"), 4),
+        (("align", "{empty}", "{out}"), 2),
+        (("align", "ppo_rollout:{empty}", "{out}"), 2),
+        (("convert", "{empty}", "{out}"), 2),
+        (("convert", "hdf5:{empty}", "{out}"), 2),
+        (("inspect", "ppo_rollout:{empty}"), 2),
         (("align", "{good}", "{good}/inside"), 2),
         (("align", "{good}/e0.npz", "{good}"), 2),
         (("align", "{good}", "{file}"), 5),

@@ -250,7 +250,7 @@ class Convention:
                 raise ValueError("layout is no table of parts")
             return cls(**mine, other=other)
         except (ValueError, TypeError) as error:
-            raise UsageError("E232", f"not a convention: {show(error)}") from None
+            raise UsageError("E232", f"not a convention: {show(error, escaped=True)}") from None
 
     def with_units(self, translation: str, rotation: str) -> Convention:
         """The same with other units: ``("m", "rad")`` is physical, ``("controller", "controller")`` input.
@@ -293,7 +293,7 @@ def resolve(source: Convention, target: Convention) -> Convention:
     try:
         return replace(target, **fill)
     except ValueError as error:
-        raise UsageError("E232", f"the two conventions don't go together: {show(error)}") from None
+        raise UsageError("E232", f"the two conventions don't go together: {show(error, escaped=True)}") from None
 
 
 def missing(*facts: str) -> UsageError:

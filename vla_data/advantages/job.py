@@ -112,6 +112,7 @@ def annotate(
     copy_to: str | Path | None = None,
     replace: bool = False,
     on_progress: Progress | None = None,
+    dry_run: bool = False,
 ) -> Annotated:
     """Compute RECAP advantages for every frame of a LeRobot dataset and write them.
 
@@ -132,6 +133,7 @@ def annotate(
         copy_to: where a layout that makes a copy puts it; by default ``<root>-<tag>`` beside it.
         replace: overwrite an annotation with this tag, and interchange files that are there.
         on_progress: called with (frames done, frames in all) while a function computes values.
+        dry_run: write nothing; values must be in a file then.
 
     Raises:
         UsageError: E001 for options that can't be; E301, E302 for values that do not fit; E003.
@@ -150,6 +152,16 @@ def annotate(
     # Whatever can be refused is, before values are computed, which may take hours.
     outcomes = Outcomes.of(table, rules, success, unlabelled)
     target = Path(copy_to) if copy_to else root.resolve().parent / f"{root.resolve().name}-{tag}"
+    if dry_run:
+        _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
+        if isinstance(values, FunctionValues):
+            raise UsageError(
+                "E001", "a dry run calls no function; all else fits, and values of a file can be tried"
+            )
+        found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
+        made = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        names = (name, *(module.files(tag) if module is not None else ()))
+        return Annotated(annotation=made, files=names, percentiles=percentiles(made.advantages), layout={})
     with _locked(root):
         _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
         if row is not None and row.copies:

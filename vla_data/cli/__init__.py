@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
         "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
+        "doctor": "Which extras work on this machine, and why the others do not.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
@@ -155,7 +156,7 @@ def command_line(group: click.Group, program: str) -> NoReturn:
         code = 130
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        say(f"E001 usage: {show(error.format_message())}{where}", program=program)
+        say(f"E001 usage: {show(error.format_message(), escaped=True)}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code
@@ -164,11 +165,11 @@ def command_line(group: click.Group, program: str) -> NoReturn:
                 print_json({"error": {"code": error.code, "name": error.name, "message": error.message}})
             say(str(error), program=program)
     except ImportError as error:  # versions of two installed packages that do not fit
-        say(f"E006 missing-extra: {show(error)}", program=program)
+        say(f"E006 missing-extra: {show(error, escaped=True)}", program=program)
         code = 2
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        say(f"E901 bug: {type(error).__name__}: {show(error)} (--debug shows where)", program=program)
+        say(f"E901 bug: {type(error).__name__}: {show(error, escaped=True)} (--debug shows where)", program=program)
         code = 1
     sys.exit(code)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vla_data.cli.conversion import feature_options, format_options
+from vla_data.cli.curation import curation
 from vla_data.cli.options import (
     changed,
     engine_option,
@@ -15,11 +18,12 @@ from vla_data.cli.options import (
     recipe_options,
     run_options,
     settings,
+    show_rehearsal,
     show_report,
     source_options,
 )
 from vla_data.cli.types import Target
-from vla_data.formats import load_builder, locate, open_sink
+from vla_data.formats import load_builder, open_sink
 from vla_data.jobs.run import run
 
 
@@ -29,6 +33,8 @@ from vla_data.jobs.run import run
 @image_options
 @recipe_options
 @source_options
+@format_options
+@feature_options
 @run_options
 @engine_option
 @click.pass_context
@@ -37,13 +43,17 @@ def command(
 ) -> None:
     """Turn the ROLLOUTS of a folder into the LeRobot v3.0 dataset OUT.
 
-    Solved episodes are kept up to their success, without idle steps; every source frame is accounted for.
+    Solved episodes are kept up to their success, without idle steps; every source frame is accounted for. ROLLOUTS
+    may also be HDF5 files or an RLDS dataset, and name their format, as in hdf5:PATH. A LeRobot dataset is taken
+    as it is, unless an option of the recipe is given.
     """
-    folder = locate(rollouts)
     builder = load_builder("ppo_sft_aligned")
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
-    source = definition.source(folder, max_episodes=options["max_episodes"], outcomes=True)
-    steps = definition.steps(folder)
-    sink = open_sink(out, format="lerobot", **lerobot_options(options))
-    report = run(source, steps, sink, **settings(options, quiet=as_json))
+    sink = open_sink(out, format="lerobot", **lerobot_options(options))  # refuses what can't be, before any work
+    found = curation(ctx, rollouts, options, definition, outcomes=True)
+    if options["dry_run"]:
+        show_rehearsal(found.source, found.steps, sink, options, as_json=as_json, warnings=found.warnings)
+        return
+    report = run(found.source, found.steps, sink, **settings(options, quiet=as_json))
+    report = replace(report, warnings=(*found.warnings, *report.warnings))
     show_report(report, as_json=as_json, where=out)

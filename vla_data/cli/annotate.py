@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import watch
+from vla_data.cli.options import dry_run_option, watch
 from vla_data.cli.types import Local, Number, TrainerName
 from vla_data.errors import UsageError, VlaDataError
 
@@ -66,6 +66,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--copy-to", type=Local(), help="Where evo-rl's copy goes.  [default: DATASET-TAG]")
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
 @click.option("--read", "read_layout", type=TrainerName("advantages", "sidecar"), help="Only say what is there.")
+@dry_run_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, **options: Any) -> None:
@@ -124,13 +125,14 @@ def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, 
         copy_to=options["copy_to"],
         replace=options["replace"],
         on_progress=watch(quiet=as_json).get("on_progress"),
+        dry_run=options["dry_run"],
     )
     if as_json:
         print_json(done.to_json())
         return
     emit(str(done))
     for name in done.files:
-        emit(f"wrote: {name}")
+        emit(f"{'would write' if options['dry_run'] else 'wrote'}: {name}")
     if done.copy is not None:
         emit(f"copied with its columns to: {done.copy}")
 

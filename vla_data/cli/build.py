@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from vla_data.cli import emit
+from vla_data.cli.conversion import feature_options, format_options
+from vla_data.cli.curation import curation
 from vla_data.cli.options import (
     changed,
     engine_option,
     recipe_options,
     run_options,
     settings,
+    show_rehearsal,
     show_report,
     source_options,
 )
 from vla_data.cli.types import Number, Target
-from vla_data.formats import load_builder, load_trainer, locate, parse_address
+from vla_data.formats import load_builder, load_trainer
 
 
 @click.command("build")
@@ -45,6 +49,8 @@ from vla_data.formats import load_builder, load_trainer, locate, parse_address
 @click.option("--test", is_flag=True, help="Read the result back with stock TFDS and check it.")
 @recipe_options
 @source_options
+@format_options
+@feature_options
 @run_options
 @engine_option
 @click.pass_context
@@ -63,23 +69,30 @@ def command(
     """Build the TFDS dataset NAME, for example ppo_sft_aligned.
 
     Does it all: reads, curates, writes, reads back what was written, and publishes in one step. The result
-    is that of ``tfds build``, and needs no TensorFlow.
+    is that of ``tfds build``, and needs no TensorFlow. --input may also be HDF5 files or an RLDS dataset, and
+    name its format, as in hdf5:PATH. A LeRobot dataset is taken as it is, unless an option of the recipe is given.
     """
-    folder = locate(rollouts)
     builder = load_builder(name)
     definition = builder.Definition(changed(ctx, builder.OPTIONS))
     target = definition.place(data_dir)
-    report = definition.build(
-        folder,
-        target,
-        max_episodes=options["max_episodes"],
-        num_shards=num_shards,
-        **settings(options, quiet=as_json),
-    )
-    extra = {}
+    found = curation(ctx, rollouts, options, definition)
+    if options["dry_run"]:
+        sink = definition.sink_at(target, num_shards=num_shards)
+        show_rehearsal(found.source, found.steps, sink, options, as_json=as_json, warnings=found.warnings)
+        return
+    extra: dict[str, Any] = {}
     if test:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # reading back has no use for a GPU
-        extra["test"] = load_trainer("tfds", "gate").read_back(parse_address(target)[1])
+        gate = load_trainer("tfds", "gate")
+    report = definition.build(
+        found.folder,
+        target,
+        curated=(found.source, found.steps),
+        num_shards=num_shards,
+        before_publishing=(lambda folder: extra.update(test=gate.read_back(folder))) if test else None,
+        **settings(options, quiet=as_json),
+    )
     if test and not as_json:
         emit("\n".join(extra["test"]["lines"]) + "\n")
+    report = replace(report, warnings=(*found.warnings, *report.warnings))
     show_report(report, as_json=as_json, where=target, extra=extra)

@@ -28,14 +28,22 @@ TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt")
 SELECTIONS: Final = ("keep-ranges", "episode-list")
 """What else ``--to`` may be: a file that names episodes and frames, without a copy of them."""
 
-reading_options = stack(
+format_options = stack(
     click.option("--episodes", help="Only these, by position, for example 0,3,5-9."),
-    click.option("--fps", type=Number(0, min_open=True), help="Steps per second, where the source does not say."),
     click.option("--task", help="The instruction of all episodes, where the source has none."),
     click.option("--robot", help="RLDS: robot type."),
     click.option("--splits", multiple=True, help="RLDS: only this split."),
-    click.option("--leave-out", multiple=True, metavar="PATH", help="RLDS: a feature not to read."),
-    click.option("--instruction", metavar="PATH", help="RLDS: where below steps the instruction is."),
+    click.option(
+        "--leave-out",
+        multiple=True,
+        metavar="PATH",
+        help="RLDS, HDF5: a feature, or a group of them, not to read, as steps/observation/x or obs/x.",
+    ),
+    click.option(
+        "--instruction",
+        metavar="PATH",
+        help="RLDS: where the instruction is, below steps or in the record, as episode_metadata/x.",
+    ),
     click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
     click.option(
         "--observation-time",
@@ -57,6 +65,11 @@ reading_options = stack(
     ),
     click.option("--mask", help="HDF5: only the demos of mask/<this>."),
     click.option("--next-obs", is_flag=True, default=None, help="HDF5: keep next_obs, as next.observation.<key>."),
+)
+
+reading_options = stack(
+    click.option("--fps", type=Number(0, min_open=True), help="Steps per second, where the source does not say."),
+    format_options,
     click.option(
         "--info-timing",
         type=click.Choice(["auto", "after", "before"]),
@@ -124,8 +137,7 @@ gate_option = click.option(
     help="Then open a batch as this trainer's loader does.",
 )
 
-_READING: Final = (
-    "fps",
+FORMAT_OPTIONS: Final = (
     "task",
     "robot",
     "splits",
@@ -138,6 +150,12 @@ _READING: Final = (
     "language",
     "mask",
     "next_obs",
+)
+"""Options of a source that `format_options` has, besides ``episodes``."""
+
+READING: Final = (
+    "fps",
+    *FORMAT_OPTIONS,
     "info_timing",
     "info",
     "image_size",
@@ -145,6 +163,7 @@ _READING: Final = (
     "allow_empty_instruction",
     "action_limit",
 )
+"""Options of a source that `reading_options` has, besides ``episodes``."""
 
 
 def source_of(address: str, options: dict[str, Any]) -> Source:
@@ -155,7 +174,7 @@ def source_of(address: str, options: dict[str, Any]) -> Source:
 
 def given_options(options: dict[str, Any]) -> dict[str, Any]:
     """Options of a source that the user gave, taken out of ``options``."""
-    given = {name: options.pop(name) for name in _READING}
+    given = {name: options.pop(name) for name in READING}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     if "allow_images" in given:
         given["allow_images"] = frozenset(given["allow_images"])
@@ -257,9 +276,8 @@ def check_gates(names: tuple[str, ...], to: str) -> None:
         load_trainer(name, "gate")
 
 
-def pass_gates(target: Path | str, names: tuple[str, ...]) -> dict[str, Json]:
+def pass_gates(folder: Path, names: tuple[str, ...]) -> dict[str, Json]:
     """Open a dataset as each of these readers does; what each one sees."""
-    folder = parse_address(target)[1] if names else Path()
     return {name: load_trainer(name, "gate").read_back(folder) for name in names}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ from vla_data.cli.conversion import (
     write_selection,
     writing_options,
 )
-from vla_data.cli.options import engine_option, image_options, run_options, settings, show_report
+from vla_data.cli.options import (
+    engine_option,
+    image_options,
+    run_options,
+    settings,
+    show_rehearsal,
+    show_report,
+)
 from vla_data.cli.types import Target
+from vla_data.core import Json
 from vla_data.errors import UsageError
+from vla_data.formats import beside, find
 from vla_data.jobs.run import run
 from vla_data.remote.address import local
 from vla_data.safety.text import show
@@ -56,6 +66,10 @@ def command(
     if to in SELECTIONS:
         if steps:
             raise UsageError("E001", f"--to {to} only names episodes and frames; it changes no features")
+        if options["dry_run"]:
+            count = len(reader.episodes())
+            emit(f"Dry run: nothing is written; {show(target)} would name frames or episodes of {count:,}")
+            return
         facts = write_selection(reader, source, local(target), to, replace=options["replace"])
         if as_json:
             print_json({"target": str(target), **facts})
@@ -63,8 +77,15 @@ def command(
             emit(f"  {facts['episodes']:,} episodes: {show(target)}")
         return
     sink = sink_of(target, to, options)
-    report = run(reader, steps, sink, **settings(options, quiet=as_json))
-    seen = pass_gates(target, gates)
+    name, place = find(source)
+    others = beside(place, name) if isinstance(place, Path) else ()
+    if options["dry_run"]:
+        show_rehearsal(reader, steps, sink, options, as_json=as_json, warnings=others)
+        return
+    seen: dict[str, Json] = {}
+    check = (lambda folder: seen.update(pass_gates(folder, gates))) if gates else None
+    report = run(reader, steps, sink, before_publishing=check, **settings(options, quiet=as_json))
+    report = replace(report, warnings=(*others, *report.warnings))
     if not as_json:
         show_gates(seen)
     show_report(report, as_json=as_json, where=target, extra={"gates": seen} if gates else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -11,6 +11,7 @@ import click
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
 from vla_data.core import Json
+from vla_data.errors import RefusedError
 from vla_data.report.inspect import survey
 from vla_data.safety.text import show
 
@@ -21,7 +22,7 @@ _SHORT: Final = 48
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
     *("undeclared", "problem_files", "fps", "robot", "with_success", "length", "duration_s", "fps_audit", "range"),
-    *("problems", "counts", "reasons", "provenance", "content_sha256"),
+    *("beside", "left_alone", "problems", "counts", "reasons", "provenance", "content_sha256"),
 }
 
 
@@ -36,9 +37,11 @@ def command(source: str, everything: bool, debug: bool, as_json: bool, **options
     facts = survey(source, everything=everything, episodes=options.pop("episodes"), **given_options(options))
     if as_json:
         print_json(facts)
-        return
-    for line in _lines(facts):
-        emit(line)
+    else:
+        for line in _lines(facts):
+            emit(line)
+    if facts["episodes_read"] and facts["episodes_read"] == facts["other_files"]:  # nothing of it is of the format
+        raise click.exceptions.Exit(RefusedError.exit_code)
 
 
 def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
@@ -67,12 +70,27 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
             yield from _row(key.replace("_", " ").capitalize(), _counted(facts[key]))
     if facts.get("problems"):
         yield from _row("Problems", _counted(facts["problems"]))
-    for problem in facts["problem_files"]:
-        yield from _row("", f"{problem['code']} {show(problem['episode'])}: {show(problem['message'])}")
+    yield from _alike("", facts["problem_files"], sum(facts.get("problems", {}).values()))
+    yield from _alike("Left alone", facts["left_alone"], facts["other_files"])
+    for line in facts["beside"]:
+        yield from _row("Beside", show(line, escaped=True))
     if "provenance" in facts:
         made = facts["provenance"]
         yield from _row("Made by", "; ".join(show(_told(part)) for part in (made["source"], *made["recipe"])))
         yield from _row("Content", facts["content_sha256"])
+
+
+def _alike(title: str, found: Sequence[Json], count: int) -> Iterator[str]:
+    """Episodes or files with what is wrong with them, those with one message in one entry."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        groups.setdefault((one["code"], one["message"]), []).append(one["episode"])
+    for (code, message), names in groups.items():
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        yield from _row(title, f"{code} {show(names[0])}{more}: {show(message, escaped=True)}")
+        title = ""
+    if count > len(found):
+        yield from _row(title, f"and {count - len(found):,} more, which are not listed")
 
 
 def _row(title: str, text: str) -> Iterator[str]:

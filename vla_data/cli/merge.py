@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
-from vla_data.cli.options import engine_choice, image_options, run_options, settings, show_report
+from vla_data.cli.options import (
+    engine_choice,
+    image_options,
+    run_options,
+    settings,
+    show_rehearsal,
+    show_report,
+)
 from vla_data.cli.types import Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
@@ -43,5 +50,9 @@ def command(
     if not sources:
         raise UsageError("E001", "there is nothing to merge; name two datasets or more")
     sink = sink_of(target, to, options)
-    report = run(merged(sources, mapping), (), sink, **settings(options, quiet=as_json))
+    source = merged(sources, mapping)
+    if options["dry_run"]:
+        show_rehearsal(source, (), sink, options, as_json=as_json)
+        return
+    report = run(source, (), sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=target)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.types import FloatOrNone, Number, Size
+from vla_data.core import Sink, Source
+from vla_data.core.curate import Step
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
 from vla_data.jobs.engine import Engine
@@ -151,12 +154,16 @@ def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
     try:
         settings = VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)
     except ValueError as error:
-        raise UsageError("E001", show(error)) from None
+        raise UsageError("E001", show(error, escaped=True)) from None
     fps = context.params.get("resample") or context.params.get("fps")
     if fps is not None:
         settings.check_rate(fps)
     return {"video": settings}
 
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Only say what would be done, refused and written; nothing is written."
+)
 
 run_options = stack(
     click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]"),
@@ -167,6 +174,7 @@ run_options = stack(
         help="Refuse when more than this share is quarantined.  [default: 0.1, or one episode]",
     ),
     click.option("--dedup", is_flag=True, help="Drop episodes whose content an earlier one has."),
+    dry_run_option,
     click.option("--debug", is_flag=True, help="Show tracebacks."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
 )
@@ -236,6 +244,28 @@ def watch(*, quiet: bool) -> dict[str, Any]:
             bar.render_finish()
 
     return {**settings, "on_progress": progress}
+
+
+def show_rehearsal(
+    source: Source,
+    steps: Sequence[Step],
+    sink: Sink,
+    options: Mapping[str, Any],
+    *,
+    as_json: bool,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Print what a run would do, and leave with the exit code that it would have."""
+    from vla_data.jobs.rehearsal import rehearse
+
+    plan = rehearse(source, steps, sink, replace=options["replace"], max_bad=options["max_bad"])
+    plan = replace(plan, warnings=(*warnings, *plan.warnings))
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        emit(str(plan))
+    if plan.exit_code:
+        raise click.exceptions.Exit(plan.exit_code)
 
 
 def show_report(

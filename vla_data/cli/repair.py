@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import watch
+from vla_data.cli.options import dry_run_option, watch
 from vla_data.cli.types import Local
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
 from vla_data.safety.text import show
+from vla_data.verification.check import verify
 from vla_data.verification.repair import repair
 
 
@@ -19,14 +20,20 @@ from vla_data.verification.repair import repair
 @click.argument("dst", type=Local())
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
+@dry_run_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(dst: Path, sources: tuple[str, ...], workers: int | None, debug: bool, as_json: bool) -> None:
+def command(
+    dst: Path, sources: tuple[str, ...], workers: int | None, dry_run: bool, debug: bool, as_json: bool
+) -> None:
     """Give the damaged dataset DST the bytes back that it was published with.
 
     SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, it is
     looked for where it lay when this machine made DST. Files that are healthy are not written.
     """
+    if dry_run:
+        _rehearse(dst, as_json=as_json)
+        return
     done = repair(dst, sources, workers=workers, **watch(quiet=as_json))
     if as_json:
         print_json(done.to_json())
@@ -45,3 +52,16 @@ def command(dst: Path, sources: tuple[str, ...], workers: int | None, debug: boo
         emit(f"moved aside: {show(name)}, now {show(aside)}")
     if not done.before.ok:
         show_verdict(done.after, as_json=False)
+
+
+def _rehearse(dst: Path, *, as_json: bool) -> None:
+    """What is damaged, and would be given its bytes back."""
+    verdict = verify(dst)
+    if as_json:
+        print_json({"dry_run": True, **verdict.to_json()})
+        return
+    emit("Dry run: nothing is written.")
+    for damage in verdict.damages:
+        emit(f"would be rebuilt: {damage.line()}")
+    if verdict.ok:
+        emit(f"{show(dst)}: nothing is damaged")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vla_data.cli.options import run_options, settings, show_report
+from vla_data.cli.options import run_options, settings, show_rehearsal, show_report
 from vla_data.cli.types import Local
 from vla_data.formats import open_sink, open_source
 from vla_data.jobs.run import run
@@ -25,5 +25,8 @@ def command(src: Path, dst: Path, debug: bool, as_json: bool, **options: Any) ->
     """
     source = open_source(f"ppo_rollout:{src}", allow_empty_instruction=True)
     sink = open_sink(dst, format="plain_rollout")
+    if options["dry_run"]:
+        show_rehearsal(source, (), sink, options, as_json=as_json)
+        return
     report = run(source, (), sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=dst)

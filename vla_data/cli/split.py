@@ -9,9 +9,10 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.options import dry_run_option
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
-from vla_data.errors import UsageError
+from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import parse_address
 from vla_data.safety.text import show
 from vla_data.selection.exports import (
@@ -46,6 +47,7 @@ _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
 @click.option("--part", type=click.Choice(NAMES), help="The split to write.  [default: all; keep-ranges: train]")
 @click.option("--replace", is_flag=True, help="Write over an existing file or mask.")
 @reading_options
+@dry_run_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -58,6 +60,7 @@ def command(
     output: Path | None,
     part: str | None,
     replace: bool,
+    dry_run: bool,
     debug: bool,
     as_json: bool,
     **options: Any,
@@ -73,7 +76,10 @@ def command(
     if output is not None:
         if part is not None and part not in found.names:
             raise UsageError("E001", f"there is no split {part}; give it a share")
-        facts = _write(found, reader, path, output, to=to, part=part, replace=replace)
+        if dry_run:
+            _refuse_existing(output, to, replace=replace)
+        else:
+            facts = _write(found, reader, path, output, to=to, part=part, replace=replace)
     if as_json:
         print_json({**found.to_json(), **({"output": facts} if facts else {})})
         return
@@ -85,11 +91,17 @@ def command(
             if found.ids(name):
                 emit(f"\n  {name}: {lerobot_argument(episode_numbers(found.ids(name)))}")
     if output is not None:
-        emit(f"\n  Written: {show(output)}")
+        emit(f"\n  {'Dry run: not written' if dry_run else 'Written'}: {show(output)}")
         if facts.get("not_success"):
             say(
                 f"warning: openpi's loader skips {facts['not_success']:,} of them: no 'success' in their file_path"
             )
+
+
+def _refuse_existing(output: Path, to: str, *, replace: bool) -> None:
+    """What writing would refuse."""
+    if output.exists() and not replace and to != "masks":
+        raise TargetExistsError("E411", f"{show(output)} is there already (--replace)")
 
 
 def _write(

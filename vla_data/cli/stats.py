@@ -11,12 +11,12 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import stack
-from vla_data.cli.types import Local, TrainerName
+from vla_data.cli.options import dry_run_option, stack
+from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, write_file
+from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.safety.text import show
 from vla_data.selection.subset import Selection, parse_positions
 from vla_data.statistics.chunks import parse_mask
@@ -74,7 +74,7 @@ _OPTIONS = (
 @click.command("stats")
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--format", "trainer", type=TrainerName("stats"), required=True, help="Whose file it is.")
-@click.option("--output", type=Local(), help="A file, or a folder for the usual name.")
+@click.option("--output", type=Output(), help="A file, or a folder for the usual name.")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @click.option(
     "--name", "names", multiple=True, help="The dataset's name, one for each source.  [default: its folder's]"
@@ -87,6 +87,7 @@ _OPTIONS = (
 )
 @trainer_options
 @reading_options
+@dry_run_option
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -97,6 +98,7 @@ def command(
     names: tuple[str, ...],
     weights: str | None,
     memory: int,
+    dry_run: bool,
     debug: bool,
     as_json: bool,
     **options: Any,
@@ -110,7 +112,7 @@ def command(
     wanted = {key: value for key, value in wanted.items() if value not in (None, ())}
     opened = _open(sources, names, options)
     _complete(wanted, trainer, opened)
-    if output is not None and output.is_dir():
+    if output is not None and (output.is_dir() or click.get_current_context().meta.get(FOLDER)):
         output = output / writer(trainer, **wanted).file
     if output is not None and output.exists() and not replace:
         raise TargetExistsError("E411", f"{show(output)} is there already (--replace)")
@@ -122,6 +124,10 @@ def command(
         name=names[0] if names and shares else "mixture",
         memory=memory << 20,
     )
+    if dry_run and output is not None:
+        size = len(made.text.encode()) + 1
+        say(f"dry run: nothing is written; {show(output)} would have {size:,} bytes")
+        output = None
     _tell(made, trainer, wanted, output, as_json=as_json)
     if not made.complete:
         raise click.exceptions.Exit(3)
@@ -179,6 +185,7 @@ def _tell(
 ) -> None:
     if output is not None:
         with machine_errors("cannot write the statistics"):
+            make_folder(output.parent)
             write_file(output, (made.text + "\n").encode())
     if as_json:
         print_json({"format": trainer, "output": None if output is None else str(output), **made.to_json()})

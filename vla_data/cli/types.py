@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -28,6 +28,10 @@ class FloatOrNone(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 class Number(click.FloatRange):
     """A number in a range; NaN, which no comparison refuses, is none."""
+
+    def _describe_range(self) -> str:
+        """What help says of the range; click shows one without ends as ``x<=None``."""
+        return "" if self.min is None and self.max is None else super()._describe_range()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType`."""
@@ -59,6 +63,23 @@ class Target(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """See `click.ParamType`."""
         return value if isinstance(value, Path) or is_url(value) else Path(plain(value))
+
+
+FOLDER: Final = "vla_data.output_is_a_folder"
+"""Key of a context's ``meta``: the path of an `Output` was typed as a folder's."""
+
+
+class Output(click.Path):  # type: ignore[type-arg,unused-ignore]
+    """A file on this machine, or a folder for a file of the usual name; `FOLDER` says that it was typed as one."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        if ctx is not None and str(value).endswith("/"):
+            ctx.meta[FOLDER] = True
+        return super().convert(local(value), param, ctx)
 
 
 class Local(click.Path):  # type: ignore[type-arg,unused-ignore]

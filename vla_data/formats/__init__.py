@@ -1,14 +1,14 @@
 """Formats, trainers, datasets and engines by name, and what opens an address."""
 
+from vla_data.formats.detection import beside, detect
 from vla_data.formats.open import (
-    detect,
+    find,
     locate,
     open_sink,
     open_source,
     parse_address,
     place_sink,
     storage_of,
-    versions,
 )
 from vla_data.formats.rows import Format, Trainer
 from vla_data.formats.tables import (
@@ -32,7 +32,9 @@ __all__ = [
     "TRAINERS",
     "Format",
     "Trainer",
+    "beside",
     "detect",
+    "find",
     "load_builder",
     "load_engine",
     "load_module",
@@ -46,5 +48,4 @@ __all__ = [
     "storage_of",
     "trainer",
     "trainers",
-    "versions",
 ]

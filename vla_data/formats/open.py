@@ -9,7 +9,8 @@ from typing import Any
 
 from vla_data.core import Sink, Source
 from vla_data.errors import UsageError
-from vla_data.formats.tables import FORMATS, HDF5, ROLLOUT, load_module, load_part
+from vla_data.formats.detection import HDF5, ROLLOUT, detect
+from vla_data.formats.tables import FORMATS, load_module, load_part
 from vla_data.remote.address import is_url, plain
 from vla_data.safety.text import show
 
@@ -37,6 +38,12 @@ def locate(address: str | Path) -> Any:
     return parse_address(address)[1]
 
 
+def find(address: str | Path) -> tuple[str, Any]:
+    """The format of what an address names, and where it lies: see `locate`."""
+    name, place = _split(address)[0], locate(address)
+    return name or (detect(place) if isinstance(place, Path) else "ppo_rollout"), place
+
+
 def _split(address: str | Path) -> tuple[str | None, str]:
     name, colon, rest = str(address).partition(":")
     if colon and name in FORMATS and not Path(str(address)).exists():
@@ -60,37 +67,6 @@ def _detect(url: str) -> str | None:
     return "ppo_rollout" if not others and any(name.lower().endswith(ROLLOUT) for name in names) else None
 
 
-def detect(path: Path) -> str:
-    """The format of what lies at ``path``.
-
-    By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in the only version folder
-    below (rlds), HDF5 files (hdf5), or rollout files (ppo_rollout), in this order.
-
-    Raises:
-        UsageError: E003 when there is nothing, E002 when it is none of these.
-    """
-    if not path.exists():
-        raise UsageError("E003", f"{show(path)} is not there")
-    if (path / "meta/info.json").is_file():
-        return "lerobot"
-    if len(versions(path)) == 1:
-        return "rlds"
-    for name, suffixes in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT)):
-        if path.is_file() and path.name.lower().endswith(suffixes):
-            return name
-        if path.is_dir() and any(p.name.lower().endswith(suffixes) for p in path.rglob("*")):
-            return name
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout")
-
-
-def versions(path: Path) -> list[Path]:
-    """The TFDS version folders at ``path`` or up to three levels below: ``DATA_DIR/<name>/<config>/<version>``."""
-    found = [path] if (path / "features.json").is_file() else []
-    for depth in ("*", "*/*", "*/*/*"):
-        found = found or sorted(file.parent for file in path.glob(f"{depth}/features.json"))
-    return [folder for folder in found if (folder / "dataset_info.json").is_file()]
-
-
 def open_source(address: str | Path, **options: Any) -> Source:
     """The source for an address; its format is detected when the address does not name it.
 
@@ -98,11 +74,9 @@ def open_source(address: str | Path, **options: Any) -> Source:
         address: a path or URL, or ``FORMAT:`` and either.
         **options: of the format's source class.
     """
-    name = _split(address)[0]
-    path = locate(address)
-    name = name or (detect(path) if isinstance(path, Path) else "ppo_rollout")
+    name, path = find(address)
     cls = load_part(name, "source")
-    known = {field.name for field in fields(cls)} - {"root"}
+    known = {field.name for field in fields(cls) if field.repr} - {"root"}
     for option in options:
         if option not in known:
             flag = option.replace("_", "-")
@@ -110,7 +84,7 @@ def open_source(address: str | Path, **options: Any) -> Source:
     try:
         source: Source = cls(root=path, **options)
     except ValueError as error:
-        raise UsageError("E001", show(error)) from None
+        raise UsageError("E001", show(error, escaped=True)) from None
     return source
 
 

@@ -24,6 +24,7 @@ from vla_data.jobs.job import Job
 from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
+from vla_data.jobs.remarks import remarks, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, publish, workspace
@@ -47,6 +48,7 @@ def run(
     engine: Engine | None = None,
     on_progress: Progress | None = None,
     on_problem: Callable[[str], None] | None = None,
+    before_publishing: Callable[[Path], object] | None = None,
 ) -> Report:
     """Make a dataset: every episode is read, curated and encoded, and all that remain are published at once.
 
@@ -65,7 +67,10 @@ def run(
         engine: what makes the parts, such as `vla_data.jobs.beam.engine.BeamEngine`; None: processes of this
             machine.
         on_progress: called with (episodes done, episodes in all).
-        on_problem: called with one line for every quarantined or ignored episode.
+        on_problem: called with one line for every quarantined or ignored episode; of more than ten with one
+            message, with the first few and a count.
+        before_publishing: called with the folder of the finished dataset, whose last part is that of the target;
+            what it raises stops the run, and nothing is published.
 
     Returns:
         The report; ``str()`` of it is the statistics block.
@@ -75,23 +80,23 @@ def run(
     """
     refs = list(source.episodes())
     _check_refs(refs)
-    _check_place(source, sink, replace=replace)
+    check_place(source, sink, replace=replace)
     with workspace(sink.target) as work:
         # Another run may have published between the first look and the lock.
-        _check_place(source, sink, replace=replace)
+        check_place(source, sink, replace=replace)
         job = Job(source, tuple(steps), sink, work / "parts")
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
         made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
         records = [item.record for part in parts for item in made[part.number]]
-        for record in records:
-            if record.status in ("failed", "ignored") and on_problem is not None:
-                on_problem(record.line() + (" (quarantined)" if record.status == "failed" else " (left alone)"))
-        _check_bad(records, max_bad)
+        if on_problem is not None:
+            tell(records, on_problem)
+        check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
+        warnings += remarks(ledger.records, schema)
         staging = work / "staging"
         with machine_errors("cannot write the dataset"):
             remove_tree(staging)
@@ -105,6 +110,8 @@ def run(
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
                 write_sums(staging, sink.sidecar)
                 checked.result()
+            if before_publishing is not None:
+                before_publishing(staging)
             if isinstance(sink, Elsewhere):
                 sink.publish(staging, replace=replace)
             else:
@@ -123,7 +130,13 @@ def _places(source: Source) -> Sequence[object]:
     return [origin(root) or root if isinstance(root, Path) else root for root in whole(source).roots]
 
 
-def _check_place(source: Source, sink: Sink, *, replace: bool) -> None:
+def check_place(source: Source, sink: Sink, *, replace: bool) -> None:
+    """Refuse a target that can't be published to.
+
+    Raises:
+        UsageError: E001, target and input lie inside one another.
+        TargetExistsError: E411, it exists and may not be replaced.
+    """
     check_target(sink.target, paths_of(source), replace=replace)
     if isinstance(sink, Elsewhere):
         mine = f"{sink.place}/"
@@ -169,13 +182,18 @@ def _make(
     return made
 
 
-def _check_bad(records: Sequence[Record], max_bad: float | None) -> None:
+def check_bad(records: Sequence[Record], max_bad: float | None) -> None:
+    """Refuse a run of too many episodes that can't be used.
+
+    Raises:
+        RefusedError: E402 when there is none that can, E401 when more than ``max_bad`` can't.
+    """
     counted = [record for record in records if record.status != "ignored"]
     bad = sum(record.status == "failed" for record in counted)
     # One bad episode never costs the others, however few there are, unless a limit was given.
     allowed = max(1.0, 0.1 * len(counted)) if max_bad is None else max_bad * len(counted)
     if bad and bad == len(counted):
-        raise RefusedError("E402", f"none of {bad:,} episodes can be used")
+        raise RefusedError("E402", f"none of {bad:,} episodes can be used{why(counted)}")
     if bad > allowed:
         enough = math.ceil(100 * bad / len(counted)) / 100
         raise RefusedError(

@@ -179,7 +179,7 @@ def load(path: str | Path) -> Config:
     except DataError as error:
         raise UsageError(error.code, error.message) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError("E001", f"{show(path)} is not TOML: {show(error)}") from None
+        raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
     return parse(facts)
 
 
@@ -196,7 +196,7 @@ def parse(facts: Any) -> Config:
             return config
         return _parse(facts)
     except (ValueError, TypeError) as error:
-        raise UsageError("E001", f"the mixture: {show(error)}") from None
+        raise UsageError("E001", f"the mixture: {show(error, escaped=True)}") from None
 
 
 def _parse(facts: Any) -> Config:

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_data.core import Array, Episode, EpisodeRef, Json, Source
+from vla_data.core import Array, Episode, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
-from vla_data.formats import detect, open_source, parse_address
+from vla_data.formats import beside, detect, open_source, parse_address
 from vla_data.formats.sidecar import find_sidecar
+from vla_data.jobs.remarks import undeclared
 from vla_data.selection.subset import select
 
 SAMPLE: Final = 64
@@ -40,6 +41,7 @@ def survey(
     name = name or detect(path)
     source = select(open_source(f"{name}:{path}", **options), episodes)
     facts = _Survey(source, everything).facts()
+    facts["beside"] = list(beside(path, name))
     side = find_sidecar(path) if path.is_dir() else None
     return {"format": name, "path": str(path), **facts, **(_made(side) if side is not None else {})}
 
@@ -62,8 +64,8 @@ class _Survey:
         self._solved: list[bool] = []
         self._ranges: dict[str, tuple[Array, Array]] = {}
         self._problems: list[Json] = []
-        self._other = 0
-        self._features: dict[str, Json] = {}
+        self._other: list[Json] = []
+        self._schema: Schema | None = None
         self._kinds: set[str] = set()
         self._rate: tuple[float, str | None] | None = None
 
@@ -79,10 +81,11 @@ class _Survey:
             "episodes_read": len(self._chosen),
             "bytes": sum(ref.size for ref in self._refs),
             "readable": len(self._lengths),
-            "other_files": self._other,
-            "features": self._features,
+            "other_files": len(self._other),
+            "left_alone": self._other[:_SHOWN],
+            "features": self._schema.to_json()["features"] if self._schema is not None else {},
             "kinds": len(self._kinds),
-            "undeclared": _undeclared(self._features),
+            "undeclared": undeclared(self._schema) if self._schema is not None else [],
             "problem_files": self._problems[:_SHOWN],
         }
         if self._rate is not None:
@@ -106,7 +109,7 @@ class _Survey:
     def _add(self, episode: Episode) -> None:
         schema = self._source.schema(episode)
         self._kinds.add(schema.to_text())
-        self._features = self._features or schema.to_json()["features"]
+        self._schema = self._schema or schema
         self._rate = self._rate or (schema.fps, schema.robot)
         self._lengths.append(len(episode))
         if "next.success" in episode.arrays:
@@ -138,7 +141,7 @@ class _Survey:
 
     def _add_problem(self, ref: EpisodeRef, error: DataError) -> None:
         if error.ignore:
-            self._other += 1
+            self._other.append({"episode": ref.id, "code": error.code, "message": error.message})
             return
         self._count("problems", f"{error.code} {error.name}")
         self._problems.append({"episode": ref.id, "code": error.code, "message": error.message})
@@ -183,14 +186,3 @@ def _spread(refs: Sequence[EpisodeRef]) -> Sequence[EpisodeRef]:
     if len(refs) <= SAMPLE:
         return refs
     return [refs[i] for i in np.linspace(0, len(refs) - 1, SAMPLE).round().astype(int)]
-
-
-def _undeclared(features: Mapping[str, Json]) -> list[str]:
-    """Facts that nobody has declared and that a trainer would have to guess."""
-    out = []
-    for name, feature in sorted(features.items()):
-        convention = feature["convention"]
-        if not convention and name.split(".")[0] == "action":
-            out.append(f"{name}: everything")
-        out += [f"{name}: {key}" for key, value in sorted(convention.items()) if value == "undeclared"]
-    return out

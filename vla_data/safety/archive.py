@@ -40,7 +40,7 @@ class Archive:
                 infos = archive.infolist()
                 start = archive.start_dir
         except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, UnicodeError) as error:
-            raise DataError("E108", f"{name} is not a sound zip archive ({show(error)})") from None
+            raise DataError("E108", f"{name} is not a sound zip archive ({show(error, escaped=True)})") from None
         self._infos = {info.filename: info for info in infos}
         self._offsets = self._check(infos, start)
         self.names = tuple(self._infos)

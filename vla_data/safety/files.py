@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,40 @@ from vla_data.errors import DataError
 
 MAX_FILE: Final = 2 << 30
 Facts = tuple[int, int, int, int]
+LINKED: Final = (
+    "a link to a file outside of the folder; what leads outside is not followed: copy it there (cp -rL), or "
+    "download "
+    "with hf download --local-dir"
+)
+_BLOB: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def is_own(real: Path, path: Path, root: Path) -> bool:
+    """Whether a file that ``path`` leads to belongs to the folder ``root``.
+
+    It does if it lies there, or if ``root`` is a snapshot in the cache of huggingface_hub and the file is one of
+    that cache's blobs: ``<repository>/snapshots/<revision>/...`` -> ``<repository>/blobs/<digest>``.
+
+    Args:
+        real: ``path`` with all links followed.
+        path: as it was named.
+        root: the folder.
+    """
+    whole = root.resolve()
+    if real.is_relative_to(whole):
+        return True
+    if real.parent.name != "blobs" or not _BLOB.fullmatch(real.name):
+        return False
+    snapshots = real.parent.parent / "snapshots"
+    return path.parent.resolve().is_relative_to(whole) and whole.is_relative_to(snapshots) and whole != snapshots
+
+
+def pointer(head: bytes) -> str:
+    """What is wrong with a file that begins so, if it is a pointer of Git LFS instead of data; else nothing."""
+    if not head.startswith(_POINTER):
+        return ""
+    return "a pointer of Git LFS, not the data; fetch them with: git lfs pull"
 
 
 def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
@@ -22,8 +57,8 @@ def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
     """
     try:
         real = path.resolve(strict=True)
-        if not real.is_relative_to(root.resolve()):
-            raise DataError("E131", "a link to a file outside of the folder")
+        if not is_own(real, path, root):
+            raise DataError("E131", LINKED)
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -54,7 +89,7 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
 
     Raises:
         DataError: E131 for anything but a regular file under ``root``, E133 when it is gone, E107 when it is
-            too large, E105 when it shrinks while it is read.
+            too large, E105 when it shrinks while it is read or is a pointer of Git LFS.
     """
     handle, _ = open_regular(path, root=root)
     try:
@@ -69,4 +104,6 @@ def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[byt
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:
         os.close(handle)
+    if told := pointer(data[:64]):
+        raise DataError("E105", told)
     return data, hashlib.sha256(data).hexdigest()

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from h5py import h5d, h5l, h5pl, h5t, h5z
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
-from vla_data.safety.files import facts_of, open_regular
+from vla_data.safety.files import facts_of, open_regular, pointer
 from vla_data.safety.text import show
 
 Array = NDArray[Any]
@@ -81,12 +81,22 @@ class File:
         plugins_off()
         handle, self.facts = open_regular(path, root=root)
         try:
+            if told := pointer(os.pread(handle, 64, 0)):
+                raise DataError("E105", told)
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
-                self._file = h5py.File(f"/dev/fd/{handle}", "r")
+                self._file = _open(f"/dev/fd/{handle}")
         finally:
             os.close(handle)
         self.size = self.facts[2]
+        self.hidden: Callable[[str], str] | None = None
+        self.left_out: set[str] = set()
+
+    def hide(self, name_of: Callable[[str], str]) -> None:
+        """From now on, groups have no links of paths for which ``name_of`` has a name; names of those that would
+        have been seen are in `left_out`.
+        """
+        self.hidden = name_of
 
     @property
     def top(self) -> Group:
@@ -102,6 +112,20 @@ class File:
     def close(self) -> None:
         """Close the file and everything in it."""
         self._file.close()
+
+
+def _open(name: str) -> h5py.File:
+    try:
+        return h5py.File(name, "r")
+    except OSError as error:
+        if "h5clear" not in str(error):
+            raise
+    raise DataError(
+        "E105",
+        "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
+        "killed: "
+        "h5clear -s FILE",
+    )
 
 
 class Node:
@@ -161,11 +185,25 @@ class Group(Node):
         if len(self) > MAX_LINKS:
             raise DataError("E107", f"{self._shown} has {len(self):,} entries")
         with reading(self._shown):
-            return list(itertools.islice(self._item, MAX_LINKS))
+            found = list(itertools.islice(self._item, MAX_LINKS))
+        return [name for name in found if not self._is_hidden(name)] if self.file.hidden else found
 
     def __contains__(self, name: str) -> bool:
         with reading(self._shown):
-            return _is_plain(name) and bool(self._item.id.links.exists(self._item._e(name)))
+            return (
+                _is_plain(name)
+                and bool(self._item.id.links.exists(self._item._e(name)))
+                and not self._is_hidden(name)
+            )
+
+    def _is_hidden(self, name: str) -> bool:
+        hidden = self.file.hidden(self._below(name)) if self.file.hidden is not None else ""
+        if hidden:
+            self.file.left_out.add(hidden)
+        return bool(hidden)
+
+    def _below(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
 
     def __getitem__(self, name: str) -> Group | Table:
         """What a link leads to.
@@ -173,7 +211,7 @@ class Group(Node):
         Raises:
             DataError: E111 for any link but a hard one, E206 when there is none, and all of `Table`.
         """
-        path = f"{self.path}/{name}" if self.path else name
+        path = self._below(name)
         if not _is_plain(name):
             raise DataError("E111", f"{show(path)} is no name of one thing")
         if name not in self:

@@ -12,15 +12,16 @@ MAX_INSTRUCTION: Final = 1024
 _UNSAFE_TO_SHOW: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def show(text: object) -> str:
+def show(text: object, *, escaped: bool = False) -> str:
     r"""``text`` on one line with everything that could steer a terminal escaped.
 
     Control characters, bidirectional overrides, surrogates and other invisible characters become ``\x1b`` or
-    ``\u202e``, and a backslash becomes two, so that different texts stay different.
+    ``\u202e``, and a backslash becomes two, so that different texts stay different. It does not in a text that is
+    ``escaped``, such as the message of an error, which shows what it names.
     """
     out = []
     for char in str(text):
-        if char == "\\":
+        if char == "\\" and not escaped:
             out.append("\\\\")
         elif unicodedata.category(char) in _UNSAFE_TO_SHOW:
             code = ord(char)

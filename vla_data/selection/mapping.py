@@ -87,7 +87,7 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
                 conventions = {name: dict(feature.convention) for name, feature in schema.features.items()}
                 steps.append(Resample(conventions=conventions, source_fps=schema.fps, fps=table["fps"]))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise UsageError("E001", f"the mapping: {show(error)}") from None
+        raise UsageError("E001", f"the mapping: {show(error, escaped=True)}") from None
     return tuple(steps)
 
 
@@ -117,7 +117,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise UsageError("E003", f"{show(path)} can't be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError("E001", f"{show(path)} is not TOML: {show(error)}") from None
+        raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
 
 
 def _table(value: Any, name: str, known: Sequence[str] | None) -> Mapping[str, Any]:

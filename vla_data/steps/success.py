@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vla_data import options as checks
 from vla_data.core import Episode
+from vla_data.errors import DataError
 
 SuccessRule = Literal["consecutive", "cumulative", "last"]
 
@@ -37,6 +38,15 @@ def success_end(success: NDArray[np.bool_], *, min_steps: int, rule: SuccessRule
     return int(reached[0]) + 1 if len(reached) else None
 
 
+def _flags(episode: Episode) -> NDArray[np.bool_]:
+    if "next.success" not in episode.arrays:
+        raise DataError(
+            "E206",
+            "there is no next.success, by which episodes are judged; --min-success-steps 0 keeps all, uncut",
+        )
+    return episode.success_after
+
+
 @dataclass(frozen=True, kw_only=True)
 class RequireSuccess:
     """Rejects episodes that are not solved by the rule.
@@ -56,7 +66,7 @@ class RequireSuccess:
 
     def successful(self, episode: Episode) -> bool:
         """Whether the episode is solved."""
-        return success_end(episode.success_after, min_steps=self.min_steps, rule=self.rule) is not None
+        return success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule) is not None
 
     def reject(self, episode: Episode) -> str | None:
         """``no_success``, or None."""
@@ -83,5 +93,5 @@ class CutAfterSuccess:
 
     def apply(self, episode: Episode) -> Episode:
         """The episode up to and with the step that completes the success."""
-        end = success_end(episode.success_after, min_steps=self.min_steps, rule=self.rule)
+        end = success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule)
         return episode if end is None else episode.take(np.arange(end))

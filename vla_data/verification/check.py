@@ -367,7 +367,7 @@ class _Check:
         try:
             ledger.check()
         except AssertionError as error:
-            self.blame(file, show(error))
+            self.blame(file, show(error, escaped=True))
         for record in ledger.records:
             at = 0
             for span in record.spans:

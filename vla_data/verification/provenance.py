@@ -59,7 +59,9 @@ def open_provenance(
             options["description"] = load_builder(options["name"]).DESCRIPTION
         sink = open_sink(target, format=_format(name, "sink"), **options)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise VerifyError("E601", f"the recipe can't be repeated here ({show(error)}): {AGAIN}") from None
+        raise VerifyError(
+            "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
+        ) from None
     if any(True for _ in places):
         raise UsageError("E001", f"{len(sources)} sources are more than it was made from")
     if not is_made_by(manifest, provenance(reader, steps, sink)):

@@ -22,12 +22,23 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from converters.hdf5.dialects.base import Demo, Found, collect, is_images, metadata, observation, required, text_of
-from vla_data.errors import DataError
+from converters.hdf5.dialects.base import (
+    RGB,
+    Demo,
+    Found,
+    collect,
+    file_of,
+    instructions,
+    is_images,
+    metadata,
+    observation,
+    one_text,
+    required,
+    written,
+)
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.hdf5 import Group, Table
-from vla_data.safety.text import show
 
 _INSTRUCTIONS: Final = "expanded_instruction_gpt-4-turbo.json"
 _NAMES: Final = {"qpos": "state", "qvel": "velocity"}
@@ -58,19 +69,17 @@ class Aloha:
         encoded = set()
         for key, table in obs.items():
             camera = key.removeprefix("images.")
-            if camera == key or _is_depth(table):
+            if camera == key or _is_depth(table) or file_of(table) not in (None, RGB):
                 seen[observation(_NAMES.get(key, key), table)] = table
                 continue
             seen[f"observation.images.{camera}"] = table
             if not is_images(table):
                 encoded.add(f"observation.images.{camera}")
-        extra, more = collect(top, skip=("action", "observations", "instruction", "compress_len"))
-        languages = {}
-        told = _instruction(top)
-        if told is not None:
-            languages["instruction"] = told
-        elif (path.parent / _INSTRUCTIONS).exists():
-            languages["instruction_file"] = _beside(path.parent / _INSTRUCTIONS, root)
+        extra, more = collect(top, skip=("action", "observations", "compress_len"))
+        languages = {**written(extra), **instructions(about)}
+        if not languages and (path.parent / _INSTRUCTIONS).exists():
+            told = _beside(path.parent / _INSTRUCTIONS, root)
+            languages |= {"instruction_file": told} if told is not None else {}
         sim = about.get("sim")
         simulated = isinstance(sim, bool | np.bool_) and bool(sim)
         return Demo(
@@ -95,22 +104,9 @@ def _is_depth(table: Table) -> bool:
     return table.kind == "number" and not flat and not is_images(table)
 
 
-def _instruction(top: Group) -> str | None:
-    if "instruction" in top:
-        table = top.table("instruction")
-        texts = table.texts() if table.shape == () or len(table) == 1 else []
-        if len(texts) != 1:
-            raise DataError("E211", f"instruction has the shape {table.shape}, not one text")
-        return texts[0]
-    return text_of(top.attributes(), "instruction")
-
-
-def _beside(path: Path, root: Path) -> str:
-    value = strict_json.loads(read_file(path, root=root)[0], name=path.name)
-    told = value.get("instruction") if isinstance(value, dict) else None
-    if not isinstance(told, str):
-        raise DataError("E211", f"{show(path.name)} has no one instruction; declare it with --task")
-    return told
+def _beside(path: Path, root: Path) -> str | None:
+    value = strict_json.loads(read_file(path, root=root)[0], name=path.name, not_finite=True)
+    return one_text(value.get("instruction")) if isinstance(value, dict) else None
 
 
 def sidecar(path: Path) -> Path:

@@ -31,6 +31,9 @@ LONG_TEXT: Final = 8_192
 MANY_NUMBERS: Final = 1_024
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
 # ``KITCHEN_SCENE10_close_the_top_drawer_of_the_cabinet``
+BY_STATES: Final = "joints_in_states"
+_SMALLEST_FILE: Final = 45  # bytes of a PNG without pixels
+_TRAJECTORY: Final = re.compile(r"traj_[0-9]{1,9}")
 _SCENE: Final = re.compile(r"(?:([A-Z][A-Z_]*_SCENE[0-9]+)_)?(.*)")
 
 
@@ -56,8 +59,10 @@ class Demo:
         extra: everything else, which is kept as of the action where it has one row an action.
         encoded: the names in ``seen`` whose rows are PNG or JPEG files.
         time: whether observation ``j`` is of "before" or "after" action ``j``.
+        doubts: option -> why its fact is not told, where pieces of evidence contradict one another.
         orientation: what makes the images upright: "none", "vflip" or "rot180".
-        channels: order of the stored channels, "rgb" or "bgr".
+        channels: order of the channels of stored pixels, "rgb" or "bgr"; files say nothing of what they were made
+            of.
         languages: rule -> instruction, the preferred one first.
         fps: control rate, if the file says it.
         robot: its type, if the file says it.
@@ -74,6 +79,7 @@ class Demo:
     extra: Mapping[str, Table] = field(default_factory=dict)
     encoded: frozenset[str] = frozenset()
     time: Found | None = None
+    doubts: Mapping[str, str] = field(default_factory=dict)
     orientation: Found | None = None
     channels: Found | None = None
     languages: Mapping[str, str] = field(default_factory=dict)
@@ -107,14 +113,19 @@ class Layout(Protocol):
         ...
 
 
-def collect(group: Group, skip: Sequence[str] = ()) -> tuple[dict[str, Table], list[str]]:
+def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> tuple[dict[str, Table], list[str]]:
     """Every dataset below a group, by its path joined with dots, in natural order; and notes.
 
     A group that several links lead to is read once, so a cycle ends; a dataset is read for each of its names.
 
+    Args:
+        group: where they lie.
+        skip: names in it that are not looked at.
+        extra: leave out what no feature can be, by its type or name, with a note: nobody asked for it.
+
     Raises:
         DataError: E106 for more than 4,096 datasets or 16 levels, E232 for a name that no feature can have, and
-            what `Group` raises.
+            what `Group` raises; each with the option that does without it.
     """
     out: dict[str, Table] = {}
     notes: list[str] = []
@@ -129,10 +140,20 @@ def collect(group: Group, skip: Sequence[str] = ()) -> tuple[dict[str, Table], l
         for name in here.names():
             if not prefix and name in skip:
                 continue
-            item = here[name]
             key = (prefix + name).replace("/", ".")
+            try:
+                item = here[name]
+            except DataError as error:
+                if not (extra and error.code in ("E203", "E232")):
+                    raise DataError(error.code, error.message + without(f"{here.path}/{name}")) from None
+                notes.append(f"left_out_as_no_feature:{show(key)}")
+                continue
             if not _NAME.fullmatch(key) or key in out:
-                raise DataError("E232", f"{show(item.path)} can't be the name of a feature")
+                if not extra:
+                    text = f"{show(item.path)} can't be the name of a feature{without(item.path)}"
+                    raise DataError("E232", text)
+                notes.append(f"left_out_as_no_name_of_a_feature:{show(key)}")
+                continue
             if isinstance(item, Table):
                 out[key] = item
                 first = names.setdefault(item.key, key)
@@ -148,6 +169,13 @@ def collect(group: Group, skip: Sequence[str] = ()) -> tuple[dict[str, Table], l
     return dict(sorted(out.items(), key=lambda entry: natural(entry[0]))), sorted(notes, key=natural)
 
 
+def without(path: str) -> str:
+    """The end of a message on a part of a demo: how to read the demo without it."""
+    parts = path.strip("/").split("/")
+    below = parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts
+    return f"; --leave-out {show('/'.join(below))} does without it"
+
+
 def is_images(table: Table) -> bool:
     """Whether a table is ``(N, height, width, 3)`` uint8."""
     return table.kind == "number" and table.dtype == np.uint8 and len(table.shape) == 4 and table.shape[3] == 3
@@ -155,7 +183,32 @@ def is_images(table: Table) -> bool:
 
 def observation(key: str, table: Table) -> str:
     """The feature name of an observation: ``observation.images.<key>`` or ``observation.<key>``."""
-    return f"observation.images.{key}" if is_images(table) else f"observation.{key}"
+    return f"observation.images.{key}" if is_images(table) or file_of(table) == RGB else f"observation.{key}"
+
+
+RGB: Final = (8, 3)
+"""Bits and channels of an image file that is a camera's picture."""
+
+
+def file_of(table: Table) -> tuple[int, int] | None:
+    """(bits, channels) of the image file that the first row of a table is; None where it is none.
+
+    Rows are JPEG or PNG files as ``|S<n>``, of unequal length, or as ``(N, n)`` uint8 padded with zeros. Gray, and
+    whatever JPEG has, counts as RGB, which holds it.
+    """
+    numbers = table.kind == "number"
+    if len(table) == 0 or len(table.shape) != (2 if numbers else 1):
+        return None
+    if numbers and (table.dtype != np.uint8 or table.shape[1] < _SMALLEST_FILE):
+        return None
+    row = table.read(0, 1)[0]
+    data = row if isinstance(row, bytes) else np.asarray(row).tobytes() if isinstance(row, np.ndarray) else b""
+    if data[:3] == b"\xff\xd8\xff":
+        return RGB
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < _SMALLEST_FILE:
+        return None
+    channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 0)
+    return RGB if (data[24], channels) == (8, 1) else (data[24], channels)
 
 
 def required(group: Group, name: str) -> Table:
@@ -163,13 +216,13 @@ def required(group: Group, name: str) -> Table:
     return group.table(name)
 
 
-def time_by_states(joints: Table, states: Table, first: int = 1) -> Found | None:
-    """Whether observations are of before or after the actions, told by robosuite's flattened states.
+def lag_of(joints: Table, states: Table, first: int = 1) -> int | None:
+    """By how many rows robosuite's flattened states are later than observations of the same moment: -1, 0 or 1.
 
-    ``states[j]`` is of before action ``j`` and begins with time and the arm's seven joints. If the joints of
-    observation ``j`` are those of ``states[j + 1]``, observations are of "after"; if those of ``states[j]``, of
-    "before". The one must fit ten times better than the other, over all rows that have both neighbours. Row 0
-    is not looked at: files that OpenVLA's script replayed have the state of before the arm had settled there.
+    A state begins with time and the arm's seven joints. The joints of observation ``j`` are those of
+    ``states[j + lag]``. That lag must fit ten times better than each of the others, over all rows that have such a
+    neighbour; None where none does, as of an arm that stands still. The first state is not looked at: files that
+    OpenVLA's script replayed have the one of before the arm had settled there.
     """
     if joints.kind != "number" or states.kind != "number" or len(joints) != len(states) or len(joints) < 3:
         return None
@@ -179,15 +232,21 @@ def time_by_states(joints: Table, states: Table, first: int = 1) -> Found | None
         return None
     angles, arm = joints.read().astype(np.float64), states.read()[:, 1:8].astype(np.float64)
     last = len(angles) - 1
-    before = float(np.abs(angles[first:last] - arm[first:last]).sum())
-    after = float(np.abs(angles[first:last] - arm[first + 1 :]).sum())
-    if not (math.isfinite(before) and math.isfinite(after)) or before == after:
-        return None
-    if after <= 0.1 * before:
-        return Found("after", "joints_in_states")
-    if before <= 0.1 * after:
-        return Found("before", "joints_in_states")
-    return None
+    gaps = {}
+    for lag in (-1, 0, 1):
+        rows = slice(first + (lag < 0), last)
+        if rows.stop > rows.start:
+            gaps[lag] = float(np.abs(angles[rows] - arm[rows.start + lag : rows.stop + lag]).mean())
+    best = min(gaps, key=lambda lag: gaps[lag])
+    others = [gap for lag, gap in gaps.items() if lag != best]
+    told = all(map(math.isfinite, gaps.values())) and all(gaps[best] <= 0.1 * gap > 0 for gap in others)
+    return best if told else None
+
+
+def time_by_states(joints: Table, states: Table) -> Found | None:
+    """Whether observations are of before or after the actions, where states are of before them: see `lag_of`."""
+    lag = lag_of(joints, states)
+    return Found("after" if lag else "before", BY_STATES) if lag in (0, 1) else None
 
 
 def text_of(attributes: Mapping[str, Any], name: str) -> str | None:
@@ -196,8 +255,49 @@ def text_of(attributes: Mapping[str, Any], name: str) -> str | None:
     return decode(value, f"attribute {show(name)}") if isinstance(value, str | bytes) else None
 
 
+INSTRUCTIONS: Final[tuple[str, ...]] = (
+    *("language_instruction", "natural_language_instruction", "task_description", "instruction"),
+    *("task_instruction", "language", "lang", "prompt"),
+)
+"""Attributes and datasets that hold an instruction, by the names that others give them; the first one counts."""
+
+
+def one_text(value: Any) -> str | None:
+    """The text that a value is, or that a list or an array of it holds, once or again and again; else None."""
+    if isinstance(value, np.ndarray | list | tuple):
+        items = {
+            one_text(item) for item in (value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value)
+        }
+        return items.pop() if len(items) == 1 else None
+    if isinstance(value, strict_json.NotFinite) or not isinstance(value, str | bytes):
+        return None
+    text = decode(value, "an instruction") if isinstance(value, bytes) else str(value)
+    return text if text.strip() else None
+
+
+def instructions(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Rule -> instruction, from attributes or other facts called like one."""
+    found = {name: one_text(attributes.get(name)) for name in INSTRUCTIONS}
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def written(tables: dict[str, Table]) -> dict[str, str]:
+    """Rule -> instruction, from datasets called like one. Those of one row are taken out of ``tables``."""
+    found = {}
+    for name in INSTRUCTIONS:
+        table = tables.get(name)
+        if table is None or table.kind != "text" or len(table.shape) > 2:
+            continue
+        text = one_text(table.read())
+        if text is not None:
+            found[name] = text
+        if len(table) == 1:
+            del tables[name]
+    return found
+
+
 def json_of(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """An attribute that is the JSON of a dictionary; an empty one where there is none.
+    """An attribute that is the JSON of a dictionary; an empty one where there is none. NaN in it is a text.
 
     Raises:
         DataError: E141 when it is no sound JSON.
@@ -205,7 +305,7 @@ def json_of(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     text = text_of(attributes, name)
     if text is None:
         return {}
-    value = strict_json.loads(text.encode("utf-8"), name=f"attribute {show(name)}")
+    value = strict_json.loads(text.encode("utf-8"), name=f"attribute {show(name)}", not_finite=True)
     return value if isinstance(value, dict) else {}
 
 
@@ -240,6 +340,8 @@ def metadata(**groups: Mapping[str, Any]) -> Json:
 
 def plain(value: Any) -> Json:
     """A value of an attribute or of JSON as JSON, by the rule of `metadata`."""
+    if isinstance(value, strict_json.NotFinite):
+        return str(value)
     if isinstance(value, str | bytes):
         data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
         text = data.decode("utf-8", "backslashreplace")

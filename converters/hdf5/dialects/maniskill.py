@@ -9,7 +9,7 @@
 
 **Time.** There is one observation more than actions: before, and the last one is of the end. Files with ``N``
 observations don't tell. **Orientation.** Upright. **Control rate.** ``control_freq`` of the JSON's ``env_kwargs``
-or of its ``sim_config``; most files don't have it. **Language.** None.
+or of its ``sim_config``; most files don't have it. **Language.** Attributes or facts called like an instruction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from converters.hdf5.dialects.base import Demo, Found, collect, is_images, metadata, observation, rate_of, required
+from converters.hdf5.dialects.base import (
+    Demo,
+    Found,
+    collect,
+    instructions,
+    is_images,
+    metadata,
+    observation,
+    rate_of,
+    required,
+)
 from vla_data.errors import DataError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -86,6 +96,7 @@ class ManiSkill:
             time=Found("before", "one_more_observation") if _one_more(obs, len(action)) else None,
             orientation=Found("none", "maniskill_layout"),
             channels=Found("rgb", "maniskill_layout"),
+            languages={**instructions(traj.attributes()), **instructions(own)},
             fps=rate_of(kwargs, config),
             facts={
                 "env": env if isinstance(env, str) else None,
@@ -132,7 +143,7 @@ def _load(
     place: Path, root: Path, _size: int, _mtime: int
 ) -> tuple[Mapping[str, Any], Mapping[int, Mapping[str, Any]]]:
     """``env_info``, and the facts of each episode by its number; read once for all trajectories of a file."""
-    value = strict_json.loads(read_file(place, root=root)[0], name=place.name)
+    value = strict_json.loads(read_file(place, root=root)[0], name=place.name, not_finite=True)
     about = value.get("env_info") if isinstance(value, dict) else None
     listed = value.get("episodes") if isinstance(value, dict) else None
     if not isinstance(about, dict) or not isinstance(listed, list):

@@ -10,9 +10,15 @@
     data/demo_<i>/rewards, dones
     mask/<filter key>        names of demos
 
-**Time.** Told by `time_by_states` where the demo has the joints of one robosuite arm and its states; otherwise
-before, as robomimic defines its layout. **Orientation.** robomimic's exporter turns robosuite's images upright.
-**Language, scene, seed.** Keys ``lang``, ``scene`` and ``seed`` of the attribute ``ep_meta`` (RoboCasa's, ours).
+    data/demo_<i>/states/**            (N, ...) after each action, and initial_state/** (1, ...) (Isaac Lab)
+
+**Time.** Told by `lag_of` where the demo has the joints of one robosuite arm and its states; otherwise before, as
+robomimic defines its layout. ``next_obs`` that is ``obs`` one step later says "before"; where the joints say
+"after", it must be declared. **States.** By the same rule, and `converters.hdf5.dialects.sim_states`.
+**Orientation.** robomimic's exporter turns robosuite's images upright. Of images with LIBERO's names, which others
+write as its environment gives them, it must be declared, unless the file is ours.
+**Language, scene, seed.** Keys ``lang``, ``scene`` and ``seed`` of the attribute ``ep_meta`` (RoboCasa's, ours),
+or attributes and datasets called like an instruction.
 **Names and conventions** of features: attribute ``vla_data_feature`` of a dataset (ours). **Origin**: attribute
 ``vla_data_origin`` of a demo (ours). **Facts** of an episode: attribute ``vla_data_facts`` of a demo (ours).
 
@@ -31,22 +37,27 @@ from typing import ClassVar, Final
 import numpy as np
 
 from converters.hdf5.dialects.base import (
+    BY_STATES,
     Demo,
     Found,
     collect,
+    instructions,
     is_images,
     json_of,
+    lag_of,
     metadata,
     observation,
+    one_text,
     rate_of,
     text_of,
-    time_by_states,
+    written,
 )
-from converters.hdf5.dialects.libero import controller_of, demo_names, robot_of, steps
-from converters.robomimic.names import DECLARED, DERIVED, FACTS, ORIGIN, origin_of
+from converters.hdf5.dialects.libero import CAMERAS, controller_of, demo_names, robot_of, steps
+from converters.robomimic.names import DECLARED, DERIVED, FACTS, ID, ORIGIN, origin_of
+from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
+from vla_data.safety.text import show
 
-_ID: Final = "vla_data_id"
 _COMPARED: Final = 64 << 20
 
 
@@ -76,6 +87,12 @@ class Robomimic:
         demo = data.group(name)
         about, own = data.attributes(), demo.attributes()
         action, results, before, extra, notes = steps(demo)
+        if "obs" not in demo:
+            raise DataError(
+                "E206",
+                f"{show(demo.path)}/obs is missing: raw demonstrations have states alone; robomimic's "
+                "dataset_states_to_obs.py adds observations",
+            )
         obs, more = collect(demo.group("obs"))
         notes += more
         following: dict[str, Table] = {}
@@ -86,17 +103,28 @@ class Robomimic:
             following = {
                 observation(k, t): t for k, t in after.items() if t.attributes().get("last_row") != "repeated"
             }
-            named = {k: t for k, t in after.items() if _ID in own and DERIVED not in t.attributes()}
+            named = {k: t for k, t in after.items() if ID in own and DERIVED not in t.attributes()}
             results |= {f"next.observation.{k}": t for k, t in named.items()}
             rest = {k: t for k, t in after.items() if k not in named}
             next_obs = {f"next.{observation(k, t)}": t for k, t in rest.items()}
             if rest:
                 shifted = _is_shifted(obs, rest)
                 notes.append("next_obs_is_obs_one_step_later" if shifted else "next_obs_is_not_obs_one_step_later")
-        time = None
         joints, states = obs.get("robot0_joint_pos"), before.get("observation.sim_state")
-        if joints is not None and states is not None:
-            time = time_by_states(joints, states)
+        lag = lag_of(joints, states) if joints is not None and states is not None else None
+        doubts = {}
+        if lag == 1 and "next_obs_is_obs_one_step_later" in notes:
+            doubts["observation_time"] = (
+                "its states say that they are of after, its next_obs that they are of before"
+            )
+        if lag == -1:  # states are of after the action that they stand beside
+            results["next.observation.sim_state"] = before.pop("observation.sim_state")
+            notes.append("states_are_of_after_the_action")
+        time = (
+            Found("before", "robomimic_layout")
+            if lag is None
+            else Found("after" if lag == 1 else "before", BY_STATES)
+        )
         env = json_of(own, "env_args") or json_of(about, "env_args")
         kwargs = env.get("env_kwargs")
         told = json_of(own, "ep_meta")
@@ -106,7 +134,10 @@ class Robomimic:
             name: dict(json_of(table.attributes(), DECLARED))
             for name, table in {"action": action, **results, **before, **extra, **seen}.items()
         }
-        lang, scene, seed = told.get("lang"), told.get("scene"), told.get("seed")
+        scene, seed = told.get("scene"), told.get("seed")
+        lang = one_text(told.get("lang"))
+        languages = {"ep_meta": lang} if lang is not None else {}
+        languages |= instructions(own) | written(extra) | instructions(about)
         return Demo(
             action=action,
             results=results,
@@ -115,14 +146,15 @@ class Robomimic:
             seen=seen,
             following=following,
             next_obs=next_obs,
-            time=time or Found("before", "robomimic_layout"),
-            orientation=Found("none", "robomimic_layout"),
+            time=None if doubts else time,
+            doubts=doubts,
+            orientation=None if ID not in own and _has_cameras(obs) else Found("none", "robomimic_layout"),
             channels=Found("rgb", "robomimic_layout"),
-            languages={"ep_meta": lang} if isinstance(lang, str) else {},
+            languages=languages,
             fps=rate_of(kwargs, env),
             robot=robot_of(kwargs),
             facts={
-                "scene": scene if isinstance(scene, str) else None,
+                "scene": one_text(scene),
                 "seed": seed if isinstance(seed, int) else None,
                 "env": env.get("env_name") if isinstance(env.get("env_name"), str) else text_of(about, "env"),
                 "controller": controller_of(kwargs),
@@ -137,6 +169,11 @@ class Robomimic:
             },
             notes=tuple(notes),
         )
+
+
+def _has_cameras(obs: Mapping[str, Table]) -> bool:
+    """Whether there are cameras with LIBERO's names, also of image files."""
+    return any(key.removesuffix("_jpeg").removesuffix("_png") in CAMERAS for key in obs)
 
 
 def _is_shifted(obs: Mapping[str, Table], after: Mapping[str, Table]) -> bool:

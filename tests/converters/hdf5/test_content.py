@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -190,12 +191,115 @@ def test_no_instruction_names_the_option(tmp_path: Path) -> None:
     assert read(robomimic_file(tmp_path / "lift_the_cube.h5"), language="file_name").task == "lift the cube"
 
 
-@pytest.mark.parametrize("text", ['{"lang": 1, "lang": 2}', "[" * 100, '{"lang": NaN}', "nothing"])
+@pytest.mark.parametrize("text", ['{"lang": 1, "lang": 2}', "[" * 100, "nothing"])
 def test_json_of_attributes_is_strict(tmp_path: Path, text: str) -> None:
     path = robomimic_file(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
         file["data/demo_0"].attrs["ep_meta"] = text
     assert code_of(path) == "E141"
+
+
+@pytest.mark.parametrize("odd", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_lacks_are_texts_of_nobody(tmp_path: Path, odd: str) -> None:
+    """Python writes them. What is needed is taken from beside them, and they are no instruction and no rate."""
+    path = robomimic_file(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["ep_meta"] = f'{{"lang": "lift it", "seed": 3, "height": {odd}}}'
+    episode = read(path)
+    assert (episode.task, episode.meta["seed"]) == ("lift it", 3)
+    path = robomimic_file(tmp_path / "b.h5")
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["ep_meta"] = f'{{"lang": {odd}}}'
+        file["data"].attrs["env_args"] = f'{{"env_name": "Toy", "env_kwargs": {{"control_freq": {odd}}}}}'
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert caught.value.code == "E231"
+    assert caught.value.message.endswith("--fps --task")
+
+
+ODD_EXTRAS: dict[str, Any] = {
+    "compound": np.zeros(T, dtype=[("x", "f8")]),
+    "complex": np.zeros((T, 3), dtype=np.complex128),
+    "opaque": np.zeros(T, dtype="V16"),
+    "odd name": np.zeros(T),
+}
+
+
+@pytest.mark.parametrize("place", ["", "obs/"])
+@pytest.mark.parametrize("kind", ODD_EXTRAS)
+def test_what_no_feature_can_be_is_left_out_or_can_be(tmp_path: Path, kind: str, place: str) -> None:
+    """Beside the observations it is left out with a note; of observations the message names what does so."""
+    path = robomimic_file(tmp_path / "a.h5")
+    name = f"{place}{'od d' if kind == 'odd name' else 'odd'}"
+    with h5py.File(path, "r+") as file:
+        file[f"data/demo_0/{name}"] = ODD_EXTRAS[kind]
+    if not place:
+        assert any(note.startswith("left_out_as_no_") for note in read(path, task="x").notes)
+        return
+    with pytest.raises(DataError) as caught:
+        read(path, task="x")
+    assert caught.value.message.endswith(f"; --leave-out {name} does without it")
+    episode = read(path, task="x", leave_out=(name,))
+    assert f"left_out:{name}" in episode.notes
+    assert "observation.eef" in episode.arrays
+
+
+def test_leave_out_takes_groups_and_says_what_is_not_there(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5", obs__more__a=np.zeros(T), obs__more__b=np.zeros(T + 7))
+    episode = read(path, task="x", leave_out=("obs/more", "obs/nothing"))
+    assert not any("more" in name for name in episode.arrays)
+    assert {"left_out:obs/more", "leave_out_names_nothing:obs/nothing"} <= set(episode.notes)
+
+
+def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
+    images = np.zeros((T, 8, 10, 3), dtype=np.uint8)
+    path = robomimic_file(tmp_path / "a.h5", obs__agentview_rgb=images)
+    with h5py.File(path, "r+") as file:
+        del file["data"].attrs["env_args"]
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert caught.value.code == "E231"
+    assert caught.value.message.endswith("--observation-time --image-orientation --fps --task")
+
+
+def test_file_left_open_by_a_recorder_names_the_remedy(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w", libver="latest") as file, h5py.File(path) as old:
+        old.copy("data", file)
+        file.swmr_mode = True
+        file.flush()
+        shutil.copy(tmp_path / "b.h5", tmp_path / "c.h5")  # as a crash would leave it
+    opened = source(tmp_path / "c.h5", task="x")
+    with pytest.raises(DataError, match="h5clear -s"):
+        opened.read(opened.episodes()[0])
+
+
+def test_pointers_links_and_litter_are_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    robomimic_file(tmp_path / "out/b.h5")
+    robomimic_file(tmp_path / "in/a.h5")
+    (tmp_path / "in/more").symlink_to(tmp_path / "out")
+    (tmp_path / "in/._a.h5").write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    (tmp_path / "in/c.h5").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    opened = source(tmp_path / "in", task="x")
+    said = {}
+    for ref in opened.episodes():
+        try:
+            opened.read(ref)
+        except DataError as error:
+            said[ref.id] = (error.code, error.ignore)
+    assert said == {"._a.h5": ("E206", True), "c.h5": ("E105", False), "more": ("E131", True)}
+
+
+def test_unknown_layout_says_what_is_there(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["joint_action/vector"] = np.zeros((3, 7))
+        file["endpose"] = np.zeros((3, 7))
+    opened = source(tmp_path)
+    with pytest.raises(DataError, match="endpose, joint_action") as caught:
+        opened.read(opened.episodes()[0])
+    assert caught.value.ignore
 
 
 def test_declared_rate_must_not_contradict_the_file(tmp_path: Path) -> None:

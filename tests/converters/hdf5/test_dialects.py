@@ -216,31 +216,201 @@ def test_regenerated_libero_does_not_say_its_rate(tmp_path: Path) -> None:
     assert caught.value.code == "E231"
 
 
-def test_libero_time_falls_back_on_attributes_then_asks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attributes", [(), ("problem_info",), ("bddl_file_name",), ("macros_image_convention",)])
+def test_libero_time_is_told_by_no_attribute(tmp_path: Path, attributes: tuple[str, ...]) -> None:
+    """Attributes are copied along by whoever writes the layout from other data; states and joints are evidence."""
+
     def without_states(file: Any) -> None:
         for name in file["data"]:
             del file["data"][name]["states"]
+        for name in set(file["data"].attrs) - set(attributes):
+            del file["data"].attrs[name]
 
-    plain = edited(LIBERO, tmp_path / "a_demo.hdf5", without_states)
-    assert read(plain).meta["observation_time_rule"] == "libero_attributes"
-    assert read(plain).meta["observation_time"] == "after"
-
-    bare = edited(regenerated(LIBERO, tmp_path / "r"), tmp_path / "b_demo.hdf5", without_states)
+    bare = edited(LIBERO, tmp_path / "b_demo.hdf5", without_states)
     with pytest.raises(DataError, match="--observation-time") as caught:
         read(bare, fps=20)
     assert caught.value.code == "E231"
-    declared = read(bare, fps=20, observation_time="before")
+    declared = read(bare, fps=20, observation_time="after", image_orientation="vflip")
     assert declared.meta["observation_time_rule"] == "declared"
     assert np.array_equal(declared.arrays["action"], read(LIBERO).arrays["action"])
 
 
-def test_libero_time_of_a_still_arm_is_not_told_by_its_joints(tmp_path: Path) -> None:
+def test_libero_time_of_a_still_arm_is_that_of_its_file(tmp_path: Path) -> None:
     def still(file: Any) -> None:
         demo = file["data/demo_0"]
         demo["states"][:] = demo["states"][0]
         demo["obs/joint_states"][:] = demo["obs/joint_states"][0]
 
-    assert read(edited(LIBERO, tmp_path / "a.hdf5", still)).meta["observation_time_rule"] == "libero_attributes"
+    def alone(file: Any) -> None:
+        still(file)
+        for name in set(file["data"]) - {"demo_0"}:
+            del file["data"][name]
+
+    meta = read(edited(LIBERO, tmp_path / "a.hdf5", still)).meta
+    assert (meta["observation_time"], meta["observation_time_rule"]) == ("after", "joints_in_states_of_the_file")
+    with pytest.raises(DataError, match="--observation-time"):
+        read(edited(LIBERO, tmp_path / "b.hdf5", alone))
+
+
+@pytest.mark.parametrize("counter", ["total", "num_demos", "note"])
+def test_an_attribute_that_came_turns_no_image(tmp_path: Path, counter: str) -> None:
+    """A file of OpenVLA's script with one more attribute is neither robomimic's nor known to be upside down."""
+    made = regenerated(LIBERO, tmp_path / "pick_up_the_bowl_demo.hdf5")
+    upright = pixels(read(made, fps=20), AGENT)
+    with h5py.File(made, "r+") as file:
+        file["data"].attrs[counter] = 2
+    with pytest.raises(DataError, match="--image-orientation") as caught:
+        read(made, fps=20)
+    assert caught.value.code == "E231"
+    assert np.array_equal(pixels(read(made, fps=20, image_orientation="vflip"), AGENT), upright)
+
+
+def test_robomimic_layout_with_cameras_of_libero_asks_for_their_orientation(tmp_path: Path) -> None:
+    images = np.zeros((5, 8, 10, 3), dtype=np.uint8)
+    path = robomimic_file(tmp_path / "a.h5", obs__agentview_rgb=images, obs__front=None)
+    with pytest.raises(DataError, match="--image-orientation"):
+        read(path, task="x")
+    assert read(path, task="x", image_orientation="none").meta["layout"] == "robomimic"
+
+
+@pytest.mark.parametrize("lag", [-1, 0, 1])
+def test_robomimic_time_and_states_are_told_by_the_joints(tmp_path: Path, lag: int) -> None:
+    """Observations of before (0), of after (1), and states of after the action (-1), as pairs of what was
+    where.
+    """
+    rng = np.random.default_rng(0)
+    arm = rng.normal(size=(9, 7))
+    states = np.concatenate([np.zeros((9, 1)), arm, rng.normal(size=(9, 3))], axis=1)
+    seen, there = (arm[1 + max(lag, 0) : 7 + max(lag, 0)], states[1 + max(-lag, 0) : 7 + max(-lag, 0)])
+    path = robomimic_file(tmp_path / "a.h5", steps=6, obs__robot0_joint_pos=seen, states=there)
+    episode = read(path, task="x")
+    assert episode.meta["observation_time"] == ("after" if lag == 1 else "before")
+    first = int(lag == 1)
+    assert np.array_equal(episode.arrays["observation.robot0_joint_pos"], arm[1 + first : 7])
+    name = "next.observation.sim_state" if lag == -1 else "observation.sim_state"
+    assert np.array_equal(episode.arrays[name], states[1 + first + max(-lag, 0) : 7 + max(-lag, 0)])
+
+
+def test_evidence_that_contradicts_is_a_refusal(tmp_path: Path) -> None:
+    """The joints say that observations are of after the actions, next_obs that they are of before."""
+    rng = np.random.default_rng(0)
+    arm = rng.normal(size=(8, 7))
+    states = np.concatenate([np.zeros((8, 1)), arm], axis=1)
+    path = robomimic_file(
+        tmp_path / "a.h5",
+        steps=6,
+        obs__robot0_joint_pos=arm[1:7],
+        states=states[:6],
+        obs__eef=None,
+        obs__front=None,
+        next_obs__robot0_joint_pos=arm[2:8],
+    )
+    with pytest.raises(DataError, match=r"next_obs.*--observation-time") as caught:
+        read(path, task="x")
+    assert caught.value.code == "E231"
+    assert read(path, task="x", observation_time="before").meta["observation_time_rule"] == "declared"
+
+
+@pytest.mark.parametrize("time", ["after", "before", "untold"])
+def test_nested_states_are_of_before_the_action(tmp_path: Path, time: str) -> None:
+    """Isaac Lab records states after each step, with the initial one apart."""
+    whole = np.random.default_rng(0).normal(size=(6, 3))
+    rows = whole[1:] if time == "after" else whole[:-1]
+    changed: dict[str, Any] = {"states__articulation__robot__joint_position": rows}
+    if time != "untold":
+        changed["initial_state__articulation__robot__joint_position"] = whole[:1]
+    episode = read(robomimic_file(tmp_path / "a.h5", **changed), task="x")
+    name = "observation.sim_state.articulation.robot.joint_position"
+    if time == "untold":
+        assert name not in episode.arrays
+        assert any(note.startswith("left_out_as_of_unknown_time:states.") for note in episode.notes)
+    else:
+        assert np.array_equal(episode.arrays[name], whole[:-1])
+
+
+INSTRUCTIONS = {
+    "attribute": lambda demo, data: demo.attrs.__setitem__("task_description", "lift it"),
+    "bytes": lambda demo, data: demo.attrs.__setitem__("language_instruction", np.bytes_(b"lift it")),
+    "array of one": lambda demo, data: demo.attrs.__setitem__("instruction", np.array(["lift it"], dtype="S20")),
+    "list of one": lambda demo, data: demo.attrs.__setitem__("lang", ["lift it"]),
+    "of the file": lambda demo, data: data.attrs.__setitem__("language_instruction", "lift it"),
+    "ep_meta, a list": lambda demo, data: demo.attrs.__setitem__("ep_meta", json.dumps({"lang": ["lift it"]})),
+    "dataset": lambda demo, data: demo.create_dataset("language_instruction", data="lift it"),
+    "dataset of one": lambda demo, data: demo.create_dataset("instruction", data=["lift it"]),
+    "dataset of each step": lambda demo, data: demo.create_dataset("language_instruction", data=["lift it"] * 5),
+}
+
+
+@pytest.mark.parametrize("place", INSTRUCTIONS)
+def test_instructions_are_found_where_others_write_them(tmp_path: Path, place: str) -> None:
+    path = robomimic_file(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        INSTRUCTIONS[place](file["data/demo_0"], file["data"])
+    assert read(path).task == "lift it"
+    declared = read(path, task="other")
+    assert declared.task == "other"
+    assert any(note.startswith("declared_instead_of_the_instruction_of:") for note in declared.notes)
+
+
+def test_texts_that_differ_are_no_instruction(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["instruction"] = ["lift it", "raise it"]
+    with pytest.raises(DataError, match="--task") as caught:
+        read(path)
+    assert caught.value.code == "E211"
+
+
+@pytest.mark.parametrize("form", ["rows of unequal length", "padded rows", "fixed texts"])
+@pytest.mark.parametrize("encoding", ["JPEG", "PNG"])
+def test_image_files_are_cameras_in_every_layout(tmp_path: Path, form: str, encoding: str) -> None:
+    rng = np.random.default_rng(0)
+    files = []
+    for _ in range(5):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)).save(out, encoding)
+        files.append(out.getvalue())
+    path = robomimic_file(tmp_path / "a.h5", obs__front=None)
+    with h5py.File(path, "r+") as file:
+        _store(file, "data/demo_0/obs/front", files, form)
+    with pytest.raises(DataError, match="--channel-order"):
+        read(path, task="x")
+    episode = read(path, task="x", channel_order="rgb")
+    assert [bytes(item) for item in episode.frames["observation.images.front"].items] == files  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["rows of unequal length", "padded rows", "fixed texts"])
+@pytest.mark.parametrize(("dtype", "shape"), [(np.uint16, (8, 10)), (np.uint8, (8, 10, 4))])
+def test_image_files_of_depth_and_masks_are_arrays_with_every_bit(
+    tmp_path: Path, form: str, dtype: Any, shape: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    want = rng.integers(0, np.iinfo(dtype).max, (5, *shape), dtype=dtype, endpoint=True)
+    files = []
+    for pixels_ in want:
+        out = io.BytesIO()
+        Image.fromarray(pixels_).save(out, "PNG")
+        files.append(out.getvalue())
+    path = robomimic_file(tmp_path / "a.h5", obs__front=None)
+    with h5py.File(path, "r+") as file:
+        _store(file, "data/demo_0/obs/depth", files, form)
+    found = read(path, task="x").arrays["observation.depth"]
+    assert found.dtype == dtype
+    assert np.array_equal(found.reshape(want.shape), want)
+
+
+def _store(file: Any, name: str, files: list[bytes], form: str) -> None:
+    if form == "rows of unequal length":
+        rows = file.create_dataset(name, (len(files),), dtype=h5py.vlen_dtype(np.uint8))
+        for i, data in enumerate(files):
+            rows[i] = np.frombuffer(data, dtype=np.uint8)
+    elif form == "padded rows":
+        rows = np.zeros((len(files), max(map(len, files)) + 9), dtype=np.uint8)
+        for i, data in enumerate(files):
+            rows[i, : len(data)] = np.frombuffer(data, dtype=np.uint8)
+        file[name] = rows
+    else:
+        file[name] = np.array(files, dtype=f"S{max(map(len, files))}")
 
 
 def test_declared_time_against_the_data_is_noted() -> None:

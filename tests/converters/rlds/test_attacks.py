@@ -260,7 +260,16 @@ def test_a_class_of_ones_own_is_refused_before_anything_else(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["os.system", "tensorflow_datasets.core.features.video_feature.Video", "", 5, None, ["a"], "\x1b[2Jx"],
+    [
+        "os.system",
+        "tensorflow_datasets.core.features.video_feature.Video;x",
+        "tensorflow_datasets.X",
+        "",
+        5,
+        None,
+        ["a"],
+        "\x1b[2Jx",
+    ],
 )
 def test_only_known_classes_are_read(name: Any) -> None:
     with pytest.raises(UsageError) as caught:

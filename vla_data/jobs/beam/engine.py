@@ -171,7 +171,7 @@ def open_pipeline(words: Sequence[str]) -> Any:
     try:
         pipeline = beam.Pipeline(options=options)
     except (ValueError, SystemExit) as error:
-        raise UsageError("E001", f"Beam does not take these options: {show(str(error))}") from None
+        raise UsageError("E001", f"Beam does not take these options: {show(str(error), escaped=True)}") from None
     if "portable" in str(options.view_as(StandardOptions).runner).lower():
         _reach(options.view_as(PortableOptions).job_endpoint)
     else:  # a job service may know options that Beam here does not

@@ -1,0 +1,141 @@
+"""What an HDF5 file does not say of a demo's meaning: told by a rule, declared, or missing, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from converters.hdf5.dialects.base import Demo, Found, words
+from vla_data.errors import DataError
+from vla_data.safety import text
+
+_TIME: Final = "whether observations are of before or after"
+_ORIENTATION: Final = "whether rows of images go up or down"
+_CHANNELS: Final = "whether images are RGB or BGR"
+
+
+class Options(Protocol):
+    """The options of `converters.hdf5.source.Hdf5Source` that matter here."""
+
+    @property
+    def observation_time(self) -> str: ...  # noqa: D102 - see Hdf5Source
+    @property
+    def image_orientation(self) -> str: ...  # noqa: D102
+    @property
+    def channel_order(self) -> str: ...  # noqa: D102
+    @property
+    def task(self) -> str | None: ...  # noqa: D102
+    @property
+    def language(self) -> str: ...  # noqa: D102
+    @property
+    def fps(self) -> float | None: ...  # noqa: D102
+    @property
+    def next_obs(self) -> bool: ...  # noqa: D102
+    @property
+    def action_limit(self) -> float: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The facts of a demo, each with its rule.
+
+    Attributes:
+        time: of observations, "before" or "after".
+        orientation: what makes images upright.
+        channels: of stored pixels.
+        file_channels: of image files.
+        task: the instruction.
+        fps: control rate.
+    """
+
+    time: Found
+    orientation: Found
+    channels: Found
+    file_channels: Found
+    task: Found
+    fps: float
+
+
+def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) -> Told:
+    """The facts of a demo.
+
+    Args:
+        demo: what the file has.
+        options: what was declared.
+        file: name of the file.
+        pixels: whether there are images as pixels.
+        files: whether there are images as JPEG or PNG files.
+
+    Raises:
+        DataError: E231 for what is neither told nor declared, E211 where that is the instruction alone, E221 for a
+            declared rate that contradicts the file.
+    """
+    asked: list[tuple[str, str]] = []
+    nothing = Found("none", "")
+
+    def of(option: str, declared: str, found: Found | None, what: str) -> Found:
+        flag = f"--{option.replace('_', '-')}"
+        if declared != "auto":
+            return Found(declared, "declared")
+        if found is None and (what, flag) not in asked:
+            asked.append((f"{what} ({demo.doubts[option]})" if option in demo.doubts else what, flag))
+        return found or nothing
+
+    time = of("observation_time", options.observation_time, demo.time, _TIME)
+    orientation, channels, of_files = nothing, Found("rgb", ""), Found("rgb", "")
+    if pixels or files:
+        orientation = of("image_orientation", options.image_orientation, demo.orientation, _ORIENTATION)
+    if files:
+        of_files = of("channel_order", options.channel_order, None, _CHANNELS)
+    if pixels:
+        known = demo.channels if files else None
+        order = "auto" if known is not None else options.channel_order  # it is declared of what is not known
+        channels = of("channel_order", order, demo.channels, _CHANNELS)
+    rate = _rate(demo.fps, options.fps)
+    if rate is None:
+        asked.append(("its control rate", "--fps"))
+    task = _language(demo, options, file)
+    if task is None and not asked:
+        raise DataError("E211", "the file has no instruction; declare it with --task")
+    if task is None:
+        asked.append(("an instruction", "--task"))
+    if asked or rate is None or task is None:
+        raise DataError("E231", _missing(asked))
+    return Told(
+        time=time,
+        orientation=orientation,
+        channels=channels,
+        file_channels=of_files,
+        task=Found(text.instruction(task.value), task.rule),
+        fps=rate,
+    )
+
+
+def _missing(asked: Sequence[tuple[str, str]]) -> str:
+    whats, flags = [what for what, _ in asked], [flag for _, flag in asked]
+    if len(asked) == 1:
+        return f"the file does not tell {whats[0]}; declare it with {flags[0]}"
+    return f"the file does not tell {', '.join(whats[:-1])} and {whats[-1]}; declare them with {' '.join(flags)}"
+
+
+def _language(demo: Demo, options: Options, file: str) -> Found | None:
+    """The instruction, and the rule that told it."""
+    found = dict(demo.languages)
+    if options.task is not None:
+        return Found(options.task, "declared")
+    if options.language == "file_name":
+        stem = file.rpartition(".")[0] or file
+        return Found(words(stem.removesuffix("_demo"))[0], "file_name")
+    if options.language == "attributes":
+        for other in ("file_name", "bddl_file_name"):
+            found.pop(other, None)
+    for rule, task in found.items():
+        return Found(task, rule)
+    return None
+
+
+def _rate(found: float | None, declared: float | None) -> float | None:
+    if found is not None and declared is not None and found != declared:
+        raise DataError("E221", f"the file says {found:g} steps a second, not {declared:g}")
+    return declared if declared is not None else found

@@ -1,0 +1,122 @@
+"""What lies at a path: the format, or what is there instead and a way on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vla_data.errors import UsageError
+from vla_data.formats import beside, detect
+
+TREES: dict[str, tuple[tuple[str, ...], str]] = {
+    "lerobot": (("meta/info.json", "data/chunk-000/file-000.parquet"), "lerobot"),
+    "lerobot wins over what lies beside it": (("meta/info.json", "a.npz", "b.h5", "c.pkl"), "lerobot"),
+    "rlds": (("toy/1.0.0/dataset_info.json", "toy/1.0.0/features.json"), "rlds"),
+    "rlds wins over arrays beside it": (("1.0.0/dataset_info.json", "1.0.0/features.json", "x.npy"), "rlds"),
+    "several rlds datasets": (
+        (
+            "a/1.0.0/dataset_info.json",
+            "a/1.0.0/features.json",
+            "b/1.0.0/dataset_info.json",
+            "b/1.0.0/features.json",
+        ),
+        "rlds",
+    ),
+    "hdf5": (("suite/a.HDF5", "readme.txt"), "hdf5"),
+    "rollouts": (("deep/er/a.npz", "log.txt"), "ppo_rollout"),
+    "rollouts beside checkpoints": (("a.npy", "model.pt", "video.mp4", "notes.pkl"), "ppo_rollout"),
+    "what macOS leaves": (("a.npz", "._b.h5"), "ppo_rollout"),
+}
+
+REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "both": (("a.npz", "critic.h5"), "E002", "1 HDF5 file and 1 rollout .*hdf5:PATH or ppo_rollout:PATH"),
+    "pickles": (("e0.pkl", "e1.pkl"), "E002", "pickled files .*vla_data.RolloutWriter"),
+    "zarr": (
+        ("replay.zarr/.zgroup", "replay.zarr/data/action/0.0"),
+        "E002",
+        "zarr .*convert it to LeRobot or HDF5",
+    ),
+    "zarr of version 3": (("zarr.json", "c/0/0"), "E002", "zarr"),
+    "zipped zarr": (("replay.zarr.zip",), "E002", "zarr"),
+    "bag": (("run.bag",), "E002", "ROS bag"),
+    "ROS 2": (("rosbag2/run_0.db3", "rosbag2/metadata.yaml"), "E002", "ROS bag"),
+    "mcap": (("metadata.yaml", "run_0.mcap"), "E002", "MCAP"),
+    "videos": (("ep0.mp4", "ep1.MP4"), "E002", "videos alone, which have no actions"),
+    "bare shards": (("toy-train.tfrecord-00000-of-00002",), "E002", "dataset_info.json and features.json"),
+    "bare tfrecords": (("data.tfrecord",), "E002", "dataset_info.json"),
+    "unfinished": (("toy/1.0.0.incompleteAB/toy-train.tfrecord-00000-of-00001",), "E002", "unfinished TFDS build"),
+    "half of two files": (
+        ("1.0.0/features.json", "1.0.0/toy-train.tfrecord-00000-of-00001"),
+        "E002",
+        "unfinished",
+    ),
+    "parquet": (("data/chunk-000/file-000.parquet",), "E002", "Parquet files without meta/info.json"),
+    "archives": (("suite.tar.gz",), "E002", "unpack"),
+    "checkpoints": (("model.pt",), "E002", "PyTorch"),
+    "something else": (("a.txt",), "E002", "none of lerobot, rlds, hdf5, ppo_rollout"),
+    "nothing": ((), "E003", "has no files"),
+    "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", "name one of a, b"),
+    "one lerobot dataset below": (("a/meta/info.json",), "E001", "name one of a"),
+}
+
+
+def made(folder: Path, names: tuple[str, ...]) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_format_is_told_by_the_files(tmp_path: Path, kind: str) -> None:
+    names, want = TREES[kind]
+    assert detect(made(tmp_path / "in", names)) == want
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_read_is_named_with_a_way_on(tmp_path: Path, kind: str) -> None:
+    names, code, says = REFUSED[kind]
+    with pytest.raises(UsageError, match=says) as caught:
+        detect(made(tmp_path / "in", names))
+    assert caught.value.code == code
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "says"), [("a.pkl", "pickled"), ("a.mcap", "MCAP"), ("a.xyz", "none of")])
+def test_a_file_is_told_by_its_ending(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UsageError, match=says):
+        detect(tmp_path / name)
+    (tmp_path / "a.hdf5").write_bytes(b"")
+    assert detect(tmp_path / "a.hdf5") == "hdf5"
+
+
+def loop(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder)
+
+
+def away(folder: Path) -> None:
+    made(folder.parent / "out", ("b.npz",))
+    (folder / "more").symlink_to(folder.parent / "out")
+
+
+@pytest.mark.parametrize(("link", "name"), [(loop, "loop"), (away, "more")])
+def test_links_to_folders_are_not_followed_and_named(
+    tmp_path: Path, link: Callable[[Path], None], name: str
+) -> None:
+    folder = made(tmp_path / "in", ())
+    link(folder)
+    with pytest.raises(UsageError, match=f"links to folders are not followed: {name}"):
+        detect(folder)
+
+
+def test_what_lies_beside_is_said(tmp_path: Path) -> None:
+    folder = made(tmp_path / "in", ("a.npz", "b.npy", "c.pkl", "d.pkl", "critic.h5", "log.txt", "model.pt"))
+    lines = beside(folder, "ppo_rollout")
+    assert [line.split(": ")[1] for line in lines] == ["1 file", "2 files"]
+    assert "HDF5" in lines[0]
+    assert "pickled" in lines[1]
+    assert beside(folder / "a.npz", "ppo_rollout") == beside(folder, "lerobot") == ()
