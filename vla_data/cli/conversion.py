@@ -34,7 +34,7 @@ reading_options = stack(
     click.option("--task", help="The instruction of all episodes, where the source has none."),
     click.option("--robot", help="RLDS: robot type."),
     click.option("--splits", multiple=True, help="RLDS: only this split."),
-    click.option("--leave-out", multiple=True, metavar="PATH", help="RLDS: a feature not to read."),
+    click.option("--leave-out", multiple=True, metavar="PATH", help="A feature not to read; in RLDS its path."),
     click.option("--instruction", metavar="PATH", help="RLDS: where below steps the instruction is."),
     click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
     click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,31 @@ from vla_data.errors import DataError
 
 MAX_FILE: Final = 2 << 30
 Facts = tuple[int, int, int, int]
+LINKED: Final = (
+    "a link to a file outside of the folder; what leads outside is not followed: copy it there (cp -rL), or "
+    "download with hf download --local-dir"
+)
+_BLOB: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def is_own(real: Path, path: Path, root: Path) -> bool:
+    """Whether a file that ``path`` leads to belongs to the folder ``root``.
+
+    It does if it lies there, or if ``root`` is a snapshot in the cache of huggingface_hub and the file is one of
+    that cache's blobs: ``<repository>/snapshots/<revision>/...`` -> ``<repository>/blobs/<digest>``.
+
+    Args:
+        real: ``path`` with all links followed.
+        path: as it was named.
+        root: the folder.
+    """
+    whole = root.resolve()
+    if real.is_relative_to(whole):
+        return True
+    if real.parent.name != "blobs" or not _BLOB.fullmatch(real.name):
+        return False
+    snapshots = real.parent.parent / "snapshots"
+    return path.parent.resolve().is_relative_to(whole) and whole.is_relative_to(snapshots) and whole != snapshots
 
 
 def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
@@ -22,8 +48,8 @@ def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
     """
     try:
         real = path.resolve(strict=True)
-        if not real.is_relative_to(root.resolve()):
-            raise DataError("E131", "a link to a file outside of the folder")
+        if not is_own(real, path, root):
+            raise DataError("E131", LINKED)
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""JSON from strangers: no repeated keys, no NaN, bounded size and depth."""
+"""JSON from strangers: no repeated keys, bounded size and depth; NaN is refused or kept as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ MAX_BYTES: Final = 256 << 20
 MAX_DEPTH: Final = 64
 
 
-def loads(data: bytes, *, name: str) -> Any:
+class NotFinite(str):
+    """``NaN``, ``Infinity`` or ``-Infinity`` in a JSON text, which Python writes and JSON does not have.
+
+    A text by its content and a type of its own, so that nobody takes it for a number or for somebody's text.
+    """
+
+    __slots__ = ()
+
+
+def loads(data: bytes, *, name: str, not_finite: bool = False) -> Any:
     """The value of a JSON text.
+
+    Args:
+        data: the text.
+        name: of it, for messages.
+        not_finite: give `NotFinite` for what is no JSON number, where only some of the values are needed.
 
     Raises:
         DataError: E141 for anything that two readers could understand differently, or that is too large.
@@ -22,7 +36,7 @@ def loads(data: bytes, *, name: str) -> Any:
     if _depth(data) > MAX_DEPTH:
         raise DataError("E141", f"{name} is nested more than {MAX_DEPTH} deep")
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=NotFinite if not_finite else _refuse)
     except (ValueError, RecursionError) as error:
         raise DataError("E141", f"{name} is no sound JSON ({str(error)[:80]})") from None
 
