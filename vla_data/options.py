@@ -42,6 +42,13 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """Several texts; one alone is no list of letters."""
+    if isinstance(value, str) or not all(isinstance(text, str) and text for text in value):
+        raise ValueError(f"{name} is {value!r}, not a list of texts")
+    return tuple(value)
+
+
 def pair(name: str, value: Any) -> tuple[float, float]:
     """Two numbers, the first below the second."""
     if not isinstance(value, list | tuple) or len(value) != 2:

@@ -334,7 +334,7 @@ class LerobotAudit(Audit):
             where = path.relative_to(self.root).as_posix()
             try:
                 frames = len(video.packet_digests(str(path)))
-                clip = video.Clip(path, 0, self.schema.fps)
+                clip = video.Clip(path, 0)
                 if any(clip.frame(t).shape != (height, width, 3) for t in range(frames)):
                     self.blame(where, f"has frames that are not {height}x{width}")
                 total += frames

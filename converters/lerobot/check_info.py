@@ -111,7 +111,7 @@ def _video_problems(
     }
     for path in sorted(root.glob(f"videos/{name}/*/*.mp4"))[:1]:
         try:
-            codec = video.describe(path)[0]
+            codec = video.describe(path).codec
         except DataError:
             continue
         want["video.codec"] = _CODECS.get(codec, codec)

@@ -12,7 +12,7 @@ A conversion from LeRobot to LeRobot keeps them all. Where each goes is decided 
 
 Hidden files and folders (``.git``, ``.cache``) and ``images/``, where lerobot leaves temporary files, are not
 listed. Links are followed to files inside of the dataset alone; a link elsewhere, or anything that is no regular
-file, is not listed.
+file, is not listed. A snapshot in the cache of huggingface_hub is made of links to its blobs, which are its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from vla_data.errors import UsageError
-from vla_data.safety.files import read_file
+from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import portable
 
 MAX_FILES: Final = 10_000
@@ -85,7 +85,7 @@ def extra_files(root: Path) -> Sequence[ExtraFile]:
         UsageError: E107, there are more than 10,000, or one is over 1 GiB: they are no small matter to copy.
     """
     found = []
-    for path, size in _walk(root, "", root.resolve()):
+    for path, size in _walk(root, "", root):
         if size > MAX_FILE:
             raise UsageError("E107", f"{path} has {size:,} bytes; move it out of the dataset to convert it")
         about: Literal["dataset", "episodes"] = "dataset" if _OF_DATASET.fullmatch(path) else "episodes"
@@ -115,4 +115,4 @@ def _is_inside(path: Path, root: Path) -> bool:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError):  # a link to nowhere, or in a circle
         return False
-    return real.is_relative_to(root) and real.is_file()
+    return is_own(real, path, root) and real.is_file()

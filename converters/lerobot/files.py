@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
-from vla_data.safety.files import read_file
+from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import show
 
 MAX_ROWS: Final = 10_000_000
@@ -31,18 +31,19 @@ class Files:
     root: Path
 
     def path(self, name: str) -> Path:
-        """A file of the dataset, which must be inside of it whatever links lead there.
+        """A file of the dataset, which must be its own (see `vla_data.safety.files.is_own`) whatever links lead
+        there.
 
         Raises:
             DataError: E131 or E133.
         """
         path = self.root / name
         try:
-            inside = path.resolve().is_relative_to(self.root.resolve())
+            inside = is_own(path.resolve(), path, self.root)
         except (OSError, RuntimeError, ValueError):  # a loop of links (before Python 3.13), or a NUL
             inside = False
         if not inside:
-            raise DataError("E131", f"{name} leads outside of the dataset")
+            raise DataError("E131", f"{name} leads outside of the dataset; copy what it leads to (cp -rL)")
         if not path.is_file():
             raise DataError("E133", f"{name} is not there")
         return path
@@ -50,14 +51,19 @@ class Files:
     def json(self, name: str) -> Any:
         """The value of a JSON file."""
         try:
-            return strict_json.loads(self.read(name), name=name)
+            return strict_json.loads(self.read(name), name=name, not_finite=True)
         except DataError as error:
             raise UsageError(error.code, error.message) from None
 
     def lines(self, name: str) -> Sequence[dict[str, Any]]:
         """The objects of a file with one a line."""
+        lines = enumerate(self.read(name).splitlines(), 1)
         try:
-            rows = [strict_json.loads(line, name=name) for line in self.read(name).splitlines() if line.strip()]
+            rows = [
+                strict_json.loads(line, name=f"line {number} of {name}", not_finite=True)
+                for number, line in lines
+                if line.strip()
+            ]
         except DataError as error:
             raise UsageError(error.code, error.message) from None
         if not all(isinstance(row, dict) for row in rows):

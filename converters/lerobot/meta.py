@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.lerobot import columns
+from converters.lerobot import values
 from converters.lerobot.stats import ArrayStats, VectorTotals
 from vla_data.core import Json, Published, Schema
 from vla_data.files.write import files_below, write_file
@@ -266,10 +266,8 @@ class Episodes:
         rows = max(1, _VALUES // math.prod(shape))
         for file in files_below(self._folder / "data", ".parquet"):
             for batch in pq.ParquetFile(file).iter_batches(rows, columns=[name]):
-                values = columns.values(pa.chunked_array([batch.column(0)]), list(shape))
-                if values is None:
-                    raise AssertionError(f"{name} of our own is no array of numbers")
-                counted.add(values)
+                column = pa.chunked_array([batch.column(0)])
+                counted.add(values.array_of(column, name, {"shape": list(shape)})[0])
         return counted.to_json()
 
 

@@ -59,9 +59,15 @@ def check_names(episode: Episode, schema: Schema, arrays: Mapping[str, Array]) -
     """
     for name, feature in schema.features.items():
         if not meta.NAME.fullmatch(name):
-            raise DataError("E232", f"LeRobot has no feature named {show(name)[:80]}; names become paths")
+            raise DataError(
+                "E232", f"LeRobot has no feature named {show(name)[:80]}; names become paths; {_way(name)}"
+            )
         if name not in (episode.frames if feature.dtype == "image" else arrays):
             raise DataError("E206", f"the episode has no {name}, which its schema has")
+
+
+def _way(name: str) -> str:
+    return f"--rename {show(name)[:80]}=NAME or --drop {show(name)[:80]}"
 
 
 def column(array: Array) -> pa.Array:

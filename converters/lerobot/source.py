@@ -2,10 +2,17 @@
 
 What the metadata says is checked against what is there: an episode whose rows or frames are missing is
 quarantined. Instructions may differ from step to step; then the episode has an array ``task``. Columns of numbers
-or text that ``info.json`` does not name are kept as features without convention; a column that is neither, or has
-gaps, is left out with the note ``column_left_out:<name>``, and so is one named ``task``, because ``task_index``
-says what the instruction is. A column of lists with as many numbers as the shape in
-``info.json`` has that shape, whether the lists are nested or flat. The rules of time are stated by
+or text that ``info.json`` does not name are kept as features without convention.
+
+**Nothing goes without a word.** A column that ``info.json`` declares, or that holds numbers, texts or images, is
+read as that, or the episode is refused with the feature, the row and the option that leaves it out. By rule these
+are left out with a note: ``column_left_out:<name>`` for one that is neither declared nor any of these, for
+lerobot's columns of language events, and for one named ``task``, because ``task_index`` says what the instruction
+is; ``no_column_of:<name>`` and ``no_video_of:<name>`` for what is declared and not there;
+``data_files_of_no_episode:<count>`` for files that the metadata does not list. What was not asked for is not read,
+with the note ``left_out:<name>``. Elements lose names that can't be theirs, with ``names_left_out:<name>``.
+
+The rules of values are stated by `converters.lerobot.values` and `converters.lerobot.images`, those of time by
 `converters.lerobot.columns` and `converters.lerobot.video`, those of splits and facts by
 `converters.lerobot.layout`, those of tasks by `converters.lerobot.tasks`, those of files of others by
 `converters.lerobot.extra`.
@@ -17,34 +24,35 @@ import functools
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from converters.lerobot import columns, located_images, meta
+from converters.lerobot import columns, data_files, located_images, meta
 from converters.lerobot import tasks as lerobot_tasks
+from converters.lerobot.evidence import evidence
 from converters.lerobot.extra import CARD, ExtraFile, extra_files
-from converters.lerobot.layout import SIDECAR, Layout, Place, Track
+from converters.lerobot.features import Contents
+from converters.lerobot.layout import SIDECAR, Layout, Place
+from converters.lerobot.names import element_names
 from converters.lerobot.numbers import read_numbers
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Array, Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource
+from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
-from vla_data.media import images
-from vla_data.media.frames import Frames, Stored
+from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
-from vla_data.safety.files import read_file
 from vla_data.safety.text import instruction, show
 
-MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _ID: Final = "episode_{:06d}"
 _AXES: Final = ("height", "width", "channels")
 
@@ -57,23 +65,46 @@ class LerobotSource(RootedSource):
         root: the dataset's folder.
         allow_empty_instruction: accept episodes whose task is an empty text.
         action_limit: largest absolute action value that a robot can mean.
+        task: the instruction of steps whose own is empty; None: they are refused.
+        leave_out: features, or patterns of the shell, that are not read.
+        unwanted: features that the steps of a job drop before anybody looks at them; see `without`.
     """
 
     root: Path = field(repr=False)
     allow_empty_instruction: bool = False
     action_limit: float = WIDE
+    task: str | None = None
+    leave_out: tuple[str, ...] = ()
+    unwanted: Unwanted = field(default=Unwanted(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "leave_out", checks.texts("leave_out", self.leave_out))
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
+        if self.task is not None:
+            _checked(self.task)
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
 
     def __getstate__(self) -> dict[str, Any]:
         """The options alone: a worker reads the metadata itself, faster than through a pipe."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    def __repr__(self) -> str:
+        """Options that are not given are not named, so that recipes of earlier versions stay what they are."""
+        names = [
+            "allow_empty_instruction",
+            "action_limit",
+            *(n for n in ("task", "leave_out") if getattr(self, n)),
+        ]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    def without(self, unwanted: Unwanted) -> LerobotSource:
+        """The same source, which reads nothing of these features."""
+        return replace(self, unwanted=unwanted)
+
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
         layout = self._layout
+        self._check_left_out()
         if layout.task_table is not None:
             lerobot_tasks.leave(layout.task_table)
         steps = sum(layout.lengths)
@@ -83,10 +114,23 @@ class LerobotSource(RootedSource):
             for number, length in zip(layout.numbers, layout.lengths, strict=True)
         ]
 
+    def _check_left_out(self) -> None:
+        """That each pattern of ``leave_out`` is of a feature that is declared or a column."""
+        if not self.leave_out:
+            return
+        names = [*self._layout.info["features"]]
+        with suppress(DataError):  # whoever reads the file tells what is wrong with it
+            for file in self._layout.data_files[:1]:
+                names += data_files.column_names(self._layout.files.path(file))
+        for pattern in self.leave_out:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UsageError("E003", f"leave_out names {show(pattern)!r}, which is no feature of the dataset")
+
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
         place = self._place(ref)
-        names = [place.data, *(track.file for track in place.videos.values())]
+        names = [self._data(place)]
+        names += [track.file for track in place.videos.values()]
         digests = [_digest(self._layout.files.path(name)) for name in names]
         digests += [f"{name} {_digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
@@ -117,13 +161,11 @@ class LerobotSource(RootedSource):
         for name, array in episode.arrays.items():
             if name == "task":
                 continue
-            own = columns.flat_names(info["features"].get(name, {}).get("names"))
             shape = array.shape[1:] or (1,)
-            wanted = shape[0] if len(shape) == 1 else len(shape)
             features[name] = Feature(
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=shape,
-                names=own if own and len(own) == wanted else None,
+                names=element_names(info["features"].get(name, {}).get("names"), shape),
                 convention=ours.get(name, {}),
             )
         robot = info.get("robot_type")
@@ -157,17 +199,22 @@ class LerobotSource(RootedSource):
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None
     ) -> Iterator[tuple[str, Columns | DataError]]:
         """See `BaseSource`."""
-        return read_numbers(self.root, [ref.id for ref in refs], names)
+        return read_numbers(self._layout, [ref.id for ref in refs], names, self._is_left_out)
+
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None]:
+        """See `BaseSource`."""
+        place = self._place(ref)
+        return evidence(self._layout, self._layout.files.path(self._data(place)), place.number)
 
     def locate_images(self, ref: EpisodeRef, frames: Mapping[str, Frames]) -> Mapping[str, tuple[Located, ...]]:
         """See `BaseSource`."""
-        path = self._layout.files.path(self._place(ref).data)
+        path = self._layout.files.path(self._data(self._place(ref)))
         found = {name: located_images.find(path, name, images) for name, images in frames.items()}
         return {name: items for name, items in found.items() if items is not None}
 
     @functools.cached_property
     def _layout(self) -> Layout:
-        return Layout(self.root)
+        return Layout(self.root, self._is_left_out)
 
     @functools.cached_property
     def _metadata(self) -> Sequence[str]:
@@ -198,127 +245,107 @@ class LerobotSource(RootedSource):
         if length == 0:
             raise DataError("E207", "the episode has no steps")
         time = columns.check_time(table, float(layout.info["fps"]))
-        tasks = [self._task(number) for number in columns.numbers(table, "task_index").tolist()]
-        notes = [f"no_video_of:{name}" for name, there in layout.declared_cameras.items() if not there]
-        notes += columns.start_note(time)
-        arrays: dict[str, Array] = {}
-        frames: dict[str, Frames] = {}
+        tasks = self._tasks(table, place)
+        made = Contents(layout, self._is_left_out)
+        made.add_missing(table, place)
+        made.notes += columns.start_notes(table, time)
+        made.notes += [f"rows_in_another_file:{place.data}"] if self._data(place) != place.data else []
+        made.notes += [f"data_files_of_no_episode:{self._unlisted}"] if self._unlisted else []
         for column in table.column_names:
-            if column in meta.INDEX_FEATURES or column in place.videos:
-                continue
-            if not meta.NAME.fullmatch(column):
-                raise DataError("E122", f"a column is named {show(column)[:80]}")
-            if column == "task":
-                notes.append("column_left_out:task")
-                continue
-            if columns.is_image(table.schema.field(column).type):
-                frames[column] = self._images(table[column], column)
-                continue
-            values = columns.values(table[column], layout.info["features"].get(column, {}).get("shape"))
-            if values is None:
-                notes.append(f"column_left_out:{column}")
-            else:
-                arrays[column] = values
-        if "action" in arrays:
-            check_numbers("action", arrays["action"], self.action_limit)
+            if column not in meta.INDEX_FEATURES and column not in place.videos:
+                made.add(column, table[column])
+        if "action" in made.arrays:
+            check_numbers("action", made.arrays["action"], self.action_limit)
         for camera, track in place.videos.items():
-            frames[camera], by_position = self._video(track, time)
-            notes += [f"video_by_position:{camera}"] if by_position else []
+            made.add_video(camera, track, time)
         if len(set(tasks)) > 1:
-            arrays["task"] = np.asarray(tasks)
+            made.arrays["task"] = np.asarray(tasks)
         facts = layout.facts(place.number)
         return Episode(
             id=name,
-            arrays=arrays,
-            frames=frames,
+            arrays=made.arrays,
+            frames=made.frames,
             task=tasks[0],
             index=np.arange(length),
             meta={**facts, "source": "lerobot", "source_length": length, "source_sha256": sha256},
-            notes=tuple(notes),
+            notes=tuple(made.notes),
         )
 
     def _rows(self, place: Place, *, only: Sequence[str] = ()) -> pa.Table:
         """The rows of an episode, with all columns, or with those of ``only`` that are there."""
-        path = self._layout.files.path(place.data)
-        try:
-            reader = _open(path, *_facts(path))
-            low, high = _numbers(path, *_facts(path))
-            groups = np.flatnonzero((low <= place.number) & (place.number <= high)).tolist()
-            size = sum(reader.metadata.row_group(g).total_byte_size for g in groups)
-            if size > MAX_EPISODE:
-                raise DataError("E107", f"the episode's rows in {place.data} have {size:,} bytes")
-            if only:
-                table = reader.read_row_groups(groups, columns=list(only))
-            else:
-                tables = [_row_group(path, *_facts(path), group) for group in groups]
-                table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
-            return table.filter(pc.equal(table["episode_index"], place.number))
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise DataError("E105", f"{place.data} is damaged ({type(error).__name__})") from None
+        return data_files.rows(self._layout.files.path(self._data(place)), place.number, only=only)
 
-    def _task(self, number: Any) -> str:
-        try:
-            task = self._layout.tasks[number]
-        except KeyError:
-            raise DataError("E206", f"task {show(number)[:40]} is not among the dataset's tasks") from None
-        return instruction(task, allow_empty=self.allow_empty_instruction)
+    def _data(self, place: Place) -> str:
+        """The file with the rows of an episode: the one that the metadata names, or else the one that has them.
 
-    def _images(self, column: pa.ChunkedArray, name: str) -> Frames:
-        items: list[Stored] = []
-        for item in column.to_pylist():
-            data = item["bytes"] if item else None
-            if data is None:
-                if not item or not item["path"]:
-                    raise DataError("E109", f"an image of {name} is empty")
-                data = read_file(self._layout.files.path(item["path"]), root=self.root)[0]
-            items.append(data)
-        sizes = {(head.height, head.width) for head in map(images.header, items)}  # type: ignore[arg-type]
-        if len(sizes) != 1:
-            raise DataError("E203", f"images of {name} have {len(sizes)} sizes")
-        return Frames(tuple(items), *sizes.pop())
+        Raises:
+            DataError: E204, several others have some.
+        """
+        files = self._layout.files
+        if not self._layout.is_v3:
+            return place.data
+        with suppress(DataError):  # what is wrong with it is told by whoever reads it
+            if data_files.holds(files.path(place.data), place.number):
+                return place.data
+        found = []
+        for name in self._layout.data_files:
+            with suppress(DataError):
+                if name != place.data and data_files.holds(files.path(name), place.number):
+                    found.append(name)
+        if len(found) > 1:
+            raise DataError(
+                "E204", f"{place.data} has no rows of the episode, and {' and '.join(found[:3])} have some"
+            )
+        return found[0] if found else place.data
 
-    def _video(self, track: Track, time: NDArray[np.float64]) -> tuple[Frames, bool]:
-        from converters.lerobot import video as lerobot_video  # loads a video library, which images need not
+    @functools.cached_property
+    def _unlisted(self) -> int:
+        """How many data files have episodes that the metadata does not list."""
+        layout = self._layout
+        if not layout.is_v3:
+            return len(layout.unlisted)
+        count, known = 0, set(layout.numbers)
+        for name in layout.unlisted:
+            with suppress(DataError):
+                count += not data_files.episodes(layout.files.path(name)) <= known
+        return count
 
-        path = self._layout.files.path(track.file)
-        return lerobot_video.read(path, track, time, float(self._layout.info["fps"]))
+    def _is_left_out(self, name: str) -> bool:
+        """Whether nobody wants a feature."""
+        return any(fnmatchcase(name, pattern) for pattern in self.leave_out) or name in self.unwanted
 
+    def _instruction(self, text: str) -> str:
+        """A task's text, or the one that was given for those without any."""
+        if self.task is not None and not text.strip():
+            return self.task
+        return instruction(text, allow_empty=self.allow_empty_instruction, lines=True)
 
-def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:
-    """A data file whose footer, which grows with the number of episodes in it, is parsed once a process."""
-    return pq.ParquetFile(path, metadata=_footer(path, mtime, size), page_checksum_verification=True)
+    def _tasks(self, table: pa.Table, place: Place) -> list[str]:
+        """The instruction of each row.
 
-
-@functools.lru_cache(maxsize=4)
-def _footer(path: Path, _mtime: int, _size: int) -> pq.FileMetaData:
-    return pq.read_metadata(path)
-
-
-@functools.lru_cache(maxsize=4)
-def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The least and the greatest ``episode_index`` of each row group; everything where it does not say.
-
-    Raises:
-        DataError: E206, there is no such column.
-    """
-    footer = _footer(path, mtime, size)
-    leaves = [footer.schema.column(i).path for i in range(len(footer.schema))]
-    if "episode_index" not in leaves:
-        raise DataError("E206", f"{path.name} has no episode_index")
-    leaf = leaves.index("episode_index")
-    low = np.full(footer.num_row_groups, -np.inf)
-    high = np.full(footer.num_row_groups, np.inf)
-    for group in range(footer.num_row_groups):
-        stats = footer.row_group(group).column(leaf).statistics
-        if stats is not None and stats.has_min_max and type(stats.min) is type(stats.max) is int:
-            low[group], high[group] = stats.min, stats.max
-    return low, high
+        Raises:
+            DataError: E206 for a number that no task has, or where nothing says which of several tasks it is.
+        """
+        tasks = self._layout.tasks
+        if "task_index" not in table.column_names and len(tasks) != 1:
+            raise DataError("E206", f"{place.data} has no task_index, and the dataset has {len(tasks):,} tasks")
+        numbers = (
+            columns.numbers(table, "task_index").tolist() if "task_index" in table.column_names else list(tasks)
+        )
+        if missing := [number for number in numbers if number not in tasks]:
+            raise DataError("E206", f"task {show(missing[0])[:40]} is not among the dataset's tasks")
+        told = {n: self._instruction(tasks[n]) for n in dict.fromkeys(numbers)}
+        return (
+            [told[number] for number in numbers] if len(numbers) == len(table) else [*told.values()] * len(table)
+        )
 
 
-@functools.lru_cache(maxsize=1)
-def _row_group(path: Path, mtime: int, size: int, group: int) -> pa.Table:
-    """A row group; the last one is kept, because some writers put all episodes of a file into one."""
-    return _open(path, mtime, size).read_row_group(group)
+def _checked(task: str) -> None:
+    """That an option is an instruction."""
+    try:
+        instruction(task, lines=True)
+    except DataError as error:
+        raise UsageError(error.code, f"task: {error.message}") from None
 
 
 def _folder_size(folder: Path) -> int:

@@ -1,23 +1,32 @@
 """Which frames of a video file the rows of a LeRobot episode have.
 
-**v3.0.** Episodes share files. A row's frame is the one at ``from_timestamp + timestamp``, within the 1e-4 s (and
-the precision of a float32) that lerobot's reader allows. ``from_timestamp`` must be the time of a frame, and each
-row's frame must lie before ``to_timestamp`` (E221). The range must have as many frames as the episode has rows,
-or end with the last row's frame, and must not overlap another episode's (E204).
+A row's frame is the one whose time in the file is ``timestamp``, after ``from_timestamp`` in v3.0, within the 1e-4
+s (and the precision of a float32 and of the file's clock) that lerobot's reader allows. A file may have more
+frames a second than the dataset, as where rows were thinned out: then times name every second or third frame, with
+the note ``video_at_other_rate:<camera>=<frames a second>``.
 
-**v2.1 and v2.0.** A file is one episode. A row's frame is the one at ``timestamp``, within the same tolerance,
-where the file has one for every row. Otherwise, if the file has exactly as many frames as the episode has rows,
-they are taken in order, with the note ``video_by_position:<camera>``: NVIDIA's GR00T samples begin at ``1 / fps``,
-so that the last row's time is beyond the end. Anything else is refused (E221).
+**v3.0.** Episodes share files. ``from_timestamp`` must be the time of a frame, and each row's frame must lie
+before ``to_timestamp`` (E221). The range must have as many frames as the episode has rows, or end with the last
+row's frame or less than a row later, and must not overlap another episode's (E204).
+
+**v2.1 and v2.0.** A file is one episode. Where the times do not name a frame for every row, and the file has the
+dataset's rate and exactly as many frames as the episode has rows, they are taken in order, with the note
+``video_by_position:<camera>``: NVIDIA's GR00T samples begin at ``1 / fps``, so that the last row's time is beyond
+the end. Anything else is refused (E221).
+
+**Depth.** Frames are RGB images of 8 bits. A camera of more bits that has no colours, that ``info.json`` calls a
+depth map, or that has opacity is refused (E208). Colours of more bits are rounded to 8, as lerobot's reader does,
+with the note ``video_of_more_bits:<camera>=<bits>``.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,76 +35,135 @@ from converters.lerobot.layout import Track
 from vla_data.errors import DataError
 from vla_data.media import video
 from vla_data.media.frames import Frames
+from vla_data.safety.text import show
+
+_BITS: Final = 8
+_RATE_TOLERANCE: Final = 1e-3
+_ROUNDING: Final = 0.5  # frames, by which the end of a range may be off
 
 
-def read(path: Path, track: Track, time: NDArray[np.float64], fps: float) -> tuple[Frames, bool]:
-    """The images of an episode's rows, decoded when somebody looks at them, and whether they go by position.
+def read(
+    path: Path, camera: str, track: Track, time: NDArray[np.float64], fps: float, declared: Mapping[str, Any]
+) -> tuple[Frames, list[str]]:
+    """The images of an episode's rows, decoded when somebody looks at them, and notes.
 
     Args:
         path: the video file.
-        track: where the episode is in it.
+        camera: the feature.
+        track: where the episode is in the file.
         time: ``(T,)`` seconds, of each row.
         fps: of the dataset.
+        declared: the feature in ``info.json``.
 
     Raises:
-        DataError: E109, E107 or E203 as `vla_data.media.video.describe`, E204 and E221 as stated above.
+        DataError: E109, E107 or E203 as `vla_data.media.video.describe`; E204, E208 and E221 as stated above.
     """
-    _, height, width, found = video.describe(path)
-    if found and abs(float(found) - fps) > 1e-3 * fps:
-        raise DataError("E221", f"{track.file} has {float(found):g} frames a second, the dataset {fps:g}")
-    chosen, by_position = _numbers(path, track, time, fps)
-    clip = video.Clip(path, 0, fps)
-    return Frames(tuple(video.ClipFrame(clip, number) for number in chosen.tolist()), height, width), by_position
+    about = video.describe(path)
+    notes = _check_pixels(about, camera, declared)
+    chosen, by_position = _numbers(path, track, time, fps, about.rate)
+    if by_position:
+        notes.append(f"video_by_position:{camera}")
+    elif _is_other(about.rate, fps):
+        notes.append(f"video_at_other_rate:{camera}={float(about.rate):g}")
+    clip = video.Clip(path, 0)
+    items = tuple(video.ClipFrame(clip, number) for number in chosen.tolist())
+    return Frames(items, about.height, about.width), notes
 
 
-def _numbers(path: Path, track: Track, time: NDArray[np.float64], fps: float) -> tuple[NDArray[np.int64], bool]:
-    """``(T,)``: the number of each row's frame in the file, and whether they go by position."""
-    count = frames_in(path)
-    numbers, off = _nearest(track.start + time, fps)
+def is_depth(declared: Mapping[str, Any]) -> bool:
+    """Whether ``info.json`` says that a camera sees distances, under any of the names that lerobot has used."""
+    told = [declared, declared.get("info"), declared.get("video_info")]
+    facts = [fact for fact in told if isinstance(fact, dict)]
+    return any(fact.get(key) is True for fact in facts for key in ("is_depth_map", "video.is_depth_map"))
+
+
+def _check_pixels(about: video.About, camera: str, declared: Mapping[str, Any]) -> list[str]:
+    what = f"{show(camera)} is video of {about.pixel_format} ({about.bits} bits)"
+    way = f"--drop {show(camera)} leaves it out"
+    if is_depth(declared):
+        raise DataError("E208", f"{what} and a depth map, which RGB images can't hold; {way}")
+    if about.gray and about.bits > _BITS:
+        raise DataError("E208", f"{what}, which RGB images of 8 bits would cut; {way}")
+    if about.alpha:
+        raise DataError("E208", f"{what} with opacity, which RGB images can't hold; {way}")
+    return [f"video_of_more_bits:{camera}={about.bits}"] if about.bits > _BITS else []
+
+
+def _is_other(rate: Fraction, fps: float) -> bool:
+    return bool(rate) and abs(float(rate) - fps) > _RATE_TOLERANCE * fps
+
+
+def _numbers(
+    path: Path, track: Track, time: NDArray[np.float64], fps: float, rate: Fraction
+) -> tuple[NDArray[np.int64], bool]:
+    """``(T,)``: the number of each row's frame in the file, and whether they go by position.
+
+    Times are those of the file, as lerobot's reader takes them; in a file that does not begin at 0 they are,
+    where that does not fit, counted from its first frame.
+    """
+    line = video.timeline(path)
+    shown = line.seconds()
+    if not len(shown):
+        raise DataError("E204", f"{track.file} has no frames")
+    slack = TOLERANCE + float(line.unit) / 2
+    begins = float(line.pts[0] * line.unit)
+    if begins:
+        with suppress(DataError):
+            numbers, by_position = _named(shown + begins, track, time, fps, rate, slack)
+            if not by_position:
+                return numbers, False
+    return _named(shown, track, time, fps, rate, slack)
+
+
+def _named(
+    shown: NDArray[np.float64],
+    track: Track,
+    time: NDArray[np.float64],
+    fps: float,
+    rate: Fraction,
+    slack: float,
+) -> tuple[NDArray[np.int64], bool]:
+    """See `_numbers`; ``shown`` are the times of the file's frames, of which a row's may be ``slack`` off."""
+    numbers, off = _nearest(shown, track.start + time, slack)
     if track.stop is None:
-        if not off.any() and numbers[0] >= 0 and numbers[-1] < count:
+        if not off.any():
             return numbers, False
-        if count == len(time):
-            return np.arange(count), True
-        raise DataError("E221", f"{track.file} has {count:,} frames, which the timestamps do not name")
-    start, between = _nearest(np.asarray([track.start]), fps)
+        if len(shown) == len(time) and not _is_other(rate, fps):
+            return np.arange(len(shown)), True
+        raise DataError("E221", _unnamed(track.file, len(shown), rate, time, fps))
+    start, between = _nearest(shown, np.asarray([track.start]), slack)
     if between.any():
-        raise DataError("E221", f"from_timestamp {track.start:g} is between two frames of {track.file}")
+        raise DataError("E221", f"from_timestamp {track.start:g} is the time of no frame of {track.file}")
+    half = _ROUNDING / max(fps, float(rate))
+    stop = int(np.searchsorted(shown, track.stop - half))
     if off.any():
         row = int(np.flatnonzero(off)[0])
-        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is between two frames of {track.file}")
-    stop = round(track.stop * fps)
-    if stop - start[0] not in (len(time), numbers[-1] + 1 - start[0]):
+        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is the time of no frame of {track.file}")
+    ends = shown[numbers[-1]] < track.stop <= shown[numbers[-1]] + 1 / fps + half
+    if stop - start[0] != len(time) and not ends:
         raise DataError(
             "E204", f"{track.file} has {stop - start[0]:,} frames of the episode, which has {len(time):,} rows"
         )
     if track.shared:
         raise DataError("E204", f"frames of the episode in {track.file} are another episode's too")
-    if numbers[0] < start[0] or numbers[-1] >= min(stop, count):
-        row = int(np.flatnonzero((numbers < start[0]) | (numbers >= min(stop, count)))[0])
+    if numbers[0] < start[0] or numbers[-1] >= stop:
+        row = int(np.flatnonzero((numbers < start[0]) | (numbers >= stop))[0])
         raise DataError("E221", f"timestamp {time[row]:g} of row {row} is of no frame of the episode's")
     return numbers, False
 
 
-def _nearest(time: NDArray[np.float64], fps: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _unnamed(file: str, count: int, rate: Fraction, time: NDArray[np.float64], fps: float) -> str:
+    rates = f", at {float(rate):g} a second where the dataset has {fps:g}," if _is_other(rate, fps) else ""
+    return f"{file} has {count:,} frames{rates} and the timestamps of {len(time):,} rows do not name them"
+
+
+def _nearest(
+    shown: NDArray[np.float64], time: NDArray[np.float64], slack: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The frame nearest to each time, and whether it is further away than may be."""
-    numbers = np.round(time * fps)
-    allowed = TOLERANCE + np.spacing(np.abs(time).astype(np.float32)).astype(np.float64)
-    off = np.abs(numbers / float(video.rate(fps)) - time) > allowed
-    return numbers.astype(np.int64), off
-
-
-def frames_in(path: Path) -> int:
-    """How many frames a video file has."""
-    facts = path.stat()
-    return _count(path, facts.st_mtime_ns, facts.st_size)
-
-
-@functools.lru_cache(maxsize=64)
-def _count(path: Path, _mtime: int, _size: int) -> int:
-    try:
-        with av.open(str(path), "r", options={"protocol_whitelist": "file"}) as container:
-            track: Any = container.streams.video[0]
-            return int(track.frames) or sum(1 for packet in container.demux(track) if packet.size)
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise DataError("E109", f"{path.name} is not a video ({type(error).__name__})") from None
+    after = np.clip(np.searchsorted(shown, time), 1, max(1, len(shown) - 1))
+    before = after - 1
+    after = np.minimum(after, len(shown) - 1)
+    numbers = np.where(np.abs(shown[before] - time) <= np.abs(shown[after] - time), before, after)
+    allowed = slack + np.spacing(np.abs(time).astype(np.float32)).astype(np.float64)
+    return numbers.astype(np.int64), np.abs(shown[numbers] - time) > allowed

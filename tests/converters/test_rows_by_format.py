@@ -293,7 +293,7 @@ FAULTS: Mapping[str, tuple[int, str, Callable[[Any], Any], Mapping[str, str]]] =
     "only spaces": (58, "task", lambda _: b"  ", {"hdf5": "E211", "lerobot": "E211", "rlds": "E211"}),
     "not UTF-8": (59, "task", lambda _: b"lift \xff", {"rlds": "E212"}),
     "escape codes": (61, "task", lambda _: b"lift \x7f\xc2\x9b2J", dict.fromkeys(FORMATS, "E212")),
-    "very long": (61, "task", lambda _: b"x" * 5_000, dict.fromkeys(FORMATS, "E212")),
+    "very long": (61, "task", lambda _: b"x" * 70_000, dict.fromkeys(FORMATS, "E212")),
     "two sizes": (62, "image", smaller, {"lerobot": "E203", "rlds": "E203"}),
     "cut image": (62, "image", broken, {"lerobot": "E109", "rlds": "E109"}),
 }

@@ -28,6 +28,7 @@ from vla_data.errors import UsageError
 from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
 from vla_data.files.write import write_file
 from vla_data.safety import strict_json
+from vla_data.safety.files import is_own
 from vla_data.safety.text import show
 
 FOLDER: Final = f"{SIDE}/advantages"
@@ -184,7 +185,7 @@ def parquet_table(root: Path, name: str) -> pa.Table:
         UsageError: E003 when it is not there, E302 when it can't be read or has nulls in it.
     """
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
+    if not is_own(path.resolve(), path, root) or not path.is_file():
         raise UsageError("E003", f"{show(root)} has no {show(name)}")
     try:
         table = pq.read_table(path, page_checksum_verification=True)

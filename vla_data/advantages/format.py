@@ -13,6 +13,7 @@ from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import Coverage
 from vla_data.core import Json
 from vla_data.errors import UsageError
+from vla_data.safety.files import is_own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def file_of(root: Path, name: str) -> Path:
         UsageError: E003 when it is not there or leads out of it.
     """
     path = root / name
-    if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+    if not path.is_file() or not is_own(path.resolve(), path, root):
         raise UsageError("E003", f"the dataset has no {name}")
     return path
 

@@ -23,7 +23,7 @@ from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
 from vla_data.names import natural
 from vla_data.safety import strict_json
-from vla_data.safety.files import read_file
+from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import show
 
 SIDE: Final = "meta/vla_data"
@@ -287,7 +287,7 @@ def _bytes(root: Path, name: str) -> bytes:
 
 def _file(root: Path, name: str) -> pq.ParquetFile:
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not is_own(path.resolve(), path, root):
         raise DataError("E131", f"{show(name)} leads outside of the dataset")
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)

@@ -170,6 +170,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        say(f"E901 bug: {type(error).__name__}: {show(error, escaped=True)} (--debug shows where)", program=program)
+        say(
+            f"E901 bug: {type(error).__name__}: {show(error, escaped=True)} (--debug shows where)", program=program
+        )
         code = 1
     sys.exit(code)

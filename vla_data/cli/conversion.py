@@ -37,7 +37,7 @@ format_options = stack(
         "--leave-out",
         multiple=True,
         metavar="PATH",
-        help="RLDS, HDF5: a feature, or a group of them, not to read, as steps/observation/x or obs/x.",
+        help="A feature, or a group, not to read; in RLDS and HDF5 its path, as steps/observation/x or obs/x.",
     ),
     click.option(
         "--instruction",

@@ -9,7 +9,7 @@ A `Source` of four methods and a `Sink` of seven members are enough for a run. W
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vla_data.core.ends import Encoded, EpisodeRef, Place, Published, Sink, Source
 from vla_data.core.episode import Array, Episode, Schema
+from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
@@ -74,6 +75,22 @@ class BaseSource:
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """What an episode goes through before the steps of a run."""
         return ()
+
+    def without(self, unwanted: Unwanted) -> Source | None:
+        """The same source, which does not read what nobody will look at, and notes it as ``left_out:<name>``; None
+        where it reads everything.
+        """
+        return None
+
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """Every feature that the files have or declare for an episode, found without the rules by which `read`
+        reads.
+
+        Returns:
+            Feature -> its values as plain Python objects, one a step, or None for one of images, or of nothing at
+            all. None where the source can't say.
+        """
+        return None
 
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None
@@ -158,6 +175,14 @@ class WrappedSource(BaseSource):
         """See `BaseSource`."""
         return whole(self.source).steps_of(ref)
 
+    def without(self, unwanted: Unwanted) -> Source | None:
+        """See `BaseSource`."""
+        return replace(self, source=narrowed(self.source, unwanted.steps))
+
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """See `BaseSource`."""
+        return whole(self.source).evidence(ref)
+
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None
     ) -> Iterator[tuple[str, Columns | DataError]] | None:
@@ -189,6 +214,14 @@ class _Short(BaseSource):
 def whole(source: Source) -> BaseSource:
     """What a source says beyond its four methods: itself, or the defaults."""
     return source if isinstance(source, BaseSource) else _Short(source)
+
+
+def narrowed(source: Source, steps: Sequence[Any]) -> Source:
+    """A source that does not read what these steps drop unseen; the same one where it reads everything.
+
+    So a camera that can't be decoded costs nothing where it is not wanted.
+    """
+    return whole(source).without(Unwanted(tuple(steps))) or source
 
 
 def paths_of(source: Source) -> tuple[Path, ...]:

@@ -145,7 +145,7 @@ def _success(episode: Episode, steps: Sequence[Step]) -> bool:
     for step in steps:
         if isinstance(step, Judges):
             return bool(step.successful(episode))
-    return "next.success" not in episode.arrays or bool(episode.success_after.any())
+    return "next.success" not in episode.arrays or bool(np.any(episode.arrays["next.success"]))
 
 
 def _lost(step: Transform, before: Episode, after: Episode) -> list[Lost]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 
 Json = Any
@@ -137,9 +138,15 @@ class Episode:
 
     @property
     def success_after(self) -> NDArray[np.bool_]:
-        """``(T,)``: whether the task was solved right after action ``t`` (``next.success``)."""
-        success: NDArray[np.bool_] = self.arrays["next.success"]
-        return success
+        """``(T,)``: whether the task was solved right after action ``t`` (``next.success``, true or 1).
+
+        Raises:
+            DataError: E205, a flag is neither 0 nor 1.
+        """
+        success = self.arrays["next.success"]
+        if success.dtype.kind != "b" and not np.isin(success, (0, 1)).all():
+            raise DataError("E205", "next.success has values other than 0 and 1")
+        return np.asarray(success.reshape(len(self)), dtype=np.bool_)
 
 
 def iter_spans(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

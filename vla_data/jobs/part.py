@@ -19,6 +19,7 @@ from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
+from vla_data.core.notes import NO_TEXT
 from vla_data.errors import DataError
 from vla_data.files.write import write_file
 from vla_data.jobs.job import Job
@@ -117,10 +118,17 @@ def _curated(
         message=f"rejected by rule {curated.reason}" if curated.reason else "",
         source_sha256=episode.meta.get("source_sha256"),
         spans=curated.spans,
-        notes=episode.notes,
+        notes=_notes(curated.episode or episode),
         meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
     )
     return record, curated.episode, curated.schema
+
+
+def _notes(episode: Episode) -> tuple[str, ...]:
+    """An episode's notes, each once, with one where it has no instruction at all."""
+    texts = episode.arrays.get("task", [episode.task])
+    empty = not any(str(text).strip() for text in texts)
+    return tuple(dict.fromkeys((*episode.notes, *((NO_TEXT,) if empty else ()))))
 
 
 def failed(ref: EpisodeRef, error: DataError) -> Record:

@@ -14,7 +14,8 @@ from vla_data.core import Elsewhere, EpisodeRef, Json, Schema, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.ledger import Record
 from vla_data.errors import CODES, RefusedError, VlaDataError
-from vla_data.jobs.part import Job, make_episode
+from vla_data.jobs.job import Job
+from vla_data.jobs.part import make_episode
 from vla_data.jobs.remarks import remarks, tell, undeclared
 from vla_data.jobs.run import check_bad, check_place
 from vla_data.safety.text import show

@@ -26,6 +26,7 @@ Pixels = NDArray[np.uint8]
 
 MAX_SIDE: Final = 4096
 JPEG_QUALITY: Final = 95
+_PNG_HEAD: Final = 4096  # bytes, before which a table of transparent colours stands
 _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 
@@ -76,6 +77,37 @@ def _png_header(view: memoryview) -> Header:
     if depth != 8:
         raise DataError("E109", f"a PNG image with {depth} bits a channel; only 8 are supported")
     return Header("png", height, width, {0: 1, 2: 3, 4: 2, 6: 4}.get(colours, 0))
+
+
+def looks_encoded(data: bytes) -> bool:
+    """Whether bytes begin as a PNG or JPEG image does."""
+    return data.startswith((_PNG_MAGIC, b"\xff\xd8"))
+
+
+def has_alpha(data: bytes | memoryview) -> bool:
+    """Whether an image of which `header` is read has opacity: a channel of it, or a colour that is transparent."""
+    found = header(data)
+    if found.encoding != "png":
+        return False
+    if found.channels in (2, 4):
+        return True
+    head = bytes(memoryview(data)[:_PNG_HEAD])
+    return b"tRNS" in head[: head.find(b"IDAT")]
+
+
+def check_opaque(data: bytes | memoryview) -> None:
+    """That no pixel of a PNG image is transparent, so that RGB holds all of it.
+
+    Raises:
+        DataError: E208 where one is, E109 for a damaged image.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            lowest = image.convert("RGBA").getchannel("A").getextrema()[0]
+    except Exception as error:  # Pillow raises SyntaxError, OSError, EOFError and others on damaged files
+        raise DataError("E109", f"a PNG image is damaged ({type(error).__name__})") from None
+    if lowest != 255:
+        raise DataError("E208", "a PNG image is transparent in places, which RGB can't hold")
 
 
 def decode(data: bytes | memoryview, *, at_least: tuple[int, int] | None = None) -> Pixels:

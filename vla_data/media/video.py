@@ -6,6 +6,7 @@ containers are written without dates and version tags. Both make equal frames eq
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
 import io
@@ -18,6 +19,8 @@ from typing import Any, Final
 
 import av
 import numpy as np
+from av.video.frame import PictureType
+from numpy.typing import NDArray
 
 from vla_data.errors import DataError
 from vla_data.media.images import MAX_SIDE, Pixels
@@ -31,6 +34,9 @@ _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
 _NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking
+_REORDERED: Final = 16  # H.264 and HEVC hold back as many at most
+_TRIES: Final = 6
+_INTRA: Final = PictureType.I
 
 
 def rate(fps: float) -> Fraction:
@@ -87,7 +93,7 @@ def _open(stream: Any, height: int, width: int, fps: float) -> None:
 
 def decode(data: bytes) -> Iterator[Pixels]:
     """Every frame of an mp4 file that `encode` made, in order, ``(height, width, 3)`` uint8 RGB."""
-    with av.open(io.BytesIO(data), "r", format="mp4") as video:
+    with open_video(io.BytesIO(data)) as video:
         track: Any = video.streams.video[0]
         track.codec_context.thread_count = 1
         for frame in video.decode(track):
@@ -101,7 +107,7 @@ def join(files: Iterable[bytes], target: Any) -> None:
         stream: Any = None
         at = 0
         for data in files:
-            with av.open(io.BytesIO(data), "r", format="mp4") as source:
+            with open_video(io.BytesIO(data)) as source:
                 track: Any = source.streams.video[0]
                 if stream is None:
                     stream = output.add_stream_from_template(track, opaque=True)
@@ -119,9 +125,16 @@ def join(files: Iterable[bytes], target: Any) -> None:
                 at += count
 
 
+def open_video(source: Any) -> Any:
+    """A video file (a path or a readable stream) to read from."""
+    if not isinstance(source, str | Path):
+        return av.open(source, "r", format="mp4")
+    return av.open(str(source), "r", options={"protocol_whitelist": "file"})
+
+
 def packet_digests(source: Any) -> list[bytes]:
     """SHA-256 of each packet of a video file (a path or a readable stream), in order."""
-    with av.open(source, "r", options={"protocol_whitelist": "file"} if isinstance(source, str) else {}) as video:
+    with open_video(source) as video:
         track: Any = video.streams.video[0]
         return [hashlib.sha256(bytes(packet)).digest() for packet in video.demux(track) if packet.size]
 
@@ -132,29 +145,24 @@ class Clip:
 
     Attributes:
         path: the file.
-        start: number of the first frame in the file.
-        fps: of the file.
+        start: number of the first frame in the file, in the order in which frames are shown.
     """
 
     path: Path
     start: int
-    fps: float
 
     def frames(self, count: int) -> tuple[ClipFrame, ...]:
         """The first ``count`` frames of the run, lazily."""
         return tuple(ClipFrame(self, number) for number in range(count))
 
     def frame(self, number: int) -> Pixels:
-        """Frame ``number`` of the run, ``(height, width, 3)`` uint8 RGB.
+        """Frame ``number`` of the run, ``(height, width, 3)`` uint8 RGB: what decoding the file from its beginning
+        gives, whatever was asked for before.
 
         Raises:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
-        try:
-            facts = self.path.stat()
-        except OSError as error:
-            raise DataError("E133", f"{self.path.name}: {error.strerror}") from None
-        return _reader(str(self.path), self.fps, facts.st_mtime_ns, facts.st_size).frame(self.start + number)
+        return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,76 +177,210 @@ class ClipFrame:
         return self.clip.frame(self.number)
 
 
+def _changed(path: Path) -> tuple[int, int]:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise DataError("E133", f"{path.name}: {error.strerror}") from None
+    return facts.st_mtime_ns, facts.st_size
+
+
 @functools.lru_cache(maxsize=4)
-def _reader(path: str, fps: float, _mtime: int, _size: int) -> _Reader:
-    return _Reader(path, fps)
+def _reader(path: str, _mtime: int, _size: int) -> _Reader:
+    return _Reader(path)
 
 
-def describe(path: Path) -> tuple[str, int, int, Fraction]:
-    """Codec, height, width and frame rate of a video file, with limits checked before anything is decoded.
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a video file says of its frames.
+
+    Attributes:
+        codec: FFmpeg's name of its decoder.
+        height: in pixels.
+        width: in pixels.
+        rate: frames a second, on average; 0 where it is not known.
+        pixel_format: FFmpeg's name, such as ``yuv420p``.
+        bits: of the largest component of a pixel.
+        gray: there is one component alone.
+        alpha: one of the components is opacity.
+    """
+
+    codec: str
+    height: int
+    width: int
+    rate: Fraction
+    pixel_format: str
+    bits: int
+    gray: bool
+    alpha: bool
+
+
+def describe(path: Path) -> About:
+    """What a video file says of its frames, with limits checked before anything is decoded.
 
     Raises:
         DataError: E109 for a file that is no video, E107 for too large frames, E203 for another codec.
     """
     try:
-        with av.open(str(path), "r", options={"protocol_whitelist": "file"}) as video:
+        with open_video(path) as video:
             track: Any = video.streams.video[0]
             context = track.codec_context
-            found = (context.name, context.height, context.width, Fraction(track.average_rate or 0))
+            pixels = context.format
+            parts = pixels.components if pixels is not None else ()
+            found = About(
+                codec=context.name,
+                height=context.height,
+                width=context.width,
+                rate=Fraction(track.average_rate or 0),
+                pixel_format=pixels.name if pixels is not None else "unknown",
+                bits=max((part.bits for part in parts), default=8),
+                gray=len(parts) == 1 and not pixels.has_palette,
+                alpha=any(part.is_alpha for part in parts),
+            )
     except (av.FFmpegError, IndexError, OSError) as error:
         raise DataError("E109", f"{path.name} is not a video ({type(error).__name__})") from None
-    if found[0] not in _DECODERS:
-        raise DataError("E203", f"{path.name} has codec {found[0]!r}; known are {', '.join(_DECODERS)}")
-    if max(found[1], found[2]) > MAX_SIDE:
-        raise DataError("E107", f"{path.name} has frames of {found[2]:,}x{found[1]:,} pixels")
+    if found.codec not in _DECODERS:
+        raise DataError("E203", f"{path.name} has codec {found.codec!r}; known are {', '.join(_DECODERS)}")
+    if max(found.height, found.width) > MAX_SIDE:
+        raise DataError("E107", f"{path.name} has frames of {found.width:,}x{found.height:,} pixels")
     return found
 
 
-class _Reader:
-    """One open video file; frames that are asked for in order are decoded once."""
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When the frames of a video file are shown.
 
-    def __init__(self, path: str, fps: float) -> None:
-        self._name = Path(path).name
+    Attributes:
+        pts: of each frame, in the order in which they are shown; each once.
+        unit: seconds.
+    """
+
+    pts: NDArray[np.int64]
+    unit: Fraction
+
+    def seconds(self) -> NDArray[np.float64]:
+        """``(N,)``, of each frame from the first one on."""
+        return np.asarray((self.pts - self.pts[:1]) * float(self.unit), dtype=np.float64)
+
+
+def timeline(path: Path) -> Timeline:
+    """When each frame is shown, by the file's packets; nothing is decoded.
+
+    Raises:
+        DataError: E109 for a file that is no video.
+    """
+    return _timeline(str(path), *_changed(path))
+
+
+@functools.lru_cache(maxsize=64)
+def _timeline(path: str, _mtime: int, _size: int) -> Timeline:
+    try:
+        with open_video(path) as video:
+            track: Any = video.streams.video[0]
+            shown = [p.pts for p in video.demux(track) if p.size and p.pts is not None and not p.is_discard]
+            return Timeline(np.unique(np.asarray(shown, dtype=np.int64)), Fraction(track.time_base))
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise DataError("E109", f"{Path(path).name} is not a video ({type(error).__name__})") from None
+
+
+class _Reader:
+    """One open video file; frames that are asked for in order are decoded once.
+
+    A file may be entered at any key frame that is shown no later than the wanted frame. Frames that follow a key
+    frame in the file and are shown before it (open groups of pictures) need the group before, so the key frame is
+    chosen by the time at which it is shown, and where the decoder does not give the frame, an earlier one is
+    tried.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path, self._name = path, Path(path).name
         describe(Path(path))
-        self._container = av.open(path, "r", options={"protocol_whitelist": "file"})
+        self._pts: list[int] = timeline(Path(path)).pts.tolist()
+        self._open()
+
+    def _open(self) -> None:
+        self._container = open_video(self._path)
         self._track: Any = self._container.streams.video[0]
         self._track.codec_context.thread_count = 1
-        self._fps = fps
         self._frames: Iterator[Any] = iter(())
-        self._at = -1
         self._last: Any = None
+        self._entered: int | None = None  # pts of the key frame at which decoding began, until it is seen
+        self._is_whole = False  # decoded from the beginning of the file: nothing better can come of another try
 
     def frame(self, number: int) -> Pixels:
+        if not 0 <= number < len(self._pts):
+            raise DataError("E105", f"{self._name} ends before frame {number:,}")
+        wanted = self._pts[number]
         try:
-            if not self._at <= number <= self._at + _NEAR or self._at < 0:
-                self._seek(number)
-            while self._at < number:
-                self._last = next(self._frames)
-                self._at = self._number(self._last)
-        except StopIteration:
-            self._at = -1
-            raise DataError("E105", f"{self._name} ends before frame {number:,}") from None
+            found = self._is_near(number) and self._decode_to(wanted)
+            if not (found or self._enter(wanted) or self._begin(wanted)):
+                raise DataError("E105", f"{self._name} has no frame {number:,}")
         except av.FFmpegError as error:
-            self._at = -1
+            self._last = None
             raise DataError("E109", f"frame {number:,} of {self._name} can't be decoded ({error})") from None
-        if self._at != number:
-            raise DataError("E105", f"{self._name} has no frame {number:,}")
+        except DataError:
+            self._last = None
+            raise
         pixels: Pixels = self._last.to_ndarray(format="rgb24")
         return pixels
 
-    def _number(self, frame: Any) -> int:
-        return round(float(frame.pts * self._track.time_base - self._offset()) * self._fps)
+    def _is_near(self, number: int) -> bool:
+        """Whether decoding on is cheaper than entering the file elsewhere."""
+        if self._last is None or self._last.pts is None:
+            return False
+        at = bisect.bisect_left(self._pts, self._last.pts)
+        return at <= number <= at + _NEAR
 
-    def _offset(self) -> Fraction:
-        start = self._track.start_time or 0
-        return Fraction(start * self._track.time_base)
+    def _decode_to(self, wanted: int) -> bool:
+        """Decode on until the frame with this pts is the last one; False when it does not come whole."""
+        if self._last is not None and self._last.pts == wanted:
+            return True
+        beyond = 0  # a decoder that learns of B-frames late gives some frames out of order
+        for frame in self._frames:
+            self._last = frame
+            if self._entered is not None and frame.pts is not None and frame.pts >= self._entered:
+                if frame.pts > self._entered or frame.pict_type != _INTRA:
+                    return False  # pictures are refreshed in strips, and none of them is a key frame alone
+                self._entered = None
+            if frame.pts == wanted and (self._is_whole or not frame.is_corrupt):
+                return True
+            beyond += frame.pts is not None and frame.pts > wanted
+            if beyond > _REORDERED:
+                return False
+        return False
 
-    def _seek(self, number: int) -> None:
-        time = Fraction(number) / rate(self._fps) + self._offset()
-        self._container.seek(int(time / self._track.time_base), stream=self._track, backward=True)
-        self._frames = self._container.decode(self._track)
-        self._last = next(self._frames)
-        self._at = self._number(self._last)
+    def _enter(self, wanted: int) -> bool:
+        """Enter at the last key frame that is shown no later, or at the one before."""
+        limit = at = wanted
+        for _ in range(_TRIES):
+            self._last, self._is_whole = None, False
+            self._container.seek(at, stream=self._track, backward=True)
+            packets = self._container.demux(self._track)
+            first = next(packets, None)
+            if first is None or first.pts is None or first.dts is None:
+                return False
+            if first.pts <= limit:
+                self._frames, self._entered = _decoded(first, packets), first.pts
+                if self._decode_to(wanted):
+                    return True
+                limit = first.pts - 1
+            at = first.dts - 1
+            if limit < self._pts[0]:
+                return False
+        return False
+
+    def _begin(self, wanted: int) -> bool:
+        """Decode from the beginning of the file."""
+        self._container.close()
+        self._open()
+        self._frames, self._is_whole = self._container.decode(self._track), True
+        return self._decode_to(wanted)
+
+
+def _decoded(first: Any, packets: Iterator[Any]) -> Iterator[Any]:
+    yield from first.decode()
+    for packet in packets:
+        yield from packet.decode()
 
 
 def psnr(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:

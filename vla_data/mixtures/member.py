@@ -19,7 +19,7 @@ import numpy as np
 from vla_data._version import __version__
 from vla_data.actions import Convention
 from vla_data.core import Episode, EpisodeRef, Json, Source
-from vla_data.core.base import whole
+from vla_data.core.base import narrowed, whole
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
 from vla_data.mixtures import pack, rates, track
@@ -27,6 +27,7 @@ from vla_data.mixtures.annotations import read_for
 from vla_data.mixtures.config import Entry
 from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.track import Track
+from vla_data.mixtures.wanted import Wanted
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
@@ -117,7 +118,7 @@ class Member:
         self._number = number
         self._cache = cache
         self._packs = packs
-        self._source = open_source(entry.root, **entry.open)
+        self._source = narrowed(open_source(entry.root, **entry.open), (Wanted.of(entry, contract),))
         root = next((place for place in whole(self._source).roots if isinstance(place, Path)), Path(entry.root))
         self.annotations = read_for(self.name, root, entry.annotation) if entry.annotation else None
         self._lock = threading.Lock()

@@ -22,14 +22,16 @@ from vla_data.mixtures.config import Entry
 from vla_data.mixtures.track import action_convention
 
 TOLERANCE: Final = 0.02
-_TIMES: Final = ("timestamp", "observation.timestamp", "time", "observation.time")
+TIMES: Final = ("timestamp", "observation.timestamp", "time", "observation.time")
+"""Features that may be the recorded times."""
+
 _FACTS: Final = ("control_freq", "control_hz", "control_rate")
 
 
 def evidence(episode: Episode, schema: Schema, entry: Entry) -> dict[str, float]:
     """What says so -> steps per second."""
     found: dict[str, float] = {}
-    for name in (entry.time,) if entry.time else _TIMES:
+    for name in (entry.time,) if entry.time else TIMES:
         values = np.asarray(episode.arrays.get(name, ()))
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]

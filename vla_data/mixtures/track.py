@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vla_data.actions import Convention, convert, resolve
 from vla_data.core import Array, Episode, Schema
+from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.mixtures.config import Entry
@@ -18,7 +19,9 @@ from vla_data.safety.text import show
 from vla_data.steps.resample import Resample
 
 CAMERA = "observation.images.{}"
-_STATE_FEATURE = "observation.state"
+STATE_FEATURE = "observation.state"
+"""What makes the state, where nothing else is said."""
+_UNREAD = f"{LEFT_OUT}:"
 
 STATE, ACTION, TIME, TASK, INDEX = "state", "action", "time", "task", "index"
 """Names of arrays of a track; extras have their own, after ``extra:``."""
@@ -133,7 +136,8 @@ def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
     for feature in (CAMERA.format(camera), camera):
         if feature in episode.frames:
             return feature
-    have = ", ".join(sorted(episode.frames)) or "no images"
+    unread = {note.removeprefix(_UNREAD) for note in episode.notes if note.startswith(_UNREAD)}
+    have = ", ".join(map(show, sorted({*episode.frames, *unread}))) or "no images"
     raise UsageError("E231", f'camera {show(camera)} (cameras = {{ {show(camera)} = "" }} is none); {have}')
 
 
@@ -145,8 +149,8 @@ def state_features(episode: Episode, entry: Entry, contract: Contract) -> tuple[
     """
     if entry.state is not None:
         return entry.state
-    if _STATE_FEATURE in episode.arrays:
-        return (_STATE_FEATURE,)
+    if STATE_FEATURE in episode.arrays:
+        return (STATE_FEATURE,)
     have = sorted(
         name
         for name, array in episode.arrays.items()

@@ -113,7 +113,7 @@ class _Survey:
         self._rate = self._rate or (schema.fps, schema.robot)
         self._lengths.append(len(episode))
         if "next.success" in episode.arrays:
-            self._solved.append(bool(episode.success_after.any()))
+            self._solved.append(bool(np.any(episode.arrays["next.success"])))
         for name in schema.features:
             array = episode.arrays.get(name)
             if array is not None and array.dtype.kind in "fiu" and array.ndim <= 2 and len(array):

@@ -15,8 +15,7 @@ MAX_FILE: Final = 2 << 30
 Facts = tuple[int, int, int, int]
 LINKED: Final = (
     "a link to a file outside of the folder; what leads outside is not followed: copy it there (cp -rL), or "
-    "download "
-    "with hf download --local-dir"
+    "download with hf download --local-dir"
 )
 _BLOB: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"

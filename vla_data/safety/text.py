@@ -9,6 +9,8 @@ from typing import Final
 from vla_data.errors import DataError
 
 MAX_INSTRUCTION: Final = 1024
+MAX_LINES: Final = 65_536
+_SPACES: Final = "\t\n\r"  # control characters that texts are written with
 _UNSAFE_TO_SHOW: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -36,17 +38,23 @@ def portable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def instruction(text: str, *, allow_empty: bool = False) -> str:
+def instruction(text: str, *, allow_empty: bool = False, lines: bool = False) -> str:
     """``text`` unchanged, if it can be stored as an instruction.
+
+    Args:
+        text: from a stranger.
+        allow_empty: accept one without a visible character.
+        lines: accept tabs, ends of lines and up to 65,536 characters, as texts of published datasets have them.
 
     Raises:
         DataError: E211 when there is nothing in it, E212 for control characters, lone surrogates, or more
             than 1,024 characters.
     """
-    if len(text) > MAX_INSTRUCTION:
-        raise DataError("E212", f"the instruction has {len(text):,} characters, more than {MAX_INSTRUCTION:,}")
+    most, spaces = (MAX_LINES, _SPACES) if lines else (MAX_INSTRUCTION, "")
+    if len(text) > most:
+        raise DataError("E212", f"the instruction has {len(text):,} characters, more than {most:,}")
     for at, char in enumerate(text):
-        if unicodedata.category(char) in ("Cc", "Cs"):
+        if unicodedata.category(char) in ("Cc", "Cs") and char not in spaces:
             raise DataError("E212", f"the instruction has the character {show(char)} at {at}")
     if not text.strip() and not allow_empty:
         raise DataError("E211", "the instruction is empty")

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Schema, Source
+from vla_data.core.base import narrowed
 from vla_data.core.curate import Step, describe
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
 from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
-from vla_data.steps.actions import ConvertActions
+from vla_data.steps.actions import ConvertActions, reads_actions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.resample import Resample
 
@@ -70,25 +71,41 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
     """
     steps: list[Step] = []
     try:
+        naming = _naming(table)
         if table.get("declare") or table.get("robot"):
             declared = tuple((name, tuple(facts.items())) for name, facts in table.get("declare", {}).items())
             steps.append(Declare(conventions=declared, robot=table.get("robot")))
         if table.get("actions"):
-            steps.append(ConvertActions.to(describe(schema_of(source), (*before, *steps)), table["actions"]))
-        if table.get("rename"):
-            steps.append(Rename(names=tuple(table["rename"].items())))
-        if table.get("keep") or table.get("drop"):
-            steps.append(SelectFeatures(keep=tuple(table.get("keep", ())), drop=tuple(table.get("drop", ()))))
-        for name, facts in table.get("fill", {}).items():
-            steps.append(Fill(name=name, **{**facts, "shape": tuple(facts["shape"])}))
+            seen = narrowed(source, (*before, *steps, _ReadsActions(), *naming))
+            steps.append(ConvertActions.to(describe(schema_of(seen), (*before, *steps)), table["actions"]))
+        steps += naming
         if table.get("fps") is not None:
-            schema = describe(schema_of(source), (*before, *steps))
+            schema = describe(schema_of(narrowed(source, (*before, *steps))), (*before, *steps))
             if schema.fps != table["fps"]:
                 conventions = {name: dict(feature.convention) for name, feature in schema.features.items()}
                 steps.append(Resample(conventions=conventions, source_fps=schema.fps, fps=table["fps"]))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise UsageError("E001", f"the mapping: {show(error, escaped=True)}") from None
     return tuple(steps)
+
+
+class _ReadsActions:
+    """Stands where actions will be converted, before it is known from what."""
+
+    needs = staticmethod(reads_actions)
+    becomes = staticmethod(str)
+
+
+def _naming(table: Mapping[str, Any]) -> list[Step]:
+    """The steps that need no schema: which features there are and what they are called."""
+    steps: list[Step] = []
+    if table.get("rename"):
+        steps.append(Rename(names=tuple(table["rename"].items())))
+    if table.get("keep") or table.get("drop"):
+        steps.append(SelectFeatures(keep=tuple(table.get("keep", ())), drop=tuple(table.get("drop", ()))))
+    for name, facts in table.get("fill", {}).items():
+        steps.append(Fill(name=name, **{**facts, "shape": tuple(facts["shape"])}))
+    return steps
 
 
 def schema_of(source: Source) -> Schema:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vla_data.core import Episode, EpisodeRef, Schema, Source
-from vla_data.core.base import BaseSource, Root, whole
+from vla_data.core.base import BaseSource, Root, narrowed, whole
 from vla_data.core.curate import Step
+from vla_data.core.wanted import Unwanted
 from vla_data.errors import UsageError
 
 
@@ -72,6 +74,20 @@ class MergedSource(BaseSource):
         member, own = self._own(ref)
         episode = member.source.read(own)
         return replace(episode, id=ref.id, meta={**episode.meta, "member": member.name})
+
+    def without(self, unwanted: Unwanted) -> MergedSource:
+        """The same episodes, without what neither the steps of their source nor these look at."""
+        return MergedSource(
+            tuple(
+                replace(member, source=narrowed(member.source, (*member.steps, *unwanted.steps)))
+                for member in self.members
+            )
+        )
+
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """Its source's."""
+        member, own = self._own(ref)
+        return whole(member.source).evidence(own)
 
     def schema(self, episode: Episode) -> Schema:
         """That of its source, before its steps."""

@@ -15,6 +15,11 @@ STATE: Final = "observation.state"
 _UNITS: Final = {"physical": ("m", "rad"), "controller": ("controller", "controller")}
 
 
+def reads_actions(name: str) -> bool:
+    """Whether a conversion of actions looks at a feature."""
+    return name in ("action", STATE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvertActions:
     """Converts ``action``, which becomes float64: only so is the way back exact. See `vla_data.actions.convert`.
@@ -61,6 +66,14 @@ class ConvertActions:
         wanted = source.with_units(*_UNITS[target]) if target in _UNITS else preset(target)
         known = schema.features[STATE].convention if STATE in schema.features else {}
         return cls(source=facts, target=wanted.to_json(), state=dict(known) or None)
+
+    def needs(self, name: str) -> bool:
+        """Actions, and the state that some conversions need."""
+        return reads_actions(name)
+
+    def becomes(self, name: str) -> str:
+        """The same name."""
+        return name
 
     def apply(self, episode: Episode) -> Episode:
         """See `vla_data.Transform`.

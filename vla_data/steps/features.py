@@ -17,6 +17,7 @@ import numpy as np
 from vla_data import options as checks
 from vla_data.actions.convention import Convention
 from vla_data.core import Episode, Feature, Schema
+from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
@@ -25,16 +26,25 @@ from vla_data.safety.text import show
 V = TypeVar("V")
 
 TASK: Final = "task"
+_NOTE: Final = f"{LEFT_OUT}:"
 IS_PAD: Final = "{}_is_pad"
 # Those of numbers, and what sources say of images.
 _KEYS: Final = {f.name for f in fields(Convention) if f.name != "other"} | {"colour", "orientation", "time"}
 
 
 class _Features:
-    """A transform that keeps every frame."""
+    """A transform that keeps every frame; see `vla_data.core.wanted.Names`."""
 
     bucket: ClassVar[str] = "pruned"
     reason: ClassVar[str] = "no_frame_is_dropped"
+
+    def needs(self, name: str) -> bool:
+        """Whether it looks at a feature."""
+        return False
+
+    def becomes(self, name: str) -> str | None:
+        """What it calls a feature; None where it drops it."""
+        return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +62,14 @@ class Rename(_Features):
             column = [pair[position] for pair in self.names]
             if len(set(column)) != len(column):
                 raise ValueError(f"rename has an {what} name twice: {', '.join(column)}")
+
+    def needs(self, name: str) -> bool:
+        """A name that is changed must be there."""
+        return name in dict(self.names)
+
+    def becomes(self, name: str) -> str:
+        """Its new name."""
+        return dict(self.names).get(name, name)
 
     def apply(self, episode: Episode) -> Episode:
         """See `vla_data.Transform`.
@@ -93,15 +111,20 @@ class SelectFeatures(_Features):
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
+    def becomes(self, name: str) -> str | None:
+        """None for what goes."""
+        return name if name == TASK or self._stays(name) else None
+
     def apply(self, episode: Episode) -> Episode:
-        """See `vla_data.Transform`.
+        """See `vla_data.Transform`. What goes is noted, as the source notes what it did not read for this.
 
         Raises:
             DataError: E206 when a pattern of ``keep`` fits nothing.
         """
+        unread = [note.removeprefix(_NOTE) for note in episode.notes if note.startswith(_NOTE)]
         present = [*episode.arrays, *episode.frames]
         for pattern in self.keep:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in present):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in [*present, *unread]):
                 raise DataError(
                     "E206", f"there is no feature {show(pattern)} to keep; there is {_listed(present)}"
                 )
@@ -110,6 +133,7 @@ class SelectFeatures(_Features):
             arrays=self._kept(episode.arrays),
             frames=self._kept(episode.frames),
             final=self._kept(episode.final),
+            notes=(*episode.notes, *(_NOTE + name for name in present if self.becomes(name) is None)),
         )
 
     def describe(self, schema: Schema) -> Schema:
@@ -117,7 +141,7 @@ class SelectFeatures(_Features):
         return replace(schema, features=self._kept(schema.features))
 
     def _kept(self, values: Mapping[str, V]) -> dict[str, V]:
-        return {name: value for name, value in values.items() if name == TASK or self._stays(name)}
+        return {name: value for name, value in values.items() if self.becomes(name) is not None}
 
     def _stays(self, name: str) -> bool:
         wanted = not self.keep or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.keep)
@@ -152,6 +176,10 @@ class Fill(_Features):
         else:
             checks.one_of("dtype", self.dtype, ("float32", "float64", "int32", "int64", "bool"))
             object.__setattr__(self, "value", checks.number("value", self.value))
+
+    def needs(self, name: str) -> bool:
+        """Whether the feature is there already."""
+        return name == self.name
 
     def apply(self, episode: Episode) -> Episode:
         """See `vla_data.Transform`.
@@ -201,6 +229,10 @@ class Declare(_Features):
 
     conventions: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     robot: str | None = None
+
+    def needs(self, name: str) -> bool:
+        """What is declared must be there."""
+        return name in dict(self.conventions)
 
     def apply(self, episode: Episode) -> Episode:
         """The same episode."""

@@ -39,6 +39,7 @@ from vla_data.formats import load_trainer
 from vla_data.formats.tables import SIDECARS, load_audit
 from vla_data.jobs.manifest import sources_sha256
 from vla_data.jobs.workspace import is_ours
+from vla_data.safety.files import is_own
 from vla_data.safety.text import show
 from vla_data.verification.report import Damage, Kind, Verdict
 
@@ -406,11 +407,10 @@ def manifest_facts(manifest: Mapping[str, Json], ledger: Ledger) -> dict[str, Js
 
 def _walk(root: Path) -> Iterable[tuple[str, int]]:
     """(relative path, bytes) of every regular file that our sources read: a link out of ``root`` is none."""
-    real = root.resolve()
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            inside = not path.is_symlink() or path.resolve().is_relative_to(real)
+            inside = not path.is_symlink() or is_own(path.resolve(), path, root)
             if inside and path.is_file():
                 yield path.relative_to(root).as_posix(), path.stat().st_size
 

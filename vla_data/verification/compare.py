@@ -9,6 +9,9 @@ encoded again: the result must be the same, or, where other versions of the enco
 the rule is that of `vla_data.verification.lossy`. Encoding videos again takes as long as making them did; a sample
 of the episodes takes its share of that.
 
+Where the source's format can say what it has without its reader (see `vla_data.verification.evidence`), the
+dataset is compared with that too, so that what the reader passes over is no less a loss.
+
 Episodes are told by their ids. Those that the source does not list are told by their digests, so that files may
 have been renamed.
 """
@@ -27,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Array, Episode, EpisodeRef, Json, Source
+from vla_data.core.base import narrowed, whole
 from vla_data.core.curate import Step, curate, describe
 from vla_data.core.ledger import Ledger, Record
 from vla_data.errors import DataError
@@ -34,6 +38,7 @@ from vla_data.formats import open_source
 from vla_data.jobs.part import all_steps, fingerprint
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
+from vla_data.verification.evidence import Evidence
 from vla_data.verification.lossy import Encoder, is_plausible, psnr
 from vla_data.verification.provenance import Address, open_provenance
 
@@ -104,14 +109,15 @@ def compare(
         seed: which ones.
 
     Returns:
-        "compared": how many episodes were.
-        "features": name -> `Agreement`; "not_stored": features of the source that the dataset lacks; "added": what
-        the dataset has beyond them.
+        "compared": how many episodes were. "features": name -> `Agreement`; "not_stored": features that the source
+        has or declares and the dataset lacks, without those that the recipe drops; "added": what the dataset has
+        beyond them.
 
     Raises:
         UsageError, VerifyError: as `vla_data.verification.provenance.open_provenance`.
     """
     reader, steps, sink = open_provenance(manifest, sources, root)
+    reader = narrowed(reader, steps)
     encoder = Encoder(sink, manifest.get("versions") or {})
     refs = _own_refs(reader, ledger, note)
     published = [record for record in ledger.records if record.status == "published"]
@@ -142,6 +148,10 @@ def compare(
             blame(".", f"can't be compared: {error}", record.id)
         wanted, stored = ({*episode.arrays, *episode.frames} for episode in (want.episode, found))
         lost |= dict.fromkeys(sorted(wanted - stored))
+        check = Evidence(whole(reader).evidence(refs[record.id]), all_steps(reader, steps, refs[record.id]))
+        for problem in check.problems(found, record.notes):
+            blame(".", problem, record.id)
+        lost |= dict.fromkeys(check.lost(found))
         added |= dict.fromkeys(sorted(stored - wanted))
     if sample is None:
         for record in published:

@@ -191,7 +191,7 @@ def test_frame_of_a_row_is_the_one_that_its_time_names(copy: Path) -> None:
     for ref, length in zip(source.episodes(), pq.read_table(copy / EPISODES)["length"].to_pylist(), strict=True):
         episode = source.read(ref)
         assert episode.notes == ("time_starts_at:0.4",)
-        clip = video.Clip(copy / VIDEO, at + 2, 5.0)
+        clip = video.Clip(copy / VIDEO, at + 2)
         for t in (0, length - 1):
             np.testing.assert_array_equal(episode.frames[CAMERA].pixels(t), clip.frame(t))
         at += length + 2

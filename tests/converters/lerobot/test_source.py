@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,8 +20,9 @@ from hypothesis import strategies as st
 
 import vla_data as vd
 from converters.lerobot.extra import extra_files
-from converters.lerobot.layout import V2_DATA, V2_VIDEO, Layout
+from converters.lerobot.layout import Layout
 from converters.lerobot.meta import split_ranges
+from converters.lerobot.places import V2_DATA, V2_VIDEO
 from converters.lerobot.source import LerobotSource
 from tests.paths import SHARED, TESTS
 from vla_data.errors import DataError, UsageError
@@ -199,8 +199,8 @@ def test_split_ranges_say_what_they_can(names: list[str | None]) -> None:
         ({"fps": "5"}, "E221"),
         ({"fps": True}, "E221"),
         ({"features": ["action"]}, "E141"),
-        ({"features": {"../../x": {"dtype": "video"}}, "video_path": "videos/x"}, "E122"),
-        ({"features": {"../../x": {"dtype": "float32"}}}, "E122"),
+        ({"features": {"x": {"dtype": "video"}}, "video_path": "videos/x"}, "E122"),
+        ({"features": {"x": {"dtype": "video"}}, "video_path": "videos/../{video_key}.mp4"}, "E122"),
     ],
 )
 def test_info_that_can_not_be_right_refuses_the_dataset(copy: Path, change: dict[str, Any], code: str) -> None:
@@ -348,7 +348,7 @@ def test_action_that_is_no_number_is_refused(copy: Path) -> None:
     assert caught.value.code == "E201"
 
 
-@pytest.mark.parametrize(("task", "code"), [("", "E211"), ("a\x1b[2J", "E212"), ("x" * 2000, "E212")])
+@pytest.mark.parametrize(("task", "code"), [("", "E211"), ("a\x1b[2J", "E212"), ("x" * 70_000, "E212")])
 def test_task_that_is_no_instruction_is_refused(copy: Path, task: str, code: str) -> None:
     change_table(copy / "meta/tasks.parquet", replaced("task", [task]))
     source = LerobotSource(root=copy)
@@ -357,19 +357,6 @@ def test_task_that_is_no_instruction_is_refused(copy: Path, task: str, code: str
     assert caught.value.code == code
     if code == "E211":
         assert LerobotSource(root=copy, allow_empty_instruction=True).read(source.episodes()[0]).task == ""
-
-
-def test_column_with_gaps_is_left_out_and_told(copy: Path) -> None:
-    def add(table: pa.Table) -> pa.Table:
-        table = table.append_column("gaps", pa.array([1.0, None] * len(table))[: len(table)])
-        lists = [[1, 2]] * (len(table) - 1) + [[1]]
-        table = table.append_column("ragged", pa.array(lists))
-        return table.append_column("table", pa.array([{"a": 1}] * len(table)))
-
-    change_table(copy / DATA, add)
-    episode = read(copy)
-    assert episode.notes[-2:] == ("column_left_out:gaps", "column_left_out:table")
-    assert "column_left_out:ragged" in read(copy, 2).notes
 
 
 # -- reading little ------------------------------------------------------------------------------------
@@ -414,27 +401,6 @@ def test_fingerprint_is_of_the_metadata_too(copy: Path) -> None:
     assert LerobotSource(root=copy).fingerprint(ref) != before
 
 
-class _Counted:
-    """A container whose decoder counts its frames."""
-
-    def __init__(self, container: Any, counts: list[int]) -> None:
-        self._container, self._counts = container, counts
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def __enter__(self) -> Any:
-        return self._container.__enter__()
-
-    def __exit__(self, *error: Any) -> Any:
-        return self._container.__exit__(*error)
-
-    def decode(self, *what: Any) -> Any:
-        for frame in self._container.decode(*what):
-            self._counts.append(frame.pts)
-            yield frame
-
-
 @pytest.mark.parametrize(("gop", "most"), [(2, 2), (10, 10)])
 def test_only_the_frames_that_are_looked_at_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gop: int, most: int
@@ -444,9 +410,9 @@ def test_only_the_frames_that_are_looked_at_are_decoded(
     path = tmp_path / "many.mp4"
     path.write_bytes(data)
     counts: list[int] = []
-    real = av.open
-    monkeypatch.setattr(av, "open", lambda *a, **k: _Counted(real(*a, **k), counts))
-    frames = Frames(video.Clip(path, 20, 10.0).frames(200), 16, 16)
+    real = video._decoded
+    monkeypatch.setattr(video, "_decoded", lambda *a: (counts.append(frame.pts) or frame for frame in real(*a)))
+    frames = Frames(video.Clip(path, 20).frames(200), 16, 16)
     some = frames.take([3, 97, 181])
     assert len(some) == 3
     assert counts == []  # taking costs nothing
