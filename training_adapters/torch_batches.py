@@ -27,6 +27,7 @@ from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.jobs.pool import Process, without_main
 from vla_data.mixtures import Batch, Loader
+from vla_data.mixtures.transforms.base import Datasets
 from vla_data.safety.text import show
 
 TorchBatch = dict[str, Any]
@@ -124,6 +125,13 @@ class TorchLoader:
             self._loader.advance(epoch, number)
             yield batch
         self._loader.end_epoch()
+
+    def inverse(self, actions: torch.Tensor, *, dataset: Datasets | torch.Tensor = None) -> torch.Tensor:
+        """See `Loader.inverse`; a tensor of the same device, of float32 where it was shorter."""
+        plain = actions.detach().cpu()
+        plain = plain if plain.dtype in (torch.float32, torch.float64) else plain.float()
+        numbers = dataset.cpu().numpy() if isinstance(dataset, torch.Tensor) else dataset
+        return torch.from_numpy(self._loader.inverse(plain.numpy(), dataset=numbers)).to(actions.device)
 
     def state_dict(self) -> dict[str, Json]:
         """See `Loader.state_dict`."""

@@ -112,9 +112,13 @@ def test_torch_batches_are_transformed_and_annotated(annotated: Path, workers: i
     assert got[0]["observation.state"].shape == (8, 11)
     assert (got[0]["advantage"].dtype, got[0]["positive"].dtype) == (torch.float64, torch.bool)
     assert len({text for batch in got for text in batch["task"]}) > 3
-    back = plain.inverse(got[0]["action"])
     raw = plain.mixture.batch(0, plain.plan.positions(0))["action"]
-    np.testing.assert_allclose(back, raw, atol=1e-6)
+    predicted = got[0]["action"].requires_grad_()
+    back = one.inverse(predicted, dataset=got[0]["dataset_index"])
+    np.testing.assert_allclose(back.numpy(), raw, atol=1e-6)
+    half = one.inverse(predicted.bfloat16())
+    assert half.dtype == torch.float32
+    np.testing.assert_allclose(half.numpy(), raw, atol=0.02)
 
 
 SCRIPT = """

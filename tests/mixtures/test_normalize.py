@@ -129,6 +129,9 @@ def test_statistics_are_of_the_mixture_as_it_is_drawn(mixed: Mixed) -> None:
     np.testing.assert_allclose(entry["q99"], np.quantile(both, 0.99, axis=0))
     never = Normalize.of(mixed(sources, {"chunk": 1}, weights=[1, 0]), "lerobot.mean_std").statistics[""]["action"]
     np.testing.assert_allclose(never["mean"], values[0].mean(0))
+    never = mixed(sources, weights=[1, 0])
+    assert set(Normalize.of(never, "octo.normal").statistics) == {"s0", "s1"}
+    Loader(never, batch_size=4, transforms=[Normalize.of(never, "octo.normal")])
 
 
 def test_actions_that_count_from_a_state_are_counted_in_whole_chunks(mixed: Mixed) -> None:

@@ -69,7 +69,7 @@ class Loader:
         except ValueError as error:
             raise UsageError("E001", str(error)) from None
         self.mixture = mixture
-        self.transforms, self.form = Chain(tuple(transforms)).bind(mixture.form)
+        self.transforms = Chain(tuple(transforms)).bind(mixture.form)[0]
         self._epoch = 0
         self._batch = 0
 

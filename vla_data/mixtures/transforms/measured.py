@@ -49,16 +49,21 @@ def measure(
     mask = parse_mask(action_mask) if isinstance(action_mask, str) else tuple(action_mask)
     if mask and not found.masked:
         raise UsageError("E001", f"{rule} heeds no mask; openvla and octo do")
-    members = [(member, share) for member, share in _drawn(mixture) if member.frames]
+    members = [member for member in mixture.members if member.frames]
     chunks = trainer == "openpi"
-    made = {member.name: summarize(_rows(mixture, member, features, chunks=chunks)) for member, _ in members}
+    made = {member.name: summarize(_rows(mixture, member, features, chunks=chunks)) for member in members}
     summaries: dict[str, Summary] = made
     if trainer not in _KEYED:
-        parts, shares = list(made.values()), [share for _, share in members]
-        frames = np.asarray([member.frames for member, _ in members])
+        drawn = {
+            member.name: share
+            for member, share in zip(mixture.members, mixture.sampling.shares, strict=True)
+            if share > 0
+        }
+        parts, shares = [made[name] for name in drawn], list(drawn.values())
+        frames = np.asarray([member.frames for member in members if member.name in drawn])
         # By frames it is one dataset, whose quantiles need no weights.
-        drawn = None if np.allclose(shares, frames / frames.sum()) else shares
-        summaries = {"": pool(parts, drawn) if len(parts) > 1 else parts[0]}
+        weights = None if np.allclose(shares, frames / frames.sum()) else shares
+        summaries = {"": pool(parts, weights) if len(parts) > 1 else parts[0]}
     out: dict[str, dict[str, Statistics]] = {}
     for name, summary in summaries.items():
         out[name] = {feature: _entry(describe(stats)) for feature, stats in summary.features.items()}
@@ -68,13 +73,6 @@ def measure(
                 raise UsageError("E001", f"action_mask has {len(mask)} elements, actions of {show(name)} {width}")
             out[name][ACTION] = {**out[name][ACTION], "mask": list(mask)}
     return out
-
-
-def _drawn(mixture: Mixture) -> Iterator[tuple[Member, float]]:
-    """Datasets that are drawn at all, and how often."""
-    for member, share in zip(mixture.members, mixture.sampling.shares, strict=True):
-        if share > 0:
-            yield member, share
 
 
 def _entry(facts: dict[str, Any]) -> Statistics:
