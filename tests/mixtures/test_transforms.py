@@ -182,3 +182,7 @@ def test_the_way_back_is_in_reverse_and_epochs_are_told(mixed: Mixed) -> None:
     np.testing.assert_allclose(loader.inverse(loader.make(0, 0)["action"]), plain, atol=1e-6)
     assert loader.example()["action"].shape == (1, 3, 8)
     assert loader.state_dict() == Loader(mixture, batch_size=10).state_dict()
+    one = Loader(mixture, batch_size=10, transforms=Scaled(2))
+    assert np.array_equal(one.make(0, 0)["action"], plain * 2)
+    with pytest.raises(UsageError, match=r"E001.*dict in transforms is no BatchTransform"):
+        Loader(mixture, batch_size=10, transforms=[{"rule": "openpi.quantile"}])

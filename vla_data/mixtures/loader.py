@@ -40,7 +40,7 @@ class Loader:
             `vla_data.mixtures.Plan`.
         workers: threads that make batches; decoding images leaves Python to the others. 0: none.
         ahead: batches that each of them is ahead.
-        transforms: what is done to each batch, one after the other; see `vla_data.mixtures.transforms`.
+        transforms: what is done to each batch, one or several in order; see `vla_data.mixtures.transforms`.
 
     Attributes:
         mixture: what it draws from.
@@ -58,7 +58,7 @@ class Loader:
         last: str = "drop",
         workers: int = 0,
         ahead: int = 2,
-        transforms: Sequence[BatchTransform] = (),
+        transforms: BatchTransform | Sequence[BatchTransform] = (),
     ) -> None:
         try:
             self.plan = Plan(
@@ -69,7 +69,8 @@ class Loader:
         except ValueError as error:
             raise UsageError("E001", str(error)) from None
         self.mixture = mixture
-        self.transforms = Chain(tuple(transforms)).bind(mixture.form)[0]
+        given = (transforms,) if isinstance(transforms, BatchTransform) else tuple(transforms)
+        self.transforms = Chain(given).bind(mixture.form)[0]
         self._epoch = 0
         self._batch = 0
 

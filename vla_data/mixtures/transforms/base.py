@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Array
+from vla_data.errors import UsageError
+from vla_data.safety.text import show
 
 Batch = Mapping[str, Any]
 """As of `vla_data.mixtures.Mixture.gather`; at inference it may have observations alone."""
@@ -72,9 +74,17 @@ class Chain(BatchTransform):
 
     Attributes:
         steps: in the order of `forward`.
+
+    Raises:
+        UsageError: E001 for a step that is none.
     """
 
     steps: tuple[BatchTransform, ...] = ()
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if not isinstance(step, BatchTransform):
+                raise UsageError("E001", f"{show(type(step).__name__)} in transforms is no BatchTransform")
 
     def bind(self, form: Form) -> tuple[Chain, Form]:
         """See `BatchTransform.bind`."""
