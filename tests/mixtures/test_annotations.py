@@ -134,10 +134,12 @@ def test_an_episode_of_a_format_without_numbers_has_its_position() -> None:
 
 
 def other_data(root: Path) -> None:
-    """The annotation of a dataset of the same episodes without one."""
-    manifest = root / "meta/vla_data/manifest.json"
-    facts = json.loads(manifest.read_bytes())
-    manifest.write_text(json.dumps({**facts, "content_digest": "0" * 64}))
+    """The annotation of a dataset of as many episodes and frames, with other numbers in them."""
+    path = root / FOLDER / "v1.parquet"
+    rows = pq.read_table(path)
+    facts = json.loads(rows.schema.metadata[b"vla_data"])
+    facts["dataset"]["sha256"] = "0" * 64
+    pq.write_table(rows.replace_schema_metadata({b"vla_data": json.dumps(facts).encode()}), path)
 
 
 def rewrite(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:

@@ -702,7 +702,9 @@ def test_bad_episodes_are_left_out_and_said(opened) -> None:
     assert len(mixture) == 8
     assert [finding.code for finding in mixture.effective.findings] == ["left_out"]
     assert "episode_000001: E105" in mixture.effective.findings[0].message
-    assert {row[1] for row in ids(mixture.batch(0, np.arange(50)))} == {0, 1}
+    batch = mixture.batch(0, np.arange(50))
+    assert {row[1] for row in ids(batch)} == {0, 2}
+    assert set(batch["episode_position"].tolist()) == {0, 1}
     assert mixture.members[0].refs[1].id == "episode_000002"
 
 
