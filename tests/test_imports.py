@@ -100,9 +100,9 @@ def test_format_has_the_classes_that_the_table_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", formats.BUILDERS)
 def test_builder_has_a_definition(name: str) -> None:
-    module = formats.load_builder(name)
-    assert name == module.NAME
-    assert module.Definition({}).config_name == "default"
+    definition = formats.load_builder(name)
+    assert name == definition.NAME
+    assert definition({}).config_name == "default"
     assert (ROOT / "builders" / name / f"{name}_dataset_builder.py").is_file()
 
 

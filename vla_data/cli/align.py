@@ -48,7 +48,7 @@ def command(
     as it is, unless an option of the recipe is given.
     """
     builder = load_builder("ppo_sft_aligned")
-    definition = builder.Definition(changed(ctx, builder.OPTIONS))
+    definition = builder(changed(ctx, builder.OPTIONS))
     sink = open_sink(out, format="lerobot", **lerobot_options(options))  # refuses what can't be, before any work
     found = curation(ctx, rollouts, options, definition, outcomes=True)
     if options["dry_run"]:

@@ -73,7 +73,7 @@ def command(
     name its format, as in hdf5:PATH. A LeRobot dataset is taken as it is, unless an option of the recipe is given.
     """
     builder = load_builder(name)
-    definition = builder.Definition(changed(ctx, builder.OPTIONS))
+    definition = builder(changed(ctx, builder.OPTIONS))
     target = definition.place(data_dir)
     found = curation(ctx, rollouts, options, definition)
     if options["dry_run"]:

@@ -47,7 +47,7 @@ def command(
         answer = open_ledger(path).why(episode, frame)
     else:
         builder = load_builder("ppo_sft_aligned")
-        definition = builder.Definition(changed(ctx, builder.OPTIONS))
+        definition = builder(changed(ctx, builder.OPTIONS))
         reader = definition.source(path, max_episodes=options["max_episodes"])
         answer = _examine(reader, definition.steps(path), episode, frame)
     if as_json:

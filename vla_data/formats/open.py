@@ -1,11 +1,15 @@
-"""Opens what an address names: a path or a URL, or ``FORMAT:`` and either of them."""
+"""Opens what an address names: a path or a URL, or ``FORMAT:`` and either of them.
+
+A source of a user's own is ``module:Class:PATH`` or ``file.py:Class:PATH``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vla_data.core import Sink, Source
 from vla_data.errors import UsageError
@@ -13,6 +17,9 @@ from vla_data.formats.detection import HDF5, ROLLOUT, detect
 from vla_data.formats.tables import FORMATS, load_module, load_part
 from vla_data.remote.address import is_url, plain
 from vla_data.safety.text import show
+
+_OWN: Final = re.compile(r"((?:[\w.]+|.+\.py):[A-Za-z_]\w*):(.*)", re.DOTALL)
+"""``module:Class:PATH`` and ``file.py:Class:PATH``: a source of a user's own, and where it reads."""
 
 
 def parse_address(address: str | Path) -> tuple[str | None, Path]:
@@ -45,9 +52,13 @@ def find(address: str | Path) -> tuple[str, Any]:
 
 
 def _split(address: str | Path) -> tuple[str | None, str]:
-    name, colon, rest = str(address).partition(":")
-    if colon and name in FORMATS and not Path(str(address)).exists():
-        return name, plain(rest)
+    text = str(address)
+    name, colon, rest = text.partition(":")
+    if colon and not Path(text).exists():
+        if name in FORMATS:
+            return name, plain(rest)
+        if own := _OWN.fullmatch(text):
+            return own[1], plain(own[2])
     return None, plain(address)
 
 

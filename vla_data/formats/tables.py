@@ -8,7 +8,10 @@ Nothing is imported until it is used. Other distributions add rows by entry poin
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Literal
 
@@ -107,7 +110,7 @@ TRAINERS: Final = Table(
 """Trainer, library or way to train -> its row. Sorted."""
 
 BUILDERS: Final = Table("vla_data.builders", {"ppo_sft_aligned": "builders.ppo_sft_aligned.definition"})
-"""Dataset name -> module of its definition. Sorted."""
+"""Dataset name -> module with its ``Definition``. Sorted."""
 
 ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam.engine:BeamEngine"})
 """Engines that are not part of this package, each with the extra of its name. Sorted."""
@@ -157,9 +160,22 @@ def load_audit(sidecar: str) -> Any:
     return getattr(load_module(module, extra), cls)
 
 
-def load_builder(name: str) -> ModuleType:
-    """The definition of a dataset by its name."""
-    return load_module(BUILDERS.row("dataset", name), None)
+def load_builder(name: str) -> Any:
+    """The definition of a dataset, a `builders.rollout_dataset.RolloutDataset`.
+
+    Args:
+        name: of our table, ``module:Class``, or a folder with a ``definition.py``.
+
+    Raises:
+        UsageError: E002, there is none; E006, it can't be loaded.
+    """
+    if name in BUILDERS:
+        return load_module(BUILDERS[name], None).Definition
+    if (Path(name) / "definition.py").is_file():
+        return load_file(Path(name) / "definition.py").Definition
+    if ":" in name:
+        return load_class(name)
+    raise BUILDERS.missing("dataset", name)
 
 
 def load_engine(name: str) -> Any:
@@ -170,6 +186,8 @@ def load_engine(name: str) -> Any:
 
 def load_part(name: str, role: Literal["source", "sink"]) -> Any:
     """The source or the sink class of a format."""
+    if ":" in name:
+        return load_class(name)
     row = FORMATS.row("format", name)
     attribute = row.source if role == "source" else row.sink
     if attribute is None:
@@ -177,6 +195,57 @@ def load_part(name: str, role: Literal["source", "sink"]) -> Any:
         raise UsageError("E002", f"format {name} has no {role}; these have: {can}")
     module, _, cls = attribute.partition(":")
     return getattr(load_module(module, row.extra), cls)
+
+
+def load_class(address: str) -> Any:
+    """The class that ``module:Class`` or ``file.py:Class`` names, of a user's own.
+
+    Raises:
+        UsageError: E002, there is none; E006, its module can't be loaded.
+    """
+    where, _, name = address.rpartition(":")
+    if where.endswith(".py"):
+        module = load_file(Path(where))
+    else:
+        try:
+            module = importlib.import_module(where)
+        except Exception as error:  # whatever a user's module raises when it is imported
+            raise UsageError("E006", f"{show(where)} can't be loaded: {told(error)}") from None
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise UsageError("E002", f"{show(where)} has no {show(name)}") from None
+
+
+def load_file(path: Path) -> ModuleType:
+    """The module in a file that a user named; it is loaded once, under a name that follows from its place.
+
+    Raises:
+        UsageError: E003, there is no such file; E006, it can't be loaded.
+    """
+    place = path.resolve()
+    if not place.is_file():
+        raise UsageError("E003", f"{show(path)} is not there")
+    name = f"{place.parent.name}.{place.stem}" if place.stem == "definition" else place.stem
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(place):
+        return known
+    spec = importlib.util.spec_from_file_location(name, place)
+    if spec is None or spec.loader is None:
+        raise UsageError("E006", f"{show(path)} can't be loaded: it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's module raises when it is imported
+        del sys.modules[name]
+        raise UsageError("E006", f"{show(path)} can't be loaded: {told(error)}") from None
+    return module
+
+
+def told(error: BaseException) -> str:
+    """What a user's module raised, on one line."""
+    return f"{type(error).__name__}: {show(error)}"
 
 
 def load_module(module: str, extra: str | None) -> ModuleType:

@@ -1,0 +1,185 @@
+"""Formats, trainers and datasets of other distributions and of a user's own files."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import vla_data as vd
+from tests.paths import ROOT, TESTS
+from vla_data import formats
+from vla_data.cli import cli
+from vla_data.errors import MissingExtraError, NotFoundError, UsageError
+
+ROLLOUTS = TESTS / "data/rollouts"
+
+SOURCE = """
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import vla_data as vd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines(vd.BaseSource):
+    root: Path = field(repr=False)
+    fps: float = 10
+
+    def episodes(self):
+        return [vd.EpisodeRef(path.name, path.stat().st_size) for path in sorted(Path(self.root).glob("*.txt"))]
+
+    def fingerprint(self, ref):
+        import hashlib
+        return hashlib.sha256((Path(self.root) / ref.id).read_bytes()).hexdigest()
+
+    def read(self, ref):
+        rows = np.loadtxt(Path(self.root) / ref.id, ndmin=2)
+        meta = {"source": "lines", "source_length": len(rows), "source_sha256": self.fingerprint(ref)}
+        return vd.Episode(
+            id=ref.id, arrays={"action": rows}, frames={}, task="lift", index=np.arange(len(rows)), meta=meta
+        )
+
+    def schema(self, episode):
+        width = episode.arrays["action"].shape[1]
+        return vd.Schema(features={"action": vd.Feature(dtype="float64", shape=(width,))}, fps=self.fps)
+"""
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    folder = tmp_path / "lines"
+    folder.mkdir()
+    (folder / "a.txt").write_text("1 2\n3 4\n")
+    (folder / "b.txt").write_text("5 6\n7 8\n9 10\n")
+    return folder
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A distribution with one entry point of each kind, as pip would leave it."""
+    site = tmp_path / "site"
+    (site / "lines_ext-1.0.dist-info").mkdir(parents=True)
+    (site / "lines_ext-1.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: lines-ext\nVersion: 1.0\n"
+    )
+    (site / "lines_ext-1.0.dist-info/entry_points.txt").write_text(
+        "[vla_data.formats]\nlines = lines_ext:FORMAT\nbroken = lines_ext:MISSING\nodd = lines_ext:ODD\n"
+        "[vla_data.trainers]\nlinear = lines_ext:TRAINER\n"
+        "[vla_data.builders]\nlined = lines_ext\n"
+    )
+    (site / "lines_ext.py").write_text(
+        SOURCE
+        + "\nfrom builders.ppo_sft_aligned.definition import Definition as _Base\n"
+        + "from vla_data.formats import Format, Trainer\n"
+        + 'FORMAT = Format(source="lines_ext:Lines")\nODD = 3\n'
+        + 'TRAINER = Trainer(reads="lerobot", gate="lines_gate")\n'
+        + 'class Definition(_Base):\n    NAME = "lined"\n'
+    )
+    (site / "lines_gate.py").write_text("def read_back(folder):\n    return {'lines': ['seen ' + folder.name]}\n")
+    monkeypatch.syspath_prepend(str(site))
+    for table in (formats.FORMATS, formats.TRAINERS, formats.BUILDERS):
+        monkeypatch.delitem(vars(table), "_points", raising=False)
+    importlib.invalidate_caches()
+    yield site
+    for name in ("lines_ext", "lines_gate"):
+        sys.modules.pop(name, None)
+    for table in (formats.FORMATS, formats.TRAINERS, formats.BUILDERS):
+        vars(table).pop("_points", None)
+
+
+def test_a_format_of_another_distribution_is_read_and_listed(installed: Path, lines: Path) -> None:
+    source = vd.open_source(f"lines:{lines}", fps=5)
+    assert [source.read(ref).arrays["action"].tolist() for ref in source.episodes()] == [
+        [[1, 2], [3, 4]],
+        [[5, 6], [7, 8], [9, 10]],
+    ]
+    assert "lines" in formats.FORMATS.names()
+    assert "lines" not in list(formats.FORMATS)  # ours alone, without asking what is installed
+
+
+def test_a_row_that_can_not_be_loaded_is_one_line(installed: Path, lines: Path) -> None:
+    with pytest.raises(MissingExtraError, match="broken of lines-ext can't be loaded: AttributeError"):
+        vd.open_source(f"broken:{lines}")
+    with pytest.raises(MissingExtraError, match="odd of lines-ext is lines_ext:ODD, which is no Format"):
+        vd.open_source(f"odd:{lines}")
+
+
+def test_a_gate_of_another_distribution_judges(installed: Path, lines: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ["convert", f"lines:{lines}", str(out), "--to", "lerobot", "--gate", "linear", "--workers", "1"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "seen " in done.output
+    again = CliRunner().invoke(cli, ["verify", str(out), "--gate", "linar"])
+    assert again.exit_code == 2
+    assert "'linar' is not one of" in again.output
+
+
+def test_a_dataset_of_another_distribution_is_built_by_its_name(installed: Path, tmp_path: Path) -> None:
+    definition = formats.load_builder("lined")({})
+    assert definition.folder(tmp_path) == tmp_path / "lined/default/1.0.0"
+
+
+def test_a_source_in_a_file_of_ones_own(lines: Path, tmp_path: Path) -> None:
+    file = tmp_path / "my_source.py"
+    file.write_text(SOURCE)
+    source = vd.open_source(f"{file}:Lines:{lines}")
+    report = vd.run(source, (), vd.open_sink(tmp_path / "out"), workers=2)
+    assert report.counts["published_episodes"] == 2
+    with pytest.raises(UsageError, match="has no Other"):
+        vd.open_source(f"{file}:Other:{lines}")
+    with pytest.raises(NotFoundError):
+        vd.open_source(f"{tmp_path}/none.py:Lines:{lines}")
+    file.write_text("raise RuntimeError('oh')\n")
+    sys.modules.pop("my_source")
+    with pytest.raises(MissingExtraError, match="can't be loaded: RuntimeError: oh"):
+        vd.open_source(f"{file}:Lines:{lines}")
+
+
+def test_an_unknown_name_is_told_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="there is no dataset 'ppo_sft_alined'; did you mean 'ppo_sft_aligned'"):
+        formats.load_builder("ppo_sft_alined")
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The folder of a dataset under another name."""
+    folder = tmp_path / "mine/kitchen_sft"
+    shutil.copytree(ROOT / "builders/ppo_sft_aligned", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "ppo_sft_aligned_dataset_builder.py").rename(folder / "kitchen_sft_dataset_builder.py")
+    return folder
+
+
+def test_a_copy_of_a_dataset_builds_under_its_own_name(copied: Path, tmp_path: Path) -> None:
+    words = [
+        "build",
+        str(copied),
+        "--input",
+        str(ROLLOUTS),
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--workers",
+        "1",
+    ]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    made = tmp_path / "data/kitchen_sft/default/1.0.0"
+    assert '"name": "kitchen_sft"' in (made / "dataset_info.json").read_text()
+    assert vd.verify(made, deep=True).ok
+
+
+def test_tfds_builds_a_copy_of_a_dataset_under_its_own_name(copied: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    tool = Path(sys.executable).with_name("tfds")
+    words = [str(tool), "build", str(copied), f"--manual_dir={ROLLOUTS}", f"--data_dir={tmp_path / 'data'}"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert vd.verify(tmp_path / "data/kitchen_sft/default/1.0.0", deep=True).ok
