@@ -38,7 +38,7 @@ from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.media.frames import Frames
 from vla_data.media.video_settings import VideoSettings
-from vla_data.recording import RolloutWriter
+from vla_data.recording import RolloutWriter, VectorRecorder
 from vla_data.steps import recipes
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ __all__ = [
     "Transform",
     "UndeclaredError",
     "UsageError",
+    "VectorRecorder",
     "VerifyError",
     "VideoSettings",
     "VlaDataError",

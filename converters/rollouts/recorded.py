@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollouts.images import read_images
+from vla_data.actions.convention import Convention
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, Feature, Json, Schema
-from vla_data.errors import DataError
+from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.recording.recorded import HEADER, IMAGE_CONVENTION, SIZES, Header
 from vla_data.safety import text
@@ -23,6 +24,7 @@ MEANINGS: Final = "declared_features"
 """Key of ``Episode.meta``: feature -> ``names`` and ``convention``, where the recorder was told."""
 METRES: Final = 100.0
 """Largest absolute action in metres and radians that a robot can mean."""
+FLAGS: Final = ("next.success", "next.terminated", "next.truncated", "next.done")
 OUTCOMES: Final = ("next.reward", "next.terminated", "next.truncated", "next.done")
 
 
@@ -100,14 +102,17 @@ def _episode(
     final: dict[str, Frames | NDArray[Any]] = {}
     notes: list[str] = []
     for key, feature in features.items():
+        _check_convention(key, feature)
         rows = header.steps + (key in header.final)
         if feature.dtype == "image":
             camera = _camera(key, members[key], members[f"{SIZES}{key}"], feature, rows, image_size)
             frames[key] = camera.take(range(header.steps))
             if key in header.final:
                 final[key] = camera.take([header.steps])
-        elif outcomes or key not in OUTCOMES:
+        else:
             array = _array(key, members[key], feature, rows)
+            if key in OUTCOMES and not outcomes:
+                continue
             arrays[key] = array[: header.steps]
             if key in header.final:
                 final[key] = array[header.steps :]
@@ -179,6 +184,14 @@ def _meanings(features: Mapping[str, Feature]) -> dict[str, Json]:
     return out
 
 
+def _check_convention(name: str, feature: Feature) -> None:
+    if feature.convention and feature.dtype != "image":
+        try:
+            Convention.from_json(feature.convention)
+        except UsageError as error:
+            raise DataError(error.code, f"{show(name)}: {error.message}") from None
+
+
 def _limit(feature: Feature, limit: float | None) -> float:
     if limit is not None:
         return limit
@@ -212,8 +225,11 @@ def _array(name: str, array: Any, feature: Feature, rows: int) -> NDArray[Any]:
     kind = "string" if array.dtype.kind == "U" else str(array.dtype)
     if array.shape[:1] != (rows,):
         raise DataError("E204", f"{show(name)} has shape {array.shape} for {rows} steps")
+    if name in FLAGS and (kind, array.ndim) != ("bool", 1):
+        raise DataError("E205", f"{show(name)} is {kind}{array.shape[1:]}, not one True or False a step")
     if kind != feature.dtype or (array.shape[1:] or (1,)) != (feature.shape or (1,)):
         raise DataError(
-            "E203", f"{show(name)} is {kind}{array.shape[1:]}; the header says {feature.dtype}{feature.shape}"
+            "E203",
+            f"{show(name)} is {kind}{array.shape[1:]}; the header says {show(feature.dtype)[:40]}{feature.shape}",
         )
     return array.astype(array.dtype.newbyteorder("="), copy=False)

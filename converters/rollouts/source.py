@@ -23,7 +23,6 @@ file's name starts with ``success_`` (the motion planner names so what ended in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -43,6 +42,7 @@ from converters.rollouts.fields import (
 )
 from converters.rollouts.files import LocalFiles, RemoteFiles
 from converters.rollouts.images import Allowed, read_images
+from converters.rollouts.members import NotARolloutError, load_members
 from converters.rollouts.recorded import is_described, read_recorded, recorded_schema
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
@@ -55,9 +55,7 @@ from vla_data.media.images import MAX_SIDE
 from vla_data.names import natural
 from vla_data.recording.npz import ACTION_CONVENTION, ACTION_NAMES
 from vla_data.recording.recorded import HEADER
-from vla_data.safety import npy, text
-from vla_data.safety.archive import Archive
-from vla_data.safety.files import MAX_FILE
+from vla_data.safety import text
 
 if TYPE_CHECKING:
     from vla_data.remote.storage import Storage
@@ -65,16 +63,9 @@ if TYPE_CHECKING:
 InfoTiming = Literal["auto", "after", "before"]
 
 SUFFIXES: Final = (".npz", ".npy")
-_PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 DEFAULT_FPS: Final = 5.0
 CONVENTION: Final = ACTION_CONVENTION
 ACTION_LIMIT: Final = 100.0
-
-
-class NotARolloutError(DataError):
-    """A healthy file of another kind that lies among the rollouts: it is left alone, not quarantined."""
-
-    ignore = True
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -174,23 +165,35 @@ class PpoRolloutSource(RootedSource):
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
-            rollout = _load(data, ref.id)
-            if HEADER in rollout:
-                limit = None if self.action_limit == ACTION_LIMIT else self.action_limit
-                return read_recorded(
-                    ref.id,
-                    rollout,
-                    sha256,
-                    fps=self.fps,
-                    outcomes=self.outcomes,
-                    image_size=self.image_size,
-                    allow_empty_instruction=self.allow_empty_instruction,
-                    action_limit=limit,
-                )
-            return self._episode(ref.id, rollout, sha256)
+            return self.parse(ref.id, data, sha256)
         except DataError as error:
             error.source_sha256 = sha256
             raise
+
+    def parse(self, name: str, data: bytes, sha256: str) -> Episode:
+        """The episode in the bytes of one file.
+
+        Args:
+            name: of the file, which becomes the episode's id; its ending says what the file is.
+            data: the bytes.
+            sha256: of the bytes.
+
+        Raises:
+            DataError: the episode can't be used.
+        """
+        rollout = load_members(data, name)
+        if HEADER not in rollout:
+            return self._episode(name, rollout, sha256)
+        return read_recorded(
+            name,
+            rollout,
+            sha256,
+            fps=self.fps,
+            outcomes=self.outcomes,
+            image_size=self.image_size,
+            allow_empty_instruction=self.allow_empty_instruction,
+            action_limit=None if self.action_limit == ACTION_LIMIT else self.action_limit,
+        )
 
     def schema(self, episode: Episode) -> Schema:
         """What the arrays and frames of ``episode`` mean."""
@@ -304,61 +307,6 @@ class PpoRolloutSource(RootedSource):
 def _ref(name: str, size: int) -> EpisodeRef:
     plain = text.portable(name)
     return EpisodeRef(plain, size, "" if plain == name else name)
-
-
-def _load(data: bytes, name: str) -> Mapping[str, Any]:
-    """The rollout's keys from the bytes of one file."""
-    if not name.lower().endswith(".npz"):
-        return _dictionary(npy.loads(data, name="the file"))
-    archive = Archive(data, name="the archive", max_bytes=MAX_FILE)
-    if archive.names == ("arr_0.npy",):
-        return _dictionary(npy.loads(archive.read("arr_0.npy"), name="arr_0.npy"))
-    keys = [member.removesuffix(".npy") for member in archive.names]
-    if HEADER in keys:
-        return {key: _member(archive, key) for key in keys}
-    if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
-        if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
-            raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
-        raise DataError("E108", "an archive with other members than arr_0.npy")
-    return _unflatten({key: _member(archive, key) for key in keys})
-
-
-def _member(archive: Archive, key: str) -> Any:
-    return npy.loads(archive.read(f"{key}.npy"), name=f"{key}.npy")
-
-
-def _dictionary(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            raise NotARolloutError("E206", "a plain array, not a rollout")
-        raise DataError("E206", f"the file holds a {type(value).__name__}, not a dictionary of a rollout")
-    return value
-
-
-def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``info.success`` and the like of a sanitized file become ``info``; sizes split its encoded images."""
-    rollout: dict[str, Any] = {}
-    info: dict[str, Any] = {}
-    for key, value in arrays.items():
-        if key.startswith("info."):
-            info[key.removeprefix("info.")] = value
-        else:
-            rollout[key] = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
-    if info:
-        rollout.setdefault("info", info)
-    sizes = rollout.pop("image_sizes", None)
-    if sizes is not None:
-        image = rollout["image"]
-        ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
-        ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
-        if not ok or (sizes < 0).any():
-            raise DataError("E203", "image_sizes does not fit image")
-        total = sum(sizes.tolist())  # in Python's integers, which don't overflow
-        if total != len(image):
-            raise DataError("E204", f"image_sizes add up to {total:,}, not to {len(image):,} bytes")
-        ends = np.cumsum(sizes)
-        rollout["image"] = [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-    return rollout
 
 
 def _aligned(success: NDArray[np.bool_], timing: str, name: str) -> NDArray[np.bool_]:

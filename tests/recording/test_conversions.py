@@ -8,10 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import vla_data as vd
 from tests.recording.test_features import CHUNKS, FACTS, STATES, TOP, WRIST, pixels, record, step
+from vla_data.cli.convert import command
 from vla_data.core import Episode
+from vla_data.jobs.part import examine
 from vla_data.verification.check import verify
 
 CAMERAS = ("observation.images.top", "observation.images.wrist")
@@ -74,10 +77,23 @@ def test_align_of_other_actions_keeps_every_step_or_says_how(rollouts: Path, tmp
     with pytest.raises(vd.VlaDataError) as caught:
         vd.run(vd.open_source(rollouts), refused, vd.open_sink(tmp_path / "a"), workers=1)
     assert caught.value.code in ("E401", "E402")
-    record = vd.jobs.part.examine(vd.open_source(rollouts), refused, vd.open_source(rollouts).episodes()[0])
+    record = examine(vd.open_source(rollouts), refused, vd.open_source(rollouts).episodes()[0])
     assert "--pos-thresh none --rot-thresh none" in record.message
     steps = vd.recipes.ppo_sft(min_success_steps=1, pos_thresh=None, rot_thresh=None)
     report = vd.run(vd.open_source(rollouts), steps, vd.open_sink(tmp_path / "b"), workers=1)
     assert report.counts["published_episodes"] == 1  # the other one was never solved
     got = only(str(tmp_path / "b"))
     np.testing.assert_array_equal(got.arrays["action.chunk"], CHUNKS)
+
+
+def test_the_command_line_writes_next_obs(rollouts: Path, tmp_path: Path) -> None:
+    def convert(to: str) -> Any:
+        args = [str(rollouts), str(tmp_path / to), "--to", to, "--write-next-obs", "--workers", "1"]
+        return CliRunner().invoke(command, args)
+
+    assert convert("robomimic").exit_code == 0
+    with h5py.File(tmp_path / "robomimic/dataset.hdf5") as file:
+        np.testing.assert_array_equal(file["data/demo_0/next_obs/state"][:], STATES[1:])
+    error = convert("rlds").exception
+    assert isinstance(error, vd.UsageError)
+    assert str(error).startswith("E001 usage: --write-next-obs is for --to robomimic")

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import vla_data as vd
-from tests.paths import ROOT
 from vla_data.core import Episode
 from vla_data.errors import MachineError, UsageError
 from vla_data.files import write as io
@@ -607,65 +605,3 @@ def test_memory_is_that_of_the_encoded_images(tmp_path: Path) -> None:
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < 1.2 * size + 2_000_000
-
-
-class FakeEnvironment:
-    """One environment whose episode has 4 steps."""
-
-    def observe(self) -> dict[str, Any]:
-        return {"image": IMAGES[self.t]}
-
-    def reset(self) -> dict[str, Any]:
-        self.t = 0
-        return self.observe()
-
-    def step(self, _: Any) -> tuple[dict[str, Any], float, bool, dict[str, Any]]:
-        self.t += 1
-        return self.observe(), 1.0, self.t == 4, {"success": self.t > 2}
-
-
-class FakeEnvironments:
-    """Three that reset by themselves, with episodes of 3, 4 and 5 steps."""
-
-    tasks = ("environment 0", "environment 1", "environment 2")
-
-    def reset(self) -> list[Any]:
-        self.t = [0, 0, 0]
-        return [IMAGES[0]] * 3
-
-    def step(self, _: Any) -> tuple[list[Any], list[float], list[bool], list[dict[str, Any]]]:
-        after = [t + 1 for t in self.t]
-        dones = [t == 3 + i for i, t in enumerate(after)]
-        infos = [{"success": t > 2, "final_image": IMAGES[t]} for t in after]
-        self.t = [0 if done else t for t, done in zip(after, dones, strict=True)]
-        return [IMAGES[t] for t in self.t], [0.0] * 3, dones, infos
-
-
-def documented(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **names: Any) -> list[Episode]:
-    """What a piece of Python in docs/recording.md records."""
-    text = (ROOT / "docs" / "recording.md").read_text()
-    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
-    monkeypatch.chdir(tmp_path)
-    exec(code, {"vd": vd, **names})
-    return read(tmp_path / "rollouts")
-
-
-def test_the_documented_loop_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    got = documented(0, tmp_path, monkeypatch, env=FakeEnvironment(), policy=lambda _: ACTION)
-    assert [len(episode) for episode in got] == [4] * 100
-    assert got[0].arrays["next.success"].tolist() == [False, False, True, True]
-    np.testing.assert_array_equal([got[0].frames[CAMERA].pixels(t) for t in range(4)], IMAGES[:4])
-    np.testing.assert_array_equal(got[0].final[CAMERA].pixels(0), IMAGES[4])
-
-
-def test_the_documented_loop_for_vectorised_environments_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = {"env": FakeEnvironments(), "policy": lambda _: [ACTION] * 3, "steps": 13}
-    got = documented(1, tmp_path, monkeypatch, **names)
-    assert sorted(len(episode) for episode in got) == [3] * 4 + [4] * 3 + [5] * 2
-    for episode in got:
-        steps = len(episode)
-        assert episode.task == f"environment {steps - 3}"
-        np.testing.assert_array_equal([episode.frames[CAMERA].pixels(t) for t in range(steps)], IMAGES[:steps])
-        np.testing.assert_array_equal(episode.final[CAMERA].pixels(0), IMAGES[steps])

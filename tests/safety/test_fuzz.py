@@ -65,7 +65,7 @@ def fuzz(count: int, seed: int) -> None:
     """Read ``count`` mutants in this process; raises at the first that does not behave."""
     import time
 
-    from converters.rollouts.source import PpoRolloutSource, _load
+    from converters.rollouts.source import PpoRolloutSource
     from vla_data.errors import CODES, DataError
     from vla_data.safety.text import show
 
@@ -80,7 +80,7 @@ def fuzz(count: int, seed: int) -> None:
         mutant = mutate(data, rng, others)
         start = time.process_time()  # of this process: a busy machine is no defect
         try:
-            episode = source._episode("mutant", _load(mutant, f"mutant{suffix}"), "")
+            episode = source.parse(f"mutant{suffix}", mutant, "")
             assert len(episode) == len(episode.index) > 0
             assert all(len(array) == len(episode) for array in episode.arrays.values())
             accepted += 1

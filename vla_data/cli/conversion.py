@@ -107,6 +107,11 @@ writing_options = stack(
         "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
     ),
     click.option(
+        "--write-next-obs",
+        is_flag=True,
+        help="robomimic: write next_obs, which ends with what was seen after the last action.",
+    ),
+    click.option(
         "--val",
         type=Number(0, 1, max_open=True),
         help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
@@ -220,12 +225,15 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
     val = options.pop("val", None)
+    next_obs = bool(options.pop("write_next_obs", False))
     rdt = {name: options.pop(name) for name in _RDT if name in options}
     rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
     if rdt and to != "rdt":
         raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} is for --to rdt")
     if val is not None and to != "rlds":
         raise UsageError("E001", f"--val is for --to rlds; of {to}, `vla-data split` makes splits")
+    if next_obs and to != "robomimic":
+        raise UsageError("E001", f"--write-next-obs is for --to robomimic; {to} has no place for next_obs")
     if float32 and to != "rlds":
         raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
     if to == "lerobot":
@@ -239,7 +247,7 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         name = re.sub(r"\W+", "_", _last_name(target).lower()).strip("_") or "dataset"
         split = {} if val is None else {"val_fraction": val}
         return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **split, **images)
-    return open_sink(target, format=to)
+    return open_sink(target, format=to, next_obs=next_obs) if to == "robomimic" else open_sink(target, format=to)
 
 
 def _last_name(target: Path | str) -> str:

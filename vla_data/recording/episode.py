@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -19,6 +21,16 @@ from vla_data.safety.files import MAX_FILE
 
 MAX_BYTES: Final = MAX_FILE - (64 << 20)  # readers refuse larger files
 LEROBOT_OWN: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """One step that was checked and encoded, and is not in its episode yet."""
+
+    columns: dict[str, Column]
+    rows: dict[str, Any]
+    size: int
+    is_named: bool
 
 
 class Writer(Protocol):
@@ -103,36 +115,15 @@ class OpenEpisode:
         Raises:
             RecordError: a value has the wrong type, shape or size, is not finite, or is missing; nothing is added.
         """
-        self._check_open()
-        where = f"step {len(self)}"
-        given = given_by_keyword(
-            where,
-            self._writer.images,
-            image=image,
-            action=action,
-            success=success,
-            reward=reward,
-            state=state,
-            info=info,
-            needed=features is None,
-        )
-        for name, value in self._named(where, features).items():
-            if name in given:
-                raise RecordError("E004", f"{where}: {name} is given twice, by name and by keyword")
-            given[name] = Given(name, value, lambda n=name, v=value: column_for(n, v, self._writer.images))  # type: ignore[misc]
-        columns = self._columns or self._new_columns(where, given)
-        self._check_all(where, given)
-        rows = {name: columns[name].ready(where, item.value) for name, item in given.items()}
-        if COUNTER in rows:
-            self._check_counter(where, rows[COUNTER])
-        size = self._bytes + sum(columns[name].size(row) for name, row in rows.items())
-        if size > MAX_BYTES:
-            raise RecordError("E107", f"{where}: the episode takes {MAX_BYTES / 1e9:.1f} GB; end it before this")
-        for name, row in rows.items():
-            columns[name].keep(row)
-        self._is_named |= features is not None
-        self._columns, self._bytes, self._steps = columns, size, self._steps + 1
-        self._writer._count(self._number, self.task, self._steps)
+        keywords = {
+            "image": image,
+            "action": action,
+            "success": success,
+            "reward": reward,
+            "state": state,
+            "info": info,
+        }
+        self._keep(self._ready(features, keywords))
 
     def end(
         self,
@@ -161,7 +152,43 @@ class OpenEpisode:
         self._check_open()
         if not self._steps:
             raise RecordError("E207", "the episode has no steps: add them before the end, or discard it")
-        last = self._last(features, image, state)
+        return self._end(self._last(self._columns, features, image, state), facts)
+
+    def discard(self) -> None:
+        """Forget the episode on purpose: it is not written, and not counted as lost."""
+        self._check_open()
+        self._forget()
+
+    def _ready(self, features: Mapping[str, Any] | None, keywords: Mapping[str, Any]) -> Ready:
+        """A step as it would be kept; the episode is as it was."""
+        self._check_open()
+        where = f"step {len(self)}"
+        encoding = self._writer.images
+        given = given_by_keyword(where, encoding, **keywords, needed=features is None)
+        for name, value in self._named(where, features).items():
+            if name in given:
+                raise RecordError("E004", f"{where}: {name} is given twice, by name and by keyword")
+            given[name] = Given(name, value, partial(column_for, name, value, encoding))
+        self._check_all(where, given)
+        columns = self._columns or self._new_columns(where, given)
+        rows = {name: columns[name].ready(where, item.value) for name, item in given.items()}
+        if COUNTER in rows:
+            self._check_counter(where, rows[COUNTER])
+        size = self._bytes + sum(columns[name].size(row) for name, row in rows.items())
+        if size > MAX_BYTES:
+            raise RecordError("E107", f"{where}: the episode takes {MAX_BYTES / 1e9:.1f} GB; end it before this")
+        if not self._columns:  # new ones, which are nobody's yet; from now on they know what is like this row
+            _keep(columns, rows)
+        return Ready(columns, rows, size, features is not None)
+
+    def _keep(self, ready: Ready) -> None:
+        if self._columns:
+            _keep(self._columns, ready.rows)
+        self._is_named |= ready.is_named
+        self._columns, self._bytes, self._steps = ready.columns, ready.size, self._steps + 1
+        self._writer._count(self._number, self.task, self._steps)
+
+    def _end(self, last: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> Path:
         more = as_facts(facts)
         if again := sorted(self._facts.keys() & more.keys()):
             raise RecordError("E004", f"the end: the episode began with the facts {', '.join(again)}")
@@ -177,11 +204,6 @@ class OpenEpisode:
         self._forget()
         writer._settle()
         return path
-
-    def discard(self) -> None:
-        """Forget the episode on purpose: it is not written, and not counted as lost."""
-        self._check_open()
-        self._forget()
 
     def _check_open(self) -> None:
         self._writer._check_process()
@@ -242,7 +264,13 @@ class OpenEpisode:
                 " or of the next episode (with automatic resets, take final_info's)",
             )
 
-    def _last(self, features: Mapping[str, Any] | None, image: Any, state: Any) -> dict[str, Any]:
+    def _last(
+        self,
+        columns: Mapping[str, Column],
+        features: Mapping[str, Any] | None,
+        image: Any = None,
+        state: Any = None,
+    ) -> dict[str, Any]:
         """Feature -> its row of after the last action."""
         where = "the end"
         given = dict(self._named(where, features))
@@ -251,11 +279,16 @@ class OpenEpisode:
                 continue
             if name in given:
                 raise RecordError("E004", f"{where}: {name} is given twice, by name and by keyword")
-            if name not in self._columns:
+            if name not in columns:
                 raise RecordError("E206", f"{where}: there is a {label}, but the steps have none")
             given[name] = value
         for name in given:
-            if not name.startswith("observation.") or name not in self._columns:
+            if not name.startswith("observation.") or name not in columns:
                 what = "the steps have none" if name.startswith("observation.") else "only observations are"
                 raise RecordError("E206", f"{where}: {name} is not seen after the last action; {what}")
-        return {name: self._columns[name].ready(where, value) for name, value in given.items()}
+        return {name: columns[name].ready(where, value) for name, value in given.items()}
+
+
+def _keep(columns: Mapping[str, Column], rows: Mapping[str, Any]) -> None:
+    for name, row in rows.items():
+        columns[name].keep(row)

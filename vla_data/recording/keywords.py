@@ -13,6 +13,10 @@ from vla_data.recording.columns import Camera, Column, Flags, Numbers, Told
 from vla_data.recording.npz import ACTION_CONVENTION, ACTION_NAMES
 
 NOT_GIVEN: Final = object()
+NO_KEYWORDS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("image", "action", "success"), NOT_GIVEN),
+    **dict.fromkeys(("reward", "state", "info")),
+}
 CAMERA: Final = "observation.images.primary"
 STATE: Final = "observation.state"
 COUNTER: Final = "info.elapsed_steps"

@@ -86,12 +86,16 @@ class Header:
                 "E203", f"{HEADER} has version {show(known['version'])[:40]}; this is vla-data's {VERSION}"
             )
         try:
+            json.dumps(known, ensure_ascii=False).encode("utf-8")
             schema = Schema.from_text(json.dumps(known["schema"]))
+        except UnicodeEncodeError:
+            raise DataError("E212", f"{HEADER} has half a character") from None
         except (KeyError, TypeError, ValueError, AttributeError):
             raise DataError("E141", f"the schema of {HEADER} is none") from None
         final, steps, facts, task = known["final"], known["steps"], known["facts"], known["task"]
         good = isinstance(facts, dict) and isinstance(task, str) and type(steps) is int and isinstance(final, list)
-        good = good and isinstance(schema.robot, str | None)
+        good = good and isinstance(schema.robot, str | None) and type(schema.fps) in (int, float)
+        good = good and 1e-3 <= schema.fps <= 1e6 and 0 < len(schema.features) <= MAX_FEATURES
         if not good or not all(map(_is_sound, schema.features.values())):
             raise DataError("E141", f"{HEADER} is not what a recorder writes")
         for name in schema.features:
