@@ -2,8 +2,8 @@
 
 - **LIBERO**: robosuite 1.4 with its default OSC_POSE controller, which is part of the environment; a file that
   names another controller or other ranges is believed.
-- **robomimic**: ``controller_configs`` and ``env_version`` in ``env_args``. Anything but an OSC_POSE controller
-  with inputs of -1 to 1, deltas and one scale for translations and one for rotations stays undeclared.
+- **robomimic**: ``controller_configs`` and ``env_version`` in ``env_args``, by
+  `converters.hdf5.robosuite_controller`.
 - **ManiSkill**: ``control_mode``; ``pd_ee_delta_pose`` and ``pd_ee_target_delta_pose`` are known.
 - **ALOHA**: 14 numbers are joints and grippers of two arms; what a gripper's number means is known in simulation.
 
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from vla_data.actions import Controller, Convention, preset
+from converters.hdf5.robosuite_controller import osc_pose
+from vla_data.actions import Convention, preset
 from vla_data.core import Json
-from vla_data.safety import strict_json
 
 _MODES: Final = {
     "pd_ee_delta_pose": "maniskill_pd_ee_delta_pose",
@@ -47,6 +47,9 @@ def action_convention(meta: Mapping[str, Json], width: int) -> dict[str, Json]:
     if found is None or found.width != width:
         return {}
     rate = meta.get("fps")
+    if rate and rate != found.control_rate and found.controller is not None:
+        # How much of a command a controller carries out in a step is measured at its usual rate.
+        found = replace(found, controller=replace(found.controller, translation_gain=None, rotation_gain=None))
     return replace(found, control_rate=float(rate) if rate else None).to_json()
 
 
@@ -59,60 +62,13 @@ def state_convention(meta: Mapping[str, Json], name: str, width: int) -> dict[st
 def _action(meta: Mapping[str, Json], width: int) -> Convention | None:
     layout, controller = meta["layout"], meta.get("controller")
     if layout == "libero":
-        return preset("libero") if controller is None else _osc_pose(controller, "1.4")
+        return preset("libero") if controller is None else osc_pose(controller, "1.4", meta.get("robot"))
     if layout == "robomimic":
-        return _osc_pose(controller, _robosuite_version(meta)) if controller else None
+        return osc_pose(controller, meta.get("env_version"), meta.get("robot"))
     if layout == "maniskill":
         mode = controller.get("type") if controller else None
         return preset(_MODES[mode]) if mode in _MODES else None
     return _aloha(meta) if layout == "aloha" and width == 14 else None
-
-
-def _osc_pose(controller: Mapping[str, Any], version: str | None) -> Convention | None:
-    if controller.get("type") != "OSC_POSE" or controller.get("control_delta") is not True or version is None:
-        return None
-    scales = _scales(controller)
-    known = preset("robosuite_1.5_osc_pose" if version >= "1.5" else "robosuite_1.4_osc_pose")
-    usual = known.controller
-    if scales is None or usual is None:
-        return None
-    if scales == (usual.translation_scale, usual.rotation_scale):
-        return known
-    other = Controller(translation_scale=scales[0], rotation_scale=scales[1], zero_rotation=usual.zero_rotation)
-    return replace(known, controller=other)
-
-
-def _scales(controller: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Metres and radians of an input of 1, where inputs are -1 to 1 and outputs symmetric and alike."""
-    high, low = _six(controller.get("output_max")), _six(controller.get("output_min"))
-    if high is None or low is None or [-x for x in low] != high:
-        return None
-    if set(_six(controller.get("input_max")) or ()) != {1.0} or set(_six(controller.get("input_min")) or ()) != {
-        -1.0
-    }:
-        return None
-    if len(set(high[:3])) != 1 or len(set(high[3:])) != 1 or high[0] <= 0 or high[3] <= 0:
-        return None
-    return high[0], high[3]
-
-
-def _six(value: Any) -> list[float] | None:
-    """One number for all six, or six."""
-    numbers = value if isinstance(value, list) else [value] * 6
-    if len(numbers) < 6 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-        return None
-    return [float(n) for n in numbers[:6]]
-
-
-def _robosuite_version(meta: Mapping[str, Json]) -> str | None:
-    """``env_version`` of ``env_args``, as "1.4" or "1.5"; None for others, whose frames are not known."""
-    try:
-        text = meta["episode_metadata"]["file"]["env_args"]
-        version = str(strict_json.loads(str(text).encode(), name="env_args")["env_version"])
-    except Exception:  # a file may have anything there, and then nothing is known
-        return None
-    major = ".".join(version.split(".")[:2])
-    return major if major in ("1.4", "1.5") else None
 
 
 def _aloha(meta: Mapping[str, Json]) -> Convention:

@@ -87,7 +87,7 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
     if pixels or files:
         orientation = of("image_orientation", options.image_orientation, demo.orientation, _ORIENTATION)
     if files:
-        of_files = of("channel_order", options.channel_order, None, _CHANNELS)
+        of_files = of("channel_order", options.channel_order, demo.file_channels, _CHANNELS)
     if pixels:
         known = demo.channels if files else None
         order = "auto" if known is not None else options.channel_order  # it is declared of what is not known

@@ -5,7 +5,7 @@ Judged from the numbers alone:
 ======================  =====================================================================================
 ``not_a_rotation``      a 6-D rotation whose two columns are not of unit length and at right angles
 ``gripper_range``       an opening outside of [0, 1]
-``gripper_in_metres``   the state's gripper is a finger's position in metres, never above 0.05
+``gripper_in_metres``   a finger's position or the width between them in metres, never above 0.05, or 0.16 if open
 ``wrong_unit``          a motion of more than 0.2 in a step: controller input, or centimetres
 ``inverted_gripper``    the gripper opens where slot 10 says close: ``(g + 1) / 2`` of an action whose -1 opens
 ``observation_shift``   states are of after their actions, as LIBERO's files have them
@@ -13,12 +13,13 @@ Judged from the numbers alone:
 ``wrong_sign``          the arm moves against its commands
 ``wrong_axes``          the arm's x, y and z follow the commands of other axes
 ``euler_state``         a rotation vector was read as Euler angles; told from the seven joints of a Panda
-``wrong_orientation``   the orientation is not the one that those joints give
-``wrong_rotation``      another form of rotation explains the motion better
+``wrong_orientation``   the orientation is not the one that those joints give, of what moves as a Panda does
+``wrong_rotation``      another form of rotation explains the motion better: of the action, or rows for columns
+``wrong_offset``        poses are commanded that are a constant turn or shift away from those that are measured
 ``loose_indicator``     a mask is 1 where nothing is, or 0 where something is
 ======================  =====================================================================================
 
-and exactly, where the source is at hand (`compare`): the same, ``euler_action``, and the factor of a wrong scale.
+and exactly, where the source is at hand, by `converters.rdt.beside`.
 The fork of RDT for LIBERO (zxy6677, 2025) has the first four of these in one dataset or another; see
 ``docs/rdt.md``.
 """
@@ -27,26 +28,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice, permutations, product
+from itertools import islice, product
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.rdt import slots as rdt_slots
-from converters.rdt.vectors import Layout, Vectors, slotted
+from converters.rdt.panda import is_panda, panda_orientation
+from converters.rdt.vectors import Layout, slotted
 from vla_data.actions import Convention, preset, resolve
-from vla_data.actions.rotations import angle_between, convert_rotation, multiply, to_quaternion
-from vla_data.core import Episode, Json
+from vla_data.actions.rotations import angle_between, convert_rotation, inverse, multiply, to_quaternion
+from vla_data.core import Json
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
 
-_POSITION: Final = slice(rdt_slots.POSITION, rdt_slots.POSITION + 3)
-_ROTATION: Final = slice(rdt_slots.ROTATION, rdt_slots.ROTATION + 6)
-_GRIPPER: Final = rdt_slots.GRIPPER
+POSITION: Final = slice(rdt_slots.POSITION, rdt_slots.POSITION + 3)
+ROTATION: Final = slice(rdt_slots.ROTATION, rdt_slots.ROTATION + 6)
+GRIPPER: Final = rdt_slots.GRIPPER
 _JOINTS: Final = slice(0, 7)
 
 GROUP: Final = 64
@@ -55,10 +57,14 @@ GROUP: Final = 64
 LARGEST_STEP: Final = 0.2
 """Metres in a step. At 5 Hz that is 1 m/s, more than any of these arms does."""
 _FINGER: Final = 0.05
-_UNIT: Final = 1e-3
-# The Panda's joint axes, as turns about x between them, and its hand in robosuite, a turn about the last one.
-_TWISTS: Final = (0.0, -np.pi / 2, np.pi / 2, np.pi / 2, -np.pi / 2, np.pi / 2, np.pi / 2)
-_HAND: Final = -0.785891
+_WIDTH: Final = 0.16
+"""Metres. The widest of the usual grippers opens by 0.14; an opening that is told to be 1 comes farther."""
+_OPEN: Final = 0.9
+_OFTEN: Final = 0.05
+_ASKED: Final = 8
+"""Episodes whose positions are asked for the kind of arm."""
+UNIT: Final = 1e-3
+"""How far a rotation's columns may be off length 1 and right angles."""
 _SAME_TURN: Final = 0.02
 """Radians. LIBERO's joints and orientations, read at slightly different times, differ by up to 0.0035."""
 
@@ -96,11 +102,11 @@ def find(
         fps: steps per second; None: the convention's.
     """
     states, actions = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
-    bugs = [*_ranges("state", states), *_ranges("action", actions)]
+    bugs = [*_ranges("state", states), *_ranges("action", actions), *_openings(states, actions)]
     if masks is not None:
         bugs += _indicator("state", states, masks[0])
         bugs += _indicator("action", actions, masks[1])
-    bugs += _orientation(states)
+    bugs += _orientation(pairs)
     if not any(bug.code in ("not_a_rotation", "wrong_unit") for bug in bugs):
         moved = _dynamics(pairs, convention or _guess(actions), fps)
         if any(bug.code in ("euler_state", "wrong_orientation") for bug in bugs):
@@ -120,28 +126,13 @@ def find_all(pairs: Iterable[Pair], group: int = GROUP, **known: Any) -> list[Bu
     return list(bugs.values())
 
 
-def compare(pairs: Sequence[Pair], truth: Sequence[Vectors], episodes: Sequence[Episode]) -> list[Bug]:
-    """What the numbers show beside those that the source leads to, episode by episode.
-
-    Args:
-        pairs: state and action ``(T, 128)`` of each episode, of whatever dataset is judged; its layout is
-            ``pose_delta``.
-        truth: of the same episodes, from `converters.rdt.vectors.vectors`.
-        episodes: the same, as the source has them.
-    """
-    bugs: dict[str, Bug] = {}
-    for (state, action), want, episode in zip(pairs, truth, episodes, strict=True):
-        for bug in _beside(state, action, want, episode):
-            bugs.setdefault(bug.code, bug)
-    return list(bugs.values())
-
-
 def stat_bugs(entry: Mapping[str, Json]) -> list[Bug]:
     """What an entry of ``dataset_stat.json`` shows, for LIBERO: the check that its guide has, and ranges.
 
     Commands are up to 0.05 m a step, so ``action_std[30]`` is near 0.014 m (people) to 0.025 m (scripts).
     """
     bugs = []
+    ends: dict[str, Floats] = {}
     for part in ("state", "action"):
         rows = {key: entry.get(f"{part}_{key}") for key in ("mean", "std", "min", "max")}
         known = {key: np.asarray(row, dtype=np.float64) for key, row in rows.items() if row is not None}
@@ -149,14 +140,17 @@ def stat_bugs(entry: Mapping[str, Json]) -> list[Bug]:
             bugs.append(Bug(code="wrong_size", message=f"{part} has entries of other lengths than 128"))
             continue
         if "max" in known and "min" in known:
-            bugs += _ranges(part, np.stack([known["min"], known["max"]]), rotations=False)
+            ends[part] = np.stack([known["min"], known["max"]])
+            bugs += _ranges(part, ends[part], rotations=False)
         if part == "action" and "std" in known:
             bugs += _step_size(known["std"])
+    if len(ends) == 2:
+        bugs += _openings(ends["state"], ends["action"])
     return bugs
 
 
 def _step_size(std: Floats) -> Iterator[Bug]:
-    size = float(std[_POSITION].max())
+    size = float(std[POSITION].max())
     # A person's demonstrations on LIBERO-90: 0.014 to 0.021; the fork's other factors make that 0.004 and 0.5.
     if size > 0.1:
         yield Bug(
@@ -170,7 +164,7 @@ def _step_size(std: Floats) -> Iterator[Bug]:
 
 def _ranges(part: str, rows: Floats, *, rotations: bool = True) -> Iterator[Bug]:
     for side, at in (("right", 0), ("left", rdt_slots.LEFT)):
-        opening = rows[:, at + _GRIPPER]
+        opening = rows[:, at + GRIPPER]
         if opening.min() < -1e-6 or opening.max() > 1 + 1e-6:
             text = (
                 f"{part}: {side} gripper_open is {opening.min():.3g} to {opening.max():.3g}, not 0 (closed) to 1"
@@ -181,14 +175,27 @@ def _ranges(part: str, rows: Floats, *, rotations: bool = True) -> Iterator[Bug]
                 f"state: {side} gripper_open is never above {opening.max():.3g}: a finger's metres, not an opening"
             )
             yield Bug(code="gripper_in_metres", message=text)
+        elif part == "action" and 0 < opening.max() <= _WIDTH and np.ptp(opening) > 0:
+            text = f"action: {side} gripper_open is never told to be above {opening.max():.3g}: metres, no opening"
+            yield Bug(code="gripper_in_metres", message=text)
         position = rows[:, at + rdt_slots.POSITION : at + rdt_slots.POSITION + 3]
         if part == "action" and _is_motion(rows, at) and np.abs(position).max() > LARGEST_STEP:
             text = f"action: {side} moves are up to {np.abs(position).max():.3g} in a step, which no metres are"
             yield Bug(code="wrong_unit", message=text)
         six = rows[:, at + rdt_slots.ROTATION : at + rdt_slots.ROTATION + 6]
-        if rotations and six.any() and (off := _off_rotation(six)) > _UNIT:
+        if rotations and six.any() and (off := off_rotation(six)) > UNIT:
             text = f"{part}: {side} eef_angle is off a rotation's two columns by up to {off:.3g}"
             yield Bug(code="not_a_rotation", message=text)
+
+
+def _openings(states: Floats, actions: Floats) -> Iterator[Bug]:
+    """Whether a gripper that is told to open is measured in metres: the width between its fingers."""
+    for side, at in (("right", 0), ("left", rdt_slots.LEFT)):
+        opening, told = states[:, at + GRIPPER], actions[:, at + GRIPPER]
+        top = float(opening.max())
+        if _FINGER < top <= _WIDTH and np.ptp(opening) > 0 and (told >= _OPEN).mean() >= _OFTEN:
+            text = f"state: {side} gripper_open is never above {top:.3g}, though it is told to be open: metres"
+            yield Bug(code="gripper_in_metres", message=text)
 
 
 def _is_motion(rows: Floats, at: int) -> bool:
@@ -197,7 +204,8 @@ def _is_motion(rows: Floats, at: int) -> bool:
     return bool(six.any()) and float(np.median(six[:, 0] + six[:, 4])) > 1.9
 
 
-def _off_rotation(six: Floats) -> float:
+def off_rotation(six: Floats) -> float:
+    """How far ``(T, 6)`` numbers are from two columns of unit length at right angles."""
     x, y = six[:, :3], six[:, 3:]
     unit = np.maximum(np.abs((x * x).sum(1) - 1), np.abs((y * y).sum(1) - 1))
     return float(np.maximum(unit, np.abs((x * y).sum(1))).max())
@@ -227,7 +235,7 @@ def resolved(source: Convention, layout: Layout) -> Convention:
 def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) -> Iterator[Bug]:
     """By `vla_data.actions.check_dynamics`, where the vectors have a pose and its motions."""
     pose = Convention(
-        layout={"gripper": (_GRIPPER,), "translation": (30, 31, 32), "rotation": tuple(range(33, 39))},
+        layout={"gripper": (GRIPPER,), "translation": (30, 31, 32), "rotation": tuple(range(33, 39))},
         size=rdt_slots.SIZE,
         kind="absolute",
         frame=convention.frame,
@@ -245,6 +253,7 @@ def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) 
         "wrong_sign": "wrong_sign",
         "wrong_axes": "wrong_axes",
         "wrong_rotation": "wrong_rotation",
+        "wrong_offset": "wrong_offset",
     }
     try:
         report = check_dynamics(
@@ -264,13 +273,20 @@ def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) 
             yield Bug(code=names[finding.code], message=finding.message)
 
 
-def _orientation(states: Floats) -> Iterator[Bug]:
-    """Whether a Panda's orientation is the one that its joints give, or was read as Euler angles."""
-    joints, six = states[:, _JOINTS], states[:, _ROTATION]
-    if not joints.any(axis=0).all() or not six.any() or states[:, 7:10].any() or _off_rotation(six) > _UNIT:
+def _orientation(pairs: Sequence[Pair]) -> Iterator[Bug]:
+    """Whether a Panda's orientation is the one that its joints give, or was read as Euler angles.
+
+    Seven numbers may be any arm's joints. An orientation that is the joints' once it is read as a rotation vector
+    tells by itself; any other one is judged where positions prove the arm to be a Panda, and is right where only
+    the base or the tool is turned.
+    """
+    states = np.concatenate([state for state, _ in pairs])
+    joints, six = states[:, _JOINTS], states[:, ROTATION]
+    if not joints.any(axis=0).all() or not six.any() or states[:, 7:10].any() or off_rotation(six) > UNIT:
         return
     want = panda_orientation(joints)
-    off = float(np.median(angle_between(to_quaternion(six, "6d_columns"), want)))
+    found = to_quaternion(six, "6d_columns")
+    off = float(np.median(angle_between(found, want)))
     if off < _SAME_TURN:
         return
     angles = convert_rotation(six, "6d_columns", "euler_extrinsic_xyz")
@@ -283,120 +299,14 @@ def _orientation(states: Floats) -> Iterator[Bug]:
     if np.median(again) < _SAME_TURN:
         text = f"{off:.3g} rad off what the joints give, and {np.median(again):.2g} as a rotation vector"
         yield Bug(code="euler_state", message=f"state: Euler angles were made of a rotation vector: {text}")
-    else:
-        yield Bug(code="wrong_orientation", message=f"state: {off:.3g} rad off what the joints of a Panda give")
-
-
-def panda_orientation(joints: Floats) -> Floats:
-    """``(T, 4)`` xyzw: robosuite's end effector of a Panda whose base is not turned, from ``(T, 7)`` rad.
-
-    The axes of Franka's documented Denavit-Hartenberg table, and robosuite's fixed turn of the hand.
-    """
-    count = len(joints)
-    out = np.zeros((count, 4))
-    out[:, 3] = 1.0
-    for i, twist in enumerate(_TWISTS):
-        out = multiply(out, np.broadcast_to(_about("x", np.asarray(twist)), (count, 4)))
-        out = multiply(out, _about("z", joints[:, i]))
-    return multiply(out, np.broadcast_to(_about("z", np.asarray(_HAND)), (count, 4)))
-
-
-def _about(axis: str, angle: Floats) -> Floats:
-    out = np.zeros((*np.shape(angle), 4))
-    out[..., "xyz".index(axis)] = np.sin(angle / 2)
-    out[..., 3] = np.cos(angle / 2)
-    return out
-
-
-def _beside(state: Floats, action: Floats, want: Vectors, episode: Episode) -> Iterator[Bug]:
-    """One episode beside what it must be. Its rows may begin earlier or later than ours."""
-    at_state = _offset(state[:, _POSITION], want.state[:, _POSITION])
-    at_action = _offset(_direction(action[:, _POSITION]), _direction(want.action[:, _POSITION]))
-    if at_state is None or at_action is None:
         return
-    if at_action != at_state:
-        text = f"state t belongs to action t{at_action - at_state:+d}: it is of after action t, not of before"
-        yield Bug(code="observation_shift", message=text)
-    rows = np.arange(len(want.state))
-    i = rows[(rows + at_state >= 0) & (rows + at_state < len(state))]
-    j = rows[(rows + at_action >= 0) & (rows + at_action < len(action))]
-    s, a = state[i + at_state], action[j + at_action]
-    right = want.action[j]
-    order = _order(a[:, _POSITION], right[:, _POSITION])
-    if order != (0, 1, 2):
-        listed = " ".join("xyz"[axis] for axis in order)
-        yield Bug(code="wrong_axes", message=f"action: x y z are the {listed} that are commanded")
-    right_moves = right[:, _POSITION][:, order]
-    scale = _scale(a[:, _POSITION], right_moves)
-    if scale is not None and abs(scale - 1) > 1e-3:
-        per = scale * 0.05 if want.source.controller is None else scale * want.source.controller.translation_scale
-        text = f"action: moves are {scale:.4g} times the metres that are commanded ({per:.4g} for an input of 1)"
-        yield Bug(code="wrong_unit" if abs(per) > LARGEST_STEP else "wrong_scale", message=text)
-    same = np.abs(a[:, _GRIPPER] - right[:, _GRIPPER]).max() < 1e-6
-    if not same and np.abs(1 - a[:, _GRIPPER] - right[:, _GRIPPER]).max() < 1e-6:
-        yield Bug(code="inverted_gripper", message="action: gripper_open is 1 where the gripper is told to close")
-    yield from _euler("state", s[:, _ROTATION], _wrong_state(episode, want)[i], want.state[i, _ROTATION])
-    yield from _euler("action", a[:, _ROTATION], _wrong_action(episode, want)[j], right[:, _ROTATION])
-
-
-def _wrong_state(episode: Episode, want: Vectors) -> Floats:
-    """A vector and its longer twin are one rotation, but two triples of angles: the source's own numbers count."""
-    vector = np.asarray(episode.arrays.get("observation.ee_ori", ()), dtype=np.float64)
-    if vector.shape != (len(want.state), 3):
-        vector = convert_rotation(want.state[:, _ROTATION], "6d_columns", "rotvec")
-    return convert_rotation(vector, "euler_extrinsic_xyz", "6d_columns")
-
-
-def _wrong_action(episode: Episode, want: Vectors) -> Floats:
-    raw = np.asarray(episode.arrays["action"], dtype=np.float64)
-    controller = want.source.controller
-    scale = 1.0 if controller is None else controller.rotation_scale
-    angles = np.clip(raw[:, list(want.source.layout["rotation"])], -1, 1) * scale
-    return convert_rotation(angles, "euler_extrinsic_xyz", "6d_columns")
-
-
-def _euler(part: str, found: Floats, wrong: Floats, right: Floats) -> Iterator[Bug]:
-    """Whether rotations are those of the wrong reading and not of the right one."""
-    if not found.any() or _off_rotation(found) > _UNIT or np.abs(found - right).max() < 1e-5:
+    constant = any(
+        float(np.median(angle_between(turn, np.broadcast_to(turn[:1], turn.shape)))) < _SAME_TURN
+        for turn in (multiply(found, inverse(want)), multiply(inverse(want), found))
+    )
+    if constant or not all(is_panda(state[:, _JOINTS], state[:, POSITION]) for state, _ in pairs[:_ASKED]):
         return
-    as_is = angle_between(to_quaternion(found, "6d_columns"), to_quaternion(right, "6d_columns"))
-    as_euler = angle_between(to_quaternion(found, "6d_columns"), to_quaternion(wrong, "6d_columns"))
-    if np.median(as_euler) < 0.1 * np.median(as_is):
-        text = f"{part}: a rotation vector was read as Euler angles; off by up to {as_is.max():.3g} rad"
-        yield Bug(code=f"euler_{part}", message=text)
-
-
-def _direction(moves: Floats) -> Floats:
-    size = float(np.sqrt((moves**2).mean()))
-    return moves / size if size > 0 else moves
-
-
-def _offset(rows: Floats, want: Floats) -> int | None:
-    """The row of ``rows`` that is the first of ``want``, from -1 (which was cut off) to 2; None: they are too few.
-
-    Moves may be of the other sign.
-    """
-    best: tuple[float, int] | None = None
-    for at in range(-1, 3):
-        mine, theirs = rows[max(at, 0) :], want[max(-at, 0) :]
-        n = min(len(mine), len(theirs))
-        if n >= max(4, min(len(rows), len(want)) // 2):
-            off = min(float(np.abs(sign * mine[:n] - theirs[:n]).mean()) for sign in (1, -1))
-            best = min(best or (off, at), (off, at))
-    return None if best is None else best[1]
-
-
-def _order(found: Floats, want: Floats) -> tuple[int, ...]:
-    """The axes of ``want`` that those of ``found`` are, scale apart; as they should be where no order is exact."""
-    size = float(np.abs(found).max())
-    for order in permutations(range(3)):
-        moves = want[:, order]
-        scale = _scale(found, moves)
-        if scale and np.abs(found - scale * moves).max() < 1e-6 * size:
-            return order
-    return 0, 1, 2
-
-
-def _scale(found: Floats, want: Floats) -> float | None:
-    size = float((want * want).sum())
-    return float((found * want).sum()) / size if size > 0 else None
+    text = f"state: {off:.3g} rad off what the joints of a Panda give"
+    if np.median(angle_between(to_quaternion(six, "6d_rows"), want)) < _SAME_TURN:
+        text = f"{text}: the rows of the rotation matrix are where its columns belong"
+    yield Bug(code="wrong_orientation", message=text)

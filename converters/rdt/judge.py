@@ -11,6 +11,7 @@ import numpy as np
 
 from converters.rdt import bugs as rdt_bugs
 from converters.rdt import file as rdt_file
+from converters.rdt.beside import compare
 from converters.rdt.sink import FACTS, action_convention
 from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
@@ -104,7 +105,7 @@ def _compared(found: list[rdt_file.RdtFile], source: Source) -> list[rdt_bugs.Bu
             raise AssertionError("every file has its episode")
         episode = source.read(ref)
         want = vectors(episode, source.schema(episode))
-        for bug in rdt_bugs.compare([(one.state, one.action)], [want], [episode]):
+        for bug in compare([(one.state, one.action)], [want], [episode]):
             bugs.setdefault(bug.code, bug)
     return list(bugs.values())
 

@@ -57,7 +57,10 @@ FILE: Final = "dataset.hdf5"
 _DEMO: Final = "demo"
 _ABOUT: Final = ("scene", "seed")
 # Facts that have a place of their own in the file; the others say how the first source was read.
-_FACTS: Final = ("controller", "env", "episode_metadata", "fps", "masks", "mask_names", "robot", "scene", "seed")
+_FACTS: Final = (
+    *("controller", "env", "env_version", "episode_metadata", "fps"),
+    *("masks", "mask_names", "robot", "scene", "seed"),
+)
 _RUN: Final = ("declared", "solved", "source_length", "source_sha256", "split")
 # HDF5 keeps what it knows of every dataset that was read until the file is closed.
 _AT_ONCE: Final = 64

@@ -219,6 +219,25 @@ def test_a_gripper_between_open_and_closed_is_no_direction() -> None:
     assert convert(commands, source, preset("libero"), saturate=True)[:, 6].tolist() == [-1, 1]
 
 
+@pytest.mark.parametrize("name", ["rl4vla_ppo", "bridge", "droid", "openvla_libero", "rdt_absolute"])
+def test_a_gripper_position_in_another_unit_is_refused(name: str) -> None:
+    """Also where nothing is converted: 255 is no opening, nor are millimetres, nor -1 where closed is 0."""
+    source = preset(name)
+    low, high = sorted((source.gripper_open, source.gripper_closed))  # type: ignore[type-var]
+    actions = np.zeros((3, source.width))
+    if "6d" in source.rotation:
+        actions[:, 33] = actions[:, 37] = 1.0
+    at = source.layout["gripper"][0]
+    for value in (255.0, 80.0, 2 * high - low, 2 * low - high, -255.0):
+        actions[:, at] = high, value, low
+        for target in (source, replace(source, **_gripper(preset("aloha")))):
+            with pytest.raises(DataError, match=rf"E202.*step 1: a gripper position of {value:g}, where"):
+                convert(actions, source, target)
+    for value in (low, high, (low + high) / 2, high + 0.1 * (high - low)):
+        actions[:, at] = high, value, low
+        assert convert(actions, source, source)[1, at] == value
+
+
 def test_gripper_opening_of_two_fingers() -> None:
     fingers = np.array([[0.04, -0.04], [0.0208, -0.0208], [0.001, -0.001], [0.05, -0.05]])
     assert np.abs(gripper_opening(fingers, width=0.08) - [1, 0.52, 0.025, 1]).max() < 1e-15
@@ -230,11 +249,12 @@ def test_gripper_opening_of_two_fingers() -> None:
 @given(hnp.arrays(np.float32, (9, 7), elements=st.floats(-1, 1, width=32)))
 @settings(max_examples=200)
 def test_float32_input_comes_back_bit_for_bit(action: NDArray[np.float32]) -> None:
-    action[:, 6] = np.where(action[:, 6] < 0, -1, 1)
+    opens = action[:, 6] < 0
     for name in ("libero", "droid", "maniskill_pd_ee_delta_pose"):
         source = preset(name)
         if "norm" in (source.controller.rotation_clip, source.controller.translation_clip):  # type: ignore[union-attr]
             action = action / np.float32(2)
+        action[:, 6] = np.where(opens, source.gripper_open, source.gripper_closed)
         metres = convert(action, source, physical(name))
         assert metres.dtype == np.float64
         again = convert(metres, physical(name), source).astype(np.float32)

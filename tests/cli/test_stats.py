@@ -172,3 +172,27 @@ def test_the_documented_lines_of_python_run() -> None:
     names = dict(zip(("first", "second", "third", "x"), parts, strict=True))
     exec(textwrap.dedent(code), names)
     assert names["entry"]["q01"] == np.quantile(parts[:3].reshape(150, 3), 0.01, axis=0).tolist()
+
+
+def test_a_slash_at_the_end_is_a_folder(dataset: Path, tmp_path: Path) -> None:
+    for place in (tmp_path / "new", tmp_path / "a" / "b"):
+        run(dataset, "--format", "octo", "--output", f"{place}/")
+        assert [path.name for path in place.iterdir()] == ["dataset_statistics.json"]
+    run(dataset, "--format", "octo", "--output", tmp_path / "named")
+    assert (tmp_path / "named").is_file()
+
+
+def test_our_own_rdt_folder_says_what_it_is(tmp_path: Path) -> None:
+    """Channels, rate and meanings are in its files and in ``rdt.json``; nobody is asked for them again."""
+    target = tmp_path / "set"
+    source = vd.open_source(TESTS / "data/hdf5/libero_spatial0_demo.hdf5", layout="libero")
+    vd.run(source, (), vd.open_sink(target, format="rdt", name="set", shortest=1), workers=1)
+    document = json.loads(run(target, "--format", "rdt").stdout)
+    written = json.loads((target / "configs/dataset_stat.json").read_text())
+    assert document["set"]["state_mean"] == pytest.approx(written["set"]["state_mean"], abs=1e-12)
+    reader = vd.open_source(target)
+    schema = reader.schema(reader.read(reader.episodes()[0]))
+    facts = json.loads((target / "rdt.json").read_text())
+    assert schema.fps == facts["control_freq"]
+    assert schema.features["action"].convention == facts["conventions"]["action"]
+    assert schema.features["observation.state"].convention == facts["conventions"]["state"]

@@ -239,7 +239,7 @@ def test_delta_chunks(opened, delta: str) -> None:
 
 
 def test_delta_from_the_state_is_that_of_the_statistics() -> None:
-    """`vla_data.statistics.chunks`, which is openpi's ``DeltaActions``, on real actions."""
+    """`vla_data.statistics.chunks`, which is openpi's ``DeltaActions``, on real poses as actions."""
     source = vd.open_source(LIBERO, layout="libero")
     episode = source.read(source.episodes()[0])
     states = next(
@@ -249,14 +249,12 @@ def test_delta_from_the_state_is_that_of_the_statistics() -> None:
     mixture = open_mixture(
         {
             "contract": {"chunk": 7, "delta": "state", "delta_mask": "6,-1", "state_dim": states.shape[1]},
-            "datasets": [{"root": str(LIBERO), "open": {"layout": "libero"}, "state": [name]}],
+            "datasets": [{"root": str(LIBERO), "open": {"layout": "libero"}, "state": [name], "action": name}],
         }
     )
     batch = mixture.gather([0] * len(episode), np.arange(len(episode)))
     mask = (True,) * 6 + (False,)
-    wanted = action_chunks(
-        episode.arrays["action"].astype(np.float64), 7, states=states.astype(np.float64), delta=mask
-    )
+    wanted = action_chunks(states.astype(np.float64), 7, states=states.astype(np.float64), delta=mask)
     assert np.array_equal(batch["action"], wanted.astype(np.float32))
 
 

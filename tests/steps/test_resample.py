@@ -404,3 +404,33 @@ def test_action_of_another_width_is_refused() -> None:
     step = Resample(conventions={"action": facts(RL4VLA)}, source_fps=5, fps=2)
     with pytest.raises(DataError, match=r"an action of shape \(8,\); its convention has 7"):
         step.apply(episode(np.zeros((4, 8))))
+
+
+MOTORS = Convention(
+    layout={"joints": (0, 1)}, kind="delta", reference="previous_target", joint_unit="rad", control_rate=10.0
+)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "uint64"])
+def test_whole_numbers_add_up_as_other_numbers_do(dtype: str) -> None:
+    action = np.asarray([[1, 2], [3, 4], [5, 6], [7, 8]], dtype)
+    out = run(action, 10, 5, MOTORS, **{"next.reward": np.asarray([1, 0, 2, 3], dtype)})
+    assert out.arrays["action"].tolist() == [[9, 12], [7, 8]]  # steps 0 to 2, and 3
+    assert out.arrays["next.reward"].tolist() == [3, 3]
+    assert out.arrays["action"].dtype == out.arrays["next.reward"].dtype == dtype
+    poses = run(action, 10, 5, replace(MOTORS, kind="absolute", reference="undeclared"))
+    assert all(row in action.tolist() for row in poses.arrays["action"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("action", "dtype", "fps"),
+    [([[100, 0]] * 4, "int8", 5), ([[3, 0]] * 4, "int32", 20), ([[60_000, 0]] * 4, "float16", 5)],
+)
+def test_what_a_type_does_not_hold_is_refused(action: list[list[float]], dtype: str, fps: float) -> None:
+    with pytest.raises(DataError, match=rf"E202.*action of step .* which no {dtype} holds"):
+        run(np.asarray(action, dtype), 10, fps, MOTORS)
+
+
+def test_rewards_that_overflow_their_type_are_refused() -> None:
+    with pytest.raises(DataError, match=r"E202.*next.reward of step 0 is 300, which no int8 holds"):
+        run(np.zeros((4, 2)), 10, 5, MOTORS, **{"next.reward": np.full(4, 100, np.int8)})

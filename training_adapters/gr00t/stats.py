@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from vla_data.statistics.blocks import as_vectors, only
 from vla_data.statistics.chunks import whole_chunks
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.trainers import BaseWriter
+from vla_data.statistics.trainers import BaseWriter, Subtracted
 from vla_data.statistics.vectors import Described
 
 Range = tuple[int, int]
@@ -29,6 +29,7 @@ class Gr00t(BaseWriter):
             statistics of its own, over the chunks that do not reach beyond the end.
         action_horizon: actions in a chunk; needed with ``relative``.
         groups: group -> (its state's, its action's) half-open range of elements.
+        columns: group -> (its state's, its action's) array, where they are others than the next two.
         action: name of the array of actions.
         state: of the state.
     """
@@ -39,6 +40,7 @@ class Gr00t(BaseWriter):
     relative: tuple[str, ...] = ()
     action_horizon: int | None = None
     groups: Mapping[str, tuple[Range, Range]] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     action: str = "action"
     state: str = "observation.state"
 
@@ -59,23 +61,42 @@ class Gr00t(BaseWriter):
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """All, or the arrays of action and state."""
-        return (self.action, self.state) if self.relative else None
+        """All, or the arrays of actions and states."""
+        found = dict.fromkeys(name for group in self.relative for name in reversed(self._columns(group)))
+        return tuple(found) if self.relative else None
+
+    @property
+    def subtracted(self) -> Sequence[Subtracted]:
+        """See `vla_data.statistics.trainers.Writer`."""
+        out = []
+        for name in self.relative:
+            (state, action), (at, place) = self._columns(name), self.groups[name]
+            out.append((action, state, tuple(zip(range(*place), range(*at), strict=False))))
+        return out
 
     def rows(self, arrays: Columns) -> Columns:
-        """Every step of the floats, or each whole chunk as one row of ``H * D`` elements."""
+        """Every step of the floats, or each whole chunk as one row of ``H * D`` elements.
+
+        Raises:
+            DataError: E203 where a group is not there, E207 where an episode has no whole chunk.
+        """
         if self.action_horizon is None:
             return {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
-        actions, states = (as_vectors(arrays[name], name) for name in (self.action, self.state))
         out = {}
         for name in self.relative:
             of_state, of_action = self.groups[name]
+            states, actions = (as_vectors(arrays[column], column) for column in self._columns(name))
             if of_action[1] > actions.shape[1] or of_state[1] > states.shape[1]:
                 raise DataError("E203", f"group {name} reaches beyond the action or the state")
+            if len(actions) < self.action_horizon:
+                raise DataError("E207", f"{len(actions)} steps, and no chunk of {self.action_horizon} is whole")
             chunks = whole_chunks(actions[:, slice(*of_action)], self.action_horizon, states[:, slice(*of_state)])
             # GR00T keeps them so.
             out[name] = chunks.astype(np.float32).reshape(len(chunks), self.action_horizon * chunks.shape[2])
         return out
+
+    def _columns(self, group: str) -> tuple[str, str]:
+        return self.columns.get(group, (self.state, self.action))
 
     def entry(self, summary: Summary, name: str) -> dict[str, Json]:
         """Features, or groups with lists of ``H`` lists, by name."""

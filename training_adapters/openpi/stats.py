@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from vla_data.statistics.blocks import as_vectors, only
 from vla_data.statistics.chunks import Padding, action_chunks
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.trainers import BaseWriter
+from vla_data.statistics.trainers import BaseWriter, Subtracted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,12 @@ class Openpi(BaseWriter):
     def names(self) -> tuple[str, ...]:
         """The arrays of action and state."""
         return (self.action, self.state)
+
+    @property
+    def subtracted(self) -> Sequence[Subtracted]:
+        """See `vla_data.statistics.trainers.Writer`."""
+        pairs = tuple((i, i) for i, on in enumerate(self.delta_actions) if on)
+        return ((self.action, self.state, pairs),) if pairs else ()
 
     def rows(self, arrays: Columns) -> Columns:
         """The state of every step, and all actions of the chunks that begin there."""

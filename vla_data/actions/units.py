@@ -22,6 +22,8 @@ METRES: Final = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 
 # How far above 1 a controller's input may come out because of rounding, also if it went through float32.
 _ROUNDING: Final = 1e-6
+_BEYOND: Final = 0.25
+"""Share of the way from open to closed by which a position may be beyond: ALOHA's leading hands go some 0.1."""
 
 
 def translation_from(values: Floats, convention: Convention) -> Floats:
@@ -113,8 +115,10 @@ def gripper(values: Floats, source: Convention, target: Convention, *, saturate:
 
     Raises:
         UsageError: E231 for what is not declared.
-        DataError: E202 for values that have no counterpart.
+        DataError: E202 for values that have no counterpart, or that are no positions between the declared two.
     """
+    if not saturate:
+        check_gripper(values, source)
     if _gripper_facts(source) == _gripper_facts(target):
         return values
     if source.gripper_open is None or source.gripper_closed is None:
@@ -134,6 +138,25 @@ def gripper(values: Floats, source: Convention, target: Convention, *, saturate:
             raise DataError("E202", f"{_first(off > _ROUNDING)}: a gripper position between open and closed")
         share = np.where(share > 0.5, 1.0, 0.0)
     return np.asarray(target.gripper_closed * (1 - share) + target.gripper_open * share)
+
+
+def check_gripper(values: Floats, convention: Convention) -> None:
+    """That ``(..., T, n)`` gripper positions lie between the two that are declared, or a little beyond.
+
+    Raises:
+        DataError: E202 for what is farther beyond than `_BEYOND` of their distance: it is in another unit.
+    """
+    opened, closed = convention.gripper_open, convention.gripper_closed
+    if convention.gripper_control != "position" or opened is None or closed is None:
+        return
+    low, high = sorted((opened, closed))
+    far = (values < low - _BEYOND * (high - low)) | (values > high + _BEYOND * (high - low))
+    if far.any():
+        raise DataError(
+            "E202",
+            f"{_first(far)}: a gripper position of {values[far][0]:g}, where {opened:g} is declared to be open "
+            f"and {closed:g} closed (gripper_open, gripper_closed)",
+        )
 
 
 def gripper_opening(fingers: NDArray[Any], *, width: float) -> Floats:

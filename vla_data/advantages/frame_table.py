@@ -261,6 +261,9 @@ def _flag(value: Any, name: str) -> bool | None:
         return value
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
+    if isinstance(value, str):
+        text = f"{show(name)} is a text, {show(repr(value[:40]))}, where true or false (a boolean) is expected"
+        raise DataError("E205", text)
     raise DataError("E205", f"{show(name)} is {show(str(value)[:40])}, neither true nor false")
 
 

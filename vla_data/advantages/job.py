@@ -30,6 +30,7 @@ from vla_data.advantages.join import Coverage
 from vla_data.advantages.labels import Labels, label_frames
 from vla_data.advantages.outcomes import Outcomes
 from vla_data.advantages.recap import Recap, Unlabelled
+from vla_data.advantages.scale import check_scale, resolution
 from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
@@ -56,6 +57,7 @@ class Annotated:
         percentiles: percentile -> advantage.
         layout: facts of the interchange layout: what to type into that trainer's configuration, what it loses.
         copy: the annotated copy, where the layout makes one.
+        warnings: what may not be meant so, a sentence each.
     """
 
     annotation: Annotation
@@ -63,6 +65,7 @@ class Annotated:
     percentiles: Mapping[int, float]
     layout: Mapping[str, Json]
     copy: Path | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """One JSON-ready object."""
@@ -77,6 +80,7 @@ class Annotated:
             "files": list(self.files),
             "layout": dict(self.layout),
             "copy": None if self.copy is None else str(self.copy),
+            "warnings": list(self.warnings),
             **self.annotation.provenance,
         }
 
@@ -159,9 +163,11 @@ def annotate(
                 "E001", "a dry run calls no function; all else fits, and values of a file can be tried"
             )
         found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
         names = (name, *(module.files(tag) if module is not None else ()))
-        return Annotated(annotation=made, files=names, percentiles=percentiles(made.advantages), layout={})
+        return Annotated(
+            annotation=made, files=names, percentiles=percentiles(made.advantages), layout={}, warnings=told
+        )
     with _locked(root):
         _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
         if row is not None and row.copies:
@@ -171,7 +177,7 @@ def annotate(
             found = values.compute(table, work, on_progress)
         else:
             found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
         with machine_errors("cannot write the annotation"):
             files, facts = _write(table, made, layout, target)
             remove_tree(work)
@@ -181,6 +187,7 @@ def annotate(
         percentiles=percentiles(made.advantages),
         layout=facts,
         copy=target if row is not None and row.copies else None,
+        warnings=told,
     )
 
 
@@ -226,18 +233,25 @@ def _compute(
     labels: Labels,
     outcomes: Outcomes,
     force_positive: str | None,
-) -> Annotation:
+) -> tuple[Annotation, tuple[str, ...]]:
     solved, scales = outcomes.success, outcomes.scales
+    returns = rules.returns(table.episodes, solved)
+    normalizers = np.asarray(table.episodes.per_frame(scales))
+    warnings = check_scale(values.of_frames, returns / normalizers, table.episodes, float(scales.max(initial=1)))
     advantages = rules.advantages(values.of_frames, table.episodes, solved, scales)
     forced = as_flags(table.columns[force_positive], force_positive) if force_positive else None
-    bounds, positive = label_frames(table, advantages, labels, forced)
-    return Annotation(
+    look_ahead = rules.look_ahead(table.episodes)
+    fine = resolution(values.of_frames, values.dtype)
+    if rules.n is not None:  # an advantage is a difference of two values
+        fine = fine + fine.max(initial=0)
+    bounds, positive, more = label_frames(table, advantages, labels, forced, fine)
+    made = Annotation(
         tag=check_tag(tag),
-        returns=rules.returns(table.episodes, solved),
-        normalizers=np.asarray(table.episodes.per_frame(scales)),
+        returns=returns,
+        normalizers=normalizers,
         values=values.of_frames,
         advantages=advantages,
-        look_ahead=rules.look_ahead(table.episodes),
+        look_ahead=look_ahead,
         positive=positive,
         forced=forced,
         provenance={
@@ -253,6 +267,7 @@ def _compute(
             "vla_data": __version__,
         },
     )
+    return made, tuple(f"{show(table.root.resolve().name)}: {text}" for text in warnings + more)
 
 
 def _write(

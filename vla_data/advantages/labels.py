@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from vla_data import options as checks
 from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
+from vla_data.advantages.scale import check_labels
 from vla_data.advantages.thresholds import OPERATORS, Operator, Threshold, label, task_thresholds, threshold
 from vla_data.core import Json
 
@@ -44,11 +47,22 @@ class Labels:
 
 
 def label_frames(
-    table: FrameTable, advantages: Floats, labels: Labels, forced: Bools | None
-) -> tuple[Json, Bools | None]:
-    """(The thresholds as the provenance has them, (N,) bool), both None where no labels are wanted."""
+    table: FrameTable, advantages: Floats, labels: Labels, forced: Bools | None, fine: Floats
+) -> tuple[Json, Bools | None, list[str]]:
+    """(The thresholds as the provenance has them, (N,) bool, warnings); None, None where no labels are wanted.
+
+    Args:
+        table: the frames.
+        advantages: (N,).
+        labels: what is wanted.
+        forced: (N,) bool, positive whatever their advantage is.
+        fine: (N,) how far each advantage may be off.
+
+    Raises:
+        UsageError: E302, see `vla_data.advantages.scale.check_labels`.
+    """
     if not labels.wanted:
-        return None, None
+        return None, None, []
     bounds: Threshold | Mapping[int, Threshold]
     if labels.per_task:
         bounds = task_thresholds(advantages, table.task, share=labels.share, op=labels.op)
@@ -56,5 +70,10 @@ def label_frames(
     else:
         bounds = threshold(advantages, share=labels.share, epsilon=labels.epsilon, op=labels.op)
         shown = {"all": bounds.to_json()}
-    positive = label(advantages, bounds, tasks=table.task, forced=forced)
-    return {"op": labels.op, "per_task": labels.per_task, "bounds": shown}, positive
+    epsilon = np.asarray(
+        [bounds.epsilon] if isinstance(bounds, Threshold) else [bounds[int(task)].epsilon for task in table.task]
+    )
+    unforced = label(advantages, bounds, tasks=table.task)
+    warnings = check_labels(advantages, epsilon, unforced, fine)
+    positive = unforced if forced is None else label(advantages, bounds, tasks=table.task, forced=forced)
+    return {"op": labels.op, "per_task": labels.per_task, "bounds": shown}, positive, warnings

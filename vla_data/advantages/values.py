@@ -44,10 +44,12 @@ class Values:
         of_frames: (N,) float64, in the order of the `FrameTable`.
         origin: where they are from: ``kind`` (``file`` or ``function``), ``name``, ``sha256`` of the file or of
             the function's source, and ``model_sha256`` where a model was named.
+        dtype: that they came in.
     """
 
     of_frames: Floats
     origin: Mapping[str, Json]
+    dtype: Any = np.float64
 
 
 def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> Values:
@@ -71,12 +73,13 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
             raise UsageError("E302", f"{show(path.name)}: {name} is {kind} with {read[name].null_count} nulls")
     rows = table.rows(read["episode_index"].to_numpy(), read["frame_index"].to_numpy())
     cover(table, rows).require(path.name)
-    values = place(rows, read["value"].to_numpy(), len(table))
+    given = read["value"].to_numpy()
+    values = place(rows, given, len(table)).astype(np.float64)
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise UsageError("E302", f"{show(path.name)}: {bad:,} of {len(values):,} values are not finite")
     origin: dict[str, Json] = {"kind": "file", "name": path.name, "sha256": hash_file(path)}
-    return Values(of_frames=values, origin={**origin, **_model(model)})
+    return Values(of_frames=values, origin={**origin, **_model(model)}, dtype=given.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,8 @@ def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, 
         on_progress=watch(quiet=as_json).get("on_progress"),
         dry_run=options["dry_run"],
     )
+    for warning in done.warnings:
+        say(f"warning: {warning}")
     if as_json:
         print_json(done.to_json())
         return

@@ -7,13 +7,15 @@ from typing import Any, Final
 import click
 
 from vla_data.actions import Convention, preset
+from vla_data.actions.convert import base_pose
 from vla_data.cli import emit, print_json
-from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.conversion import declared, pose_of, reading_options, source_of
 from vla_data.cli.types import Number
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import unreadable
+from vla_data.steps.features import Declare
 
 _VERDICTS: Final = {
     (True, False): "The convention is contradicted.",
@@ -28,6 +30,12 @@ _VERDICTS: Final = {
 @click.option("--state", default="observation.state", show_default=True, help="Feature with the measured poses.")
 @click.option("--convention", help="A preset that the actions shall be of.  [default: the declared one]")
 @click.option("--declared-fps", type=Number(0, min_open=True), help="Judge by this rate instead of the source's.")
+@click.option(
+    "--declare", multiple=True, metavar="FEATURE:KEY=VALUE", help="State a fact, as observation.state:frame=world."
+)
+@click.option(
+    "--base", metavar="X,Y,Z,...", help="Pose of the robot's base in the world: x,y,z, or with qx,qy,qz,qw."
+)
 @reading_options
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -36,6 +44,8 @@ def command(
     state: str,
     convention: str | None,
     declared_fps: float | None,
+    declare: tuple[str, ...],
+    base: str | None,
     debug: bool,
     as_json: bool,
     **options: Any,
@@ -62,9 +72,19 @@ def command(
         states.append(episode.arrays[state])
     if schema is None:
         raise refused or UsageError("E003", "the source has no episode")
+    told = tuple((name, tuple(facts.items())) for name, facts in declared(declare).items())
+    schema = Declare(conventions=told).describe(schema)
     meant = preset(convention) if convention else Convention.from_json(schema.features["action"].convention)
     measured = Convention.from_json(schema.features[state].convention)
-    report = check_dynamics(actions, states, meant, declared_fps or schema.fps, state_convention=measured)
+    pose = pose_of(base)
+    report = check_dynamics(
+        actions,
+        states,
+        meant,
+        declared_fps or schema.fps,
+        state_convention=measured,
+        base=None if pose is None else base_pose(pose),
+    )
     contradicted = any(finding.code != "not_tested" for finding in report.findings)
     if as_json:
         print_json({**report.to_json(), "episodes": len(actions), "left_out": left_out})

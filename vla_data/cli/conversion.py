@@ -99,6 +99,11 @@ feature_options = stack(
         "--declare", multiple=True, metavar="FEATURE:KEY=VALUE", help="State a fact, as action:rotation=rotvec."
     ),
     click.option("--actions", help="Actions as physical (m, rad), controller (its input), or a preset."),
+    click.option(
+        "--base",
+        metavar="X,Y,Z,...",
+        help="Pose of the robot's base in the world, for --actions of another frame: x,y,z, or with qx,qy,qz,qw.",
+    ),
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
@@ -196,8 +201,9 @@ def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
         raise UsageError("E001", "--rename has a name twice")
     table = {
         "rename": {old: new for old, _, new in names},
-        "declare": _declared(options.pop("declare")),
+        "declare": declared(options.pop("declare")),
         "actions": options.pop("actions"),
+        "base": pose_of(options.pop("base")),
         "keep": options.pop("keep"),
         "drop": options.pop("drop"),
         "fps": options.pop("resample"),
@@ -205,7 +211,17 @@ def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
     return table_steps(table, source, ())
 
 
-def _declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
+def pose_of(text: str | None) -> list[float] | None:
+    """The numbers of ``--base``."""
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            "E001", f"--base {show(text or '')} is not of the form X,Y,Z or X,Y,Z,QX,QY,QZ,QW"
+        ) from None
+
+
+def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
     """``FEATURE:KEY=VALUE`` as {feature: {key: value}}; a value that is JSON is that, else a text."""
     out: dict[str, dict[str, Json]] = {}
     for text in texts:

@@ -20,13 +20,15 @@ from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.safety.text import show
 from vla_data.selection.subset import Selection, parse_positions
 from vla_data.statistics.chunks import parse_mask
-from vla_data.statistics.make import Statistics, dataset_name, has_array, image_stats, make, modality_groups
+from vla_data.statistics.make import Statistics, dataset_name, has_array, image_stats, make
+from vla_data.statistics.modality import groups as modality_groups
 from vla_data.statistics.trainers import writer
 
 _STATE = "observation.state"
 _WIDTH = 80
 _PI0_HORIZON = 50
 """``Pi0Config.action_horizon`` of openpi; its configurations for LIBERO, DROID and FAST have others."""
+
 
 trainer_options = stack(
     click.option("--action", help="Array of actions.  [default: action]"),
@@ -162,11 +164,27 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
         wanted["action_horizon"] = _PI0_HORIZON
         _remark(f"warning: chunks of {_PI0_HORIZON} actions, as pi0's and pi05's; --action-horizon is for others")
     if trainer == "gr00t" and "relative" in wanted:
-        wanted["groups"] = modality_groups(_root(next(iter(sources.values()))))
+        wanted |= _groups(wanted, sources)
     if trainer == "lerobot" and len(sources) == 1:
         source = next(iter(sources.values()))
         if not isinstance(source, Selection) and (_root(source) / "meta/info.json").is_file():
             wanted["images"] = image_stats(_root(source))
+
+
+def _groups(wanted: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Ranges and arrays of the groups that GR00T's ``modality.json`` has; all sources have the same."""
+    found = [modality_groups(_root(source)) for source in sources.values()]
+    for name in wanted["relative"]:
+        if name in found[0]:
+            found[0][name].refuse_relative(name)
+        if any(other.get(name) != found[0].get(name) for other in found[1:]):
+            raise UsageError("E005", f"group {show(name)} of meta/modality.json is another in another source")
+    named = {"state": wanted.get("state"), "action": wanted.get("action")}
+    columns = {
+        name: (named["state"] or group.state.column, named["action"] or group.action.column)
+        for name, group in found[0].items()
+    }
+    return {"groups": {name: (g.state.range, g.action.range) for name, g in found[0].items()}, "columns": columns}
 
 
 def _root(source: Source) -> Path:

@@ -23,6 +23,7 @@ so are as many at both ends as the lags that are tried need. From the fit:
   must move the arm forwards.
 * **order of axes**: by the same test, another order of a translation's axes that moves the arm forwards, against
   the declared order with any signs. Short or straight episodes don't tell.
+* **turned frames** and **offsets** between commanded and measured poses: see `vla_data.dynamics.turned`.
 """
 
 from __future__ import annotations
@@ -98,8 +99,11 @@ def check_dynamics(
         *_gains(dimensions, convention),
         *(task.axes(commands, motions) if lag == 0 else ()),
         *_rotation(rotations, times, convention),
-        *task.gripper(),
+        *(task.state_rotation() if lag == 0 and steps >= _ENOUGH else ()),
     ]
+    if lag == 0 and steps >= _ENOUGH and all(finding.code == "wrong_rate" for finding in findings):
+        findings += task.offsets(motions)  # of a wrong scale, sign or form there is one as well
+    findings += task.gripper()
     if not excited.any():
         findings.append(Finding(code="not_tested", message="no command shows in the motion"))
     return DynamicsReport(

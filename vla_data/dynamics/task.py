@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.actions.convention import UNDECLARED, Convention, missing, quantity
+from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
 from vla_data.actions.convert import convert
 from vla_data.actions.rotations import WIDTHS, Floats, from_quaternion, inverse, multiply, to_quaternion
 from vla_data.core.findings import Finding
 from vla_data.dynamics.fit import fit_motions, vuong
-from vla_data.dynamics.report import SURE
+from vla_data.dynamics.report import CLEARLY, SURE
+from vla_data.dynamics.turned import offset, turned
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -125,18 +126,62 @@ class Task:
         times = {form: float(np.exp(row.mean() / len(columns))) for form, row in less.items()}
         return {form: vuong(row) for form, row in less.items()}, times
 
+    def state_rotation(self) -> list[Finding]:
+        """Whether the states' 6-D rotations are written another way: rows of the matrix for its columns.
+
+        The turn of a step is as large either way, so what is left of it can be compared.
+        """
+        forms = _FORMS[2]
+        columns = [i for i, name in enumerate(self.names) if "rotation" in name.split("_")]
+        if self.state.rotation not in forms or not columns:
+            return []
+        declared = (self.state.rotation, self.convention.rotation)
+        found: dict[tuple[str, str], Floats] = {}
+        for form in forms:
+            for of_action in forms if declared[1] in forms else (declared[1],):
+                if form == declared[0] and of_action != declared[1]:
+                    continue  # `rotations` compares the actions' forms
+                other = replace(
+                    self,
+                    state=replace(self.state, rotation=form),
+                    convention=replace(self.convention, rotation=of_action),
+                )
+                try:
+                    told = [rows[:, columns] for rows in other.commands(of_action)]
+                    moved = [other.motion(state)[:, columns] for _, state in self.pairs]
+                except (DataError, ValueError):
+                    continue  # these numbers are no rotation of that form
+                fit = fit_motions(told, moved, 0, reach=1, forward=True)
+                found[form, of_action] = fit.likelihood.sum(axis=1)
+        best = max(found, key=lambda forms: float(found[forms].sum()))
+        if best == declared or declared not in found:
+            return []
+        better = found[best] - found[declared]
+        errors, times = vuong(better), float(np.exp(better.mean() / len(columns)))
+        if errors < SURE or times < CLEARLY:
+            return []
+        also = f" and {best[1]} of the actions" if best[1] != declared[1] else ""
+        message = (
+            f"{best[0]} of the states{also} explains the motion better than {declared[0]} by {errors:.1f} "
+            "standard errors"
+        )
+        return [Finding(code="wrong_rotation", message=message)]
+
     def axes(self, commands: Sequence[Floats], motions: Sequence[Floats]) -> list[Finding]:
         """Whether a translation follows its commands in another order of axes.
 
-        An order must explain more, moving forwards, than the declared one does with any signs.
+        An order must explain more, moving forwards, than the declared one does with any signs. Where none does,
+        see `vla_data.dynamics.turned`.
         """
         out = []
         for name, positions in self._layout().items():
-            if quantity(name) != "translation":
-                continue
             columns = list(positions)
             moved = [motion[:, columns] for motion in motions]
             told = [command[:, columns] for command in commands]
+            if quantity(name) == "rotation":
+                out += turned(name, told, moved)
+            if quantity(name) != "translation":
+                continue
             declared = fit_motions(told, moved, 0, reach=1).likelihood.sum(axis=1)
             others: dict[tuple[int, ...], Floats] = {}
             for order in list(permutations(range(3)))[1:]:
@@ -148,7 +193,48 @@ class Task:
                 listed = " ".join("xyz"[axis] for axis in best)
                 message = f"{name} x y z follows the commands {listed} better, by {errors:.1f} standard errors"
                 out.append(Finding(code="wrong_axes", message=message))
+            else:
+                out += turned(name, told, moved)
         return out
+
+    def offsets(self, motions: Sequence[Floats]) -> list[Finding]:
+        """Whether commanded poses are other poses than measured ones; see `vla_data.dynamics.turned`."""
+        source = self._source(self.convention.rotation)
+        if source.kind != "absolute":
+            return []
+        target = self._target(kind="absolute")
+        goals = [self._converted(source, target, pair) for pair in self.pairs]
+        reached = [convert(state, self.state, self._reached(target)) for _, state in self.pairs]
+        counts = [min(len(goal), len(state) - 1) for goal, state in zip(goals, reached, strict=True)]
+        out = []
+        turns = {arm(name): name for name in target.layout if quantity(name) == "rotation"}
+        for name, positions in target.layout.items():
+            columns, kind = list(positions), quantity(name)
+            told = [goal[:n, columns] for goal, n in zip(goals, counts, strict=True)]
+            seen = [state[1 : n + 1, columns] for state, n in zip(reached, counts, strict=True)]
+            moved = [motion[:n, columns] for motion, n in zip(motions, counts, strict=True)]
+            poses = None
+            if kind != "joints" and arm(name) in turns:
+                at = list(target.layout[turns[arm(name)]])
+                own = [state[1 : n + 1, at] for state, n in zip(reached, counts, strict=True)]
+                poses = [to_quaternion(rows, "rotvec") for rows in own]
+            errors = [a - b for a, b in zip(told, seen, strict=True)]
+            if kind == "rotation":
+                pairs = zip(told, seen, strict=True)
+                errors = [
+                    multiply(to_quaternion(a, "rotvec"), inverse(to_quaternion(b, "rotvec"))) for a, b in pairs
+                ]
+            out += offset(name, kind, errors, moved, poses)
+        return out
+
+    def _reached(self, target: Convention) -> Convention:
+        """The states' own parts, of which those of ``target`` are at its positions."""
+        rest = [name for name in self.state.layout if name not in target.layout]
+        layout, at = dict(target.layout), target.width
+        for name in rest:
+            layout[name] = tuple(range(at, at + len(self.state.layout[name])))
+            at += len(layout[name])
+        return replace(target, layout=layout)
 
     def gripper(self) -> list[Finding]:
         """Whether an arm's gripper opens when it is told to close."""

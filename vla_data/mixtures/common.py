@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from vla_data.actions.agreement import subtraction
+from vla_data.core.findings import Finding
 from vla_data.errors import UsageError
 from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.member import Member
@@ -37,6 +39,25 @@ def check_widths(members: Sequence[Member], contract: Contract, action_dim: int)
                 f"{member.name} has {action} numbers of an action and {state} of a state; delta asks for more "
                 "(delta_mask, delta_state)",
             )
+
+
+def check_delta(members: Sequence[Member], contract: Contract) -> list[Finding]:
+    """That what ``delta`` subtracts goes with what is declared; what may not be meant so is found.
+
+    Raises:
+        UsageError: E232, it contradicts it.
+    """
+    out: list[Finding] = []
+    for member in members if contract.delta != "none" else ():
+        mask = contract.delta_mask or (True,) * member.widths[1]
+        places = contract.delta_state or range(len(mask))
+        pairs = [(at, place) for at, (place, on) in enumerate(zip(places, mask, strict=True)) if on]
+        for doubt in subtraction(member.action_meaning, member.state_meaning, pairs, wraps=True):
+            message = f"{member.name}: delta = '{contract.delta}', but {doubt.message}"
+            if doubt.certain:
+                raise UsageError("E232", f"{message} (delta, delta_mask, delta_state or convention)")
+            out.append(Finding(code="subtracted", message=f"{message} (delta_mask leaves them out)"))
+    return out
 
 
 def image_size(camera: str, members: Sequence[Member], contract: Contract) -> tuple[int, int]:

@@ -22,6 +22,7 @@
     annotation = "v1"                 # of `vla-data annotate`: advantages in the batch
     fps = 20                          # only where the dataset's own label is wrong
     convention = "libero"             # only where the dataset declares none
+    base = [0.5, 0, 0.8]              # only where actions change between the frames of the world and the base
 
 A file with ``dataset_mixture`` is a RECAP (OpenTau) configuration; see `training_adapters.opentau.mixture`.
 Unknown keys are refused.
@@ -69,6 +70,8 @@ class Entry:
         action_index: likewise of the (converted) action.
         convention: of its actions, where the dataset declares none.
         state_convention: likewise of the state.
+        base: pose of the robot's base in the world, where actions are converted between these frames; see
+            `vla_data.actions.convert.base_pose`.
         task: the feature of per-step instructions; "": those of the episode.
         time: the feature of recorded times in seconds, by which the rate is checked; "": none is declared.
     """
@@ -85,6 +88,7 @@ class Entry:
     action_index: tuple[int, ...] = ()
     convention: Convention | None = None
     state_convention: Convention | None = None
+    base: tuple[float, ...] = ()
     task: str = ""
     time: str = ""
     annotation: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -147,5 +148,9 @@ def convention_of(value: Any) -> Convention | None:
     if isinstance(value, str):
         return preset(value)
     if isinstance(value, Mapping):
-        return Convention.from_json(value)
+        made = Convention.from_json(value)
+        for key in made.other:
+            close = difflib.get_close_matches(str(key), Convention.__dataclass_fields__, n=1)
+            raise ValueError(f"a convention has no {key!r}{f'; did you mean {close[0]}?' if close else ''}")
+        return made
     raise ValueError(f"a convention is the name of a preset or a table, not {value!r}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from vla_data.actions.agreement import differences
 from vla_data.actions.convention import quantity
 from vla_data.core import Json
 from vla_data.core.findings import Finding, Section, html_of, text_of
@@ -109,8 +110,10 @@ class Effective:
         return html_of((*self.sections(), Section(notes=tuple(finding.message for finding in self.findings))))
 
 
-def describe(config: Config, members: Sequence[Member], sampling: Sampling) -> Effective:
-    """What a mixture samples."""
+def describe(
+    config: Config, members: Sequence[Member], sampling: Sampling, doubts: Sequence[Finding] = ()
+) -> Effective:
+    """What a mixture samples; ``doubts`` are findings about what batches do with it."""
     datasets = tuple(
         Drawn(
             name=member.name,
@@ -124,6 +127,7 @@ def describe(config: Config, members: Sequence[Member], sampling: Sampling) -> E
         for member, share in zip(members, sampling.shares, strict=True)
     )
     findings = [finding for member in members for finding in _of_member(config, member)]
+    findings += [*_unlike(members), *doubts]
     for drawn in datasets:
         if drawn.share == 0:
             why = "no frames" if drawn.frames == 0 else "weight 0"
@@ -143,6 +147,17 @@ def describe(config: Config, members: Sequence[Member], sampling: Sampling) -> E
         seed=sampling.seed,
         findings=tuple(findings),
     )
+
+
+def _unlike(members: Sequence[Member]) -> Iterator[Finding]:
+    """In what the declared meanings of datasets differ that are drawn into one batch."""
+    used = [member for member in members if member.frames]
+    for what, key, meanings in (
+        ("actions", "convention of [contract] makes them alike", {m.name: m.action_meaning for m in used}),
+        ("states", "convert a dataset first (--actions, --declare)", {m.name: m.state_meaning for m in used}),
+    ):
+        for text in differences(meanings):
+            yield Finding(code="unlike", message=f"{what} of the datasets are mixed, but {text}; {key}")
 
 
 def _of_member(config: Config, member: Member) -> list[Finding]:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_data._version import __version__
 from vla_data.actions import Convention
+from vla_data.actions.agreement import Element, Elements, elements
 from vla_data.core import Episode, EpisodeRef, Json, Source
 from vla_data.core.base import narrowed, whole
 from vla_data.errors import DataError, UsageError
@@ -37,6 +39,7 @@ _DECIDES: Final = ("cameras", "action_freq", "resample", "convention", "extras")
 _NOT_OF_TRACKS: Final = ("root", "name", "annotation")
 """What of an entry it does not depend on."""
 _FACTS: Final = "facts"
+_FACTS_VERSION: Final = 2
 _MAX_TRACKS: Final = 8192  # each may hold a map of a file, of which a process has 65,530
 
 
@@ -95,6 +98,8 @@ class Member:
         widths: numbers of a state and of an action.
         sizes: camera -> (height, width); None where they differ from episode to episode.
         convention: of its actions as they are stored, or None.
+        action_meaning: of each number of an action as it is handed out.
+        state_meaning: likewise of a state.
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
@@ -114,6 +119,9 @@ class Member:
         self.found_rates: dict[str, float] = {}
         self.label = 0.0
         self.convention: Convention | None = None
+        self.action_meaning: Elements = ()
+        self.state_meaning: Elements = ()
+        self._facts: dict[str, Json] = {}
         self._contract = contract
         self._number = number
         self._cache = cache
@@ -133,6 +141,12 @@ class Member:
         """See `__getstate__`."""
         vars(self).update(state)
         self._lock = threading.Lock()
+
+    @property
+    def turns(self) -> NDArray[np.float64]:
+        """(A,): a whole turn where a number of an action is an angle, else 0."""
+        known = [element.turn if element is not None else 0.0 for element in self.action_meaning]
+        return np.asarray((known + [0.0] * self.widths[1])[: self.widths[1]])
 
     @property
     def frames(self) -> int:
@@ -209,7 +223,7 @@ class Member:
         return [(number, refs[known[number]]) for number in sorted(self.entry.episodes)]
 
     def _load(self, ref: EpisodeRef) -> tuple[Track, dict[str, Json]]:
-        """A track, and what its episode says of its dataset: ``label``, ``rates`` and ``convention``."""
+        """A track, and what its episode says of its dataset: ``label``, ``rates``, and what numbers mean."""
         path = self._pack(ref)
         if path is not None and path.is_file():
             try:
@@ -221,10 +235,15 @@ class Member:
         schema = self._source.schema(episode)
         made = track.make(episode, schema, self.entry, self._contract)
         meaning = track.action_convention(schema, self.entry)
+        entry = replace(self.entry, state=track.state_features(episode, self.entry, self._contract))
+        states = track.state_conventions(schema, entry)
+        handed = track.handed_out(schema, entry, self._contract)
         facts: dict[str, Json] = {
             "label": self.entry.fps or schema.fps,
             "rates": rates.evidence(episode, schema, self.entry),
             "convention": None if meaning is None else meaning.to_json(),
+            "action": None if handed is None else handed.to_json(),
+            "state": [[width, None if of is None else of.to_json()] for width, of in states],
         }
         if path is not None and pack.can_pack(made):
             text = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
@@ -253,7 +272,7 @@ class Member:
         }
         contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
         target, needs_state = repr(self._contract.target), self._contract.needs_state
-        facts = [__version__, repr(entry), repr(self._source), contract, target, needs_state]
+        facts = [__version__, _FACTS_VERSION, repr(entry), repr(self._source), contract, target, needs_state]
         wanted = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(
             f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")
@@ -275,7 +294,8 @@ class Member:
         }
         if not self.label:
             self.label, self.widths, self.extras = label, widths, extras
-            self.convention = None if facts["convention"] is None else Convention.from_json(facts["convention"])
+            self.convention, self._facts = _convention(facts["convention"]), facts
+            self.action_meaning, self.state_meaning = self._meanings(facts)
             self.sizes = {camera: (f.height, f.width) for camera, f in made.frames.items()}
             return
         if label != self.label:
@@ -284,6 +304,9 @@ class Member:
             raise DataError(
                 "E203", f"states and actions of {widths} numbers, where episodes before have {self.widths}"
             )
+        same = all(facts[part] == self._facts[part] for part in (track.ACTION, track.STATE))
+        if not same and self._meanings(facts) != (self.action_meaning, self.state_meaning):
+            raise DataError("E203", "its numbers are declared to mean something else than in episodes before")
         shapes = {name: shape for name, (_, shape) in extras.items()}
         if shapes != {name: shape for name, (_, shape) in self.extras.items()}:
             raise DataError("E203", "extras of other shapes than in episodes before")
@@ -291,6 +314,22 @@ class Member:
             if self.sizes.get(camera) != (frames.height, frames.width):
                 self.sizes[camera] = None
 
+    def _meanings(self, facts: dict[str, Json]) -> tuple[Elements, Elements]:
+        """What each number of an action and of a state means, in the order in which they are handed out."""
+        action = _convention(facts["action"])
+        states = [elements(_convention(of), width) for width, of in facts["state"]]
+        width = self.widths[1] if action is None else max(self.widths[1], action.width)
+        whole = [element for state in states for element in state]
+        return _taken(elements(action, width), self.entry.action_index), _taken(whole, self.entry.state_index)
+
     def identity(self) -> Json:
         """What the stream depends on: the episodes and their lengths."""
         return [self.name, [[ref.id, length] for ref, length in zip(self.refs, self.lengths, strict=True)]]
+
+
+def _convention(facts: Json) -> Convention | None:
+    return None if facts is None else Convention.from_json(facts)
+
+
+def _taken(meaning: Elements, index: Sequence[int]) -> list[Element | None]:
+    return [meaning[i] if i < len(meaning) else None for i in index or range(len(meaning))]

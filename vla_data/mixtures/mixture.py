@@ -98,6 +98,7 @@ class Mixture:
             raise UsageError("E001", f"the mixture: {error}") from None
         self.action_dim = contract.action_dim or max(member.widths[1] for member in self.members)
         common.check_widths(self.members, contract, self.action_dim)
+        self._doubts = common.check_delta(self.members, contract)
         self._sizes = {camera: common.image_size(camera, self.members, contract) for camera in contract.cameras}
         self._extras = common.extra_forms(self.members, contract)
         by_name = {member.name: member.annotations for member in self.members if member.frames}
@@ -111,7 +112,7 @@ class Mixture:
     @property
     def effective(self) -> Effective:
         """What is drawn how often, and what is odd about it."""
-        return describe(self.config, self.members, self.sampling)
+        return describe(self.config, self.members, self.sampling, self._doubts)
 
     @property
     def form(self) -> Form:
@@ -228,7 +229,7 @@ class Mixture:
             for name, values in group.member.annotations.at(number, frames).items():
                 if name in self._extras:
                     out[name][into] = values
-        actions = window.actions(contract, made)
+        actions = window.actions(contract, made, group.member.turns)
         out["action"][into, :, : actions.shape[-1]] = actions
         out["action_is_pad"][into] = window.ahead.is_pad
         out["action_mask"][into, : actions.shape[-1]] = True

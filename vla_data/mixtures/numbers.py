@@ -45,8 +45,14 @@ class Window:
         """(n, H, S)."""
         return self.behind.take(made.arrays[track.STATE], contract.vector_resample_strategy)
 
-    def actions(self, contract: Contract, made: Track) -> NDArray[np.float64]:
-        """(n, chunk, A), counted from where ``delta`` says."""
+    def actions(self, contract: Contract, made: Track, turn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, chunk, A), counted from where ``delta`` says.
+
+        Args:
+            contract: of the mixture.
+            made: the episode.
+            turn: (A,) a whole turn where a number is an angle, whose differences go the short way round; else 0.
+        """
         actions = self.ahead.take(made.arrays[track.ACTION], contract.vector_resample_strategy)
         if contract.delta == "none":
             return actions
@@ -62,4 +68,11 @@ class Window:
         now[:, 0, mask] = made.arrays[track.STATE][self.rows][:, places[mask]]
         if contract.delta == "previous":
             now = np.concatenate((now, actions[:, :-1]), axis=1)
-        return np.where(mask, actions - now, actions)
+        return np.where(mask, _short_way(actions - now, turn), actions)
+
+
+def _short_way(difference: NDArray[np.float64], turn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences of angles without the whole turns in them; ``turn`` is 0 for numbers that are none."""
+    period = np.where(turn > 0, turn, 1.0)
+    far = (turn > 0) & (np.abs(difference) > turn / 2)
+    return np.where(far, np.mod(difference + period / 2, period) - period / 2, difference)

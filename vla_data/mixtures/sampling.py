@@ -55,8 +55,15 @@ def shares(
     elif weighting == "datasets":
         wanted = np.ones(len(frames))
     else:
-        wanted = sizes ** (1 / temperature if weighting == "temperature" else 1.0)
+        with np.errstate(over="ignore"):
+            wanted = sizes ** (1 / temperature if weighting == "temperature" else 1.0)
+        if not np.isfinite(wanted.sum()):  # of the largest, the others are a share
+            wanted = (sizes / sizes.max()) ** (1 / temperature)
     wanted = np.where(sizes > 0, wanted, 0.0)
+    with np.errstate(over="ignore"):
+        whole = wanted.sum()
+    if not np.isfinite(whole):
+        wanted = wanted / wanted.max()
     if not wanted.sum() > 0:
         raise UsageError("E001", "no dataset has both frames and a weight above 0")
     return tuple((wanted / wanted.sum()).tolist())

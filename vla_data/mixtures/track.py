@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.actions import Convention, convert, resolve
+from vla_data.actions.convert import base_pose
 from vla_data.core import Array, Episode, Schema
 from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError
@@ -75,26 +77,15 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
     if entry.time:
         arrays[TIME] = _array(episode, entry.time)
     fps = entry.fps or schema.fps
-    meaning = action_convention(schema, entry)
-    if contract.resample == "commands" and contract.action_freq not in (None, fps):
-        target_fps = contract.action_freq or fps
-        facts = {} if meaning is None else {"action": meaning.to_json()}
-        for name in state_names:
-            if len(state_names) == 1 and entry.state_convention is not None:
-                facts[name] = entry.state_convention.to_json()
-            elif name in schema.features and schema.features[name].convention:
-                facts[name] = dict(schema.features[name].convention)
-        step = Resample(conventions=facts, source_fps=fps, fps=target_fps)
+    entry = replace(entry, state=state_names)
+    step = _resampling(schema, entry, contract)
+    if step is not None:
         reduced = replace(
             episode, arrays=arrays, frames={name: episode.frames[name] for name in cameras.values()}, final={}
         )
         episode = step.apply(reduced)
         arrays = dict(episode.arrays)
-        if meaning is not None:
-            features = {"action": replace(schema.features[entry.action], convention=meaning.to_json())}
-            after = step.describe(Schema(features=features, fps=fps)).features["action"].convention
-            meaning = Convention.from_json(after)
-        fps = target_fps
+        fps = step.fps
     length = len(episode)
     if length == 0:
         raise DataError("E207", "the episode has no steps")
@@ -106,7 +97,7 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
         TIME: _numbers(arrays[TIME], entry.time)[:, 0] if entry.time else np.arange(length) / fps,
     }
     if contract.convention is not None:
-        out[ACTION] = _converted(out, meaning, replace(entry, state=state_names), contract, schema)
+        out[ACTION] = _converted(out, entry, contract, schema)
     for name, index in ((STATE, entry.state_index), (ACTION, entry.action_index)):
         if index and max(index) >= out[name].shape[1]:
             raise UsageError("E232", f"{name}_index has {max(index)}; there are {out[name].shape[1]} numbers")
@@ -181,23 +172,65 @@ def action_layout(convention: Convention | None) -> tuple[str, ...]:
     return () if convention is None else tuple(convention.layout)
 
 
-def _converted(
-    out: Mapping[str, Array], meaning: Convention | None, entry: Entry, contract: Contract, schema: Schema
-) -> NDArray[np.float64]:
+def handed_out(schema: Schema, entry: Entry, contract: Contract) -> Convention | None:
+    """What actions mean once they are resampled and converted; None where nobody declares it."""
+    meaning = _at_rate(schema, entry, contract)
+    return meaning if meaning is None or contract.target is None else resolve(meaning, _target(meaning, contract))
+
+
+def state_conventions(schema: Schema, entry: Entry) -> list[tuple[int, Convention | None]]:
+    """Width and declared meaning of each feature of the state."""
+    out = []
+    for name in entry.state or ():
+        feature = schema.features[name]
+        own = Convention.from_json(feature.convention) if feature.convention else None
+        if entry.state == (name,) and entry.state_convention is not None:
+            own = entry.state_convention
+        out.append((math.prod(feature.shape), own))
+    return out
+
+
+def _resampling(schema: Schema, entry: Entry, contract: Contract) -> Resample | None:
+    fps = entry.fps or schema.fps
+    if contract.resample != "commands" or contract.action_freq in (None, fps):
+        return None
+    meaning = action_convention(schema, entry)
+    facts = {} if meaning is None else {"action": meaning.to_json()}
+    of_states = zip(entry.state or (), state_conventions(schema, entry), strict=True)
+    facts |= {name: convention.to_json() for name, (_, convention) in of_states if convention is not None}
+    return Resample(conventions=facts, source_fps=fps, fps=contract.action_freq or fps)
+
+
+def _at_rate(schema: Schema, entry: Entry, contract: Contract) -> Convention | None:
+    """What actions mean at the contract's rate."""
+    meaning, step = action_convention(schema, entry), _resampling(schema, entry, contract)
+    if meaning is None or step is None:
+        return meaning
+    features = {"action": replace(schema.features[entry.action], convention=meaning.to_json())}
+    after = step.describe(Schema(features=features, fps=step.source_fps)).features["action"]
+    return Convention.from_json(after.convention)
+
+
+def _target(meaning: Convention, contract: Contract) -> Convention:
     target = contract.target
-    if meaning is None or target is None:
-        raise UsageError("E231", f"the convention of {show(entry.action)} (convention)")
-    of_state = entry.state_convention
-    names = entry.state or ()
-    if of_state is None and len(names) == 1:
-        declared = schema.features[names[0]].convention
-        of_state = Convention.from_json(declared) if declared else None
-    state = out[STATE] if names else None
+    if target is None:
+        raise AssertionError("the contract has a convention")
     if contract.action_freq is not None and contract.resample == "commands" and meaning.control_rate is not None:
         # The steps are at that rate by now; `rates` reports a label that a convention contradicts.
         target = replace(target, control_rate=meaning.control_rate)
-    resolve(meaning, target)
-    return convert(out[ACTION], meaning, target, state=state, state_convention=of_state)
+    return target
+
+
+def _converted(out: Mapping[str, Array], entry: Entry, contract: Contract, schema: Schema) -> NDArray[np.float64]:
+    meaning = _at_rate(schema, entry, contract)
+    if meaning is None:
+        raise UsageError("E231", f"the convention of {show(entry.action)} (convention)")
+    of_states = state_conventions(schema, entry)
+    of_state = of_states[0][1] if len(of_states) == 1 else None
+    state = out[STATE] if entry.state else None
+    target = _target(meaning, contract)
+    base = base_pose(entry.base) if entry.base else None
+    return convert(out[ACTION], meaning, target, state=state, state_convention=of_state, base=base)
 
 
 def _array(episode: Episode, name: str) -> Array:

@@ -8,6 +8,7 @@
     drop = ["observation.sim_state"]
     declare = { action = { rotation = "rotvec" } }
     actions = "physical"             # or "controller", or a preset of docs/conventions.md
+    base = [0.5, 0, 0.8, 0, 0, 0, 1] # pose of the robot's base, for actions of another frame
 
     [all]                            # what all go through after that
     robot = "panda"
@@ -36,7 +37,7 @@ from vla_data.steps.actions import ConvertActions, reads_actions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.resample import Resample
 
-_COMMON: Final = ("declare", "robot", "actions", "rename", "keep", "drop", "fill", "fps")
+_COMMON: Final = ("declare", "robot", "actions", "base", "rename", "keep", "drop", "fill", "fps")
 _SOURCE: Final = ("name", "open", *_COMMON)
 
 
@@ -77,7 +78,10 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
             steps.append(Declare(conventions=declared, robot=table.get("robot")))
         if table.get("actions"):
             seen = narrowed(source, (*before, *steps, _ReadsActions(), *naming))
-            steps.append(ConvertActions.to(describe(schema_of(seen), (*before, *steps)), table["actions"]))
+            schema = describe(schema_of(seen), (*before, *steps))
+            steps.append(ConvertActions.to(schema, table["actions"], base=table.get("base")))
+        elif table.get("base") is not None:
+            raise UsageError("E001", "the pose of the base is for actions that are converted (actions)")
         steps += naming
         if table.get("fps") is not None:
             schema = describe(schema_of(narrowed(source, (*before, *steps))), (*before, *steps))

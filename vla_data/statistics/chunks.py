@@ -8,6 +8,7 @@ import numpy as np
 
 from vla_data.core import Array
 from vla_data.errors import DataError, UsageError
+from vla_data.statistics.vectors import exact_floats
 
 Padding = Literal["repeat", "none"]
 
@@ -27,7 +28,8 @@ def action_chunks(
         horizon: ``H``, actions in a chunk.
         states: ``(T, S)``; needed with ``delta``.
         delta: for the first ``len(delta)`` elements, whether the state of the chunk's first step is subtracted, in
-            the type of the arrays, as openpi's ``DeltaActions`` does (`openpi/transforms.py`).
+            the actions' type, as openpi's ``DeltaActions`` does (`openpi/transforms.py`); integers, booleans and
+            half precision, which would wrap or overflow, become the float that holds every one of them.
         padding: ``repeat`` fills chunks that reach beyond the end with the last action, as LeRobot's loader does
             and openpi counts them; ``none`` leaves out what is not there.
 
@@ -37,6 +39,9 @@ def action_chunks(
     steps, width = actions.shape
     places = np.arange(steps)[:, None] + np.arange(horizon)
     there = places < steps
+    if delta and states is not None:
+        wide, less = _subtractable(actions), _subtractable(states)
+        actions = wide if wide is actions else wide.astype(np.result_type(wide, less))
     chunks: Array = actions[np.minimum(places, steps - 1)]
     if delta:
         if states is None:
@@ -46,22 +51,29 @@ def action_chunks(
                 "E203",
                 f"{len(delta)} elements are to be relative, actions have {width} and states {states.shape[1]}",
             )
-        chunks[..., : len(delta)] -= np.where(delta, states[:, : len(delta)], 0).astype(chunks.dtype)[:, None]
+        chunks[..., : len(delta)] -= np.where(delta, less[:, : len(delta)], 0).astype(chunks.dtype)[:, None]
     return chunks if padding == "repeat" else chunks[there][:, None]
 
 
 def whole_chunks(actions: Array, horizon: int, states: Array) -> Array:
     """Chunks that are all there, relative to the state of their first step: ``(T - H + 1, H, D)``, maybe none.
 
-    GR00T's relative actions of joints (`gr00t/data/stats.py`).
+    GR00T's relative actions of joints (`gr00t/data/stats.py`). Integers and half precision become wider floats, as
+    in `action_chunks`.
     """
     if actions.shape != states.shape:
         raise DataError(
             "E203", f"actions {actions.shape} and states {states.shape} must be alike to be subtracted"
         )
     starts = np.arange(max(0, len(actions) - horizon + 1))
-    chunks: Array = actions[starts[:, None] + np.arange(horizon)] - states[starts][:, None]
+    ahead, now = _subtractable(actions), _subtractable(states)
+    chunks: Array = ahead[starts[:, None] + np.arange(horizon)] - now[starts][:, None]
     return chunks
+
+
+def _subtractable(values: Array) -> Array:
+    """The same numbers in a float of 32 or 64 bits, in which no difference wraps."""
+    return values if values.dtype in (np.float32, np.float64) else exact_floats(values)
 
 
 def parse_mask(text: str) -> tuple[bool, ...]:

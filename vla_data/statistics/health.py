@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vla_data.actions.agreement import spans
 from vla_data.core import Json
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.vectors import Described
@@ -26,7 +27,8 @@ class Finding:
     Attributes:
         feature: its name.
         kind: ``constant`` (one value only), ``equal_quantiles`` (q01 is q99, and yet there are other values),
-            ``far_outside`` (values far beyond the quantiles) or ``few`` (too few vectors for quantiles).
+            ``far_outside`` (values far beyond the quantiles), ``few`` (too few vectors for quantiles) or
+            ``convention`` (what is declared of it speaks against what is done with it).
         elements: which ones.
         message: a sentence for a person.
     """
@@ -85,19 +87,8 @@ def coverage(stats: Described) -> dict[str, Json]:
 
 def _finding(name: str, kind: str, which: np.ndarray[Any, np.dtype[np.bool_]], text: str) -> Finding:
     elements = tuple(np.flatnonzero(which).tolist())
-    where = "" if len(elements) == len(which) else f" {_spans(elements)}"
+    where = "" if len(elements) == len(which) else f" {spans(elements)}"
     return Finding(feature=name, kind=kind, elements=elements, message=f"{name}{where}: {text}")
-
-
-def _spans(numbers: tuple[int, ...]) -> str:
-    """``(0, 1, 2, 6)`` -> ``[0-2,6]``."""
-    out: list[list[int]] = []
-    for n in numbers:
-        if out and n == out[-1][1] + 1:
-            out[-1][1] = n
-        else:
-            out.append([n, n])
-    return "[" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in out) + "]"
 
 
 def is_judged(feature: str) -> bool:

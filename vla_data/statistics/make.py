@@ -14,6 +14,7 @@ from vla_data.safety.files import read_file
 from vla_data.statistics.collect import MEMORY, Summary, collect, report
 from vla_data.statistics.columns import read_columns
 from vla_data.statistics.health import Finding, coverage, is_judged
+from vla_data.statistics.meanings import check as check_meanings
 from vla_data.statistics.trainers import Writer, pool, to_text
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -82,6 +83,8 @@ def make(
         RefusedError: a source has no episode that can be used.
         UsageError: the datasets don't fit together, or into this file.
     """
+    pooled = weights is not None or not writer.keyed
+    meanings = check_meanings(sources, writer, pooled=pooled)
     summaries = {
         key: collect(source, names=writer.names, rows=writer.rows, memory=memory)
         for key, source in sources.items()
@@ -101,7 +104,7 @@ def make(
         text=to_text(document, writer.indent),
         datasets=summaries,
         entries=entries,
-        findings=tuple(found for summary in entries.values() for found in writer.judge(summary)),
+        findings=(*meanings, *(found for summary in entries.values() for found in writer.judge(summary))),
     )
 
 
@@ -132,24 +135,3 @@ def image_stats(root: Path) -> dict[str, Json]:
         return {}
     cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
     return {name: stats[name] for name in cameras if isinstance(stats, dict) and name in stats}
-
-
-def modality_groups(root: Path) -> dict[str, tuple[tuple[int, int], tuple[int, int]]]:
-    """Groups that ``meta/modality.json`` of a GR00T dataset has for both state and action, with their ranges.
-
-    Raises:
-        UsageError: E003 without such a file, E002 for one that is none.
-    """
-    try:
-        data = read_file(root / "meta/modality.json", root=root)[0]
-        facts = strict_json.loads(data, name="meta/modality.json")
-        ranges = [
-            {key: (int(group["start"]), int(group["end"])) for key, group in facts[part].items()}
-            for part in ("state", "action")
-        ]
-    except DataError as error:
-        raise UsageError("E003", f"meta/modality.json: {error.message}") from None
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise UsageError("E002", "meta/modality.json has no groups of state and action") from None
-    states, actions = ranges
-    return {key: (states[key], actions[key]) for key in states if key in actions}

@@ -81,4 +81,8 @@ class Mixture:
 
     @property
     def _shares(self) -> Vector:
-        return np.asarray(self.weights, dtype=np.float64) / sum(self.weights)
+        weights = np.asarray(self.weights, dtype=np.float64)
+        whole = sum(self.weights)
+        if not np.isfinite(whole):  # weights that a float holds, and their sum that none does
+            weights, whole = weights / weights.max(), float((weights / weights.max()).sum())
+        return weights / whole

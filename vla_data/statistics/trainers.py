@@ -18,6 +18,9 @@ from vla_data.statistics.health import Finding, judged
 from vla_data.statistics.mixture import Mixture
 from vla_data.statistics.vectors import Described, VectorStats
 
+Subtracted = tuple[str, str, Sequence[tuple[int, int]]]
+"""Array of actions, array of states, and (element of the one, element of the other) that are subtracted."""
+
 
 class Writer(Protocol):
     """Statistics in a trainer's own form. A frozen dataclass whose fields are the options.
@@ -38,6 +41,11 @@ class Writer(Protocol):
     @property
     def names(self) -> Sequence[str] | None:
         """Arrays to read; None for all numbers."""
+        ...
+
+    @property
+    def subtracted(self) -> Sequence[Subtracted]:
+        """Which numbers of states are subtracted from those of actions."""
         ...
 
     def rows(self, arrays: Columns) -> Columns:
@@ -61,6 +69,11 @@ class BaseWriter:
     """What most trainers' writers do alike."""
 
     takes_mixtures: ClassVar[bool] = True
+
+    @property
+    def subtracted(self) -> Sequence[Subtracted]:
+        """See `Writer`: none."""
+        return ()
 
     def judge(self, summary: Summary) -> list[Finding]:
         """See `Writer`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from vla_data.actions import Convention, convert, preset, resolve
+from vla_data.actions.convert import base_pose
 from vla_data.core import Episode, Json, Schema
 from vla_data.errors import DataError, UsageError
 
@@ -28,11 +29,13 @@ class ConvertActions:
         source: the convention that the actions have, as in the schema.
         target: the convention that they get; what it leaves undeclared stays.
         state: the convention of ``observation.state``, for conversions that need it; None: it has none.
+        base: pose of the robot's base in the world, 16 numbers row by row, for conversions between these frames.
     """
 
     source: Mapping[str, Json]
     target: Mapping[str, Json]
     state: Mapping[str, Json] | None = None
+    base: tuple[float, ...] | None = None
     bucket: ClassVar[str] = "pruned"
     reason: ClassVar[str] = "no_frame_is_dropped"
 
@@ -42,17 +45,19 @@ class ConvertActions:
             if facts is not None:
                 Convention.from_json(facts)
                 object.__setattr__(self, name, json.loads(json.dumps(dict(facts), sort_keys=True)))
+        if self.base is not None:
+            object.__setattr__(self, "base", tuple(map(float, base_pose(self.base).reshape(-1))))
         resolve(self._source, self._target)
 
     @classmethod
-    def to(cls, schema: Schema, target: str) -> ConvertActions:
+    def to(cls, schema: Schema, target: str, *, base: Sequence[float] | None = None) -> ConvertActions:
         """The step for episodes of ``schema``.
 
         Args:
             schema: of the source.
             target: "physical" (metres and radians), "controller" (input of the controller), or the name of a
-            preset
-                of `vla_data.actions.PRESETS`.
+                preset of `vla_data.actions.PRESETS`.
+            base: pose of the robot's base in the world; see `vla_data.actions.convert.base_pose`.
 
         Raises:
             UsageError: E206 without actions, E231 or E232 when the conventions do not determine each other.
@@ -65,7 +70,12 @@ class ConvertActions:
         source = Convention.from_json(facts)
         wanted = source.with_units(*_UNITS[target]) if target in _UNITS else preset(target)
         known = schema.features[STATE].convention if STATE in schema.features else {}
-        return cls(source=facts, target=wanted.to_json(), state=dict(known) or None)
+        return cls(
+            source=facts,
+            target=wanted.to_json(),
+            state=dict(known) or None,
+            base=None if base is None else tuple(base),
+        )
 
     def needs(self, name: str) -> bool:
         """Actions, and the state that some conversions need."""
@@ -90,6 +100,7 @@ class ConvertActions:
             self._target,
             state=episode.arrays[STATE] if known else None,
             state_convention=Convention.from_json(self.state) if known and self.state is not None else None,
+            base=None if self.base is None else base_pose(self.base),
         )
         return replace(episode, arrays={**episode.arrays, "action": converted})
 

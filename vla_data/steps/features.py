@@ -242,7 +242,8 @@ class Declare(_Features):
         """The schema with the conventions.
 
         Raises:
-            UsageError: E206 when there is no such feature, E001 for a key that no convention has.
+            UsageError: E206 when there is no such feature, E001 for a key that no convention has, E232 for a value
+                that a key can't have, or for a layout of other numbers than the feature's.
         """
         features = dict(schema.features)
         for name, facts in self.conventions:
@@ -251,8 +252,23 @@ class Declare(_Features):
             for key in dict(facts):
                 if key not in _KEYS and key not in features[name].convention:
                     raise UsageError("E001", f"{show(name)} can't have {show(key)}: {_advice(key)}")
-            features[name] = replace(features[name], convention={**features[name].convention, **dict(facts)})
+            feature = replace(features[name], convention={**features[name].convention, **dict(facts)})
+            _check_declared(name, feature)
+            features[name] = feature
         return replace(schema, features=features, robot=self.robot or schema.robot)
+
+
+def _check_declared(name: str, feature: Feature) -> None:
+    try:
+        declared = Convention.from_json(feature.convention)
+    except UsageError as error:
+        raise UsageError(error.code, f"{show(name)}: {error.message}") from None
+    width = feature.shape[0] if len(feature.shape) == 1 else None
+    if width is not None and (declared.width > width or declared.size not in (None, width)):
+        raise UsageError(
+            "E232",
+            f"{show(name)} has {width} numbers, and a vector of {declared.width} is declared (layout, size)",
+        )
 
 
 def _advice(key: str) -> str:

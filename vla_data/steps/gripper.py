@@ -23,6 +23,8 @@ def gripper_events(
     """
     if len(gripper) == 0:
         return np.zeros(0, dtype=np.bool_)
+    if gripper.dtype.kind != "f":  # whose types may have no such number as the one before
+        gripper = gripper.astype(np.float64)
     start = gripper[0] if initial is None else gripper.dtype.type(initial)
     line = np.concatenate(([start], gripper))
     if hysteresis is not None:

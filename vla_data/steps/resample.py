@@ -29,7 +29,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,12 @@ from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, qu
 from vla_data.actions.rotations import Floats
 from vla_data.core import Array, Episode, Json, Schema
 from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
 
 Positions = NDArray[np.int64]
 
+_WHOLE: Final = 1e-9
+"""How far a sum of whole numbers may be off one because of rounding."""
 _ENDS: Final = ("next.done", "next.terminated", "next.truncated")
 
 
@@ -152,10 +155,12 @@ class Resample:
     def _array(self, name: str, array: Array, shown: Positions, window: _Windows) -> Array:
         if name.startswith("next."):
             return _outcome(name, array, window)
+        if _is_action(name) and array.dtype.kind in "fiu":
+            meaning = self._action(name)
+            if array.dtype.kind == "f" or meaning.kind != "absolute":
+                return _stored(name, self._commands(array, meaning, shown, window), array.dtype)
         if array.dtype.kind != "f":
             return array[shown]
-        if _is_action(name):
-            return self._commands(array, self._action(name), shown, window).astype(array.dtype)
         if window.fewer or array.ndim != 2 or "layout" not in self.conventions.get(name, {}):
             return array[shown]
         convention = Convention.from_json(self.conventions[name])
@@ -324,17 +329,38 @@ def _between(
     return out
 
 
+def _stored(name: str, values: Floats, dtype: np.dtype[Any]) -> Array:
+    """What was computed, in the type that it came in.
+
+    Raises:
+        DataError: E202, that type does not hold it.
+    """
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            out = values.astype(dtype)
+        held = np.isfinite(out) | ~np.isfinite(values)
+    else:
+        bounds = np.iinfo(dtype)
+        whole = np.rint(values)
+        held = (np.abs(values - whole) < _WHOLE) & (whole >= bounds.min) & (whole <= bounds.max)
+        out = np.where(held, whole, 0).astype(dtype)
+    if not held.all():
+        step = int(np.argwhere(~held)[0][0])
+        raise DataError("E202", f"{show(name)} of step {step} is {values[~held][0]:g}, which no {dtype} holds")
+    return out
+
+
 def _outcome(name: str, array: Array, window: _Windows) -> Array:
     """What came of the commands of each window."""
     boolean = array.dtype.kind == "b"
     total = {"next.reward": np.add, "next.discount": np.multiply}.get(name)
-    if total is not None and not boolean and array.dtype.kind != "f":
+    if array.dtype.kind not in "fiu":
         total = None
     if window.fewer:
         if boolean:
             return np.asarray(np.logical_or.reduceat(array, window.start, axis=0))
         if total is not None:
-            return np.asarray(total.reduceat(array.astype(np.float64), window.start, axis=0).astype(array.dtype))
+            return _stored(name, total.reduceat(array.astype(np.float64), window.start, axis=0), array.dtype)
         return array[window.stop - 1]
     now = array[window.start]
     complete = window.complete.reshape(-1, *[1] * (array.ndim - 1))

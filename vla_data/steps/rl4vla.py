@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data import options as checks
-from vla_data.core import Episode
+from vla_data.core import Episode, Schema
 from vla_data.steps.gripper import gripper_events
-from vla_data.steps.small_actions import set_thresholds
+from vla_data.steps.small_actions import check_meaning, set_thresholds
 
 Positions = NDArray[np.int64]
 
@@ -43,6 +43,11 @@ class Rl4vlaCompat:
     def __post_init__(self) -> None:
         set_thresholds(self)
         checks.whole("min_success_steps", self.min_steps, low=0)
+
+    def describe(self, schema: Schema) -> Schema:
+        """The same schema; see `vla_data.steps.small_actions.check_meaning`."""
+        check_meaning(self, schema)
+        return schema
 
     def keep(self, episode: Episode) -> Positions:
         """Positions that survive its small-action filter."""

@@ -6,6 +6,7 @@ The rule is RL4VLA's (thresholds per control step at 5 Hz, strict ``>``), with g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data import options as checks
-from vla_data.core import Episode
-from vla_data.errors import DataError
+from vla_data.actions.convention import UNDECLARED, Convention
+from vla_data.core import Episode, Schema
+from vla_data.errors import DataError, UsageError
 from vla_data.steps.gripper import gripper_events
 
 _NUMBERS: Final = 7
@@ -24,7 +26,8 @@ def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None)
     """``(T,)``: whether the translation is longer than ``pos`` or the rotation larger than ``rot``.
 
     A threshold of None switches its test off; with both None every step moves. Norms are computed and compared in
-    the action's own precision, so a float32 step of exactly 0.07 is not above 0.07.
+    the action's own precision, so a float32 step of exactly 0.07 is not above 0.07. Integers and half precision,
+    whose squares wrap or overflow, are floats of 64 and 32 bits here.
 
     Args:
         action: ``(T, 7)``: translation, rotation, gripper.
@@ -33,13 +36,65 @@ def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None)
     """
     if pos is None and rot is None:
         return np.ones(len(action), dtype=np.bool_)
+    exact = action.dtype.type if action.dtype.kind == "f" else np.float64
+    if action.dtype.kind != "f" or action.dtype.itemsize < 4:
+        action = action.astype(np.float32 if action.dtype.kind == "f" else np.float64)
     out = np.zeros(len(action), dtype=np.bool_)
     for columns, limit in ((slice(0, 3), pos), (slice(3, 6), rot)):
         if limit is not None:
             x, y, z = action[:, columns].T
             # Spelled out, because BLAS rounds differently from machine to machine.
-            out |= np.sqrt(x * x + y * y + z * z) > action.dtype.type(limit)
+            out |= np.sqrt(x * x + y * y + z * z) > exact(limit)
     return out
+
+
+def check_meaning(step: Any, schema: Schema, *, initial: float | None = None) -> None:
+    """That thresholds in metres and radians a step, and a gripper in force, are of what is declared of ``action``.
+
+    Args:
+        step: with ``pos`` and ``rot``.
+        schema: of what the step is applied to.
+        initial: the gripper command in force before step 0.
+
+    Raises:
+        UsageError: E232, they are of something else. What is undeclared is taken for metres and radians.
+    """
+    feature = schema.features.get("action")
+    convention = Convention.from_json(feature.convention) if feature is not None else Convention()
+    parts = convention.layout
+    for name, value, part, at, unit in (
+        ("pos_thresh", step.pos, "translation", (0, 1, 2), ("translation_unit", "m")),
+        ("rot_thresh", step.rot, "rotation", (3, 4, 5), ("rotation_unit", "rad")),
+    ):
+        if value is None or not feature or not feature.convention:
+            continue
+        if parts and parts.get(part) != at:
+            raise UsageError(
+                "E232", f"{name} is of a {part} in numbers {list(at)} of an action; {_found(parts, part)}"
+            )
+        if convention.kind not in ("delta", UNDECLARED):
+            raise UsageError(
+                "E232", f"{name} is of a motion in a step, and the actions are declared as kind {convention.kind}"
+            )
+        found = getattr(convention, unit[0])
+        if found not in (unit[1], UNDECLARED):
+            raise UsageError(
+                "E232",
+                f"{name} is in {unit[1]}, and {unit[0]} of the actions is {found}; convert them first "
+                f"(--actions physical), or switch it off ({name} none)",
+            )
+    tested = step.pos is not None or step.rot is not None
+    if tested and initial is not None and initial == convention.gripper_closed:
+        raise UsageError(
+            "E232",
+            f"initial_gripper is {initial:g}, which is declared to be closed; open is "
+            f"{convention.gripper_open:g}, and none is unknown",
+        )
+
+
+def _found(parts: Mapping[str, tuple[int, ...]], part: str) -> str:
+    where = f"it is in {list(parts[part])}" if part in parts else f"there is {', '.join(parts)}"
+    return f"{where}, so switch it off (none)"
 
 
 def set_thresholds(step: Any) -> None:
@@ -77,6 +132,15 @@ class SmallActions:
         if self.hysteresis is not None:
             object.__setattr__(self, "hysteresis", checks.pair("gripper_hysteresis", self.hysteresis))
         checks.whole("gripper_window", self.window, low=0)
+
+    def describe(self, schema: Schema) -> Schema:
+        """The same schema.
+
+        Raises:
+            UsageError: see `check_meaning`.
+        """
+        check_meaning(self, schema, initial=self.initial_gripper)
+        return schema
 
     def keep(self, action: NDArray[np.floating]) -> NDArray[np.bool_]:
         """``(T,)``: which steps stay.

@@ -11,7 +11,9 @@
 
 **Channels** of JPEG files must be declared: ``cv2.imencode`` of an RGB array swaps red and blue, and no file says
 whether it was used. Arrays of a simulator (``sim`` is true) are RGB; those of cameras must be declared.
-**Control rate.** Not recorded. **Language.** ``instruction`` in the file, else key ``instruction`` of
+Files that ``vla-data convert --to rdt`` made say it: attribute ``channel_order``.
+**Control rate.** Not recorded, but in attribute ``control_freq`` of files of ours, of which ``rdt.json`` says what
+states and actions mean. **Language.** ``instruction`` in the file, else key ``instruction`` of
 ``expanded_instruction_gpt-4-turbo.json`` beside it (RDT's).
 """
 
@@ -36,11 +38,14 @@ from converters.hdf5.dialects.base import (
     required,
     written,
 )
+from vla_data.core import Json
+from vla_data.errors import DataError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.hdf5 import Group, Table
 
 _INSTRUCTIONS: Final = "expanded_instruction_gpt-4-turbo.json"
+_FACTS: Final = "rdt.json"
 _NAMES: Final = {"qpos": "state", "qvel": "velocity"}
 
 
@@ -80,6 +85,8 @@ class Aloha:
         if not languages and (path.parent / _INSTRUCTIONS).exists():
             told = _beside(path.parent / _INSTRUCTIONS, root)
             languages |= {"instruction_file": told} if told is not None else {}
+        ours = isinstance(about.get("vla_data_id"), str)
+        order, rate = about.get("channel_order"), about.get("control_freq")
         sim = about.get("sim")
         simulated = isinstance(sim, bool | np.bool_) and bool(sim)
         return Demo(
@@ -92,10 +99,33 @@ class Aloha:
             time=Found("before", "aloha_layout"),
             orientation=Found("none", "aloha_layout"),
             channels=Found("rgb", "simulated") if simulated and not encoded else None,
+            file_channels=Found(order, "channel_order") if ours and order in ("rgb", "bgr") else None,
             languages=languages,
-            facts={"episode_metadata": metadata(file=about)},
+            fps=float(rate) if ours and isinstance(rate, float | np.floating) else None,
+            facts={
+                "declared": _declared(path, root) if ours else None,
+                "episode_metadata": metadata(file=about),
+            },
             notes=(*notes, *more),
         )
+
+
+def _declared(path: Path, root: Path) -> dict[str, Json] | None:
+    """What ``rdt.json`` two folders up says of the vectors, where they are in RDT's slots."""
+    place = path.parent.parent / _FACTS
+    if not place.is_file():
+        return None
+    try:
+        facts = strict_json.loads(read_file(place, root=root)[0], name=_FACTS)
+        if facts["layout"] == "agilex":  # whose numbers are in units of that robot
+            return None
+        told = facts["conventions"]
+        return {
+            "action": {"convention": dict(told["action"])},
+            "observation.state": {"convention": dict(told["state"])},
+        }
+    except (DataError, KeyError, TypeError, ValueError):
+        return None  # an examiner tells what is wrong with it; here it says nothing
 
 
 def _is_depth(table: Table) -> bool:

@@ -63,6 +63,7 @@ class Demo:
         orientation: what makes the images upright: "none", "vflip" or "rot180".
         channels: order of the channels of stored pixels, "rgb" or "bgr"; files say nothing of what they were made
             of.
+        file_channels: the same of image files, where whoever wrote them said it.
         languages: rule -> instruction, the preferred one first.
         fps: control rate, if the file says it.
         robot: its type, if the file says it.
@@ -82,6 +83,7 @@ class Demo:
     doubts: Mapping[str, str] = field(default_factory=dict)
     orientation: Found | None = None
     channels: Found | None = None
+    file_channels: Found | None = None
     languages: Mapping[str, str] = field(default_factory=dict)
     fps: float | None = None
     robot: str | None = None

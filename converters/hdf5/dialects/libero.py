@@ -51,6 +51,7 @@ from converters.hdf5.dialects.base import (
     written,
 )
 from converters.hdf5.dialects.sim_states import states_of
+from converters.hdf5.robosuite_controller import controller_of
 from converters.robomimic.names import DERIVED, ID
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
@@ -192,15 +193,6 @@ def robot_of(kwargs: Any) -> str | None:
     names = [robots] if isinstance(robots, str) else robots if isinstance(robots, list) else []
     known = all(isinstance(name, str) and name.isidentifier() and len(name) < 64 for name in names)
     return "_".join(name.lower() for name in names) if names and known else None
-
-
-def controller_of(kwargs: Any) -> dict[str, Any] | None:
-    """What robosuite's controller makes of an action: its type and the ranges of input and output."""
-    configs = kwargs.get("controller_configs") if isinstance(kwargs, dict) else None
-    if not isinstance(configs, dict) or not isinstance(configs.get("type"), str):
-        return None
-    wanted = ("type", "input_min", "input_max", "output_min", "output_max", "control_delta")
-    return {key: configs[key] for key in wanted if isinstance(configs.get(key), str | int | float | list | bool)}
 
 
 def _time(demo: Group) -> Found | None:

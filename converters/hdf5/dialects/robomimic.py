@@ -52,7 +52,8 @@ from converters.hdf5.dialects.base import (
     text_of,
     written,
 )
-from converters.hdf5.dialects.libero import CAMERAS, controller_of, demo_names, robot_of, steps
+from converters.hdf5.dialects.libero import CAMERAS, demo_names, robot_of, steps
+from converters.hdf5.robosuite_controller import controller_of
 from converters.robomimic.names import DECLARED, DERIVED, FACTS, ID, ORIGIN, origin_of
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
@@ -158,6 +159,7 @@ class Robomimic:
                 "seed": seed if isinstance(seed, int) else None,
                 "env": env.get("env_name") if isinstance(env.get("env_name"), str) else text_of(about, "env"),
                 "controller": controller_of(kwargs),
+                "env_version": env.get("env_version") if isinstance(env.get("env_version"), str) else None,
                 "declared": {name: told for name, told in declared.items() if told} or None,
                 "origin": origin or None,
                 "episode_metadata": {

@@ -15,6 +15,8 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from converters.rdt import bugs as rdt_bugs
 from converters.rdt import judge as rdt_read
+from converters.rdt.beside import compare
+from converters.rdt.panda import panda_orientation
 from converters.rdt.sink import RdtSink
 from converters.rdt.vectors import LAYOUTS, Layout, Vectors, vectors
 from tests import actions_data, hdf5_files
@@ -124,7 +126,7 @@ def test_good_data_has_none() -> None:
         first = episodes[0][1]
         masks = (first.state_mask, first.action_mask)
         assert rdt_bugs.find(pairs, convention=first.action_convention, masks=masks) == []
-        assert rdt_bugs.compare(pairs, [want for _, want in episodes], [episode for episode, _ in episodes]) == []
+        assert compare(pairs, [want for _, want in episodes], [episode for episode, _ in episodes]) == []
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_the_joints_tell_an_orientation_that_was_read_as_euler_angles() -> None:
     episode = source.read(source.episodes()[0])
     joints = episode.arrays["observation.robot0_joint_pos"]
     turn = episode.arrays["observation.robot0_eef_quat"]
-    ours = Rotation.from_quat(rdt_bugs.panda_orientation(joints.astype(np.float64)))
+    ours = Rotation.from_quat(panda_orientation(joints.astype(np.float64)))
     assert (
         ours.inv() * Rotation.from_quat(turn)
     ).magnitude().max() < 1e-6  # float32, and robosuite's own kinematics
@@ -173,14 +175,14 @@ def test_the_joints_tell_an_orientation_that_was_read_as_euler_angles() -> None:
 def test_the_source_tells_exactly(change: Change, codes: set[str]) -> None:
     for episodes in (whole_episodes(), cut_episodes()):
         want = [vector for _, vector in episodes]
-        found = rdt_bugs.compare(changed(episodes, change), want, [episode for episode, _ in episodes])
+        found = compare(changed(episodes, change), want, [episode for episode, _ in episodes])
         assert {bug.code for bug in found} == codes
 
 
 def test_the_factor_is_named() -> None:
     episodes = whole_episodes()
     pairs = changed(episodes, scaled(0.012))
-    found = rdt_bugs.compare(pairs, [want for _, want in episodes], [episode for episode, _ in episodes])
+    found = compare(pairs, [want for _, want in episodes], [episode for episode, _ in episodes])
     assert (
         found[0].message == "action: moves are 0.24 times the metres that are commanded (0.012 for an input of 1)"
     )

@@ -90,7 +90,7 @@ def _rows(
         window = Window.of(contract, made, np.arange(made.length, dtype=np.int64), member.fps)
         out: dict[str, Array] = {}
         if ACTION in features:
-            actions = window.actions(contract, made)
+            actions = window.actions(contract, made, member.turns)
             if contract.delta == "none" and not chunks:
                 out[ACTION] = actions[:, 0]
             else:

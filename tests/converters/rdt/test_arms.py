@@ -1,0 +1,156 @@
+"""Any arm's data may be RDT's: seven joints are not a Panda's by their number, and an opening is no width."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
+
+from converters.rdt import bugs
+from converters.rdt.panda import is_panda, panda_orientation
+from tests.paths import SHARED
+
+Floats = NDArray[np.float64]
+LIBERO = SHARED / "libero/libero_spatial0_demo.hdf5"
+
+
+def columns(matrices: Floats) -> Floats:
+    return np.concatenate((matrices[:, :, 0], matrices[:, :, 1]), axis=1)
+
+
+def rows(matrices: Floats) -> Floats:
+    return np.concatenate((matrices[:, 0, :], matrices[:, 1, :]), axis=1)
+
+
+def followed(steps: int = 300, seed: int = 3, gain: float = 0.25) -> tuple[Floats, Floats, Floats]:
+    """Positions, rotation matrices, and controller inputs ``(T, 7)`` that an arm follows as LIBERO's does."""
+    rng = np.random.default_rng(seed)
+    inputs, ahead = np.zeros((steps, 7)), np.zeros(6)
+    for i in range(steps):
+        ahead = 0.9 * ahead + rng.normal(scale=0.12, size=6)
+        inputs[i, :6] = np.clip(ahead, -0.95, 0.95)
+    inputs[:, 6] = np.where((np.arange(steps) // 50) % 2 == 0, -1, 1)
+    place, turn = np.zeros((steps, 3)), [Rotation.from_rotvec([3.0, 0.2, 0])]
+    v = w = np.zeros(3)
+    for i in range(steps - 1):
+        v = 0.7 * v + 0.3 * gain * 0.05 * inputs[i, :3]
+        w = 0.7 * w + 0.3 * 0.2 * 0.5 * inputs[i, 3:6]
+        place[i + 1] = place[i] + v + rng.normal(scale=1e-5, size=3)
+        turn.append(Rotation.from_rotvec(w + rng.normal(scale=1e-4, size=3)) * turn[-1])
+    return place, np.asarray([t.as_matrix() for t in turn]), inputs
+
+
+def pair() -> tuple[Floats, Floats]:
+    place, turned, inputs = followed()
+    state, action = np.zeros((len(inputs), 128)), np.zeros((len(inputs), 128))
+    state[:, 30:33], state[:, 33:39] = place, columns(turned)
+    state[:, 10] = np.r_[1, (1 - inputs[:-1, 6]) / 2]
+    action[:, 30:33] = inputs[:, :3] * 0.05
+    action[:, 33:39] = columns(Rotation.from_rotvec(inputs[:, 3:6] * 0.5).as_matrix())
+    action[:, 10] = (1 - inputs[:, 6]) / 2
+    return state, action
+
+
+def found(state: Floats, action: Floats) -> set[str]:
+    return {bug.code for bug in bugs.find([(state, action)])}
+
+
+@pytest.mark.parametrize("width", [0.04, 0.05, 0.07, 0.08, 0.085, 0.14])
+def test_openings_in_metres_are_named(width: float) -> None:
+    state, action = pair()
+    assert found(state, action) == set()
+    state[:, 10] *= width
+    assert found(state, action) == {"gripper_in_metres"}
+    action[:, 10] *= width
+    assert found(state, action) == {"gripper_in_metres"}
+
+
+def test_a_gripper_that_is_never_told_to_open_may_stay_nearly_closed() -> None:
+    state, action = pair()
+    action[:, 10] = np.where(np.arange(len(action)) < 3, 1.0, 0.0)
+    state[:, 10] = 0.1 + 0.02 * np.sin(np.arange(len(state)))
+    assert "gripper_in_metres" not in found(state, action)
+    action[:, 10] = 0.0
+    assert "gripper_in_metres" not in found(state, action)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_for_columns_are_named_in_states_and_in_actions(seed: int) -> None:
+    place, turned, inputs = followed(seed=seed)
+    steps = Rotation.from_rotvec(inputs[:, 3:6] * 0.5).as_matrix()
+    state, action = pair()
+    state[:, 30:33], action[:, 30:33] = place, inputs[:, :3] * 0.05
+    for of_state in (columns, rows):
+        for of_action in (columns, rows):
+            state[:, 33:39], action[:, 33:39] = of_state(turned), of_action(steps)
+            codes = found(state, action)
+            assert bool(codes & {"wrong_rotation", "wrong_sign"}) == (rows in (of_state, of_action)), codes
+
+
+def iiwa(joints: Floats) -> tuple[Floats, Floats]:
+    """Position and orientation of a KUKA's flange, by its Denavit-Hartenberg table."""
+    turn, place = np.eye(3), np.zeros(3)
+    twists, offsets = np.deg2rad([-90, 90, 90, -90, -90, 90, 0]), [0.34, 0, 0.4, 0, 0.4, 0, 0.126]
+    for q, alpha, d in zip(joints, twists, offsets, strict=True):
+        turn = turn @ Rotation.from_euler("z", q).as_matrix()
+        place = place + turn @ np.asarray([0, 0, d])
+        turn = turn @ Rotation.from_euler("x", alpha).as_matrix()
+    return place, turn
+
+
+def wandering(seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.asarray([0, 0.65, 0, -1.9, 0, 0.6, 0]) + np.cumsum(rng.normal(scale=0.01, size=(140, 7)), axis=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_kukas_joints_are_no_pandas(seed: int) -> None:
+    joints = wandering(seed)
+    poses = [iiwa(q) for q in joints]
+    place, turned = np.asarray([p for p, _ in poses]), np.asarray([t for _, t in poses])
+    assert not is_panda(joints, place)
+    state = np.zeros((len(joints), 128))
+    state[:, :7], state[:, 30:33], state[:, 33:39] = joints, place, columns(turned)
+    assert not list(bugs._orientation([(state, state)]))
+
+
+@pytest.fixture(scope="module")
+def libero() -> list[Floats]:
+    """States of LIBERO's demos in RDT's slots."""
+    out = []
+    with h5py.File(LIBERO) as file:
+        for demo in file["data"].values():
+            obs = demo["obs"]
+            state = np.zeros((len(obs["ee_pos"]), 128))
+            state[:, :7], state[:, 30:33] = obs["joint_states"], obs["ee_pos"]
+            state[:, 33:39] = columns(Rotation.from_rotvec(np.asarray(obs["ee_ori"])).as_matrix())
+            out.append(state)
+    return out
+
+
+def test_a_pandas_wrong_orientation_is_named_by_its_own_positions(libero: list[Floats]) -> None:
+    assert not list(bugs._orientation([(state, state) for state in libero]))
+    for state in libero:
+        assert is_panda(state[:, :7], state[:, 30:33])
+        assert not is_panda(state[:, :7], state[:, [32, 31, 30]])
+    wrong = [state.copy() for state in libero]
+    for state in wrong:
+        joints = Rotation.from_quat(panda_orientation(state[:, :7])).as_matrix()
+        state[:, 33:39] = rows(joints)
+    (bug,) = bugs._orientation([(state, state) for state in wrong])
+    assert bug.code == "wrong_orientation"
+    assert "rows of the rotation matrix" in bug.message
+
+
+@pytest.mark.parametrize("side", ["base", "tool"])
+def test_a_panda_whose_base_or_tool_is_turned_is_right(libero: list[Floats], side: str) -> None:
+    turn = Rotation.from_euler("z", 0.6)
+    pairs = []
+    for state in libero:
+        out = state.copy()
+        was = Rotation.from_quat(panda_orientation(state[:, :7]))
+        out[:, 33:39] = columns((turn * was if side == "base" else was * turn).as_matrix())
+        pairs.append((out, out))
+    assert not list(bugs._orientation(pairs))
