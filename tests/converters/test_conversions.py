@@ -24,7 +24,8 @@ import vla_data as vd
 from tests.hdf5_files import ALOHA, DECLARED, LIBERO, MANISKILL, ROBOMIMIC, regenerated
 from tests.paths import SHARED, TESTS
 from vla_data.cli.convert import command as convert_command
-from vla_data.jobs.part import Job, Part, make_part
+from vla_data.jobs.job import Job
+from vla_data.jobs.part import Part, make_part
 from vla_data.jobs.pool import Limits
 from vla_data.media.video_settings import VideoSettings
 from vla_data.verification.check import verify

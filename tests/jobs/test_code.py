@@ -294,6 +294,21 @@ def test_a_module_without_a_file_counts_by_what_is_in_it(monkeypatch: pytest.Mon
     assert found[0].memory == ("made_up",)
 
 
+def test_a_step_is_the_same_after_it_was_sent(tmp_path: Path) -> None:
+    """Picklers leave something of theirs on classes."""
+
+    class Local:
+        def __init__(self) -> None:
+            self.option = 1
+
+        def apply(self, episode: vd.Episode) -> vd.Episode:
+            return episode
+
+    job = Job(OddSource(), (Local(),), vd.open_sink(tmp_path / "x"), tmp_path)
+    job.pack()
+    assert job.digest() == digest(Local(), tmp_path)
+
+
 def test_what_holds_itself_ends() -> None:
     one = Plain(None)
     one.option = [one]

@@ -36,13 +36,14 @@ from vla_data.core import Json
 from vla_data.core.provenance import StandIn, attributes, to_json, type_name
 from vla_data.jobs.modules import Kind, Module, Modules, kind_of, lookup
 
-# Of a class: what is made from the rest of it, or says where it was written.
+# Of a class: what Python, a pickler or a decorator makes of the rest of it, or says where it was written.
 _MADE: Final = frozenset(
     {
-        *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__", "__match_args__"),
-        *("__dataclass_fields__", "__dataclass_params__", "__slots__", "__parameters__", "__orig_bases__"),
-        *("__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__", "__annotate__"),
-        *("__protocol_attrs__", "__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol"),
+        *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__slots__", "__slotnames__"),
+        *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__match_args__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__parameters__", "__type_params__", "__orig_bases__"),
+        *("__abstractmethods__", "_abc_impl", "__firstlineno__", "__static_attributes__", "__protocol_attrs__"),
+        *("__non_callable_proto_members__", "_is_protocol", "_is_runtime_protocol"),
     }
 )
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -244,7 +244,8 @@ def test_the_transform_is_part_of_a_pipeline_of_ones_own(tmp_path: Path) -> None
     import apache_beam
 
     from vla_data.jobs.beam.part_store import FolderDepot, is_confirmed, write_plan
-    from vla_data.jobs.part import Job, plan, read_part
+    from vla_data.jobs.job import Job
+    from vla_data.jobs.part import plan, read_part
 
     source, sink = OddSource(count=3, size=PART), vd.open_sink(tmp_path / "out")
     job = Job(source, (), sink, tmp_path / "work")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from tests.paths import TESTS
 from vla_data.errors import MachineError, UsageError, VlaDataError
 from vla_data.formats import storage_of
 from vla_data.jobs.beam import part_store as depots
-from vla_data.jobs.part import Job, blob_file, plan, read_part, receipt_file
+from vla_data.jobs.job import Job
+from vla_data.jobs.part import blob_file, plan, read_part, receipt_file
 from vla_data.jobs.pool import Limits
 
 beam = pytest.importorskip("vla_data.jobs.beam.engine")
@@ -54,6 +56,21 @@ def test_beam_gives_the_same_tree_in_one_process_and_in_several(tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["beam", "local", "processes"]
 
 
+def test_a_step_of_a_users_own_gives_the_same_tree(tmp_path: Path) -> None:
+    """It is of a function's inside, so no worker can import it."""
+
+    class Halved:
+        def apply(self, episode: vd.Episode) -> vd.Episode:
+            action = episode.arrays["action"]
+            return replace(episode, arrays={**episode.arrays, "action": (action / 2).astype(action.dtype)})
+
+    source, steps = OddSource(count=2), (Halved(),)
+    vd.run(source, steps, vd.open_sink(tmp_path / "local"), workers=1)
+    for name, engine in (("beam", beam.BeamEngine()), ("processes", beam.BeamEngine(PROCESSES))):
+        vd.run(source, steps, vd.open_sink(tmp_path / name), engine=engine)
+        assert tree(tmp_path / name) == tree(tmp_path / "local")
+
+
 def test_bad_episodes_and_readers_that_crash_cost_the_same_as_locally(tmp_path: Path) -> None:
     source = OddSource(poison=((1, "segfault"),), count=4)
     ledgers = [
@@ -79,7 +96,7 @@ def test_a_part_that_is_made_twice_at_once_changes_nothing(depot: Any, tmp_path:
     depots.write_plan(depot, parts)
     assert [depots.read_plan(depot, part.number) for part in parts] == parts
     with ThreadPoolExecutor(2) as pool:
-        make = functools.partial(depots.make_number, job, job.digest(), Limits(), depot, "token")
+        make = functools.partial(depots.make_number, job.pack(), job.digest(), Limits(), depot, "token")
         assert list(pool.map(make, [0, 0])) == [0, 0]
     assert depots.is_confirmed(depot, "token", parts[0])
     assert not depots.is_confirmed(depot, "another", parts[0])
@@ -89,7 +106,7 @@ def test_a_part_that_is_made_twice_at_once_changes_nothing(depot: Any, tmp_path:
     for file in (blob_file, receipt_file):
         file(job, parts[0]).unlink(missing_ok=True)
     assert not depot.collect(job, job.digest(), parts[0])
-    depots.make_number(job, job.digest(), Limits(), depot, "token", 0)
+    depots.make_number(job.pack(), job.digest(), Limits(), depot, "token", 0)
     assert depot.collect(job, job.digest(), parts[0])
     assert [file(job, parts[0]).read_bytes() for file in (blob_file, receipt_file)] == first
 
@@ -108,10 +125,10 @@ def test_a_source_that_changed_after_its_part_was_made_is_read_again(tmp_path: P
     job.work.mkdir(exist_ok=True)
     parts = plan(job.source.episodes())
     depots.write_plan(depot, parts)
-    depots.make_number(job, job.digest(), Limits(), depot, "first", 0)
+    depots.make_number(job.pack(), job.digest(), Limits(), depot, "first", 0)
     victim, other = sorted(rollouts.glob("*.npz"))[:2]
     shutil.copy(other, victim)
-    depots.make_number(job, job.digest(), Limits(), depot, "second", 0)
+    depots.make_number(job.pack(), job.digest(), Limits(), depot, "second", 0)
     assert depots.is_confirmed(depot, "second", parts[0])
     assert depot.collect(job, job.digest(), parts[0])
     made = read_part(job, job.digest(), parts[0])
