@@ -147,7 +147,8 @@ class Hdf5Source(RootedSource):
                 raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
-            top.file.hide(functools.partial(self._hidden, demo, layout))
+            if self.leave_out or self.unwanted:
+                top.file.hide(functools.partial(self._hidden, demo, layout))
             if not demo and layout.demos(top) != [""]:
                 raise self._unlisted(path)
             made = layout.read(top, demo, path, self._limit)

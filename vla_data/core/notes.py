@@ -26,10 +26,17 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "camera_from_numbers": "{} is numbers in the source and a camera now; --images png keeps its pixels",
     "column_left_out": "{} is left out: it is declared nowhere and is neither numbers, texts nor images",
     "data_files_of_no_episode": "{} data files are left out: the metadata lists none of their episodes",
+    "declared_against_the_data": "declared, where the data say {}",
+    "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "language_left_out": "{} is left out: lerobot's language events have no place in a step",
+    "leave_out_names_nothing": "{} is not there, and was to be left out",
+    "mask_left_out": "the mask {} is left out: it can't be read",
+    "masks_left_out": "masks are left out: they can't be read, or are too many",
     "names_left_out": "the names of {} are left out: they are not as many as its elements, or in no order",
+    "next_obs_left_out": "next_obs is left out: it is not obs one step later; --next-obs keeps its numbers",
     "no_column_of": "{} is declared and left out: no data file has it",
     "no_video_of": "{} is declared and left out: there is no video of it",
+    "not_declared": "{} is left out: the records have it, and nothing declares it",
     "rounded_to_float16": "{} is stored in a wider type and rounded to float16, which is declared",
     "rounded_to_float32": "{} is stored in a wider type and rounded to float32, which is declared",
     "rounded_to_uint8": "{} is rounded to pixels of 8 bits",
@@ -69,6 +76,9 @@ def lacking(schema: Schema, notes: Iterable[Iterable[str]]) -> list[str]:
     lacks = []
     if not any(name == "action" or name.startswith("action.") for name in schema.features):
         lacks.append("no action")
+    elif "action" not in schema.features:
+        parts = [name for name in schema.features if name.startswith("action.")]
+        lacks.append(f"no `action` that trainers look for, but its parts {', '.join(map(show, parts[:_SHOWN]))}")
     if not any(feature.dtype == "image" for feature in schema.features.values()):
         lacks.append("no image")
     if all(NO_TEXT in own for own in notes):

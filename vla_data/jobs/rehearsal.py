@@ -11,13 +11,14 @@ from typing import Final
 import numpy as np
 
 from vla_data.core import Elsewhere, EpisodeRef, Json, Schema, Sink, Source
+from vla_data.core.base import narrowed
 from vla_data.core.curate import Step
 from vla_data.core.ledger import Record
 from vla_data.errors import CODES, RefusedError, VlaDataError
 from vla_data.jobs.job import Job
 from vla_data.jobs.part import make_episode
-from vla_data.jobs.remarks import remarks, tell, undeclared
-from vla_data.jobs.run import check_bad, check_place
+from vla_data.jobs.remarks import tell, undeclared
+from vla_data.jobs.run import check_bad, check_place, noted
 from vla_data.safety.text import show
 
 SAMPLE: Final = 16
@@ -119,6 +120,7 @@ def rehearse(
     Raises:
         VlaDataError: the source can't be listed.
     """
+    source = narrowed(source, steps)
     refs = list(source.episodes())
     refusal: VlaDataError | None = None
     try:
@@ -161,15 +163,11 @@ def rehearse(
         undeclared=tuple(undeclared(first)) if first is not None else (),
         warnings=(
             *_several(len(schemas), sink),
-            *(remarks(_published(records), first) if first is not None else ()),
+            *(noted(records, first) if first is not None else ()),
         ),
         bytes=round(sum(sizes) / len(records) * len(refs)) if sizes else None,
         refusal=refusal,
     )
-
-
-def _published(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.status in ("published", "ignored")]
 
 
 def _several(kinds: int, sink: Sink) -> tuple[str, ...]:

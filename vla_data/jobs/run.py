@@ -24,7 +24,7 @@ from vla_data.jobs.job import Job
 from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
-from vla_data.jobs.remarks import remarks, tell, why
+from vla_data.jobs.remarks import left_alone, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, publish, workspace
@@ -95,10 +95,9 @@ def run(
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
-        warnings += _noted(records, schema)
+        warnings += noted(records, schema)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
-        warnings += remarks(ledger.records, schema)
         staging = work / "staging"
         with machine_errors("cannot write the dataset"):
             remove_tree(staging)
@@ -248,10 +247,10 @@ def _select(
     return published, out, warnings
 
 
-def _noted(records: Sequence[Record], schema: Schema) -> list[str]:
+def noted(records: Sequence[Record], schema: Schema) -> list[str]:
     """What the notes of published episodes say to a user, and what the dataset does not have."""
     there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *notes.told(there)]
+    return [*notes.lacking(schema, there), *notes.told(there), *left_alone(records)]
 
 
 def _count(n: int) -> str:
