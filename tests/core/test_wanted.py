@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from tests.lerobot_sets import TOP, Here, camera, numbers, picture, png, records, vector, write
+from tests.lerobot_sets import FILE, TOP, Here, camera, numbers, picture, png, records, vector, write
 from vla_data.core.base import narrowed, whole
 from vla_data.core.notes import NO_TEXT, lacking, told
 from vla_data.core.wanted import Unwanted, name_after
@@ -19,6 +19,8 @@ from vla_data.selection.merged import Member, MergedSource
 from vla_data.selection.subset import Selection
 from vla_data.steps import SmallActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
+from vla_data.verification.check import verify
+from vla_data.verification.repair import repair
 
 DROP_B = SelectFeatures(drop=("b",))
 
@@ -154,3 +156,15 @@ def test_notes_of_strangers_steer_no_terminal() -> None:
 def test_a_dataset_that_lacks_what_a_policy_learns_from_says_so(features: Any, notes: Any, want: Any) -> None:
     schema = vd.Schema(features={n: vd.Feature(dtype=d, shape=(1,)) for n, d in features.items()}, fps=1.0)
     assert lacking(schema, notes) == want
+
+
+def test_a_dataset_made_without_a_camera_is_compared_and_repaired_without_it(damaged: Path) -> None:
+    out = damaged.parent / "out"
+    step = SelectFeatures(drop=(TOP,))
+    vd.run(vd.open_source(damaged), (step,), vd.open_sink(out), engine=Here())
+    assert not verify(out, against=damaged).damages
+    data = out / FILE
+    whole_ = data.read_bytes()
+    data.write_bytes(whole_[:100])
+    repair(out, damaged, workers=1)
+    assert data.read_bytes() == whole_
