@@ -129,7 +129,7 @@ def test_notes_are_told_once_with_the_number_of_episodes() -> None:
         "left out as asked: a, b",
         "x is declared and left out: no data file has it (2 episodes)",
     ]
-    assert told([("left_out_as_empty:y",)]) == ["y is left out as empty (1 episode)"]
+    assert told([("left_out_as_empty:y",)]) == ["left out as empty: y (1 episode)"]
     assert told([("video_at_other_rate:cam=20",)])[0].startswith("cam: 20 frames a second")
 
 
@@ -147,9 +147,13 @@ def test_notes_of_strangers_steer_no_terminal() -> None:
     ("features", "notes", "want"),
     [
         ({"action": "float32", "cam": "image"}, [()], []),
-        ({"action.arm": "float32", "cam": "image"}, [()], []),
-        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no action"]),
-        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no action, no image"]),
+        (
+            {"action.arm": "float32", "cam": "image"},
+            [()],
+            ["the dataset has no `action` but action.arm, which are not joined"],
+        ),
+        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no `action`"]),
+        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no `action`, no image"]),
         ({"action": "float32", "cam": "image"}, [(NO_TEXT,)] * 2, ["the dataset has no instruction"]),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source, notes
+from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.core.base import narrowed, paths_of, split_of, traits_of, whole
 from vla_data.core.curate import Judges, Step
 from vla_data.core.ledger import Ledger, Record
@@ -95,7 +95,6 @@ def run(
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
-        warnings += _noted(records, schema)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
         warnings += remarks(ledger.records, schema)
@@ -246,12 +245,6 @@ def _select(
             "taken as after (--info-timing)"
         )
     return published, out, warnings
-
-
-def _noted(records: Sequence[Record], schema: Schema) -> list[str]:
-    """What the notes of published episodes say to a user, and what the dataset does not have."""
-    there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *notes.told(there)]
 
 
 def _count(n: int) -> str:
