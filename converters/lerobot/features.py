@@ -109,8 +109,9 @@ class Contents:
         """
         from converters.lerobot import video  # loads a video library, which images need not
 
-        path, fps = self._layout.files.path(track.file), float(self._layout.info["fps"])
+        fps = float(self._layout.info["fps"])
         try:
+            path = self._layout.files.path(track.file)
             self.frames[camera], notes = video.read(path, camera, track, time, fps, self._declared(camera))
         except DataError as error:
             way = "" if "--drop" in error.message else f"; {values.way_out(camera)}"

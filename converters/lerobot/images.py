@@ -67,26 +67,28 @@ def encoded(column: pa.ChunkedArray, name: str, read_path: Callable[[str], bytes
             depth and opacity, and what ``read_path`` raises.
     """
     items: list[Stored] = []
+    sizes: set[tuple[int, int]] = set()
     for row, item in enumerate(values.joined(column).to_pylist()):
         data = item.get("bytes") if isinstance(item, dict) else item if isinstance(item, bytes) else None
         path = item.get("path") if isinstance(item, dict) else item if isinstance(item, str) else None
         if data is None and not path:
             raise DataError("E109", f"{show(name)} has no image in row {row}; {values.way_out(name)}")
         try:
-            items.append(_checked(read_path(str(path)) if data is None else data))
+            data = read_path(str(path)) if data is None else data
+            head = images.header(data)
+            sizes.add((head.height, head.width))
+            items.append(_opaque(data) if images.has_alpha(data, head) else data)
         except DataError as error:
-            raise DataError(
-                error.code, f"{show(name)}, row {row}: {error.message}; {values.way_out(name)}"
-            ) from None
-    return _frames(items, name)
+            where = f"{show(name)}, row {row}: {error.message}"
+            raise DataError(error.code, f"{where}; {values.way_out(name)}") from None
+    if len(sizes) != 1:
+        raise DataError("E203", f"images of {show(name)} have {len(sizes)} sizes; {values.way_out(name)}")
+    return Frames(tuple(items), *sizes.pop())
 
 
-def _checked(data: bytes) -> Stored:
-    """An encoded image that RGB of 8 bits can hold."""
-    if images.has_alpha(data):
-        images.check_opaque(data)
-        return Opaque(data)
-    return data
+def _opaque(data: bytes) -> Opaque:
+    images.check_opaque(data)
+    return Opaque(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,6 @@ class Opaque:
     def pixels(self) -> Pixels:
         """``(height, width, 3)`` uint8 RGB."""
         return images.decode(self.data)
-
-
-def _frames(items: list[Stored], name: str) -> Frames:
-    heads = [images.header(item.data if isinstance(item, Opaque) else item) for item in items]  # type: ignore[arg-type]
-    sizes = {(head.height, head.width) for head in heads}
-    if len(sizes) != 1:
-        raise DataError("E203", f"images of {show(name)} have {len(sizes)} sizes; {values.way_out(name)}")
-    return Frames(tuple(items), *sizes.pop())
 
 
 def pixels_of(array: Array, name: str, declared: Mapping[str, Any]) -> tuple[Frames | None, list[str]]:

@@ -153,7 +153,7 @@ class Places:
             names = [file.relative_to(self.root).as_posix() for file in files]
             tables = [self.files.parquet(name, _is_wanted) for name in names]
             try:
-                table = pa.concat_tables(tables, promote_options="default") if tables else None
+                table = pa.concat_tables(tables, promote_options="permissive") if tables else None
             except pa.ArrowException:
                 raise UsageError("E141", "the files of meta/episodes have unlike columns") from None
         else:

@@ -281,6 +281,11 @@ class LerobotSource(RootedSource):
         Raises:
             DataError: E204, several others have some.
         """
+        if place.number not in self._files_of:
+            self._files_of[place.number] = self._find(place)
+        return self._files_of[place.number]
+
+    def _find(self, place: Place) -> str:
         files = self._layout.files
         if not self._layout.is_v3:
             return place.data
@@ -297,6 +302,11 @@ class LerobotSource(RootedSource):
                 "E204", f"{place.data} has no rows of the episode, and {' and '.join(found[:3])} have some"
             )
         return found[0] if found else place.data
+
+    @functools.cached_property
+    def _files_of(self) -> dict[int, str]:
+        """Episode -> the data file with its rows, as far as they were looked for."""
+        return {}
 
     @functools.cached_property
     def _unlisted(self) -> int:

@@ -166,6 +166,10 @@ def _nested(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
             raise DataError("E203", f"{show(name)} has no value in row {row} ({array.type}); {way_out(name)}")
         if not is_list(array.type):
             break
+        if pa.types.is_fixed_size_list(array.type):
+            shape.append(array.type.list_size)
+            array = plain(array.flatten())
+            continue
         lengths = np.asarray(pc.list_value_length(array))
         if len(odd := np.flatnonzero(lengths != lengths[:1])):
             row = int(odd[0]) // each
@@ -218,7 +222,7 @@ def as_declared(values: Array, name: str, dtype: str, stored: str) -> tuple[Arra
         DataError: E208, the type can't hold one of them.
     """
     if values.dtype == np.float16 and dtype in ("float16", "None"):  # no dataset of ours has so short floats
-        return values.astype(np.float32), [f"widened_to_float32:{name}"]
+        return values.astype(np.float32), [f"float16_as_float32:{name}"]
     if dtype not in _NUMBERS or values.dtype == np.dtype(dtype):
         return values, []
     want = np.dtype(dtype)

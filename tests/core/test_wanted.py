@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from tests.lerobot_sets import TOP, Here, camera, numbers, picture, png, records, vector, write
+from tests.lerobot_sets import FILE, TOP, Here, camera, numbers, picture, png, records, vector, write
 from vla_data.core.base import narrowed, whole
 from vla_data.core.notes import NO_TEXT, lacking, told
 from vla_data.core.wanted import Unwanted, name_after
@@ -19,6 +19,8 @@ from vla_data.selection.merged import Member, MergedSource
 from vla_data.selection.subset import Selection
 from vla_data.steps import SmallActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
+from vla_data.verification.check import verify
+from vla_data.verification.repair import repair
 
 DROP_B = SelectFeatures(drop=("b",))
 
@@ -127,7 +129,7 @@ def test_notes_are_told_once_with_the_number_of_episodes() -> None:
         "left out as asked: a, b",
         "x is declared and left out: no data file has it (2 episodes)",
     ]
-    assert told([("left_out_as_empty:y",)]) == ["y is left out as empty (1 episode)"]
+    assert told([("left_out_as_empty:y",)]) == ["left out as empty: y (1 episode)"]
     assert told([("video_at_other_rate:cam=20",)])[0].startswith("cam: 20 frames a second")
 
 
@@ -145,12 +147,28 @@ def test_notes_of_strangers_steer_no_terminal() -> None:
     ("features", "notes", "want"),
     [
         ({"action": "float32", "cam": "image"}, [()], []),
-        ({"action.arm": "float32", "cam": "image"}, [()], []),
-        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no action"]),
-        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no action, no image"]),
+        (
+            {"action.arm": "float32", "cam": "image"},
+            [()],
+            ["the dataset has no `action` but action.arm, which are not joined"],
+        ),
+        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no `action`"]),
+        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no `action`, no image"]),
         ({"action": "float32", "cam": "image"}, [(NO_TEXT,)] * 2, ["the dataset has no instruction"]),
     ],
 )
 def test_a_dataset_that_lacks_what_a_policy_learns_from_says_so(features: Any, notes: Any, want: Any) -> None:
     schema = vd.Schema(features={n: vd.Feature(dtype=d, shape=(1,)) for n, d in features.items()}, fps=1.0)
     assert lacking(schema, notes) == want
+
+
+def test_a_dataset_made_without_a_camera_is_compared_and_repaired_without_it(damaged: Path) -> None:
+    out = damaged.parent / "out"
+    step = SelectFeatures(drop=(TOP,))
+    vd.run(vd.open_source(damaged), (step,), vd.open_sink(out), engine=Here())
+    assert not verify(out, against=damaged).damages
+    data = out / FILE
+    whole_ = data.read_bytes()
+    data.write_bytes(whole_[:100])
+    repair(out, damaged, workers=1)
+    assert data.read_bytes() == whole_

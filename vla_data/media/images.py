@@ -84,15 +84,11 @@ def looks_encoded(data: bytes) -> bool:
     return data.startswith((_PNG_MAGIC, b"\xff\xd8"))
 
 
-def has_alpha(data: bytes | memoryview) -> bool:
-    """Whether an image of which `header` is read has opacity: a channel of it, or a colour that is transparent."""
-    found = header(data)
+def has_alpha(data: bytes, found: Header) -> bool:
+    """Whether an image with this header has opacity: a channel of it, or a colour that is transparent."""
     if found.encoding != "png":
         return False
-    if found.channels in (2, 4):
-        return True
-    head = bytes(memoryview(data)[:_PNG_HEAD])
-    return b"tRNS" in head[: head.find(b"IDAT")]
+    return found.channels in (2, 4) or data.find(b"tRNS", 0, data.find(b"IDAT", 0, _PNG_HEAD)) >= 0
 
 
 def check_opaque(data: bytes | memoryview) -> None:

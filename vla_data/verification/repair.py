@@ -29,6 +29,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from vla_data.core import Json, Source
+from vla_data.core.base import narrowed
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import MANIFEST, downgraded, read_manifest, recipe_sha256
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
@@ -289,7 +290,7 @@ def _rebuild(
     target = work / _FOLDER / damaged.root.name
     reader, steps, sink = open_provenance(manifest, sources, target)
     _check_versions(manifest["versions"], versions(sink))
-    _check_sources(reader, manifest, folder)
+    _check_sources(narrowed(reader, steps), manifest, folder)
     make_folder(target.parent)
     run(
         reader,

@@ -226,5 +226,5 @@ def test_names_in_every_form(names: Any, want: Any) -> None:
 def test_short_floats_become_longer_ones_with_a_note(feature: Any) -> None:
     column = pa.chunked_array([pa.array([np.float16(0.1), np.float16(65504)], pa.float16())])
     found, notes = values.array_of(column, "x", feature)
-    assert (found.dtype, notes) == (np.float32, ["widened_to_float32:x"])
+    assert (found.dtype, notes) == (np.float32, ["float16_as_float32:x"])
     assert found.tolist() == [float(np.float16(0.1)), 65504.0]
