@@ -101,6 +101,9 @@ def test_every_option_that_the_documents_name_exists() -> None:
     for command in COMMANDS:
         run = [sys.executable, "-m", "vla_data", command, "--help"]
         helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    for command in ("collect", "eval", "ppo", "sft"):
+        run = [sys.executable, "-m", "training_adapters.cli", command, "--help"]
+        helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
     # Of tfds, LeRobot and Beam, or a part of a word.
     foreign = {"--manual", "--data", "--dataset", "--config", "--help", "--runner"}
     named = {option for text in DOCS for option in re.findall(r"--[a-z][a-z-]+", text)} - foreign

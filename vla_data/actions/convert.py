@@ -9,6 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.actions import units
+from vla_data.actions.alike import (
+    fixed_frame,
+    holds,
+    motion_of,
+    numbers_of,
+    only_frames,
+    same_angles,
+    turns_nothing,
+)
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity, resolve
 from vla_data.actions.motion import FIXED, IDENTITY, Pose, Rule, motions_of, moved, poses_of, refuse_zero
 from vla_data.actions.rotations import Floats, from_quaternion, is_angles, to_quaternion
@@ -163,18 +172,18 @@ class _Arm:
         names = {quantity(n): n for n in source.layout if arm(n) == self.prefix and quantity(n) != "gripper"}
         names = {kind: n for kind, n in names.items() if kind in ("translation", "rotation")}
         raw = {kind: self.rows[..., source.layout[n]] for kind, n in names.items()}
-        changed = {kind: _motion(source, kind) != _motion(result, kind) for kind in raw}
+        changed = {kind: motion_of(source, kind) != motion_of(result, kind) for kind in raw}
         zero = None
-        copied = not any(changed.values()) and _same_angles(source, result) and _holds(source) == _holds(result)
-        if "rotation" in raw and not copied and (_holds(source) or _holds(result)):
-            zero = _none(raw["rotation"], source)
+        copied = not any(changed.values()) and same_angles(source, result) and holds(source) == holds(result)
+        if "rotation" in raw and not copied and (holds(source) or holds(result)):
+            zero = turns_nothing(raw["rotation"], source)
         # Of two controllers that read a 0 differently, only the poses say what the other one must be told.
-        reread = zero is not None and zero.any() and _holds(source) != _holds(result) and source.kind != "absolute"
+        reread = zero is not None and zero.any() and holds(source) != holds(result) and source.kind != "absolute"
         if reread:
             changed["rotation"] = True
         out: dict[str, Floats] = {}
         pose = Pose()
-        through_poses = any(changed.values()) and (reread or not _only_frames(source, result))
+        through_poses = any(changed.values()) and (reread or not only_frames(source, result))
         if through_poses:
             pose = self._through_poses(raw, zero)
         elif any(changed.values()):
@@ -203,9 +212,9 @@ class _Arm:
 
     def _same_holds(self, part: Floats, zero: NDArray[np.bool_]) -> Floats:
         """What held still holds after its numbers were computed anew, and nothing else does."""
-        if not _holds(self.result) or self.result.kind == "absolute":
+        if not holds(self.result) or self.result.kind == "absolute":
             return part
-        now = _none(part, self.result)
+        now = turns_nothing(part, self.result)
         refuse_zero(now & ~zero)
         none = np.zeros(part.shape[-1])
         if self.result.rotation != UNDECLARED and not is_angles(self.result.rotation):
@@ -239,14 +248,14 @@ class _Arm:
                 raise missing(f"one fixed frame of the {name}'s translations and rotations")
             if convention.kind == "absolute" and not axes <= set(FIXED):
                 raise UsageError("E232", f"a pose of the {name} in its own end effector's axes says nothing")
-        frame = _fixed(source) or _fixed(result) or self.known.frame()
+        frame = fixed_frame(source) or fixed_frame(result) or self.known.frame()
         state = Pose()
         if "absolute" not in (source.kind, result.kind) or source.kind != result.kind:
             state = self.known.pose(self.prefix, frame, f"{source.kind} to {result.kind} counts from")
         pose = self._decoded(raw)
         if source.kind != "absolute":
             pose = poses_of(pose, Rule.of(source, rows_are_chunks=self.chunks), state, zero=zero)
-        wanted = _fixed(result)
+        wanted = fixed_frame(result)
         if wanted is not None and wanted != frame:
             # Poses are moved and not motions: those along the end effector's own axes don't change, and
             # differences of angles have no other way.
@@ -305,14 +314,14 @@ def _check(source: Convention, result: Convention) -> None:
 
 def _translation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:
     """Another unit, or velocities, of the same motion."""
-    if _numbers(source, source.translation_unit) == _numbers(result, result.translation_unit):
+    if numbers_of(source, source.translation_unit) == numbers_of(result, result.translation_unit):
         return values
     return units.translation_to(units.translation_from(values, source), result, saturate=saturate)
 
 
 def _rotation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:
     """Another unit, representation, or velocities, of the same rotation."""
-    if _same_angles(source, result):
+    if same_angles(source, result):
         return values
     angles = units.angles_from(values, source)
     if source.rotation != result.rotation:
@@ -323,8 +332,8 @@ def _rotation(values: Floats, source: Convention, result: Convention, *, saturat
 def _joints(
     values: Floats, name: str, source: Convention, result: Convention, known: _State, *, chunks: bool
 ) -> Floats:
-    if _motion(source, "joints") == _motion(result, "joints"):
-        if _numbers(source, source.joint_unit) == _numbers(result, result.joint_unit):
+    if motion_of(source, "joints") == motion_of(result, "joints"):
+        if numbers_of(source, source.joint_unit) == numbers_of(result, result.joint_unit):
             return values
         return units.joints_to(units.joints_from(values, source), result)
     for which, convention in (("source", source), ("target", result)):
@@ -352,61 +361,3 @@ def _plain(convention: Convention, *, chunks: bool) -> Rule:
         angles=None,
         holds=False,
     )
-
-
-def _motion(convention: Convention, kind: str) -> tuple[object, ...]:
-    """What must be alike for motions to be alike, numbers and units apart."""
-    if convention.kind == "absolute":
-        facts: tuple[object, ...] = ("absolute",)
-    else:
-        of = "delta" if convention.kind == "velocity" else convention.kind
-        facts = (of, convention.reference, convention.chunk if convention.reference == "chunk_start" else None)
-    if kind == "joints":
-        return facts
-    if kind == "translation":
-        return (*facts, convention.frame)
-    facts = (*facts, convention.rotation_frame or convention.frame)
-    if convention.kind != "absolute" and convention.rotation_delta == "angle_difference":
-        facts = (*facts, convention.rotation)
-    return facts
-
-
-def _numbers(convention: Convention, unit: str) -> tuple[object, ...]:
-    """What must be alike for numbers of one motion to be alike."""
-    rate = convention.control_rate if convention.kind == "velocity" else None
-    return unit, convention.kind == "velocity", rate, convention.controller if unit == "controller" else None
-
-
-def _same_angles(source: Convention, result: Convention) -> bool:
-    """Whether both write a rotation by the same numbers."""
-    numbers = _numbers(source, source.rotation_unit) == _numbers(result, result.rotation_unit)
-    return source.rotation == result.rotation and numbers
-
-
-def _only_frames(source: Convention, result: Convention) -> bool:
-    """Whether one fixed frame for another is all that changes."""
-
-    def rest(convention: Convention) -> tuple[object, ...]:
-        difference = convention.kind != "absolute" and convention.rotation_delta == "angle_difference"
-        axes = convention.frame in FIXED and convention.rotation_frame is None
-        return (*_motion(convention, "joints"), difference, axes)
-
-    return rest(source) == rest(result) and rest(source)[-1] is True and rest(source)[-2] is False
-
-
-def _fixed(convention: Convention) -> str | None:
-    for frame in (convention.frame, convention.rotation_frame):
-        if frame in FIXED:
-            return frame
-    return None
-
-
-def _none(values: Floats, convention: Convention) -> NDArray[np.bool_]:
-    """``(...,)``: where a rotation's numbers say exactly that nothing turns."""
-    if convention.rotation == UNDECLARED or is_angles(convention.rotation):
-        return np.asarray((values == 0).all(axis=-1))
-    return np.asarray((to_quaternion(values, convention.rotation)[..., :3] == 0).all(axis=-1))
-
-
-def _holds(convention: Convention) -> bool:
-    return convention.controller is not None and convention.controller.zero_rotation == "holds"

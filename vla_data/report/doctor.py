@@ -64,6 +64,17 @@ EXTRAS: Final[Mapping[str, Extra]] = {
             Package("mlcroissant", "mlcroissant", "1.0.9"),
         ),
     ),
+    "train": Extra(
+        "vla-train",
+        (
+            Package("accelerate", "accelerate", "1.6"),
+            Package("gymnasium", "gymnasium", "1.1"),
+            Package("mujoco", "mujoco", "3.2"),
+            Package("safetensors", "safetensors", "0.5"),
+            Package("tokenizers", "tokenizers", "0.20"),
+            Package("torch", "torch", "2.5"),
+        ),
+    ),
     "video": Extra(
         "LeRobot datasets with video",
         (Package("av", "av", "14.0"),),

@@ -235,7 +235,7 @@ def test_somebodys_files_are_judged_with_and_without_their_source(tmp_path: Path
 def test_the_command_names_them_and_fails(tmp_path: Path) -> None:
     foreign(tmp_path / "set", changed(cut_episodes(), inverted_gripper))
     against = ["--against", str(hdf5_files.LIBERO), "--json"]
-    run = CliRunner().invoke(command, ["--check", "rdt", str(tmp_path / "set"), *against])
+    run = CliRunner().invoke(command, ["--trainer", "rdt", str(tmp_path / "set"), *against])
     assert run.exit_code == 6
     report = json.loads(run.stdout)
     assert [bug["code"] for bug in report["bugs"]] == ["inverted_gripper"]
@@ -243,7 +243,7 @@ def test_the_command_names_them_and_fails(tmp_path: Path) -> None:
     file.write_text(json.dumps({"libero_90": stat(action_std={30: 0.01417})}))
     run = CliRunner().invoke(command, ["--check", "rdt", str(file)])
     assert run.exit_code == 0
-    assert "action_std    0.01417, 0.00000, 0.00000" in run.stdout
+    assert "action_std of slots 30 to 32: 0.01417, 0.00000, 0.00000" in run.stdout
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the company's real episodes are not there")
