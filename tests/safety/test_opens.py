@@ -38,11 +38,10 @@ STRANGERS: Final = {
         "os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
     ),  # what a user named
     ("vla_data/safety/files.py", "os.open(name, _FOLDER, dir_fd=at)"),  # O_DIRECTORY | O_NOFOLLOW
-    ("converters/rlds/files.py", "os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)"),
     ("vla_data/files/sums.py", "os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)"),  # then S_ISREG
     ("vla_data/files/sums.py", "open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')"),
     # libraries, which are given the descriptor that was checked
-    ("vla_data/safety/hdf5.py", "h5py.File(f'/dev/fd/{handle}', 'r')"),
+    ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
     ("vla_data/media/video.py", "av.open(name, 'r', format=_FORMAT, options={'protocol_whitelist': 'file'})"),
     ("converters/hdf5/masks.py", "h5py.File(name, 'r', locking=False)"),
@@ -58,7 +57,7 @@ STRANGERS: Final = {
         "os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)",
     ),
     (
-        "vla_data/recording.py",
+        "vla_data/recording/writer.py",
         "os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 438)",
     ),
     # stock readers, after our own has looked at what they would read
@@ -88,6 +87,22 @@ OWN: Final = {
         "open(os.open(blob_file(job, part), _OURS), 'rb')",
     },
     "vla_data/jobs/beam/part_store.py": {"(self.folder / name).open('rb')", "file.read_bytes()"},
+    # this user's own code, whose digest is kept, and runs and checkpoints of this user's training
+    "vla_data/core/provenance.py": {"open(path, 'rb')"},
+    "vla_data/jobs/modules.py": {"Path(file).read_bytes()", "each.read_text('RECORD')"}
+    | {"each.read_text('SOURCES.txt')"},
+    "training_adapters/checkpoints.py": {"path.read_bytes()"}
+    | {"(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')"}
+    | {"(beside / 'train_state' / 'state.json').write_text(json.dumps(state or {}))"},
+    "training_adapters/fast/tokenizer.py": {"(folder / 'tokenizer.json').read_text()"}
+    | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
+    | {"(folder / 'processor_config.json').read_bytes()"},
+    "training_adapters/ppo/program.py": {"path.read_bytes()"},
+    "training_adapters/runs.py": {
+        "open(self.folder / 'metrics.jsonl', 'a')",
+        "path.read_bytes()",
+        "path.read_text()",
+    },
     # this user's own cache and state
     "vla_data/jobs/upload.py": {"file.read_bytes()"},
     "vla_data/jobs/whereabouts.py": {"_file(manifest).read_text()"}
@@ -101,6 +116,7 @@ OWN: Final = {
 
 IN_MEMORY: Final = ("io.BytesIO(", "buffer", "os.devnull", "handle, 'w'", "out, 'w'", "info, 'w'", "target, 'w'")
 SAFE: Final = (
+    "packed.open(",
     "root=",
     "strict=False",
     "np.memmap(file",
