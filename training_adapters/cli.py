@@ -16,6 +16,7 @@ from vla_data.cli import command_line, emit, print_json
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.safety import strict_json
+from vla_data.safety.files import MAX_CONFIG, read_file
 from vla_data.safety.text import show
 
 Settings = TypeVar("Settings")
@@ -260,8 +261,8 @@ def _settings(
 def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(name)
     try:
-        data = path.read_bytes()
-    except OSError:
+        data, _ = read_file(path, root=None, max_bytes=MAX_CONFIG)
+    except (OSError, DataError):
         raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
     try:
         facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())

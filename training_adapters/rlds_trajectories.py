@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from converters.rlds.features import leaves
+from converters.rlds.files import read_json
 from training_adapters.quiet_tensorflow import tf, tfds
 from vla_data.core import Array, Json
-from vla_data.errors import VerifyError
-from vla_data.files.folders import version_folders
+from vla_data.errors import UsageError, VerifyError
+from vla_data.files.folders import FEATURES, version_folders
 from vla_data.safety.text import show
 
 
@@ -55,6 +57,18 @@ class Opened:
         return np.asarray(image)
 
 
+def open_builder(folder: Path) -> Any:
+    """TFDS's builder of a dataset of anybody. TFDS imports whatever class ``features.json`` names, so only a file
+    that names classes of TFDS that we know is given to it.
+
+    Raises:
+        UsageError: E121 or E141, as `converters.rlds.features.leaves`.
+    """
+    for _ in leaves(read_json(folder, FEATURES)):
+        pass
+    return tfds.builder_from_directory(str(folder))
+
+
 def open_rlds(folder: Path, reader: str) -> Opened:
     """Open the dataset at ``folder`` or the only one below it.
 
@@ -65,7 +79,9 @@ def open_rlds(folder: Path, reader: str) -> Opened:
     if len(found) != 1:
         raise VerifyError("E601", f"{reader} reads RLDS; there are {len(found)} such datasets at {show(folder)}")
     try:
-        builder = tfds.builder_from_directory(str(found[0]))
+        builder = open_builder(found[0])
+    except UsageError as error:
+        raise VerifyError("E601", f"TFDS may not open it: {error}") from None
     except Exception as error:  # it is somebody else's, and fails in many ways
         raise VerifyError("E601", f"TFDS can't open it: {_reason(error)}") from None
     features = builder.info.features

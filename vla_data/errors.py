@@ -73,6 +73,7 @@ CODES: Final[dict[str, str]] = {
     "E022": "step-result",
     "E401": "too-many-bad",
     "E402": "nothing-to-publish",
+    "E403": "source-changed",
     "E411": "target-exists",
     "E412": "built-from-other-data",
     "E601": "verify",

@@ -185,8 +185,8 @@ class _Child:
 
 @contextlib.contextmanager
 def _child(memory: int, seconds: float) -> Iterator[_Child]:
-    # What this process can import, that one can too; -P: nothing from the folder that it happens to start in.
-    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" means this folder
+    # What this process can import, that one can too, but nothing from the folder that it happens to start in.
+    paths = os.pathsep.join(path for path in sys.path if os.path.isabs(path))  # noqa: PTH117
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "converters.hdf5.listing", str(memory), str(seconds)],
         stdin=subprocess.PIPE,

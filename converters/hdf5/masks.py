@@ -19,9 +19,10 @@ import numpy as np
 
 from vla_data.core import Json
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
-from vla_data.files.write import check_space, machine_errors, step, sync_folder
+from vla_data.files.write import NEW_FILE, check_space, machine_errors, step, sync_folder, unforeseen
 from vla_data.names import natural
 from vla_data.safety import hdf5
+from vla_data.safety.files import open_binary, opened
 from vla_data.safety.text import show
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
@@ -55,7 +56,7 @@ def write_masks(
         raise TargetExistsError("E411", f"{show(target)} exists; --replace replaces it")
     wanted = _plan(file, masks, replace=replace)
     real = target.resolve()  # a link to the file stays one
-    beside = real.with_name(f".{real.name}.tmp")
+    beside = unforeseen(real)
     with machine_errors("cannot write the masks"):
         try:
             step("open", beside)
@@ -116,7 +117,7 @@ def _plan(file: Path, masks: Mapping[str, Sequence[str]], *, replace: bool) -> d
 
 def _copy(file: Path, beside: Path) -> bool:
     """Copy a file's bytes; whether the copy shares them with the original."""
-    with file.open("rb") as source, beside.open("wb") as copy:
+    with open_binary(file, root=file.parent) as source, os.fdopen(os.open(beside, NEW_FILE, 0o600), "wb") as copy:
         with suppress(OSError):
             fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
             return True
@@ -149,7 +150,11 @@ def _change(path: Path, masks: Mapping[str, Sequence[str]]) -> None:
 def _compare(file: Path, copy: Path, masks: Mapping[str, Sequence[str]]) -> int:
     """Compare the copy with the original, both read anew; returns how many bytes of data that were."""
     try:
-        with h5py.File(file, "r", locking=False) as a, h5py.File(copy, "r", locking=False) as b:
+        with (
+            opened(file, root=file.parent) as name,
+            h5py.File(name, "r", locking=False) as a,
+            h5py.File(copy, "r", locking=False) as b,
+        ):
             found = {key: [name.decode() for name in b["mask"][key][:]] for key in masks}
             if found != {key: list(names) for key, names in masks.items()}:
                 raise VerifyError("E601", "the masks that were written are not those that were read back")
@@ -159,7 +164,7 @@ def _compare(file: Path, copy: Path, masks: Mapping[str, Sequence[str]]) -> int:
             if before != after:
                 odd = next((p for p in before if after.get(p) != before[p]), "an object")
                 raise VerifyError("E601", f"{show(odd)} of the copy is not that of the original")
-            with file.open("rb") as x, copy.open("rb") as y:
+            with open_binary(file, root=file.parent) as x, copy.open("rb") as y:
                 return sum(_same_bytes(x, y, at, size) for at, size in _extents(a, skip))
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -176,6 +181,9 @@ def _objects(file: h5py.File, skip: set[str]) -> Iterator[tuple[str, Any]]:
         if path in skip:
             return
         if isinstance(item, h5py.Dataset):
+            plan = item.id.get_create_plist()
+            if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+                raise UsageError("E111", f"{show(path)} has its data in other files, which are not read")
             facts = (item.dtype.str, item.shape, item.id.get_storage_size(), tuple(_places(item)), _values(item))
             found.append((path, ("dataset", _attributes(item), facts)))
         else:

@@ -32,7 +32,7 @@ from vla_data.files.folders import LINKED_FOLDER, is_apple_double, is_litter
 from vla_data.files.sums import SEAL, read_seal
 from vla_data.names import natural
 from vla_data.safety import text
-from vla_data.safety.files import Facts, open_regular
+from vla_data.safety.files import Facts, open_regular, state_of
 from vla_data.safety.hdf5 import File, Group
 
 _SPLITS: Final = ("train", "valid", "val", "test")
@@ -125,6 +125,14 @@ class Hdf5Source(RootedSource):
             size = sizes[name] // max(1, len(demos))
             refs.extend(hdf5_files.make_ref(name, demo, size) for demo in demos)
         return refs
+
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """See `vla_data.core.base.BaseSource`: of the file and of those beside it that are read with it."""
+        names = {hdf5_files.place(ref)[0] for ref in refs}
+        found = {
+            name: tuple(state_of(self.folder / each) for each in (name, *self._beside(name))) for name in names
+        }
+        return {ref.id: found[hdf5_files.place(ref)[0]] for ref in refs}
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the file and of what lies beside it, and the demo's name."""

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from converters.lerobot import check_info as infos
 from converters.lerobot import tasks as lerobot_tasks
@@ -25,6 +24,7 @@ from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
+from vla_data.files.tables import open_parquet
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
@@ -110,7 +110,7 @@ class LerobotAudit(Audit):
     def _read_tasks(self) -> list[str] | None:
         """The instructions by number, or None where it is told already that they can't be read."""
         try:
-            table = pq.read_table(self.root / TASKS, page_checksum_verification=True)
+            table = open_parquet(self.root / TASKS, root=self.root).read()
             if table["task_index"].to_pylist() != list(range(len(table))):
                 self.blame(TASKS, "task_index is not 0, 1, 2, ...")
             return [str(task) for task in table["task"].to_pylist()]
@@ -126,7 +126,7 @@ class LerobotAudit(Audit):
         for path in self._files(pattern):
             name = path.relative_to(self.root).as_posix()
             try:
-                reader = pq.ParquetFile(path, page_checksum_verification=True)
+                reader = open_parquet(path, root=self.root)
                 for group in range(reader.num_row_groups):
                     yield name, reader.read_row_group(group)
             except (pa.ArrowException, OSError) as error:

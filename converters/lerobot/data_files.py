@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from converters.lerobot import values
 from vla_data.errors import DataError
+from vla_data.files.tables import open_parquet
 
 MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _INDEX: Final = "episode_index"
@@ -99,12 +100,12 @@ def _episodes(path: Path, mtime: int, size: int) -> frozenset[int]:
 
 def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:
     """A data file whose footer, which grows with the number of episodes in it, is parsed once a process."""
-    return pq.ParquetFile(path, metadata=_footer(path, mtime, size), page_checksum_verification=True)
+    return open_parquet(path, metadata=_footer(path, mtime, size))
 
 
 @functools.lru_cache(maxsize=4)
 def _footer(path: Path, _mtime: int, _size: int) -> pq.FileMetaData:
-    return pq.read_metadata(path)
+    return open_parquet(path).metadata
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from converters.lerobot import meta
 from converters.lerobot.layout import Layout
 from vla_data.errors import DataError
+from vla_data.files.tables import open_parquet
 
 
 def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[Any] | None]:
@@ -49,7 +49,7 @@ def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[A
 @functools.lru_cache(maxsize=1)
 def _read(path: Path, _mtime: int, _size: int) -> tuple[list[str], pa.Table, list[Any]]:
     """The columns of a file, those of them without bytes, and the episode of each row."""
-    reader = pq.ParquetFile(path, page_checksum_verification=True)
+    reader = open_parquet(path)
     small = [field.name for field in reader.schema_arrow if "binary" not in str(field.type)]
     table = reader.read(small)
     return reader.schema_arrow.names, table, table["episode_index"].to_pylist()

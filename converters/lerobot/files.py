@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_data.errors import DataError, UsageError
+from vla_data.files.tables import open_parquet
 from vla_data.safety import strict_json
 from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import show
@@ -80,7 +81,7 @@ class Files:
     def parquet(self, name: str, wanted: Callable[[str], bool]) -> pa.Table:
         """The wanted columns of a Parquet file of metadata."""
         try:
-            reader = pq.ParquetFile(self.path(name), page_checksum_verification=True)
+            reader = open_parquet(self.path(name))
             columns = [column for column in reader.schema_arrow.names if wanted(column)]
             size = sum(_sizes(reader, wanted))
             if reader.metadata.num_rows > MAX_ROWS or size > MAX_TABLE:

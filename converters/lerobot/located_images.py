@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import google_crc32c
-import pyarrow.parquet as pq
 
+from vla_data.files.tables import open_parquet
 from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
+from vla_data.safety.files import open_binary
 
 _DATA_PAGE: Final = 0
 _PLAIN: Final = 0
@@ -30,10 +31,10 @@ class Map:
     """A Parquet file in memory as a map, with the images of each of its row groups."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
+        with open_binary(path, root=None) as file:
             self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._groups: dict[str, dict[int, list[memoryview] | None]] = {}
-        self.meta = pq.ParquetFile(path).metadata
+        self.meta = open_parquet(path).metadata
         names = [self.meta.row_group(0).column(i).path_in_schema for i in range(self.meta.num_columns)]
         self.leaves: Mapping[str, int] = {name: i for i, name in enumerate(names)}
 

@@ -16,6 +16,7 @@ from converters.lerobot import columns, images, meta, values
 from converters.lerobot.layout import Layout
 from vla_data.core.base import Columns
 from vla_data.errors import DataError
+from vla_data.files.tables import open_parquet
 from vla_data.safety.text import show
 from vla_data.statistics.columns import chosen
 
@@ -73,7 +74,7 @@ def _episodes(
     path: Path, asked: Sequence[int], wanted: Callable[[pa.Field], bool]
 ) -> Iterator[tuple[int, pa.Table]]:
     """The rows of each episode of a data file, in the file's order; those of others may be left out."""
-    reader = pq.ParquetFile(path, page_checksum_verification=True)
+    reader = open_parquet(path)
     names = [field.name for field in reader.schema_arrow if wanted(field)]
     groups = [g for g in range(reader.num_row_groups) if _may_hold(reader, g, asked)]
     now = -1

@@ -51,6 +51,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
+from vla_data.safety.files import hash_regular, state_of
 from vla_data.safety.text import instruction, show
 
 _ID: Final = "episode_{:06d}"
@@ -103,6 +104,10 @@ class LerobotSource(RootedSource):
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
+        if self.__dict__.get("_read_at", self._state) != self._state:  # by an earlier call, of another state
+            for name in ("_layout", "_metadata"):
+                self.__dict__.pop(name, None)
+        self.__dict__["_read_at"] = self._state
         layout = self._layout
         self._check_left_out()
         if layout.task_table is not None:
@@ -125,6 +130,20 @@ class LerobotSource(RootedSource):
         for pattern in self.leave_out:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError("E003", f"leave_out names {show(pattern)!r}, which is no feature of the dataset")
+
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""
+        about = hash(tuple(state_of(self.root / name) for name in self._metadata))
+        seen: dict[str, object] = {}
+        found: dict[str, object] = {}
+        for ref in refs:
+            place = self._place(ref)
+            names = [place.data, *(track.file for track in place.videos.values())]
+            for name in names:
+                if name not in seen:
+                    seen[name] = state_of(self.root / name)
+            found[ref.id] = hash((about, *(seen[name] for name in names)))
+        return found
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
@@ -211,6 +230,11 @@ class LerobotSource(RootedSource):
         path = self._layout.files.path(self._data(self._place(ref)))
         found = {name: located_images.find(path, name, images) for name, images in frames.items()}
         return {name: items for name, items in found.items() if items is not None}
+
+    @property
+    def _state(self) -> object:
+        """What changes with the metadata."""
+        return state_of(self.root / "meta/info.json")
 
     @functools.cached_property
     def _layout(self) -> Layout:
@@ -374,7 +398,7 @@ def _folder_size(folder: Path) -> int:
 
 def _facts(path: Path) -> tuple[int, int]:
     facts = path.stat()
-    return facts.st_mtime_ns, facts.st_size
+    return hash((facts.st_dev, facts.st_ino, facts.st_mtime_ns)), facts.st_size
 
 
 def _digest(path: Path) -> str:
@@ -384,5 +408,4 @@ def _digest(path: Path) -> str:
 @functools.lru_cache(maxsize=256)
 def _file_digest(path: Path, _mtime: int, _size: int) -> str:
     """Each file is hashed once a process, however many episodes lie in it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_regular(path, root=None)

@@ -23,6 +23,7 @@ from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError, UsageError
 from vla_data.media import images
+from vla_data.safety.files import open_binary
 from vla_data.safety.text import show
 from vla_data.verification.audit import Audit
 
@@ -83,7 +84,7 @@ class RldsAudit(Audit):
             file = f"{dataset}-{split}.tfrecord-{number:05d}-of-{len(lengths):05d}"
             count = 0
             try:
-                with (self.root / file).open("rb") as handle:
+                with open_binary(self.root / file, root=self.root) as handle:
                     for data in tfrecord.records(handle, name="the shard"):
                         count += 1
                         size += len(data)

@@ -59,6 +59,10 @@ def order(episode: str) -> tuple[float, str]:
     return unit_hash(episode, salt=ORDER), episode
 
 
+FILES: Final = (f"{SIDECAR}/schema.json", f"{SIDECAR}/{FILE}")
+"""What is read of a dataset of ours besides its data."""
+
+
 def load(folder: Path) -> Own | None:
     """The sidecar, or None where there is none: somebody else's dataset.
 

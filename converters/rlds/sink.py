@@ -151,7 +151,7 @@ class RldsSink(BaseSink):
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write shards, ``features.json`` and ``dataset_info.json``."""
-        splits = [self._write_split(folder, name, members) for name, members in self._splits(episodes).items()]
+        splits = [self.write_split(folder, name, members) for name, members in self._splits(episodes).items()]
         info = tfds_files.dataset_info(
             name=self.name,
             version=self.version,
@@ -169,7 +169,7 @@ class RldsSink(BaseSink):
         _write_json(folder / "features.json", self.features(schema, scalars=plain, facts=types or {}))
         _write_json(folder / "dataset_info.json", info)
 
-    def _write_split(self, folder: Path, name: str, members: Sequence[Published]) -> tfds_files.Split:
+    def write_split(self, folder: Path, name: str, members: Sequence[Published]) -> tfds_files.Split:
         """Write the shards of one split."""
         shards = self._cut(members)
         for number, shard in enumerate(shards):

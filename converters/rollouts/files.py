@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import LINKED_FOLDER, walk
 from vla_data.files.sums import SEAL, parse_sums, read_seal
-from vla_data.safety.files import MAX_FILE, read_file
+from vla_data.safety.files import MAX_FILE, read_file, state_of
 from vla_data.safety.text import show
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class LocalFiles:
         }
         return {**found, **{link.relative_to(self.root).as_posix(): 0 for link in links}}
 
+    def states(self, names: Sequence[str]) -> Mapping[str, object]:
+        """What tells each file, as it is now, from another in its place."""
+        folder = self.folder
+        return {name: state_of(folder / name) for name in names}
+
     def read(self, name: str) -> tuple[bytes, str]:
         """A file's bytes and their SHA-256.
 
@@ -81,6 +86,12 @@ class RemoteFiles:
             return {self.storage.name: self.storage.state()[0]}
         found = self.storage.files()
         return {name: size for name, size in found.items() if name.lower().endswith(suffixes)} if found else None
+
+    def states(self, names: Sequence[str]) -> Mapping[str, object]:
+        """See `LocalFiles`."""
+        one = self.storage.is_file()
+        found = {self.storage.name: self.storage.state()} if one else self.storage.states()
+        return {name: found.get(name) for name in names}
 
     def read(self, name: str) -> tuple[bytes, str]:
         """See `LocalFiles`."""

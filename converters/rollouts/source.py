@@ -150,6 +150,11 @@ class PpoRolloutSource(RootedSource):
     def _files(self) -> LocalFiles | RemoteFiles:
         return LocalFiles(self.root) if isinstance(self.root, Path) else RemoteFiles(self.root)
 
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """See `vla_data.core.base.BaseSource`: of the file, or of the object that it is."""
+        found = self._files.states([ref.where or ref.id for ref in refs])
+        return {ref.id: found[ref.where or ref.id] for ref in refs}
+
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 of the file. See `vla_data.core.Source`."""
         return self._files.read(ref.where or ref.id)[1]

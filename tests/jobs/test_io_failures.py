@@ -273,21 +273,25 @@ def test_old_target_is_put_back_where_names_cant_be_exchanged(lab: Lab, tmp_path
 
     target = tmp_path / "out"
     shutil.copytree(lab.old("rlds"), target)
-    work_of(target).mkdir()
-    target.rename(work_of(target) / "replaced")
+    with workspace.workspace(target) as work:
+        (work / "aside").write_text(str(target.stat().st_ino))
+        target.rename(work / "replaced")
     with workspace.workspace(target):
         assert tree_hash(target) == tree_hash(lab.old("rlds"))
 
 
 @pytest.mark.parametrize("fails", ["", "rename", "fsync"])
 def test_publishing_without_exchange(fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vla_data.jobs import workspace
+    from vla_data.jobs import publish
+    from vla_data.jobs.targets import Seen
 
-    monkeypatch.setattr(workspace, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(publish, "_exchange", lambda one, other: False)
     target, work = tmp_path / "out", tmp_path / ".out.vla-data"
     for folder, text in ((target, "old"), (work / "staging", "new")):
         folder.mkdir(parents=True)
         (folder / "file").write_text(text)
+
+    seen = Seen.at(target)
 
     def hook(name: str, path: Path) -> None:
         # The second of the two renames, or the sync after them.
@@ -297,10 +301,10 @@ def test_publishing_without_exchange(fails: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(io, "hook", hook)
     if fails:
         with pytest.raises(MachineError):
-            workspace.publish(work / "staging", target)
+            publish.publish(work / "staging", target, seen)
         assert (target / "file").read_text() == "old"
     else:
-        workspace.publish(work / "staging", target)
+        publish.publish(work / "staging", target, seen)
         assert (target / "file").read_text() == "new"
         assert not work.exists()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tests.faults import (
     tree_hash,
     work_of,
 )
+from vla_data.jobs.workspace import mark_made
 
 SHORT = {"rlds": 1, "lerobot": 24, "h264": 24}
 """Of the many writes into one Parquet file, every so many is enough for each push."""
@@ -74,6 +76,7 @@ def prepare(lab: Lab, kill: Kill, folder: Path) -> Path:
         shutil.copytree(lab.old(kill.job), target)
     if kill.warm:
         shutil.copytree(warm_parts(lab, kill.job), work_of(target))
+        mark_made(work_of(target))  # which a copy is not
     return target
 
 
@@ -168,7 +171,7 @@ def test_every_file_is_written_through_the_seam(job: str, lab: Lab) -> None:
     log = lab.folder / f"seam-{job}"
     steps_of(lab, job, log=log)
     opened = {Path(line.split("\t")[1]) for line in lines(log) if line.startswith("open\t")}
-    plain = {path.with_name(path.name.removeprefix(".").removesuffix(".tmp")) for path in opened}
+    plain = {path.with_name(re.sub(r"\.(.+)\.[0-9a-f]{32}\.tmp", r"\1", path.name)) for path in opened}
     target = lab.folder / "count/out"
     files = [path.relative_to(target) for path in target.rglob("*") if path.is_file()]
     missed = [str(path) for path in files if work_of(target) / "staging" / path not in plain]

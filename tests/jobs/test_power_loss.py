@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import JOBS, MINUTES, Lab, fresh, lines, tree_hash, work_of
+from vla_data.files.write import is_unforeseen, unforeseen
+from vla_data.jobs.workspace import is_made_here, mark_made
 
 SHORT = ("rlds", "lerobot")
 
@@ -26,6 +28,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = Lab(tmp_path_factory.mktemp("lab"), episodes=6)
     yield lab
     lab.close()
+
+
+def is_half(file: Path, of: Path) -> bool:
+    """Whether a file is what will be renamed to another."""
+    return file.parent == of.parent and is_unforeseen(file.name, of.name)
 
 
 class Disk:
@@ -58,7 +65,8 @@ class Disk:
                 group.difference_update(inside)
                 group.update(self.target / file.relative_to(self.staging) for file in inside)
         elif name == "rename":
-            beside = path.with_name(f".{path.name}.tmp")
+            opened = (file for file in self.files if is_half(file, path))
+            beside = next(opened, path.with_name("nothing"))
             self.files = (self.files - {beside}) | {path}
             self.contents = (self.contents - {path, beside}) | ({path} if beside in self.contents else set())
             self.names -= {path, beside}
@@ -81,6 +89,9 @@ def lose(disk: Disk, root: Path, copy: Path, choose: random.Random) -> None:
             original = (work_of(disk.target) / "published").read_bytes()
             if original == str(folder.stat().st_ino).encode():
                 mark.write_bytes(str(there(folder).stat().st_ino).encode())
+    work = work_of(disk.target)
+    if work.exists() and is_made_here(work):  # it is marked by inode and time too
+        mark_made(there(work))
     fate = choose.choice(["all kept", "all lost", "mixed", "mixed", "mixed", "mixed"])
     for file in disk.unsure():
         how = {"all kept": "keep", "all lost": "remove"}.get(
@@ -96,7 +107,7 @@ def lose(disk: Disk, root: Path, copy: Path, choose: random.Random) -> None:
         elif how == "remove":
             path.unlink()
         elif how == "name" and not path.name.endswith(".tmp"):
-            path.rename(path.with_name(f".{path.name}.tmp"))
+            path.rename(unforeseen(path))
     if disk.placed and not disk.settled and fate != "all kept" and choose.random() < 0.5:
         target, staging = there(disk.target), there(disk.staging)
         if disk.over:

@@ -28,9 +28,15 @@ from vla_data.advantages.join import cover, place
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
 from vla_data.files.sums import SEAL
+from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
-from vla_data.jobs.workspace import check_target, publish, workspace
+from vla_data.jobs.publish import publish
+from vla_data.jobs.targets import Seen
+from vla_data.jobs.workspace import check_target, workspace
+from vla_data.safety import strict_json
+from vla_data.safety.files import open_binary
 
+_PIECE: Final = 1 << 20
 _LEFT_OUT: Final = tuple(f"{SIDE}/{name}" for name in (SEAL, MANIFEST, FILE))
 
 
@@ -66,6 +72,7 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     check_target(target, (table.root,), replace=False)
     with workspace(target) as work, machine_errors("cannot write the copy"):
         check_target(target, (table.root,), replace=False)
+        seen = Seen.at(target)
         staging = work / "staging"
         remove_tree(staging)
         _copy_others(table, staging)
@@ -76,8 +83,7 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
         facts = {"layout": "evo-rl", "tag": annotation.tag, **annotation.provenance}
         make_folder(staging / SIDE)
         write_file(staging / SIDE / "annotated.json", json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n")
-        publish(staging, target)
-        remove_tree(work)
+        publish(staging, target, seen)
 
 
 def _copy_others(table: FrameTable, staging: Path) -> None:
@@ -89,12 +95,13 @@ def _copy_others(table: FrameTable, staging: Path) -> None:
             name = path.relative_to(table.root).as_posix()
             if name not in done and not name.startswith(f"{FOLDER}/") and path.is_file():
                 make_folder((staging / name).parent)
-                shutil.copyfile(path, staging / name)
+                with open_binary(path, root=table.root) as source, open_file(staging / name) as copy:
+                    shutil.copyfileobj(source, copy, _PIECE)
 
 
 def _add_columns(source: Path, target: Path, new: dict[str, Any], row: int) -> int:
     """Copy a data file, row group by row group, with more columns; returns how many rows it has."""
-    file = pq.ParquetFile(source, page_checksum_verification=True)
+    file = open_parquet(source)
     make_folder(target.parent)
     start, writer = row, None
     with open_file(target) as out:
@@ -139,7 +146,7 @@ def _metadata(schema: pa.Schema, new: dict[str, Any]) -> dict[bytes, bytes]:
 
 
 def _declare(root: Path, staging: Path, new: dict[str, Any]) -> None:
-    info = json.loads((root / "meta/info.json").read_bytes())
+    info = strict_json.read(root / "meta/info.json", root=root)
     for name, array in new.items():
         info["features"][name] = {"dtype": _dtype(array), "shape": [1], "names": None}
     write_file(staging / "meta/info.json", json.dumps(info, indent=4, ensure_ascii=False).encode())

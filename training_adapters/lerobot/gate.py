@@ -12,8 +12,10 @@ import lerobot
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from converters.lerobot.source import LerobotSource
 from vla_data.core import Json
 from vla_data.errors import VerifyError
+from vla_data.media import video
 from vla_data.safety.text import show
 
 BATCH = 8
@@ -30,6 +32,15 @@ def _backend() -> str | None:
     return None
 
 
+def _check(folder: Path) -> None:
+    """Refuse what would make lerobot read other files than the dataset's own: templates of paths, and videos that
+    are lists of files in some other format.
+    """
+    LerobotSource(root=folder).episodes()
+    for path in sorted(folder.glob("videos/**/*.mp4")):
+        video.describe(path)
+
+
 def read_back(folder: Path) -> dict[str, Json]:
     """Load the dataset, and a batch with a chunk of actions as policies ask for it.
 
@@ -37,6 +48,7 @@ def read_back(folder: Path) -> dict[str, Json]:
         VerifyError: E601, lerobot can't open it or gives values that are not finite.
     """
     try:
+        _check(folder)
         backend = _backend()
         plain = LeRobotDataset("vla_data/gate", root=folder, video_backend=backend)
         horizon = min(16, min(int(n) for n in plain.meta.episodes["length"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from converters.rdt import file as rdt_file
 from converters.rdt.sample import Rules, Trajectory, first_step, sample, state_only
 from converters.rdt.sink import FACTS
 from vla_data.errors import DataError, UsageError
+from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 
@@ -121,7 +121,9 @@ _states = state_only
 
 def _facts(root: Path) -> Mapping[str, Any]:
     try:
-        facts: Mapping[str, Any] = json.loads((root / FACTS).read_bytes())
-    except FileNotFoundError:
+        facts: Mapping[str, Any] = strict_json.read(root / FACTS, root=root)
+    except DataError as error:
+        if error.code != "E133":
+            raise
         return {}
     return facts

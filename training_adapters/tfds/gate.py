@@ -9,6 +9,7 @@ import numpy as np
 
 from converters.rlds.check import content_of
 from training_adapters.quiet_tensorflow import tf, tfds
+from training_adapters.rlds_trajectories import open_builder
 from vla_data.core import Json, Schema
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
@@ -32,12 +33,12 @@ def read_back(folder: Path) -> dict[str, Json]:
     splits: dict[str, Json] = {}
     lows, highs = [], []
     try:
-        builder = tfds.builder_from_directory(str(folder))
+        builder = open_builder(folder)
         cameras = _cameras(builder.info.features["steps"].feature)
         skip: Json = {}
         for path in cameras:
             _put(skip, path, tfds.decode.SkipDecoding())
-        schema = Schema.from_text((folder / "vla_data/schema.json").read_text())
+        schema = Schema.read(folder / "vla_data/schema.json", root=folder)
         for split in builder.info.splits:
             frames = episodes = 0
             for episode in tfds.as_numpy(builder.as_dataset(split=split, decoders={"steps": skip})):

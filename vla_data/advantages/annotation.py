@@ -24,11 +24,12 @@ from vla_data.advantages.flat import Bools, Floats, Ints
 from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
 from vla_data.core import Json
-from vla_data.errors import UsageError
-from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
+from vla_data.errors import DataError, UsageError
+from vla_data.files.sums import SEAL, format_sums, parse_sums
+from vla_data.files.tables import open_parquet
 from vla_data.files.write import write_file
 from vla_data.safety import strict_json
-from vla_data.safety.files import is_own
+from vla_data.safety.files import hash_regular, read_file
 from vla_data.safety.text import show
 
 FOLDER: Final = f"{SIDE}/advantages"
@@ -118,7 +119,8 @@ def write_annotation(annotation: Annotation, table: FrameTable) -> str:
         columns["forced"] = annotation.forced
     facts = {"format_version": _VERSION, "tag": annotation.tag, **annotation.provenance}
     name = sidecar(annotation.tag)
-    write_file(table.root / name, parquet_bytes(pa.table(columns), {_KEY: to_text(facts).encode()}))
+    data = parquet_bytes(pa.table(columns), {_KEY: to_text(facts).encode()})
+    write_file(table.root / name, data, root=table.root)
     return name
 
 
@@ -185,10 +187,10 @@ def parquet_table(root: Path, name: str) -> pa.Table:
         UsageError: E003 when it is not there, E302 when it can't be read or has nulls in it.
     """
     path = root / name
-    if not is_own(path.resolve(), path, root) or not path.is_file():
-        raise UsageError("E003", f"{show(root)} has no {show(name)}")
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        table = open_parquet(path, root=root).read()
+    except FileNotFoundError:
+        raise UsageError("E003", f"{show(root)} has no {show(name)}") from None
     except (pa.ArrowException, OSError) as error:
         raise UsageError("E302", f"{show(name)} can't be read ({type(error).__name__})") from None
     for key in ("episode_index", "frame_index"):
@@ -207,13 +209,15 @@ def read_sums(root: Path) -> dict[str, str]:
         UsageError: E001 when the file is not in ``sha256sum``'s format.
     """
     try:
-        return dict(parse_sums((root / SUMS).read_bytes()))
-    except FileNotFoundError:
-        return {}
+        return dict(parse_sums(read_file(root / SUMS, root=root)[0]))
+    except DataError as error:
+        if error.code == "E133":
+            return {}
+        raise UsageError("E001", f"{SUMS}: {error.message}") from None
 
 
 def write_sums(root: Path, names: Iterable[str]) -> None:
     """Put these files, and what is left of those listed before, into the annotations' ``SHA256SUMS``."""
     sums = {name: digest for name, digest in read_sums(root).items() if (root / name).is_file()}
-    sums |= {name: hash_file(root / name) for name in names}
-    write_file(root / SUMS, format_sums(sums))
+    sums |= {name: hash_regular(root / name, root=root) for name in names}
+    write_file(root / SUMS, format_sums(sums), root=root)

@@ -20,6 +20,7 @@ from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import hash_file
+from vla_data.files.tables import open_parquet
 from vla_data.files.write import files_below
 from vla_data.names import natural
 from vla_data.safety import strict_json
@@ -293,7 +294,7 @@ def _file(root: Path, name: str) -> pq.ParquetFile:
     if not is_own(path.resolve(), path, root):
         raise DataError("E131", f"{show(name)} leads outside of the dataset")
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return open_parquet(path, root=root)
     except (pa.ArrowException, OSError) as error:
         raise DataError("E105", f"{show(name)} can't be read ({type(error).__name__})") from None
 

@@ -34,11 +34,12 @@ from vla_data.advantages.scale import check_scale, resolution
 from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
-from vla_data.errors import LockedError, TargetExistsError, UsageError
+from vla_data.errors import DataError, LockedError, TargetExistsError, UsageError
 from vla_data.files.sums import SEAL, parse_sums
-from vla_data.files.write import machine_errors, make_folder, remove_tree, write_file
+from vla_data.files.write import machine_errors, remove_tree, write_file
 from vla_data.formats.tables import FORMER, TRAINERS, load_trainer
 from vla_data.jobs.workspace import check_target
+from vla_data.safety.files import folder_below, read_file
 from vla_data.safety.text import show
 
 SIDECAR: Final = "sidecar"
@@ -282,7 +283,7 @@ def _write(
     if module is not None and not copies:
         written = module.write(made, table)
         for name, data in written.files.items():
-            write_file(table.root / name, data)
+            write_file(table.root / name, data, root=table.root)
             files.append(name)
         facts = written.facts
     write_sums(table.root, files)
@@ -313,16 +314,19 @@ def _refuse_existing(root: Path, names: Sequence[str], *, replace: bool) -> None
 
 def _published(root: Path) -> Mapping[str, str]:
     """What the dataset's own sums list, which no annotation may touch."""
-    path = root / SIDE / SEAL
-    return dict(parse_sums(path.read_bytes())) if path.is_file() else {}
+    try:
+        return dict(parse_sums(read_file(root / SIDE / SEAL, root=root)[0]))
+    except DataError as error:
+        if error.code == "E133":
+            return {}
+        raise UsageError("E001", f"{SEAL} of {show(root)}: {error.message}") from None
 
 
 @contextlib.contextmanager
 def _locked(root: Path) -> Iterator[None]:
     folder = root / FOLDER
-    with machine_errors("cannot write into the dataset"):
-        make_folder(folder)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with machine_errors("cannot write into the dataset"), folder_below(folder, root=root, make=True) as found:
+        handle = os.dup(found)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vla_data import formats
 from vla_data import options as checks
@@ -24,7 +23,9 @@ from vla_data.advantages.join import cover, place
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import hash_file
+from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.jobs.workspace import check_made_here
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 
@@ -59,7 +60,7 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
         UsageError: E003 without the file or a column; E301, E302 unless every frame has exactly one finite value.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = open_parquet(path)
         missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
         if missing:
             raise UsageError("E003", f"{show(path.name)} has no column {missing[0]}; it has to have {_COLUMNS}")
@@ -118,19 +119,20 @@ class FunctionValues:
         job = hashlib.sha256(to_text(facts).encode()).hexdigest()
         source = formats.open_source(table.root)
         with machine_errors("cannot keep values beside the annotation"):
-            make_folder(work)
+            make_folder(work, root=table.root)
+            check_made_here(work)
         out = np.empty(len(table))
         refs = {ref.id: ref for ref in source.episodes()}
         done = 0
         for part, episodes in enumerate(_parts(table.episodes.lengths)):
             rows = slice(int(table.episodes.starts[episodes[0]]), int(table.episodes.ends[episodes[-1]]))
             path = work / f"{part:06d}.values"
-            kept = _read_part(path, job, rows.stop - rows.start)
+            kept = _read_part(path, job, rows.stop - rows.start, table.root)
             if kept is None:
                 whole = [_Rows(source.read(_ref(refs, table, e)), table, e) for e in episodes]
                 kept = np.concatenate([self._call(function, batch) for batch in _batches(whole, self.batch_size)])
                 with machine_errors("cannot keep values beside the annotation"):
-                    _write_part(path, job, kept)
+                    _write_part(path, job, kept, table.root)
             out[rows] = kept
             done += rows.stop - rows.start
             if on_progress is not None:
@@ -302,18 +304,18 @@ def _model(path: Path | None) -> dict[str, Json]:
     return {"model_sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
-def _write_part(path: Path, job: str, values: Floats) -> None:
+def _write_part(path: Path, job: str, values: Floats, root: Path) -> None:
     data = values.astype("<f8").tobytes()
     head = json.dumps({"job": job, "frames": len(values), "sha256": hashlib.sha256(data).hexdigest()})
-    write_file(path, (head.encode() + b"\n", data), sync=False)
+    write_file(path, (head.encode() + b"\n", data), sync=False, root=root)
 
 
-def _read_part(path: Path, job: str, frames: int) -> Floats | None:
+def _read_part(path: Path, job: str, frames: int, root: Path) -> Floats | None:
     """What an earlier run of the same job kept, or None."""
     if not path.is_file():
         return None
     try:
-        head, _, data = read_file(path, root=path.parent)[0].partition(b"\n")
+        head, _, data = read_file(path, root=root)[0].partition(b"\n")
         facts = json.loads(head)
         if facts != {"job": job, "frames": frames, "sha256": hashlib.sha256(data).hexdigest()}:
             return None

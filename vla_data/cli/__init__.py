@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TextIO
 
@@ -17,7 +17,7 @@ import click
 from vla_data._version import __version__
 from vla_data.errors import VlaDataError
 from vla_data.files.write import machine_errors
-from vla_data.safety.text import show
+from vla_data.safety.text import plain, show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -52,10 +52,11 @@ Exit codes:
    6  what was read back is not what was written
    7  disk full, permission, input/output error: run it again
    8  another run is writing the target
-   130, 143  interrupted: run it again
+   129, 130, 143  interrupted: run it again
 """
 
 
+_LAID_OUT: Final = "\n\t"
 _ADDRESSES: Final = ("against",)
 """Options that are addresses, which have no type of their own."""
 
@@ -108,12 +109,12 @@ def cli() -> None:
 
 def say(line: str, *, program: str = "vla-data") -> None:
     """One line for a person, on standard error, where it never mixes with results."""
-    _write(sys.stderr, f"{program}: {line}\n")
+    _write(sys.stderr, f"{program}: {plain(line)}\n")
 
 
 def emit(text: str) -> None:
     """Results, on standard output."""
-    _write(sys.stdout, f"{text}\n")
+    _write(sys.stdout, f"{plain(text, keep=_LAID_OUT)}\n")
 
 
 def print_json(value: Any) -> None:
@@ -137,8 +138,22 @@ def _write(stream: TextIO | None, text: str) -> None:
                 raise
 
 
+class _Stopped(SystemExit):
+    """A signal asks to end."""
+
+
 def _terminate(number: int, _frame: Any) -> None:
-    raise SystemExit(128 + number)
+    raise _Stopped(128 + number)
+
+
+@contextlib.contextmanager
+def _machine_said() -> Iterator[None]:
+    """What the system refuses is the machine's affair wherever it happens, and no defect of ours."""
+    if "--debug" in sys.argv:
+        yield
+    else:
+        with machine_errors("cannot go on"):
+            yield
 
 
 def main() -> None:
@@ -149,11 +164,15 @@ def main() -> None:
 def command_line(group: click.Group, program: str) -> NoReturn:
     """Run a group of commands as ``program``; every failure is one line and an exit code of `EXIT_CODES`."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
+        signal.signal(signal.SIGHUP, _terminate)
     try:
-        code = group.main(prog_name=program, standalone_mode=False)
-    except click.exceptions.Abort:
-        say("interrupted; the same command goes on where this one stopped", program=program)
-        code = 130
+        with _machine_said():
+            code = group.main(prog_name=program, standalone_mode=False)
+    except (click.exceptions.Abort, _Stopped) as stop:
+        code = int(stop.code or 1) if isinstance(stop, _Stopped) else 130
+        with contextlib.suppress(VlaDataError):  # the terminal may be what is gone
+            say("interrupted; the same command goes on where this one stopped", program=program)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
         say(f"E001 usage: {show(error.format_message(), escaped=True)}{where}", program=program)

@@ -14,7 +14,7 @@ from vla_data.errors import UsageError
 from vla_data.formats import load_builder, parse_address
 from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.jobs.part import examine
-from vla_data.safety.text import portable, show
+from vla_data.safety.text import plain, portable, show
 
 
 @click.command("why")
@@ -67,23 +67,23 @@ def _examine(reader: Any, steps: Any, episode: str, frame: int | None) -> dict[s
 
 
 def _lines(answer: dict[str, Any]) -> list[str]:
-    head = f"{show(answer['episode'])}: {answer['status']}"
+    head = f"{show(answer['episode'])}: {plain(answer['status'])}"
     if answer["reason"]:
-        head += f" ({answer['reason']}: {show(answer['message'])})"
+        head += f" ({plain(answer['reason'])}: {plain(answer['message'])})"
     lines = [head]
     if answer["output_episode"] is not None:
-        lines.append(f"  is episode {answer['output_episode']}, split {answer['split']}")
+        lines.append(f"  is episode {answer['output_episode']}, split {plain(answer['split'])}")
     if answer["notes"]:
-        lines.append(f"  fixed on reading: {', '.join(answer['notes'])}")
+        lines.append(f"  fixed on reading: {plain(', '.join(answer['notes']))}")
     for name, value in answer["meta"].items():
-        lines.append(f"  {name}: {show(value)}")
+        lines.append(f"  {plain(name)}: {show(value)}")
     if "frame" in answer:
-        reason = f" by {answer['frame_reason']}" if answer["frame_reason"] else ""
-        lines.append(f"  source frame {answer['frame']}: {answer['bucket']}{reason}")
+        reason = f" by {plain(answer['frame_reason'])}" if answer["frame_reason"] else ""
+        lines.append(f"  source frame {answer['frame']}: {plain(answer['bucket'])}{reason}")
         if answer["output_frame"] is not None:
             lines.append(f"  is frame {answer['output_frame']} of the output episode")
         return lines
     for span in answer["spans"]:
-        reason = f" by {span['reason']}" if span["reason"] else ""
-        lines.append(f"  frames {span['start']:>4} to {span['stop'] - 1:>4}: {span['bucket']}{reason}")
+        reason = f" by {plain(span['reason'])}" if span["reason"] else ""
+        lines.append(f"  frames {span['start']:>4} to {span['stop'] - 1:>4}: {plain(span['bucket'])}{reason}")
     return lines

@@ -64,6 +64,12 @@ class BaseSource:
         """Whether it has every episode of what it reads."""
         return True
 
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """Id of each episode -> what tells the files that it is read from, as they are now, from others; empty
+        where that is not known. A run whose source changed meanwhile publishes nothing.
+        """
+        return {}
+
     def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
         """Seconds between steps as they were recorded, read without images; empty where no times were."""
         return np.zeros(0)
@@ -157,6 +163,10 @@ class WrappedSource(BaseSource):
     def roots(self) -> tuple[Root, ...]:
         """See `BaseSource`."""
         return whole(self.source).roots
+
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """See `BaseSource`."""
+        return whole(self.source).states(refs)
 
     @property
     def is_whole(self) -> bool:

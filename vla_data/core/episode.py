@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
+from vla_data.safety import strict_json
 
 Json = Any
 Array = NDArray[Any]
@@ -75,9 +77,21 @@ class Schema:
         return json.dumps(self.to_json(), sort_keys=True)
 
     @classmethod
+    def read(cls, path: Path, *, root: Path) -> Schema:
+        """What a file with the text of `to_text` says, which must be a regular file under ``root``.
+
+        Raises:
+            DataError: E131, E133 or E141; KeyError, TypeError, ValueError: it is another kind of JSON.
+        """
+        return cls._from_json(strict_json.read(path, root=root))
+
+    @classmethod
     def from_text(cls, text: str) -> Schema:
         """What `to_text` was made from."""
-        facts = json.loads(text)
+        return cls._from_json(json.loads(text))
+
+    @classmethod
+    def _from_json(cls, facts: Json) -> Schema:
         features = {
             name: Feature(
                 dtype=feature["dtype"],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vla_data.core import Json, iter_spans
 from vla_data.errors import CODES, UsageError
-from vla_data.safety.text import show
+from vla_data.safety.text import plain, show
 
 Status = Literal["published", "rejected", "failed", "ignored"]
 
@@ -79,7 +79,7 @@ class Record:
 
     def line(self) -> str:
         """One line for a person."""
-        return f"{self.reason} {CODES.get(self.reason, '')}: {show(self.id)}: {self.message}"
+        return plain(f"{self.reason} {CODES.get(self.reason, '')}: {show(self.id)}: {self.message}")
 
 
 def spans_of(length: int, buckets: Iterable[tuple[str, str, NDArray[np.int64]]]) -> tuple[Span, ...]:

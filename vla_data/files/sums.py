@@ -6,10 +6,12 @@ format of ``sha256sum``, so ``sha256sum -c SHA256SUMS`` checks it without this p
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -70,8 +72,14 @@ def format_sums(sums: Mapping[str, str]) -> bytes:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file's content, in hexadecimal.
+
+    Raises:
+        OSError: it can't be read; EINVAL for a FIFO, a device and the like, for which nobody waits.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -8,17 +8,25 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from vla_data.errors import MachineError
+from vla_data.errors import MachineError, UsageError
+from vla_data.safety.files import folder_below
 from vla_data.safety.text import show
 
 Piece = bytes | bytearray | memoryview
+
+MAX_NAME: Final = 255
+"""Bytes of a file's name on the file systems that count."""
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file is opened that must not be there yet."""
+_UNFORESEEN: Final = re.compile(r"\.(.+\.)?[0-9a-f]{32}\.tmp", re.DOTALL)
 
 hook: Callable[[str, Path], None] | None = None
 """Called before each step of a write with its name and path. For fault-injection tests only."""
@@ -39,6 +47,8 @@ def machine_errors(what: str) -> Any:
         reason = f"{what}: {error.strerror or error}"
         if error.filename:
             reason += f" ({show(Path(os.fsdecode(error.filename)).name)})"
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError("E001", f"{what}: a name is too long for the file system") from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise MachineError("E701", reason) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -46,21 +56,39 @@ def machine_errors(what: str) -> Any:
         raise MachineError("E703", reason) from error
 
 
-def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, alone: bool = True) -> int:
+def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, root: Path | None = None) -> int:
     """Write a whole file atomically; returns its size.
+
+    The file beside it has a name that nobody can foresee and is made by this call alone, so that nothing that was
+    put there is written through; a link at ``path`` itself is replaced, not followed.
 
     Args:
         path: the file.
         data: its content, or pieces of it.
         sync: False for what may be lost but not wrong.
-        alone: False where another process may write the same file at the same time, with the same content.
+        root: a folder of a stranger that ``path`` is in; no link below it is followed. None: whoever names
+            ``path`` is trusted.
+
+    Raises:
+        UsageError: E131, a link below ``root`` leads there.
     """
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
-    beside = path.with_name(f".{path.name}.{'' if alone else uuid.uuid4().hex + '.'}tmp")
+    if root is None:
+        return _write(path, pieces, sync, None)
+    with folder_below(path.parent, root=root) as folder:
+        return _write(path, pieces, sync, folder)
+
+
+def _write(path: Path, pieces: Iterable[Piece], sync: bool, folder: int | None) -> int:
+    beside = unforeseen(path)
+    own, temporary = (path, beside) if folder is None else (Path(path.name), Path(beside.name))
     size = 0
+    made = False
     try:
         step("open", beside)
-        with open(beside, "wb") as file:
+        handle = os.open(temporary, NEW_FILE, 0o666, dir_fd=folder)
+        made = True
+        with open(handle, "wb") as file:
             for piece in pieces:
                 step("write", beside)
                 size += file.write(piece)
@@ -69,12 +97,26 @@ def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, 
                 step("fsync", beside)
                 os.fsync(file.fileno())
         step("rename", path)
-        os.replace(beside, path)
+        os.replace(temporary, own, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
-            beside.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):  # the first error is the one to tell
+                os.unlink(temporary, dir_fd=folder)
         raise
     return size
+
+
+def unforeseen(path: Path) -> Path:
+    """A name beside ``path`` that nobody can guess, for what will be renamed to it."""
+    name = f".{path.name}.{uuid.uuid4().hex}.tmp"
+    if len(os.fsencode(name)) > MAX_NAME:
+        name = f".{uuid.uuid4().hex}.tmp"
+    return path.with_name(name)
+
+
+def is_unforeseen(name: str, of: str) -> bool:
+    """Whether a name is one that `unforeseen` gave for a file called ``of``: left by a process that was killed."""
+    return _UNFORESEEN.fullmatch(name) is not None and name[1:-36] in (f"{of}.", "")
 
 
 class open_file(io.FileIO):  # noqa: N801 - it is used as `open` is
@@ -85,7 +127,7 @@ class open_file(io.FileIO):  # noqa: N801 - it is used as `open` is
 
     def __init__(self, path: Path) -> None:
         step("open", path)
-        super().__init__(path, "wb")
+        super().__init__(path, "wb", opener=_no_link)
         self._path = path
 
     def write(self, data: Any, /) -> int:
@@ -98,10 +140,18 @@ class open_file(io.FileIO):  # noqa: N801 - it is used as `open` is
         return size
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder and its parents."""
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def make_folder(path: Path, *, root: Path | None = None) -> None:
+    """Create a folder and its parents; see `write_file` for ``root``."""
     step("mkdir", path)
-    path.mkdir(parents=True, exist_ok=True)
+    if root is None:
+        path.mkdir(parents=True, exist_ok=True)
+    else:
+        with folder_below(path, root=root, make=True):
+            pass
 
 
 def sync_folder(path: Path) -> None:
@@ -145,10 +195,13 @@ def files_below(root: Path, suffix: str = "") -> list[Path]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours; nothing happens when it is gone already."""
-    if path.exists():
+    """Remove a folder of ours; nothing happens when it is gone already. Of a link, the link alone is removed."""
+    if path.is_dir() and not path.is_symlink():
         step("remove", path)
         shutil.rmtree(path)
+    elif os.path.lexists(path):
+        step("remove", path)
+        path.unlink()
 
 
 def check_space(folder: Path, wanted: int) -> None:

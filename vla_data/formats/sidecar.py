@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vla_data.core.ledger import FILE, Ledger
-from vla_data.errors import UsageError
+from vla_data.errors import DataError, MachineError, UsageError, VerifyError
 from vla_data.formats.tables import SIDECARS
 from vla_data.safety.text import show
 
@@ -31,8 +31,15 @@ def open_ledger(path: str | Path) -> Ledger:
 
     Raises:
         UsageError: E003 when there is none.
+        VerifyError: E601 when it is damaged.
     """
     side = find_sidecar(Path(path))
     if side is None:
         raise UsageError("E003", f"{show(path)} has no ledger; was it made by vla-data?")
-    return Ledger.read(side / FILE)
+    try:
+        return Ledger.read(side / FILE)
+    except MachineError:
+        raise
+    except Exception as error:  # a damaged Parquet file fails in many ways
+        why = error.message if isinstance(error, DataError) else type(error).__name__
+        raise VerifyError("E601", f"the ledger of {show(path)} can't be read ({why}): vla-data repair") from None

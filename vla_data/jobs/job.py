@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from vla_data._version import __version__
 from vla_data.core import Json, Sink, Source
@@ -19,6 +20,8 @@ from vla_data.core.manifest import VERSION
 from vla_data.core.provenance import to_json
 from vla_data.jobs.code import Code, code_of
 from vla_data.jobs.packed import Packed, pack
+
+T = TypeVar("T")
 
 # What decides about the bytes of an encoded episode, besides this package.
 _ENCODERS: Final = ("deflate", "numpy", "pillow", "pyarrow", "simplejpeg")
@@ -56,8 +59,7 @@ class Job:
 
     def absolute(self) -> Job:
         """The same job for workers that are in another current folder."""
-        job: Job = _absolute(self)
-        return job
+        return absolute(self)
 
     def pack(self) -> Packed:
         """The job for a worker that may not be able to import the user's code.
@@ -84,14 +86,28 @@ def versions(sink: Sink) -> dict[str, str]:
     return {"vla-data": __version__} | {name: metadata.version(name) for name in names}
 
 
+def absolute(value: T) -> T:
+    """The same source, sink or job with absolute paths, which stay right in another current folder; itself where
+    it has no others.
+    """
+    found: T = _absolute(value)
+    return found
+
+
 def _absolute(value: Any) -> Any:
     if isinstance(value, Path):
         return value if value.is_absolute() else value.absolute()
     if type(value) is tuple:
-        return tuple(map(_absolute, value))
+        found = tuple(map(_absolute, value))
+        return value if all(map(operator.is_, found, value)) else found
     if not is_dataclass(value) or isinstance(value, type | Code):
         return value
-    out = copy.copy(value)
-    for each in fields(value):
-        object.__setattr__(out, each.name, _absolute(getattr(value, each.name)))
+    changed = {
+        each.name: there
+        for each in fields(value)
+        if (there := _absolute(here := getattr(value, each.name))) is not here
+    }
+    out = copy.copy(value) if changed else value
+    for name, there in changed.items():
+        object.__setattr__(out, name, there)
     return out

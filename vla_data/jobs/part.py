@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +24,11 @@ from vla_data.core.notes import NO_TEXT
 from vla_data.errors import DataError
 from vla_data.files.write import write_file
 from vla_data.jobs.job import Job
+from vla_data.safety.files import read_file
 
 MAX_EPISODES: Final = 16
 MAX_BYTES: Final = 64 << 20
+_OURS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Facts of an episode that have a field of their own in its record.
 _OWN_COLUMNS: Final = ("source_length", "source_sha256")
 
@@ -173,9 +176,9 @@ def write_part(
             row["schema"] = schema.to_text() if schema is not None else ""
             at += row["size"]
         episodes.append({**row, "record": to_json(record)})
-    write_file(blob_file(job, part), pieces, sync=False, alone=False)  # an engine may run a part twice at once
+    write_file(blob_file(job, part), pieces, sync=False)
     receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
-    write_file(receipt_file(job, part), json.dumps(receipt).encode(), sync=False, alone=False)
+    write_file(receipt_file(job, part), json.dumps(receipt).encode(), sync=False)
 
 
 def is_made(job: Job, digest: str, part: Part) -> bool:
@@ -220,9 +223,11 @@ def _is_as_made(job: Job, part: Part, made: Made) -> bool:
 def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
     """What a part's receipt lists, or None when there is no receipt of this job."""
     try:
-        receipt = json.loads(receipt_file(job, part).read_bytes())
-    except FileNotFoundError:
-        return None
+        receipt = json.loads(read_file(receipt_file(job, part), root=job.work)[0])
+    except DataError as error:
+        if error.code == "E133":
+            return None
+        raise error.__cause__ or error from None
     if receipt["job"] != digest or receipt["part"] != _facts(part):
         return None
     return [
@@ -245,7 +250,7 @@ def forget(job: Job, part: Part) -> None:
 
 def read_blob(job: Job, part: Part, made: Made) -> bytes:
     """The encoded bytes of one episode."""
-    with blob_file(job, part).open("rb") as file:
+    with open(os.open(blob_file(job, part), _OURS), "rb") as file:
         file.seek(made.offset)
         return file.read(made.size)
 

@@ -37,6 +37,7 @@ from vla_data.files.write import make_folder, remove_tree
 from vla_data.jobs.job import Job
 from vla_data.jobs.packed import Packed
 from vla_data.jobs.part import Part, failed, fingerprint, make_part, read_blob, read_part, write_part
+from vla_data.jobs.safe_path import safe_path
 
 # From <sys/prctl.h> and glibc's <malloc.h>.
 _PR_SET_PDEATHSIG: Final = 1
@@ -95,7 +96,7 @@ def without_main() -> Iterator[None]:
         main = sys.modules["__main__"]
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:
-            with _some_folder():
+            with _some_folder(), safe_path():
                 yield
         finally:
             sys.modules["__main__"] = main
@@ -133,7 +134,8 @@ class _Worker:
         self.process = Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
         # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback. The resource
         # tracker unblocks the signal when it is started, which the first worker would do.
-        multiprocessing.resource_tracker.ensure_running()
+        with safe_path():
+            multiprocessing.resource_tracker.ensure_running()
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
@@ -176,7 +178,8 @@ def end_with_parent(parent: int) -> None:
 
 def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) -> None:
     """A worker's life: set limits, then make the parts that come through the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides
     os.umask(0o077)
     end_with_parent(parent)
     if sys.platform == "linux":

@@ -20,14 +20,16 @@ from vla_data.core.ledger import Ledger, Record
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
-from vla_data.jobs.job import Job
+from vla_data.jobs.job import Job, absolute
 from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
+from vla_data.jobs.publish import publish
 from vla_data.jobs.remarks import left_alone, tell, why
 from vla_data.jobs.report import Report
+from vla_data.jobs.targets import Seen
 from vla_data.jobs.whereabouts import remember
-from vla_data.jobs.workspace import check_target, publish, workspace
+from vla_data.jobs.workspace import check_target, workspace
 from vla_data.remote.cache import origin
 from vla_data.safety.text import show
 
@@ -78,6 +80,8 @@ def run(
     Raises:
         VlaDataError: see `vla_data.errors`; nothing is published then.
     """
+    with machine_errors("cannot find the current folder"):
+        source, named, sink = absolute(source), sink, absolute(sink)
     source = narrowed(source, steps)
     refs = list(source.episodes())
     _check_refs(refs)
@@ -85,7 +89,10 @@ def run(
     with workspace(sink.target) as work:
         # Another run may have published between the first look and the lock.
         check_place(source, sink, replace=replace)
+        with machine_errors("cannot look at the target"):
+            seen = Seen.at(sink.target)
         job = Job(source, tuple(steps), sink, work / "parts")
+        states = whole(source).states(refs)
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
         made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
@@ -113,17 +120,33 @@ def run(
                 checked.result()
             if before_publishing is not None:
                 before_publishing(staging)
+            _check_unchanged(source, refs, states)
             if isinstance(sink, Elsewhere):
                 sink.publish(staging, replace=replace)
             else:
-                publish(staging, sink.target)
+                publish(staging, sink.target, seen)
     if isinstance(engine, Finishes):
         with suppress(MachineError):  # it is published; what stays in a bucket is in nobody's way
             engine.finish(job, job.digest(), parts)
     remember(manifest, paths_of(source))
     judged = any(isinstance(step, Judges) for step in steps)
-    where = sink.place if isinstance(sink, Elsewhere) else sink.target
+    where = sink.place if isinstance(sink, Elsewhere) else named.target
     return Report(where, ledger, judged, tuple(warnings), _details(ledger, schema))
+
+
+def _check_unchanged(source: Source, refs: Sequence[EpisodeRef], states: Mapping[str, object]) -> None:
+    """Refuse to publish a mixture of two states of a source.
+
+    Raises:
+        RefusedError: E403.
+    """
+    now = whole(source).states(refs)
+    changed = [name for name in states if now.get(name) != states[name]]
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+        raise RefusedError(
+            "E403", f"the source of {show(changed[0])}{more} changed while the run worked: run it again"
+        )
 
 
 def _places(source: Source) -> Sequence[object]:
@@ -178,7 +201,7 @@ def _make(
         for part in parts:
             items = read_part(job, digest, part)
             if items is None:
-                raise AssertionError(f"part {part.number} was made and has no receipt")
+                raise MachineError("E703", "a finished part is gone: somebody moved or emptied the work folder")
             made[part.number] = items
     return made
 

@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from vla_data.errors import DataError
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
+from vla_data.safety.files import opened
 
 # SVT-AV1 prints its settings for every episode otherwise, and its own lines beside our errors up to level 1.
 os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
+_FORMAT: Final = "mp4"
 _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
@@ -53,7 +55,7 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
     """
     settings.check_rate(fps)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options=_BITEXACT) as container:
+    with av.open(buffer, "w", format=_FORMAT, options=_BITEXACT) as container:
         stream: Any = None
         for number, pixels in enumerate(frames):
             if stream is None:
@@ -103,7 +105,7 @@ def decode(data: bytes) -> Iterator[Pixels]:
 
 def join(files: Iterable[bytes], target: Any) -> None:
     """One mp4 file (a path or a writable stream) of several of the same settings, packet by packet."""
-    with av.open(target, "w", format="mp4", options=_BITEXACT) as output:
+    with av.open(target, "w", format=_FORMAT, options=_BITEXACT) as output:
         stream: Any = None
         at = 0
         for data in files:
@@ -126,10 +128,17 @@ def join(files: Iterable[bytes], target: Any) -> None:
 
 
 def open_video(source: Any) -> Any:
-    """A video file (a path or a readable stream) to read from."""
+    """A video file (a path or a readable stream) to read from, as mp4 whatever it holds.
+
+    FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
+
+    Raises:
+        DataError: E131 or E133, the path is of no regular file.
+    """
     if not isinstance(source, str | Path):
-        return av.open(source, "r", format="mp4")
-    return av.open(str(source), "r", options={"protocol_whitelist": "file"})
+        return av.open(source, "r", format=_FORMAT)
+    with opened(Path(source)) as name:
+        return av.open(name, "r", format=_FORMAT, options={"protocol_whitelist": "file"})
 
 
 def packet_digests(source: Any) -> list[bytes]:

@@ -44,6 +44,7 @@ from vla_data.formats.tables import load_trainer
 from vla_data.mixtures.contract import Contract, convention_of
 from vla_data.mixtures.sampling import ORDERS, WEIGHTINGS
 from vla_data.safety import strict_json
+from vla_data.safety.files import read_config
 from vla_data.safety.text import show
 from vla_data.statistics.chunks import parse_mask
 
@@ -171,10 +172,7 @@ def load(path: str | Path) -> Config:
         UsageError: E003 when there is none, E141 for broken JSON, E001 for everything else that is wrong with it.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError("E003", f"{show(path)} can't be read ({error.strerror})") from None
+    data = read_config(path)
     try:
         if path.suffix.lower() == ".json":
             facts = strict_json.loads(data, name=show(path.name))

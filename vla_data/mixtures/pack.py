@@ -29,6 +29,7 @@ from vla_data.media.images import encode
 from vla_data.media.mapped import Located
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
+from vla_data.safety.files import open_binary
 
 _MAGIC: Final = b"VLAPACK2"
 _ALIGN: Final = 64
@@ -76,7 +77,7 @@ def write(track: Track, path: Path) -> None:
     with machine_errors("cannot write the cache"):
         make_folder(path.parent)
         begin = _MAGIC + len(head).to_bytes(8, "little") + head
-        write_file(path, (begin, bytes(-len(begin) % _ALIGN), bytes(body), *images), sync=False, alone=False)
+        write_file(path, (begin, bytes(-len(begin) % _ALIGN), bytes(body), *images), sync=False)
 
 
 def read(path: Path) -> Track:
@@ -86,7 +87,7 @@ def read(path: Path) -> Track:
         DataError: E105 when it is damaged.
         OSError: there is none.
     """
-    with path.open("rb") as file:
+    with open_binary(path, root=None) as file:
         size = os.fstat(file.fileno()).st_size
         if size < 16:
             raise DataError("E105", "a pack of the cache is cut")

@@ -21,6 +21,7 @@ import hashlib
 import itertools
 import os
 import re
+import stat
 import threading
 import time
 import warnings
@@ -35,7 +36,7 @@ from vla_data import options as checks
 from vla_data.core import Feature
 from vla_data.errors import DataError, RecordError
 from vla_data.files.sums import SEAL, format_sums, read_seal
-from vla_data.files.write import Piece, machine_errors, make_folder, step, sync_folder, write_file
+from vla_data.files.write import Piece, is_unforeseen, machine_errors, make_folder, step, sync_folder, write_file
 from vla_data.media.images import Encoding
 from vla_data.recording.declared import check_features
 from vla_data.recording.episode import OpenEpisode
@@ -124,6 +125,7 @@ class RolloutWriter:
         with machine_errors("cannot record"):
             make_folder(self.folder)
             with self._locked():
+                self._remove_halves()
                 taken = (*os.listdir(self.folder), *(read_seal(self.folder) or ()))
         self._next = max((int(match[1]) + 1 for match in map(_FILE.fullmatch, taken) if match), default=0)
 
@@ -219,7 +221,6 @@ class RolloutWriter:
                 if name not in sealed and not os.path.lexists(self.folder / name):
                     break
                 self._next += 1
-            # Half a file, of a process that was killed, has its name from the same number and is overwritten.
             write_file(self.folder / name, _hashed(npz_pieces(members), sha256))
             self._unsealed[name] = sha256.hexdigest()
             self.written.append(self.folder / name)
@@ -243,6 +244,14 @@ class RolloutWriter:
             self._unsealed = {}
         self._sealed_at = time.monotonic()
 
+    def _remove_halves(self) -> None:
+        """Remove what writers left that were killed: who holds the lock knows that nobody is writing them."""
+        for name in os.listdir(self.folder):
+            own = next((of for of in (name[1:-37], SEAL) if is_unforeseen(name, of)), None)
+            path = self.folder / name
+            if own is not None and (own == SEAL or _FILE.fullmatch(own)) and stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep the folder's other writers out; the kernel frees the lock when a process dies.
@@ -251,7 +260,7 @@ class RolloutWriter:
         """
         with self._shared:
             step("lock", self.folder / LOCK)
-            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from vla_data.errors import DataError
+from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
 
 MAX_FILE: Final = 2 << 30
+MAX_CONFIG: Final = 16 << 20
+_ODD: Final = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG, errno.EINVAL)
 Facts = tuple[int, int, int, int]
 LINKED: Final = (
     "a link to a file outside of the folder; what leads outside is not followed: copy it there (cp -rL), or "
@@ -32,7 +39,7 @@ def is_own(real: Path, path: Path, root: Path) -> bool:
         path: as it was named.
         root: the folder.
     """
-    whole = root.resolve()
+    whole = Path(os.path.realpath(root))
     if real.is_relative_to(whole):
         return True
     if real.parent.name != "blobs" or not _BLOB.fullmatch(real.name):
@@ -48,15 +55,19 @@ def pointer(head: bytes) -> str:
     return "a pointer of Git LFS, not the data; fetch them with: git lfs pull"
 
 
-def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
+def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
     """A file descriptor of a regular file under ``root``, and what tells this file from another.
+
+    Args:
+        path: the file; a link is followed only to a file under ``root``.
+        root: the folder that the user named; None: whoever names ``path`` has decided where it may lead.
 
     Raises:
         DataError: E131 for anything else, E133 when it is gone.
     """
     try:
         real = path.resolve(strict=True)
-        if not is_own(real, path, root):
+        if root is not None and not is_own(real, path, root):
             raise DataError("E131", LINKED)
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -65,11 +76,39 @@ def open_regular(path: Path, *, root: Path) -> tuple[int, Facts]:
     except RuntimeError:  # before Python 3.13
         raise DataError("E131", "a loop of links") from None
     except OSError as error:
-        raise DataError("E131", f"it can't be opened ({error.strerror})") from None
+        # The machine's failure, as the cause, is told from an odd file.
+        raise DataError("E131", f"it can't be opened ({error.strerror})") from (
+            None if error.errno in _ODD else error
+        )
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise DataError("E131", "not a regular file")
     return handle, facts_of(handle)
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path leads to something under ``root``, whatever links are on the way. Loops of links lead nowhere
+    and raise nothing; opening them does.
+    """
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def read_config(path: Path) -> bytes:
+    """The bytes of a file that somebody wrote by hand, and may have got from anybody.
+
+    Raises:
+        UsageError: E003, it is not there, or is no regular file of at most 16 MiB.
+    """
+    try:
+        return read_file(path, root=None, max_bytes=MAX_CONFIG)[0]
+    except (DataError, OSError) as error:
+        raise UsageError("E003", f"{show(path)} can't be read ({machine_said(error)})") from None
+
+
+def machine_said(error: DataError | OSError) -> str:
+    """Why a file can't be read, in the system's words where they are the reason."""
+    found = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return found.message if isinstance(found, DataError) else found.strerror or str(found)
 
 
 def facts_of(handle: int) -> Facts:
@@ -78,7 +117,86 @@ def facts_of(handle: int) -> Facts:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def read_file(path: Path, *, root: Path, max_bytes: int = MAX_FILE) -> tuple[bytes, str]:
+def state_of(path: Path) -> Facts | None:
+    """What tells a file, in its present state, from another in its place; None where nothing can be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def opened(path: Path, *, root: Path | None = None) -> Iterator[str]:
+    """A path that leads to the very file that was checked, for libraries that open by name; see `open_regular`.
+
+    Whoever exchanges the file meanwhile changes nothing; the descriptor behind it is closed in the end.
+
+    Raises:
+        DataError: as `open_regular`.
+    """
+    handle, _ = open_regular(path, root=root)
+    try:
+        yield f"/dev/fd/{handle}"
+    finally:
+        os.close(handle)
+
+
+def open_binary(path: Path, *, root: Path | None) -> io.BufferedReader:
+    """A regular file, open for reading; see `open_regular`."""
+    return os.fdopen(open_regular(path, root=root)[0], "rb")
+
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def folder_below(path: Path, *, root: Path, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder at or below ``root`` to which no link leads. ``root`` itself may be reached by one.
+
+    Args:
+        path: the folder.
+        root: what the user named.
+        make: create what is missing.
+
+    Raises:
+        UsageError: E131, a link or no folder is in the way.
+        OSError: the machine failed.
+    """
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in path.relative_to(root).parts:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=at)
+            try:
+                below = os.open(name, _FOLDER, dir_fd=at)
+            except OSError as error:
+                facts = os.stat(name, dir_fd=at, follow_symlinks=False)
+                if stat.S_ISDIR(facts.st_mode):
+                    raise
+                kind = "a link" if stat.S_ISLNK(facts.st_mode) else "no folder"
+                raise UsageError(
+                    "E131", f"{show(path)}: {show(name)} is {kind}, and is not written through"
+                ) from error
+            os.close(at)
+            at = below
+        yield at
+    finally:
+        os.close(at)
+
+
+def hash_regular(path: Path, *, root: Path | None) -> str:
+    """SHA-256 of a regular file under ``root``, in hexadecimal; see `open_regular`.
+
+    Raises:
+        DataError: as `open_regular`.
+    """
+    with open_binary(path, root=root) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tuple[bytes, str]:
     """The bytes of a regular file and their SHA-256, read once so that both speak of the same bytes.
 
     Args:

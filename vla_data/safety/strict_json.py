@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
 from vla_data.errors import DataError
+from vla_data.safety.files import read_file
+from vla_data.safety.text import show
 
 MAX_BYTES: Final = 256 << 20
 MAX_DEPTH: Final = 64
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class NotFinite(str):
@@ -41,15 +45,21 @@ def loads(data: bytes, *, name: str, not_finite: bool = False) -> Any:
         raise DataError("E141", f"{name} is no sound JSON ({str(error)[:80]})") from None
 
 
+def read(path: Path, *, root: Path | None, name: str = "", max_bytes: int = MAX_BYTES) -> Any:
+    """The value of a JSON file below ``root``, called ``name`` in messages.
+
+    Raises:
+        DataError: as `loads` and `vla_data.safety.files.read_file`.
+    """
+    return loads(read_file(path, root=root, max_bytes=max_bytes)[0], name=name or show(path.name))
+
+
 def _depth(data: bytes) -> int:
     """At most how deep brackets are nested; those inside strings count too, which only errs upwards."""
     deepest = depth = 0
-    for byte in data:
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
+    for byte in data.translate(None, _NO_BRACKETS):
+        depth += 1 if byte in b"[{" else -1
+        deepest = max(deepest, depth)
     return deepest
 
 

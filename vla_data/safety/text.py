@@ -21,16 +21,29 @@ def show(text: object, *, escaped: bool = False) -> str:
     ``\u202e``, and a backslash becomes two, so that different texts stay different. It does not in a text that is
     ``escaped``, such as the message of an error, which shows what it names.
     """
-    out = []
-    for char in str(text):
-        if char == "\\" and not escaped:
-            out.append("\\\\")
-        elif unicodedata.category(char) in _UNSAFE_TO_SHOW:
-            code = ord(char)
-            out.append(f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
-        else:
-            out.append(char)
-    return "".join(out)
+    line = str(text)
+    return plain(line if escaped else line.replace("\\", "\\\\"))
+
+
+def plain(text: object, *, keep: str = "") -> str:
+    """As `show`, but backslashes stay: for text in which names were shown already.
+
+    Args:
+        text: what is said.
+        keep: characters that stay too, such as the newlines of a table.
+    """
+    line = str(text)
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(
+        _escaped(char) if char not in keep and unicodedata.category(char) in _UNSAFE_TO_SHOW else char
+        for char in line
+    )
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def portable(name: str) -> str:

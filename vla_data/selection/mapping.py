@@ -31,6 +31,7 @@ from vla_data.core.base import narrowed
 from vla_data.core.curate import Step, describe
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source, parse_address
+from vla_data.safety.files import read_config
 from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.steps.actions import ConvertActions, reads_actions
@@ -134,9 +135,7 @@ def unreadable(episode: str, error: DataError) -> UsageError:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        return _table(tomllib.loads(path.read_bytes().decode()), str(path), ("source", "all"))
-    except OSError as error:
-        raise UsageError("E003", f"{show(path)} can't be read ({error.strerror})") from None
+        return _table(tomllib.loads(read_config(path).decode()), str(path), ("source", "all"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
 

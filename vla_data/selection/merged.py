@@ -56,6 +56,18 @@ class MergedSource(BaseSource):
         """Those of all sources."""
         return tuple(root for member in self.members for root in whole(member.source).roots)
 
+    def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
+        """See `vla_data.core.base.BaseSource`: of all sources."""
+        mine: dict[str, list[EpisodeRef]] = {}
+        for ref in refs:
+            member, own = self._own(ref)
+            mine.setdefault(member.name, []).append(own)
+        return {
+            f"{name}/{own}": state
+            for name, owns in mine.items()
+            for own, state in whole(self._by_name[name].source).states(owns).items()
+        }
+
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode of every source."""
         return [

@@ -19,7 +19,6 @@ name. So the file that is blamed is the one that is damaged.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import random
@@ -34,12 +33,13 @@ from vla_data.core import Json, Schema
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
-from vla_data.files.sums import SEAL, format_sums, hash_file, parse_sums
+from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.formats import load_trainer
 from vla_data.formats.tables import SIDECARS, load_audit
 from vla_data.jobs.manifest import sources_sha256
 from vla_data.jobs.workspace import is_ours
-from vla_data.safety.files import is_own
+from vla_data.safety import strict_json
+from vla_data.safety.files import hash_regular, is_own, machine_said, read_file
 from vla_data.safety.text import show
 from vla_data.verification.report import Damage, Kind, Verdict
 
@@ -227,8 +227,8 @@ class _Check:
         if found.pop(own, None) is None:
             return
         try:
-            listed = dict(parse_sums((self._root / own).read_bytes()))
-        except (OSError, UsageError, ValueError) as error:
+            listed = dict(parse_sums(read_file(self._root / own, root=self._root)[0]))
+        except (OSError, DataError, UsageError, ValueError) as error:
             self._add(own, f"can't be read ({_why(error)})", "differs")
             return
         for name, digest in listed.items():
@@ -243,15 +243,19 @@ class _Check:
     def _add(self, file: str, problem: str, kind: Kind) -> None:
         self._damages.append(Damage(file, problem, kind))
 
+    def _add_unread(self, file: str, error: DataError | OSError) -> None:
+        """A file that can't be read, or is not there."""
+        if isinstance(error, DataError) and error.code == "E133":
+            self._add(file, "is missing", "missing")
+        else:
+            self._add(file, f"can't be read ({machine_said(error)})", "differs")
+
     def _read_sums(self) -> bool:
         """Read ``SHA256SUMS``; whether it has the form in which we write it."""
         try:
-            data = (self._root / self._own).read_bytes()
-        except FileNotFoundError:
-            self._add(self._own, "is missing", "missing")
-            return False
-        except OSError as error:
-            self._add(self._own, f"can't be read ({error.strerror})", "differs")
+            data, _ = read_file(self._root / self._own, root=self._root)
+        except (DataError, OSError) as error:
+            self._add_unread(self._own, error)
             return False
         bad: list[str] = []
         for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), 1):
@@ -280,9 +284,9 @@ class _Check:
         if digest is None or not is_almost(self._listed.get(name, digest), digest):
             return None
         try:
-            files = json.loads((self._root / name).read_bytes())["files"]
+            files = strict_json.read(self._root / name, root=self._root)["files"]
             return {str(file): int(size) for file, size in files.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, DataError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _compare_names(self, found: Mapping[str, int], known: Mapping[str, int] | None, healthy: bool) -> None:
@@ -335,11 +339,10 @@ class _Check:
     def _hash(self, name: str) -> str | None:
         if name not in self._hashes:
             try:
-                self._hashes[name] = hash_file(self._root / name)
-            except FileNotFoundError:  # said where names are compared
-                return None
-            except OSError as error:
-                self._add(name, f"can't be read ({error.strerror})", "differs")
+                self._hashes[name] = hash_regular(self._root / name, root=self._root)
+            except (DataError, OSError) as error:
+                if getattr(error, "code", "") != "E133":  # which is said where names are compared
+                    self._add_unread(name, error)
                 return None
         return self._hashes[name]
 
@@ -349,7 +352,7 @@ class _Check:
         if not (folder / FILE).exists() and not (folder / MANIFEST).exists():
             raise UsageError("E003", f"{show(self._root)} has no ledger to examine it by")
         ledger = self._load(FILE, Ledger.read)
-        schema = self._load(SCHEMA, lambda path: Schema.from_text(path.read_text()))
+        schema = self._load(SCHEMA, lambda path: Schema.read(path, root=self._root))
         if ledger is None or schema is None:
             return
         self._examine_ledger(ledger)
@@ -410,7 +413,7 @@ def _walk(root: Path) -> Iterable[tuple[str, int]]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            inside = not path.is_symlink() or is_own(path.resolve(), path, root)
+            inside = not path.is_symlink() or is_own(Path(os.path.realpath(path)), path, root)
             if inside and path.is_file():
                 yield path.relative_to(root).as_posix(), path.stat().st_size
 

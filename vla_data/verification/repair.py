@@ -41,6 +41,7 @@ from vla_data.jobs.part import fingerprint
 from vla_data.jobs.run import Progress, run
 from vla_data.jobs.whereabouts import recall
 from vla_data.jobs.workspace import workspace
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 from vla_data.verification.check import find_dataset, is_almost, verify
 from vla_data.verification.provenance import AGAIN, Address, open_provenance
@@ -105,7 +106,7 @@ def repair(
         MachineError, LockedError: as `vla_data.run`.
     """
     found, _ = find_dataset(Path(path))
-    root = found.resolve()
+    root = Path(os.path.realpath(found))
     sources = (source,) if isinstance(source, str | Path) else tuple(source)
     before = verify(root)
     if before.ok:
@@ -202,7 +203,7 @@ def _proven_sums(verdict: Verdict) -> bytes | None:
     files = _manifest(verdict.root / verdict.sidecar).get("files")
     if not isinstance(files, dict) or not (verdict.root / verdict.sums).is_file():
         return None
-    text = (verdict.root / verdict.sums).read_bytes().decode("latin-1")
+    text = read_file(verdict.root / verdict.sums, root=verdict.root)[0].decode("latin-1")
     # A digest stands at the start of a line and before two spaces; one flipped bit can only spoil one of both.
     there = {line[:64] for line in text.split("\n")} | {piece[-64:] for piece in text.split("  ")}
     sums = {}
@@ -321,7 +322,7 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
 
 def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
     other = [
-        f"{name} {show(made.get(name))} (here {here.get(name)})"
+        f"{show(name)} {show(made.get(name))} (here {here.get(name)})"
         for name in sorted({*made, *here})
         if made.get(name) != here.get(name)
     ]

@@ -11,7 +11,7 @@ from vla_data.core import Json
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import VerifyError
 from vla_data.files.sums import SEAL
-from vla_data.safety.text import show
+from vla_data.safety.text import plain, show
 
 Kind = Literal["missing", "differs", "unexpected", "content"]
 _SHOWN: Final = 5
@@ -38,7 +38,7 @@ class Damage:
         """One line for a person."""
         names = ", ".join(show(name) for name in self.episodes[:_SHOWN])
         more = f" and {len(self.episodes) - _SHOWN:,} more" if len(self.episodes) > _SHOWN else ""
-        return f"{show(self.file)}: {self.problem}" + (f" ({names}{more})" if names else "")
+        return plain(f"{show(self.file)}: {self.problem}" + (f" ({names}{more})" if names else ""))
 
     def to_json(self) -> dict[str, Json]:
         """JSON-ready."""

@@ -75,7 +75,7 @@ class FolderDepot:
 
     def write(self, name: str, data: bytes) -> None:
         """See `Depot`."""
-        write_file(self.folder / name, data, sync=False, alone=False)
+        write_file(self.folder / name, data, sync=False)
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes | None:
         """See `Depot`."""

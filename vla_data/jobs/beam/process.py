@@ -52,6 +52,7 @@ def _end(process: Process) -> None:
 
 
 def _serve(pipe: multiprocessing.connection.Connection, parent: int, function: Callable[[], None]) -> None:
+    os.environ["PYTHONSAFEPATH"] = "1"  # Beam starts its workers as `python -m`, which would import from here
     os.setsid()  # also leaves the terminal, whose Ctrl-C is the parent's affair
     end_with_parent(parent)
 

@@ -1,0 +1,329 @@
+"""Files of our names that come from a stranger: no wait, no foreign file, one line without escapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import vla_data as vd
+from tests.jobs.test_strangers import Here
+from tests.rollouts import rollout, save
+from vla_data import cli
+from vla_data.errors import CODES, DataError, UsageError
+from vla_data.files.tables import read_table
+from vla_data.mixtures.config import load
+from vla_data.safety import strict_json
+from vla_data.safety.files import folder_below, open_regular, read_config
+from vla_data.safety.text import plain, show
+
+ESCAPE = "\x1b]0;PWN\x07\u202e\n"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "rollouts").mkdir()
+    save(folder / "rollouts", "0.npz", rollout(2, size=(8, 8)))
+    sink = vd.open_sink(folder / "out", format="lerobot", images="jpeg")
+    vd.run(vd.open_source(folder / "rollouts"), (), sink, engine=Here())
+    return folder / "out"
+
+
+@pytest.fixture
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    shutil.copytree(dataset, tmp_path / "ds")
+    return tmp_path / "ds"
+
+
+def call(
+    words: Sequence[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """A command in this process: exit code and all that it printed."""
+    monkeypatch.setattr(sys, "argv", ["vla-data", *map(str, words)])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    said = capsys.readouterr()
+    code = stopped.value.code
+    return (0 if code is None else int(code)), said.out + said.err
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _outside(path: Path) -> None:
+    path.symlink_to(path.parents[3] / "victim")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _deep(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000)
+
+
+def _twice(path: Path) -> None:
+    path.write_bytes(b'{"a": 1, "a": 2}')
+
+
+def _bytes(path: Path) -> None:
+    path.write_bytes(bytes(range(256)))
+
+
+def _list(path: Path) -> None:
+    path.write_bytes(b"[]")
+
+
+ODD = (_fifo, _device, _outside, _loop, _folder, _deep, _twice, _bytes, _list)
+OURS = ("manifest.json", "schema.json", "SHA256SUMS", "ledger.parquet")
+COMMANDS = ("verify", "verify --deep", "repair", "why 0", "inspect")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.__name__.strip("_"))
+def test_a_file_of_ours_that_is_none_ends_in_one_line(
+    odd: Callable[[Path], None],
+    name: str,
+    copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (copy.parent / "victim").write_text("precious")
+    file = copy / "meta/vla_data" / name
+    file.unlink()
+    odd(file)
+    for command in COMMANDS:
+        verb, *rest = command.split()
+        code, said = call([verb, copy, *rest], monkeypatch, capsys)
+        assert code in (0, 2, 3, 5, 6, 7), (command, code, said)
+        assert "E901" not in said, (command, said)
+        assert "precious" not in said
+        if verb == "verify":
+            assert code == 6
+    assert (copy.parent / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", ["why 0", "repair", "verify --deep", "inspect"])
+def test_nothing_of_a_stranger_steers_the_terminal(
+    command: str, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side = copy / "meta/vla_data"
+    table = pq.read_table(side / "ledger.parquet")
+    for name in ("id", "status", "reason", "message", "split"):
+        at = table.column_names.index(name)
+        column = pa.array([ESCAPE] * len(table), pa.string())
+        table = table.set_column(at, table.schema.field(at), column)
+    notes = table.column_names.index("notes")
+    table = table.set_column(
+        notes, table.schema.field(notes), pa.array([[ESCAPE]] * len(table), pa.list_(pa.string()))
+    )
+    pq.write_table(table, side / "ledger.parquet")
+    manifest = json.loads((side / "manifest.json").read_text())
+    manifest["versions"][ESCAPE] = ESCAPE
+    manifest["reasons"] = {ESCAPE: 1}
+    manifest["files"][ESCAPE] = 1
+    (side / "manifest.json").write_text(json.dumps(manifest))
+    verb, *rest = command.split()
+    _, said = call([verb, copy, *rest], monkeypatch, capsys)
+    assert said
+    assert not set(said) & set("\x1b\x07\u202e")
+
+
+def test_lines_are_one_line_and_backslashes_stay() -> None:
+    assert plain("a\\b\n\x1b") == "a\\b\\n".replace("\\n", "\\x0a") + "\\x1b"
+    assert plain("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+    assert show("a\\b") == "a\\\\b"
+    assert plain(show("a\\b\x1b")) == show("a\\b\x1b")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("odd", [_fifo, _device, _folder, _loop], ids=lambda odd: odd.__name__.strip("_"))
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_a_configuration_that_is_no_file_is_refused(
+    odd: Callable[[Path], None], suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"mixture{suffix}"
+    (odd)(path) if odd is not _device else path.symlink_to("/dev/zero")
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert caught.value.code == "E003"
+    with pytest.raises(UsageError):
+        load(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/proc/kcore", "/dev/null"])
+def test_devices_are_no_files(path: str) -> None:
+    if not os.path.exists(path):
+        pytest.skip("this machine has none")
+    with pytest.raises(UsageError):
+        read_config(Path(path))
+
+
+@pytest.mark.timeout(60)
+def test_a_ledger_of_few_bytes_that_means_many_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    with pq.ParquetWriter(path, pa.schema([("id", pa.null())])) as writer:
+        writer.write_table(pa.table({"id": pa.nulls(10_000_001)}))
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert caught.value.code == "E107"
+
+
+def test_a_dictionary_of_one_long_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.parquet"
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), pa.array(["x" * 100_000]))
+    pq.write_table(pa.table({"id": values.cast(pa.large_string())}), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr("vla_data.files.tables.MAX_BYTES", 64 << 20)
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert caught.value.code == "E107"
+
+
+def test_depth_is_counted_in_brackets_alone() -> None:
+    assert strict_json.loads(b"[" * 64 + b"]" * 64, name="x") is not None
+    with pytest.raises(DataError, match="64 deep"):
+        strict_json.loads(b"[" * 65 + b"]" * 65, name="x")
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_below_is_reached_without_links(make: bool, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with folder_below(tmp_path / "a", root=tmp_path, make=make) as handle:
+        assert os.path.samestat(os.fstat(handle), (tmp_path / "a").stat())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="no folder"), folder_below(tmp_path / "file/x", root=tmp_path, make=make):
+        pass
+
+
+def test_the_machine_is_told_from_an_odd_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError) as odd:
+        open_regular(tmp_path / "loop", root=tmp_path)
+    assert odd.value.__cause__ is None
+
+
+# -- workers and the folder that somebody is in ------------------------------------------------------------
+
+_TRAPS = ("signal", "multiprocessing", "numpy", "pandas", "sitecustomize", "vla_data", "pickle", "usercustomize")
+
+
+def _traps(folder: Path) -> Path:
+    """A module of each name that says when it is imported."""
+    folder.mkdir()
+    log = folder.parent / "imported"
+    for number, name in enumerate(_TRAPS):
+        text = f"open({str(log)!r}, 'a').write({name!r})\n"
+        if number % 2:
+            (folder / f"{name}.py").write_text(text)
+        else:
+            (folder / name).mkdir()
+            (folder / name / "__init__.py").write_text(text)
+    return log
+
+
+@pytest.mark.parametrize("way", ["script", "prompt", "module"])
+def test_no_process_imports_from_the_current_folder(way: str, tmp_path: Path) -> None:
+    log = _traps(tmp_path / "in")
+    if way == "prompt":  # "" is on its path: what it imports itself, it imports from here
+        (tmp_path / "in/pandas").rename(tmp_path / "pandas") if (tmp_path / "in/pandas").exists() else None
+        (tmp_path / "in/pandas.py").unlink(missing_ok=True)
+    save(tmp_path / "in", "0.npz", rollout(2, size=(8, 8)))
+    if way == "prompt":  # the parent's own imports from here are its user's; it is in the folder afterwards only
+        text = (
+            "import os, sys, vla_data as vd, vla_data.jobs.pool\n"
+            "import converters.rollouts.source, converters.lerobot.sink\n"
+            "source, sink = vd.open_source('in'), vd.open_sink('out', format='lerobot', images='jpeg')\n"
+            "source, sink = map(vla_data.jobs.part.absolute, (source, sink))\n"
+            "import vla_data.files.tables, vla_data.jobs.whereabouts, simplejpeg, pyarrow.compute\n"
+            "assert '' in sys.path\n"
+            "os.chdir('in')\n"
+            "import multiprocessing.popen_spawn_posix, multiprocessing.resource_tracker\n"
+            "vd.run(source, (), sink, workers=1)\n"
+        )
+        words = [sys.executable, "-c", text]
+        here = tmp_path
+        environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
+        found = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, check=False)
+    else:
+        words = [str(Path(sys.executable).with_name("vla-data"))]
+        if way == "module":
+            words = [sys.executable, "-P", "-m", "vla_data"]
+        words += ["convert", ".", "../out", "--to", "lerobot", "--images", "jpeg", "--workers", "1"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
+        found = subprocess.run(
+            words, cwd=tmp_path / "in", env=environment, capture_output=True, text=True, check=False
+        )
+    assert (tmp_path / "out/meta/info.json").is_file(), found.stderr
+    assert not log.exists(), log.read_text()
+
+
+def test_steps_of_somebody_at_a_prompt_run_in_workers(tmp_path: Path) -> None:
+    """A module of the current folder that the parent has imported is found there, and nothing else is."""
+    log = _traps(tmp_path / "traps")
+    save(tmp_path, "0.npz", rollout(2, size=(8, 8)))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text("")
+    (tmp_path / "mine/helper.py").write_text("def same(episode):\n    return episode\n")
+    (tmp_path / "mine/steps.py").write_text(
+        "import dataclasses\nfrom mine.helper import same\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Nothing:\n"
+        "    bucket = 'pruned'\n    reason = 'nothing'\n"
+        "    def __call__(self, episode):\n        return same(episode)\n"
+    )
+    text = (
+        "import vla_data as vd\nfrom vla_data.jobs.safe_path import FromHere\nimport mine.steps\n"
+        "found = FromHere.now().files\n"
+        "print(sorted(name for name in found if name.startswith('mine')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
+    found = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "['mine', 'mine.helper', 'mine.steps']"
+    child = (
+        "import sys, pickle\nfrom vla_data.jobs.safe_path import FromHere\n"
+        f"FromHere({{'mine': ({str(tmp_path / 'mine/__init__.py')!r}, True), "
+        f"'mine.helper': ({str(tmp_path / 'mine/helper.py')!r}, False), "
+        f"'mine.steps': ({str(tmp_path / 'mine/steps.py')!r}, False)}}).install()\n"
+        "import mine.steps\nprint(mine.steps.Nothing())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", child],
+        cwd=tmp_path / "traps",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "Nothing()"
+    assert not log.exists()
+
+
+def test_codes_of_this_page_are_published() -> None:
+    assert CODES["E403"] == "source-changed"
