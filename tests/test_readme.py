@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.paths import ROOT
 from tests.stores import put_tree, s3_server
+from training_adapters.cli import cli as train
 from vla_data.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
@@ -101,9 +103,8 @@ def test_every_option_that_the_documents_name_exists() -> None:
     for command in COMMANDS:
         run = [sys.executable, "-m", "vla_data", command, "--help"]
         helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    for command in ("collect", "eval", "ppo", "sft"):
-        run = [sys.executable, "-m", "training_adapters.cli", command, "--help"]
-        helps += subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    for name, command in train.commands.items():
+        helps += command.get_help(click.Context(command, info_name=name))
     # Of tfds, LeRobot and Beam, or a part of a word.
     foreign = {"--manual", "--data", "--dataset", "--config", "--help", "--runner"}
     named = {option for text in DOCS for option in re.findall(r"--[a-z][a-z-]+", text)} - foreign

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+gymnasium = pytest.importorskip("gymnasium")
 
 from training_adapters.cloning import new_policy  # noqa: E402
 from training_adapters.demonstrations import Demonstrations  # noqa: E402
@@ -23,7 +23,7 @@ from training_adapters.ppo.update import update  # noqa: E402
 CONFIG = PPOConfig(num_chunks_per_update=256, lanes=32, batch_size=64, num_epochs_per_update=3, ent_coef=0.0)
 
 
-class Follow(gymnasium.Env[dict[str, Any], np.ndarray]):
+class Follow(gymnasium.Env):  # type: ignore[misc]
     """The reward is how near the action is to the number that is seen; an episode is cut after 6 steps."""
 
     observation_space = gymnasium.spaces.Dict({"agent_pos": gymnasium.spaces.Box(-1, 1, (1,), np.float32)})

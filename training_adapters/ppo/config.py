@@ -135,6 +135,7 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
             num_epochs_per_update=3,
             batch_size=144,
             lanes=96,
+            learning_rate=1e-4,
             gamma=0.996,
             ent_coef=0.003,
             target_kl=0.05,
