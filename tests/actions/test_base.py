@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 import vla_data as vd
 from tests.rollouts import rollout, save
 from vla_data.actions import Convention, preset
-from vla_data.actions.convert import base_pose
+from vla_data.actions.base import base_pose
 from vla_data.cli import cli
 from vla_data.errors import UsageError
 from vla_data.mixtures import open_mixture

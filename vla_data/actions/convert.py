@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,12 @@ from vla_data.actions.alike import (
     same_angles,
     turns_nothing,
 )
+from vla_data.actions.base import base_pose
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity, resolve
 from vla_data.actions.motion import FIXED, IDENTITY, Pose, Rule, motions_of, moved, poses_of, refuse_zero
 from vla_data.actions.rotations import Floats, from_quaternion, is_angles, to_quaternion
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
-
-_UNIT: Final = 1e-4
-"""How far the rotation of a pose may be off one."""
-_LAST: Final = (0.0, 0.0, 0.0, 1.0)
 
 
 def convert(
@@ -52,7 +49,8 @@ def convert(
         state: ``(T, P)`` or ``(T + 1, P)``: measured before each action. For chunks ``(N, P)`` at the start of
             each, or ``(N, H, P)``. Only conversions that need it look at it.
         state_convention: what ``state`` means; absolute.
-        base: pose of the robot's base in the world, for conversions between these two frames; see `base_pose`.
+        base: pose of the robot's base in the world, for conversions between these two frames; see
+            `vla_data.actions.base.base_pose`.
         saturate: bring what the target's controller can't do to the nearest that it can, instead of refusing. A
             turn of 0 for a controller that holds at 0 has no nearest one, and is refused all the same.
 
@@ -264,37 +262,6 @@ class _Arm:
         if result.kind == "absolute":
             return pose
         return motions_of(pose, Rule.of(result, rows_are_chunks=self.chunks), state)
-
-
-def base_pose(values: Any) -> Floats:
-    """``(4, 4)``: a pose from x, y, z in metres; from these and a quaternion x, y, z, w; or from a matrix.
-
-    Args:
-        values: 3, 7 or 16 numbers, the latter row by row, or ``(4, 4)``.
-
-    Raises:
-        UsageError: E232, they are no pose.
-    """
-    try:
-        numbers = np.asarray(values, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        numbers = np.zeros(0)
-    pose = np.eye(4)
-    if len(numbers) in (3, 7):
-        pose[:3, 3] = numbers[:3]
-        if len(numbers) == 7 and abs(np.linalg.norm(numbers[3:]) - 1) < _UNIT:
-            pose[:3, :3] = from_quaternion(numbers[3:] / np.linalg.norm(numbers[3:]), "matrix").reshape(3, 3)
-        elif len(numbers) == 7:
-            pose[3] = 0.0  # refused below, as a pose that is none
-    elif len(numbers) == 16:
-        pose = numbers.reshape(4, 4)
-    turn = pose[:3, :3]
-    right = len(numbers) in (3, 7, 16) and bool(np.isfinite(numbers).all()) and np.allclose(pose[3], _LAST)
-    if not right or not np.allclose(turn @ turn.T, np.eye(3), atol=_UNIT) or np.linalg.det(turn) < 0:
-        raise UsageError(
-            "E232", "base is no pose: x,y,z, or x,y,z,qx,qy,qz,qw with a quaternion of length 1, or a 4x4 matrix"
-        )
-    return pose
 
 
 def _check(source: Convention, result: Convention) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from vla_data.actions import Convention, preset
-from vla_data.actions.convert import base_pose
+from vla_data.actions.base import base_pose
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import declared, pose_of, reading_options, source_of
 from vla_data.cli.types import Number

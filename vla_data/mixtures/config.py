@@ -72,7 +72,7 @@ class Entry:
         convention: of its actions, where the dataset declares none.
         state_convention: likewise of the state.
         base: pose of the robot's base in the world, where actions are converted between these frames; see
-            `vla_data.actions.convert.base_pose`.
+            `vla_data.actions.base.base_pose`.
         task: the feature of per-step instructions; "": those of the episode.
         time: the feature of recorded times in seconds, by which the rate is checked; "": none is declared.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.actions import Convention, convert, resolve
-from vla_data.actions.convert import base_pose
+from vla_data.actions.base import base_pose
 from vla_data.core import Array, Episode, Schema
 from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError

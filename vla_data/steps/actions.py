@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from vla_data.actions import Convention, convert, preset, resolve
-from vla_data.actions.convert import base_pose
+from vla_data.actions.base import base_pose
 from vla_data.core import Episode, Json, Schema
 from vla_data.errors import DataError, UsageError
 
@@ -57,7 +57,7 @@ class ConvertActions:
             schema: of the source.
             target: "physical" (metres and radians), "controller" (input of the controller), or the name of a
                 preset of `vla_data.actions.PRESETS`.
-            base: pose of the robot's base in the world; see `vla_data.actions.convert.base_pose`.
+            base: pose of the robot's base in the world; see `vla_data.actions.base.base_pose`.
 
         Raises:
             UsageError: E206 without actions, E231 or E232 when the conventions do not determine each other.
