@@ -171,16 +171,17 @@ def _levels(array: Array, name: str) -> tuple[Pixels, bool]:
         return array, True
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255), True
-    numbers = array.astype(np.float64)
-    low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if not (low >= 0 and high <= 255):
-        raise DataError(
-            "E208", f"{show(name)} goes from {low:g} to {high:g}, not 0 to 255; {values.way_out(name)}"
-        )
-    if array.dtype.kind == "f" and high <= 1:
-        numbers = numbers * 255
-    levels = np.round(numbers)
-    exact = bool((np.abs(numbers - levels) <= _ROUNDING).all())
-    if not exact and array.dtype.kind == "f" and high > 1:
+        limits = f"{show(name)} goes from {low:g} to {high:g}, not 0 to 255"
+        raise DataError("E208", f"{limits}; {values.way_out(name)}")
+    times = 255 if array.dtype.kind == "f" and high <= 1 else 1
+    levels, exact = np.empty(array.shape, np.uint8), True
+    for step, image in enumerate(array):  # all of an episode in float64 may be gigabytes
+        numbers = image.astype(np.float64) * times
+        rounded = np.round(numbers)
+        exact = exact and bool((np.abs(numbers - rounded) <= _ROUNDING).all())
+        levels[step] = rounded
+    if not exact and times == 1:
         raise DataError("E208", f"{show(name)} has pixels between levels of 0 to 255; {values.way_out(name)}")
-    return levels.astype(np.uint8), exact
+    return levels, exact
