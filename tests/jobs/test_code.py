@@ -283,6 +283,20 @@ def test_what_has_no_repr_says_where_data_lie_and_its_code_counts_all_the_same(t
     assert digest(Mine(hidden=lambda: 1), tmp_path) != digest(Mine(hidden=lambda: 2), tmp_path)
 
 
+def test_the_default_of_what_has_no_repr_does_not_count(tmp_path: Path) -> None:
+    def made(place: str) -> Any:
+        @dataclass(frozen=True)
+        class Local:
+            log: Path = field(default=Path(place), repr=False)
+
+            def apply(self, episode: vd.Episode) -> vd.Episode:
+                return episode
+
+        return Local()
+
+    assert digest(made("here"), tmp_path) == digest(made("there"), tmp_path)
+
+
 def test_a_module_without_a_file_counts_by_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for value in (1, 2):

@@ -188,7 +188,7 @@ class _Walk:
         own = {
             name: self.tell(value)
             for name, value in sorted(vars(cls).items())
-            if name not in _MADE and name not in hidden
+            if name not in _MADE and name not in hidden and not _is_generated(value)
         }
         return [own, told, [self.tell(base) for base in cls.__bases__]]
 
@@ -232,6 +232,12 @@ def _parts(value: Any) -> Iterable[object] | None:
     if isinstance(value, types.BuiltinFunctionType | types.MemberDescriptorType | types.GetSetDescriptorType):
         return (value.__name__, sys.modules.get(str(getattr(value, "__module__", ""))))
     return None
+
+
+def _is_generated(value: object) -> bool:
+    """Whether a dataclass made this method, which its fields say all about; it holds defaults that don't count."""
+    method = getattr(value, "__wrapped__", value)
+    return isinstance(method, types.FunctionType) and method.__code__.co_qualname.startswith("__create_fn__.")
 
 
 def _digest(facts: Json) -> str:
