@@ -18,7 +18,7 @@ from tests.paths import ROOT
 PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 
 ROOMS = (
-    *("_version", "errors", "former_names", "options", "names", "safety", "media", "files", "core"),
+    *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
     *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
     *("advantages", "verification", "report", "mixtures", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),

@@ -15,6 +15,7 @@ from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import machine_errors, write_file
+from vla_data.installed import missing
 from vla_data.safety import strict_json
 from vla_data.safety.files import MAX_CONFIG, read_file
 from vla_data.safety.text import show
@@ -222,7 +223,7 @@ def _need_extra() -> None:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        raise UsageError("E006", f"{error.name} is not installed: pip install 'vla-data[train]'") from None
+        raise missing(str(error.name), "train") from None
 
 
 def _facts(config: Any) -> dict[str, Any]:

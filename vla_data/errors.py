@@ -68,6 +68,7 @@ CODES: Final[dict[str, str]] = {
     "E004": "duplicate-key",
     "E005": "mixed-episodes",
     "E006": "missing-extra",
+    "E023": "hidden-package",
     "E007": "no-such-episode",
     "E021": "not-portable",
     "E022": "step-result",

@@ -31,8 +31,9 @@ from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
-from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.errors import DataError, VerifyError
 from vla_data.files.write import files_below, open_file, write_file
+from vla_data.installed import missing
 from vla_data.media.frames import Frames
 from vla_data.media.images import JPEG_QUALITY, Encoding
 from vla_data.media.video_settings import VideoSettings
@@ -71,7 +72,7 @@ class LerobotSink(BaseSink):
         checks.whole("data_file_mb", self.data_file_mb, low=1)
         checks.whole("video_file_mb", self.video_file_mb, low=1)
         if self.video is not None and importlib.util.find_spec("av") is None:
-            raise UsageError("E006", "av is not installed: pip install 'vla-data[video]'")
+            raise missing("av", "video")
 
     @property
     def traits(self) -> Traits:

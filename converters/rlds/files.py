@@ -19,6 +19,7 @@ from converters.rlds import tfrecord
 from converters.rlds.features import Leaf, leaves
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import FEATURES, INFO, linked, version_folders
+from vla_data.installed import install
 from vla_data.safety import strict_json
 from vla_data.safety.files import open_regular, pointer, read_file
 from vla_data.safety.text import show
@@ -272,7 +273,7 @@ def _array_record(folder: Path, name: str) -> Any:
     try:
         from array_record.python import array_record_module  # type: ignore[import-untyped]
     except ImportError:
-        hint = "pip install 'vla-data[array_record]'"
+        hint = install("array_record")
         raise UsageError("E006", f"array_record is not installed: {hint}") from None
     try:
         return array_record_module.ArrayRecordReader(str((folder / name).resolve()))

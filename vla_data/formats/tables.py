@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 from vla_data.errors import UsageError
 from vla_data.formats.plugins import Table
 from vla_data.formats.rows import Format, Trainer
+from vla_data.installed import PACKAGES, hidden, missing
 from vla_data.safety.text import show
 
 FORMATS: Final = Table(
@@ -253,10 +254,12 @@ def load_module(module: str, extra: str | None) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if extra is None or (error.name or "").split(".")[0] in ("vla_data", "converters", "builders"):
+        name = error.name or ""
+        if (why := hidden(name)) is not None:
+            raise UsageError("E023", show(why)) from None
+        if extra is None or name.split(".")[0] in PACKAGES:
             raise
-        hint = f"pip install 'vla-data[{extra}]'"
-        raise UsageError("E006", f"{error.name} is not installed: {hint}") from None
+        raise missing(name, extra) from None
 
 
 def _entry(row: Trainer, role: Role) -> str | None:

@@ -42,6 +42,12 @@ def why(records: Sequence[Record]) -> str:
     return f" ({counts}); the first: {show(first.id)}: {first.message}"
 
 
+def quarantined(records: Sequence[Record]) -> list[str]:
+    """A line on episodes that can't be used, where there are any: codes with counts, and the first message."""
+    failed = sum(record.status == "failed" for record in records)
+    return [f"quarantined: {failed:,} of {len(records):,} episodes{why(records)}"] if failed else []
+
+
 def left_alone(records: Sequence[Record]) -> list[str]:
     """A line on files of other kinds, where there are any."""
     ignored = [record for record in records if record.status == "ignored"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections import defaultdict
@@ -25,7 +26,7 @@ from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import left_alone, tell, why
+from vla_data.jobs.remarks import left_alone, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.whereabouts import remember
@@ -33,6 +34,7 @@ from vla_data.jobs.workspace import check_target, workspace
 from vla_data.remote.cache import origin
 from vla_data.safety.text import show
 
+_LOG: Final = logging.getLogger("vla_data")
 Progress = Callable[[int, int], None]
 _LISTED: Final = 3
 
@@ -70,7 +72,8 @@ def run(
             machine.
         on_progress: called with (episodes done, episodes in all).
         on_problem: called with one line for every quarantined or ignored episode; of more than ten with one
-            message, with the first few and a count.
+            message, with the first few and a count. None: the logger ``vla_data`` has the lines, and the report's warnings
+            have a summary.
         before_publishing: called with the folder of the finished dataset, whose last part is that of the target;
             what it raises stops the run, and nothing is published.
 
@@ -97,12 +100,13 @@ def run(
         engine = engine or LocalEngine(workers or _cores())
         made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
         records = [item.record for part in parts for item in made[part.number]]
-        if on_problem is not None:
-            tell(records, on_problem)
+        tell(records, on_problem or _log)
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
         warnings += noted(records, schema)
+        if on_problem is None:  # nobody has shown them yet
+            warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
         staging = work / "staging"
@@ -268,6 +272,10 @@ def _select(
             "taken as after (--info-timing)"
         )
     return published, out, warnings
+
+
+def _log(line: str) -> None:
+    _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
 def noted(records: Sequence[Record], schema: Schema) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import fsspec
 
 from vla_data.errors import DataError, MachineError, UsageError, VlaDataError
+from vla_data.installed import install
 from vla_data.remote.address import EXTRAS, parse_url
 from vla_data.safety.text import show
 
@@ -240,7 +241,7 @@ class Storage:
             fs, root = fsspec.core.url_to_fs(self.url, **_SETTINGS.get(protocol, {}))
         except ImportError as error:
             extra = EXTRAS.get(protocol)
-            hint = f"pip install 'vla-data[{extra}]'" if extra is not None else _reason(error)
+            hint = install(extra) if extra is not None else _reason(error)
             raise UsageError("E006", f"{protocol}:// needs a package that is not installed: {hint}") from None
         except ValueError as error:
             raise UsageError("E001", f"{show(self.url)}: {_reason(error)}") from None

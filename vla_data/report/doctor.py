@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from vla_data.core import Json
+from vla_data.installed import install
 from vla_data.safety.text import show
 
 SECONDS: Final = 120.0
@@ -124,7 +125,7 @@ def _health(name: str, extra: Extra, tried: dict[str, str], imports: bool, secon
             continue
         if _numbers(versions[package.name]) < _numbers(package.least):
             old.append(f"{package.name} {versions[package.name]} is older than {package.least}")
-    remedy = f"pip install 'vla-data[{name}]'"
+    remedy = install(name)
     if missing:
         return Health(name, extra.use, False, versions, f"not installed: {', '.join(missing)}", remedy)
     if old:
