@@ -87,13 +87,13 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.actions.dynamics_fit": "vla_data.dynamics.fit",
         "vla_data.actions.dynamics_report": "vla_data.dynamics.report",
         "vla_data.actions.dynamics_task": "vla_data.dynamics.task",
+        "vla_data.advantages.layouts": "vla_data.formats.tables",
         "vla_data.advantages.layouts.base": "vla_data.advantages.format",
         "vla_data.advantages.layouts.evo_rl": "training_adapters.evo_rl.advantages",
         "vla_data.advantages.layouts.opentau": "training_adapters.opentau.advantages",
         "vla_data.advantages.layouts.rabc": "training_adapters.lerobot.advantages",
         "vla_data.advantages.layouts.rlinf": "training_adapters.rlinf.advantages",
         "vla_data.advantages.layouts.zhhhming": "training_adapters.frame_labels.advantages",
-        "vla_data.advantages.layouts": "vla_data.formats.tables",
         "vla_data.against": "vla_data.verification.compare",
         "vla_data.checks": "vla_data.options",
         "vla_data.codec": "vla_data.media.video_settings",
@@ -163,6 +163,19 @@ MEMBERS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 """Package -> what can still be imported from it -> the module that has it. Sorted."""
 
 
+RENAMED: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "vla_data.jobs.sidecar": {
+            "recipe_digest": "vla_data.core.manifest:recipe_sha256",
+            "source_digest": "vla_data.jobs.manifest:sources_sha256",
+        },
+        "vla_data.repair": {"recipe_digest": "vla_data.core.manifest:recipe_sha256"},
+        "vla_data.verify": {"recipe_digest": "vla_data.core.manifest:recipe_sha256"},
+    }
+)
+"""Former module -> what it had under another name -> where that is. Sorted."""
+
+
 def member(package: str, name: str) -> Any:
     """What ``package.name`` is, for a package's ``__getattr__``; it loads what that needs."""
     module = MEMBERS[package].get(name)
@@ -196,6 +209,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         found.__dict__.update(
             {name: value for name, value in vars(importlib.import_module(now)).items() if name[:2] != "__"}
         )
+        for name, address in RENAMED.get(spec.name, {}).items():
+            module, _, attribute = address.partition(":")
+            vars(found)[name] = getattr(importlib.import_module(module), attribute)
         if any(name.startswith(f"{spec.name}.") for name in NAMES):
             found.__path__ = []  # it was a package: what is below it is looked for here too
         return found

@@ -72,8 +72,8 @@ def run(
             machine.
         on_progress: called with (episodes done, episodes in all).
         on_problem: called with one line for every quarantined or ignored episode; of more than ten with one
-            message, with the first few and a count. None: the logger ``vla_data`` has the lines, and the report's warnings
-            have a summary.
+            message, with the first few and a count. None: the logger ``vla_data`` has the lines, and the report's
+            warnings have a summary.
         before_publishing: called with the folder of the finished dataset, whose last part is that of the target;
             what it raises stops the run, and nothing is published.
 
