@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -147,6 +148,27 @@ def test_a_source_in_a_file_of_ones_own(lines: Path, tmp_path: Path) -> None:
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="there is no dataset 'ppo_sft_alined'; did you mean 'ppo_sft_aligned'"):
         formats.load_builder("ppo_sft_alined")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "lerobot", "imges": "png"}, "--imges is no option of writing lerobot; did you mean --images?"),
+        ({"format": "lerobot", "images": "gif"}, "images is 'gif', not one of jpeg, png"),
+        ({"format": "plain_rollout", "x": 1}, "--x is no option of writing plain_rollout; it has none"),
+        ({"format": "ppo_rollout"}, "format ppo_rollout has no sink; these have: lerobot"),
+        ({"format": "lerbot"}, "there is no format 'lerbot'; did you mean 'lerobot'"),
+    ],
+)
+def test_open_sink_says_what_is_wrong_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        vd.open_sink(tmp_path / "x", **options)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [name for name, row in formats.FORMATS.items() if row.sink])
+def test_open_sink_takes_every_format_without_options(name: str, tmp_path: Path) -> None:
+    assert isinstance(vd.open_sink(tmp_path / "kitchen/1.0.0", format=name), vd.BaseSink)
 
 
 @pytest.fixture

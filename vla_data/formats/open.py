@@ -5,9 +5,11 @@ A source of a user's own is ``module:Class:PATH`` or ``file.py:Class:PATH``.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,26 +86,71 @@ def open_source(address: str | Path, **options: Any) -> Source:
     Args:
         address: a path or URL, or ``FORMAT:`` and either.
         **options: of the format's source class.
+
+    Raises:
+        UsageError: E001 for options that the format does not have or that can't be so, E002 for a format that is
+            not read, E003 where nothing is, E006 where a package is missing.
     """
     name, path = find(address)
-    cls = load_part(name, "source")
-    known = {field.name for field in fields(cls) if field.repr} - {"root"}
-    for option in options:
-        if option not in known:
-            flag = option.replace("_", "-")
-            raise UsageError("E001", f"--{flag} is no option of format {name}; it has {_flags(known)}")
-    try:
-        source: Source = cls(root=path, **options)
-    except ValueError as error:
-        raise UsageError("E001", show(error, escaped=True)) from None
+    source: Source = _make(load_part(name, "source"), f"format {name}", "root", path, options)
     return source
 
 
 def open_sink(target: str | Path, *, format: str = "lerobot", **options: Any) -> Sink:
-    """The sink that writes a dataset of ``format`` at ``target``, a path or a URL; options are that class's."""
+    """The sink that writes a dataset of ``format`` at ``target``, a path or a URL.
+
+    Args:
+        target: where the dataset will be.
+        format: a name in `vla_data.formats.FORMATS` or of another distribution, or ``module:Class``.
+        **options: of the format's sink class.
+
+    Raises:
+        UsageError: E001 for options that the format does not have, needs, or that can't be so, E002 for a format
+            that is not written, E006 where a package is missing.
+    """
+    cls = load_part(format, "sink")
     if format == "rlds":
-        options = {"val_fraction": 0, **options}  # only `vla-data build` draws a split unasked
-    return place_sink(target, lambda path: load_part(format, "sink")(target=path, **options))
+        # A dataset is called as its folder, and only `vla-data build` draws a split unasked.
+        options = {"name": _name_of(target), "val_fraction": 0, **options}
+    return place_sink(target, lambda path: _make(cls, f"writing {format}", "target", path, options))
+
+
+def _make(cls: Any, what: str, place: str, path: Any, options: Mapping[str, Any]) -> Any:
+    """An object of a source's or a sink's class, with options that a user gave."""
+    parameters = inspect.signature(cls).parameters
+    known = {name for name in parameters if name != place}
+    if is_dataclass(cls):  # what is not shown is not chosen by users, but is set by other code of ours
+        known = {field.name for field in fields(cls) if field.init} - {place}
+    shown = sorted(known - _hidden(cls))
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, shown, n=1)
+            hint = (
+                f"did you mean {_flag(close[0])}?" if close else f"it has {', '.join(map(_flag, shown)) or 'none'}"
+            )
+            raise UsageError("E001", f"{_flag(option)} is no option of {what}; {hint}")
+    needed = [n for n in shown if parameters[n].default is inspect.Parameter.empty and n not in options]
+    if needed:
+        raise UsageError("E001", f"{what} needs {', '.join(map(_flag, needed))}")
+    try:
+        return cls(**{place: path}, **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError("E001", show(error, escaped=True)) from None
+
+
+def _name_of(target: str | Path) -> str:
+    """The name of the dataset at ``.../<name>/default/1.0.0`` or ``.../<name>``."""
+    parts = [part for part in str(target).split("/") if part not in ("", "default")]
+    named = [part for part in parts if not re.fullmatch(r"\d+\.\d+\.\d+", part)]
+    return named[-1] if named else "dataset"
+
+
+def _hidden(cls: Any) -> set[str]:
+    return {field.name for field in fields(cls) if not field.repr} if is_dataclass(cls) else set()
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def place_sink(target: str | Path, make: Callable[[Path], Sink]) -> Sink:
@@ -114,7 +161,3 @@ def place_sink(target: str | Path, make: Callable[[Path], Sink]) -> Sink:
     storage, path = remote.upload_target(target)
     sink: Sink = remote.Uploaded(make(path), storage)
     return sink
-
-
-def _flags(names: Iterable[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(names)) or "none"
