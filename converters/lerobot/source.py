@@ -45,7 +45,7 @@ from converters.lerobot.numbers import read_numbers
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
-from vla_data.core.base import Columns, RootedSource
+from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
@@ -104,10 +104,7 @@ class LerobotSource(RootedSource):
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
-        if self.__dict__.get("_read_at", self._state) != self._state:  # by an earlier call, of another state
-            for name in ("_layout", "_metadata"):
-                self.__dict__.pop(name, None)
-        self.__dict__["_read_at"] = self._state
+        refresh(self, state_of(self.root / "meta/info.json"), ("_layout", "_metadata"))
         layout = self._layout
         self._check_left_out()
         if layout.task_table is not None:
@@ -230,11 +227,6 @@ class LerobotSource(RootedSource):
         path = self._layout.files.path(self._data(self._place(ref)))
         found = {name: located_images.find(path, name, images) for name, images in frames.items()}
         return {name: items for name, items in found.items() if items is not None}
-
-    @property
-    def _state(self) -> object:
-        """What changes with the metadata."""
-        return state_of(self.root / "meta/info.json")
 
     @functools.cached_property
     def _layout(self) -> Layout:
