@@ -273,7 +273,7 @@ class RldsSource(RootedSource):
             )
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
-            recorded = _positions(arrays, steps)
+            recorded = rlds_values.positions(arrays, steps)
             notes += [f"{key}_differs_from_positions" for key in recorded]
             for feature, array in arrays.items():  # such numbers spoil every statistic and every trainer
                 if feature.split(".")[0] == "action":
@@ -385,24 +385,3 @@ def _below(leaf: Leaf) -> str:
 
 def _convention(known: Mapping[str, Feature], name: str) -> Mapping[str, Json]:
     return known[name].convention if name in known else {}
-
-
-def _positions(arrays: dict[str, Array], steps: int) -> dict[str, list[int]]:
-    """Take out ``is_first`` and ``is_last``, which say where a step is, and conclude ``next.truncated``.
-
-    Returns:
-        Those of the two that contradict the positions -> the steps that they mark.
-    """
-    last = arrays.get("is_last")
-    recorded: dict[str, list[int]] = {}
-    for name, place in (("is_first", 0), ("is_last", steps - 1)):
-        found = arrays.pop(name, None)
-        if found is not None and not np.array_equal(found, np.arange(steps) == place):
-            recorded[name] = np.flatnonzero(found).tolist()
-    terminated = arrays.get("next.terminated")
-    if last is None or terminated is None or "next.truncated" in arrays or terminated.shape != (steps,):
-        return recorded
-    truncated = np.zeros(steps, dtype=np.bool_)
-    truncated[-1] = bool(last[-1]) and not bool(terminated[-1])
-    arrays["next.truncated"] = truncated
-    return recorded
