@@ -131,16 +131,12 @@ class LerobotSource(RootedSource):
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""
         about = hash(tuple(state_of(self.root / name) for name in self._metadata))
-        seen: dict[str, object] = {}
-        found: dict[str, object] = {}
-        for ref in refs:
-            place = self._place(ref)
-            names = [place.data, *(track.file for track in place.videos.values())]
-            for name in names:
-                if name not in seen:
-                    seen[name] = state_of(self.root / name)
-            found[ref.id] = hash((about, *(seen[name] for name in names)))
-        return found
+        state = functools.cache(lambda name: state_of(self.root / name))
+        places = {ref.id: self._place(ref) for ref in refs}
+        return {
+            name: hash((about, state(place.data), *(state(track.file) for track in place.videos.values())))
+            for name, place in places.items()
+        }
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
