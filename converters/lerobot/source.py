@@ -45,7 +45,7 @@ from converters.lerobot.numbers import read_numbers
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
-from vla_data.core.base import Columns, RootedSource
+from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
@@ -104,10 +104,7 @@ class LerobotSource(RootedSource):
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode that the metadata lists, in order. Sizes are shares of all files, by number of steps."""
-        if self.__dict__.get("_read_at", self._state) != self._state:  # by an earlier call, of another state
-            for name in ("_layout", "_metadata"):
-                self.__dict__.pop(name, None)
-        self.__dict__["_read_at"] = self._state
+        refresh(self, state_of(self.root / "meta/info.json"), ("_layout", "_metadata"))
         layout = self._layout
         self._check_left_out()
         if layout.task_table is not None:
@@ -134,16 +131,12 @@ class LerobotSource(RootedSource):
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""
         about = hash(tuple(state_of(self.root / name) for name in self._metadata))
-        seen: dict[str, object] = {}
-        found: dict[str, object] = {}
-        for ref in refs:
-            place = self._place(ref)
-            names = [place.data, *(track.file for track in place.videos.values())]
-            for name in names:
-                if name not in seen:
-                    seen[name] = state_of(self.root / name)
-            found[ref.id] = hash((about, *(seen[name] for name in names)))
-        return found
+        state = functools.cache(lambda name: state_of(self.root / name))
+        places = {ref.id: self._place(ref) for ref in refs}
+        return {
+            name: hash((about, state(place.data), *(state(track.file) for track in place.videos.values())))
+            for name, place in places.items()
+        }
 
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
@@ -230,11 +223,6 @@ class LerobotSource(RootedSource):
         path = self._layout.files.path(self._data(self._place(ref)))
         found = {name: located_images.find(path, name, images) for name, images in frames.items()}
         return {name: items for name, items in found.items() if items is not None}
-
-    @property
-    def _state(self) -> object:
-        """What changes with the metadata."""
-        return state_of(self.root / "meta/info.json")
 
     @functools.cached_property
     def _layout(self) -> Layout:

@@ -21,7 +21,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import FEATURES, INFO, linked, version_folders
 from vla_data.installed import install
 from vla_data.safety import strict_json
-from vla_data.safety.files import open_regular, pointer, read_file
+from vla_data.safety.files import open_regular, pointer, read_file, state_of
 from vla_data.safety.text import show
 
 TEMPLATE: Final = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -203,6 +203,12 @@ def _opened(folder: Path, name: str) -> Iterator[tuple[int, int]]:
         yield handle, facts[2]
     finally:
         os.close(handle)
+
+
+def states(dataset: Dataset, more: Sequence[str]) -> Mapping[str, object]:
+    """Name of each shard -> what tells it, and the files that say what is in it, from others in their place."""
+    about = tuple(state_of(dataset.folder / name) for name in (INFO, FEATURES, *more))
+    return {shard.name: (state_of(dataset.folder / shard.name), about) for shard in dataset.shards}
 
 
 def places(dataset: Dataset) -> list[Place]:

@@ -36,9 +36,9 @@ from converters.rlds.features import Leaf
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
-from vla_data.core.base import RootedSource
+from vla_data.core.base import RootedSource, refresh
 from vla_data.errors import DataError, UsageError
-from vla_data.files.folders import FEATURES, INFO
+from vla_data.files.folders import INFO
 from vla_data.media.frames import Frames
 from vla_data.safety.files import state_of
 from vla_data.safety.text import show
@@ -97,19 +97,14 @@ class RldsSource(RootedSource):
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the shard and of the files that say what is in it."""
-        folder = self._dataset.folder
-        about = tuple(state_of(folder / name) for name in (INFO, FEATURES, *rlds_own.FILES))
-        shards = {shard.name: state_of(folder / shard.name) for shard in self._dataset.shards}
-        return {ref.id: (shards[self._places[ref.id][0].shard.name], about) for ref in refs}
+        found = rlds_files.states(self._dataset, rlds_own.FILES)
+        return {ref.id: found[self._places[ref.id][0].shard.name] for ref in refs}
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every record, in the order of splits and shards. Ids are ``<split>/<number>``, or those of a ledger of
         ours. Only the lengths of records are read.
         """
-        if self.__dict__.get("_read_at", self._state) != self._state:  # by an earlier call, of another state
-            for name in ("_dataset", "_own", "_places", "_steps", "_names", "_instruction", "_facts"):
-                self.__dict__.pop(name, None)
-        self.__dict__["_read_at"] = self._state
+        refresh(self, state_of(self._dataset.folder / INFO), [name for name in vars(self) if name[0] == "_"])
         return [
             EpisodeRef(name, place.length, f"{place.shard.name}:{place.offset}:{place.length}")
             for name, (place, _) in self._places.items()
@@ -159,11 +154,6 @@ class RldsSource(RootedSource):
         return Schema(features=features, fps=fps, robot=robot)
 
     # -- the dataset --------------------------------------------------------------------------------
-
-    @property
-    def _state(self) -> object:
-        """What changes with the metadata."""
-        return state_of(self._dataset.folder / INFO)
 
     @functools.cached_property
     def _dataset(self) -> rlds_files.Dataset:
@@ -283,7 +273,7 @@ class RldsSource(RootedSource):
             )
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
-            recorded = _positions(arrays, steps)
+            recorded = rlds_values.positions(arrays, steps)
             notes += [f"{key}_differs_from_positions" for key in recorded]
             for feature, array in arrays.items():  # such numbers spoil every statistic and every trainer
                 if feature.split(".")[0] == "action":
@@ -395,24 +385,3 @@ def _below(leaf: Leaf) -> str:
 
 def _convention(known: Mapping[str, Feature], name: str) -> Mapping[str, Json]:
     return known[name].convention if name in known else {}
-
-
-def _positions(arrays: dict[str, Array], steps: int) -> dict[str, list[int]]:
-    """Take out ``is_first`` and ``is_last``, which say where a step is, and conclude ``next.truncated``.
-
-    Returns:
-        Those of the two that contradict the positions -> the steps that they mark.
-    """
-    last = arrays.get("is_last")
-    recorded: dict[str, list[int]] = {}
-    for name, place in (("is_first", 0), ("is_last", steps - 1)):
-        found = arrays.pop(name, None)
-        if found is not None and not np.array_equal(found, np.arange(steps) == place):
-            recorded[name] = np.flatnonzero(found).tolist()
-    terminated = arrays.get("next.terminated")
-    if last is None or terminated is None or "next.truncated" in arrays or terminated.shape != (steps,):
-        return recorded
-    truncated = np.zeros(steps, dtype=np.bool_)
-    truncated[-1] = bool(last[-1]) and not bool(terminated[-1])
-    arrays["next.truncated"] = truncated
-    return recorded

@@ -247,3 +247,24 @@ def _inflate(data: memoryview, limit: int, name: str) -> bytes:
     if not stream.eof:
         raise DataError("E105", f"{show(name)} ends early")
     return out
+
+
+def positions(arrays: dict[str, Array], steps: int) -> dict[str, list[int]]:
+    """Take out ``is_first`` and ``is_last``, which say where a step is, and conclude ``next.truncated``.
+
+    Returns:
+        Those of the two that contradict the positions -> the steps that they mark.
+    """
+    last = arrays.get("is_last")
+    recorded: dict[str, list[int]] = {}
+    for name, place in (("is_first", 0), ("is_last", steps - 1)):
+        found = arrays.pop(name, None)
+        if found is not None and not np.array_equal(found, np.arange(steps) == place):
+            recorded[name] = np.flatnonzero(found).tolist()
+    terminated = arrays.get("next.terminated")
+    if last is None or terminated is None or "next.truncated" in arrays or terminated.shape != (steps,):
+        return recorded
+    truncated = np.zeros(steps, dtype=np.bool_)
+    truncated[-1] = bool(last[-1]) and not bool(terminated[-1])
+    arrays["next.truncated"] = truncated
+    return recorded

@@ -221,6 +221,21 @@ class _Short(BaseSource):
         return (self.source.root,) if isinstance(self.source, _HasRoot) else ()
 
 
+def refresh(source: object, state: object, names: Sequence[str]) -> None:
+    """Forget what a source has read of its metadata, by an earlier call, if that was of another state.
+
+    Args:
+        source: whose cached properties are meant.
+        state: what changes with the metadata.
+        names: of the cached properties.
+    """
+    kept = vars(source)
+    if kept.get("_read_at", state) != state:
+        for name in names:
+            kept.pop(name, None)
+    kept["_read_at"] = state
+
+
 def whole(source: Source) -> BaseSource:
     """What a source says beyond its four methods: itself, or the defaults."""
     return source if isinstance(source, BaseSource) else _Short(source)
