@@ -412,7 +412,7 @@ def test_between_world_and_base() -> None:
     assert np.abs(convert(in_world, replace(delta, frame="world"), delta, base=base) - action).max() < 1e-15
     there = convert(action, SIX, replace(SIX, frame="world"), base=base)
     assert np.abs(there[0, :3] - [-0.56, 0.1, 0.912]).max() < 1e-15
-    with pytest.raises(UsageError, match="needs base=: the pose of the robot's base"):
+    with pytest.raises(UsageError, match="needs the pose of the robot's base"):
         convert(action, delta, replace(delta, frame="world"))
 
 

@@ -101,8 +101,8 @@ def test_sources_that_differ_are_refused_with_what_differs(folders: tuple[Path, 
     assert caught.value.code == "E005"
     assert "3 episodes with fps 7" in caught.value.message
     assert "2 episodes with fps 5" in caught.value.message
-    path = mapping(tmp_path, MAP.replace("\n[all]", 'declare = { action = { rotation = "axis_angle" } }\n[all]'))
-    with pytest.raises(UsageError, match="action rotation=axis_angle"):
+    path = mapping(tmp_path, MAP.replace("\n[all]", 'declare = { action = { rotation = "rotvec" } }\n[all]'))
+    with pytest.raises(UsageError, match="action rotation=rotvec"):
         vd.run(merged(texts(*folders), path), (), vd.open_sink(tmp_path / "out"), workers=1)
 
 
