@@ -210,6 +210,11 @@ class Hdf5Source(RootedSource):
             if below in self.leave_out:
                 return below
             names = _features(below)
+            is_list = (
+                _NOBODYS in self.unwanted
+            )  # of what stays, on which a folder's or a key's own name need not be
+            if is_list and not ("/images/" in below and all(name in self.unwanted for name in names)):
+                return ""
             if not set(names) & set(layout.state) or "observation.state" in self.unwanted:
                 return next((name for name in names if name in self.unwanted), "")
         return ""
@@ -269,6 +274,9 @@ class Hdf5Source(RootedSource):
 _MAX_LISTED: Final = 100_000
 _listed: dict[tuple[object, ...], Listing] = {}
 """What files hold, by place, state and options: `Hdf5Source.episodes` is called more than once in a run."""
+
+
+_NOBODYS: Final = "\0"  # no feature is named so: it is unwanted where everything is that nobody names
 
 
 def _features(below: str) -> tuple[str, ...]:

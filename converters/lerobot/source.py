@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -42,6 +41,7 @@ from converters.lerobot.features import Contents
 from converters.lerobot.layout import SIDECAR, Layout, Place
 from converters.lerobot.names import element_names
 from converters.lerobot.numbers import read_numbers
+from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeRef, Feature, Schema
@@ -51,7 +51,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.media.frames import Frames
 from vla_data.media.mapped import Located
-from vla_data.safety.files import hash_regular, state_of
+from vla_data.safety.files import state_of
 from vla_data.safety.text import instruction, show
 
 _ID: Final = "episode_{:06d}"
@@ -110,7 +110,7 @@ class LerobotSource(RootedSource):
         if layout.task_table is not None:
             lerobot_tasks.leave(layout.task_table)
         steps = sum(layout.lengths)
-        size = sum(_folder_size(self.root / name) for name in ("data", "videos"))
+        size = sum(folder_size(self.root / name) for name in ("data", "videos"))
         return [
             EpisodeRef(_ID.format(number), size * length // max(steps, 1))
             for number, length in zip(layout.numbers, layout.lengths, strict=True)
@@ -143,8 +143,8 @@ class LerobotSource(RootedSource):
         place = self._place(ref)
         names = [self._data(place)]
         names += [track.file for track in place.videos.values()]
-        digests = [_digest(self._layout.files.path(name)) for name in names]
-        digests += [f"{name} {_digest(self._layout.files.path(name))}" for name in self._metadata]
+        digests = [digest(self._layout.files.path(name)) for name in names]
+        digests += [f"{name} {digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
 
     def read(self, ref: EpisodeRef) -> Episode:
@@ -368,32 +368,3 @@ def _checked(task: str) -> None:
         instruction(task, lines=True)
     except DataError as error:
         raise UsageError(error.code, f"task: {error.message}") from None
-
-
-def _folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    total = 0
-    folders = [folder] if folder.is_dir() else []
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry.path))
-                else:
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total
-
-
-def _facts(path: Path) -> tuple[int, int]:
-    facts = path.stat()
-    return hash((facts.st_dev, facts.st_ino, facts.st_mtime_ns)), facts.st_size
-
-
-def _digest(path: Path) -> str:
-    return _file_digest(path, *_facts(path))
-
-
-@functools.lru_cache(maxsize=256)
-def _file_digest(path: Path, _mtime: int, _size: int) -> str:
-    """Each file is hashed once a process, however many episodes lie in it."""
-    return hash_regular(path, root=None)

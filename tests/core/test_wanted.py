@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_notes_are_told_once_with_the_number_of_episodes() -> None:
         "left out as asked: a, b",
         "x is declared and left out: no data file has it (2 episodes)",
     ]
-    assert told([("left_out_as_empty:y",)]) == ["left out as empty: y (1 episode)"]
+    assert told([("left_out_as_empty:y",)]) == ["y is left out as empty (1 episode)"]
     assert told([("video_at_other_rate:cam=20",)])[0].startswith("cam: 20 frames a second")
 
 
@@ -150,10 +151,10 @@ def test_notes_of_strangers_steer_no_terminal() -> None:
         (
             {"action.arm": "float32", "cam": "image"},
             [()],
-            ["the dataset has no `action` but action.arm, which are not joined"],
+            ["the dataset has no `action` that trainers look for, but its parts action.arm"],
         ),
-        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no `action`"]),
-        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no `action`, no image"]),
+        ({"state": "float32", "cam": "image"}, [()], ["the dataset has no action"]),
+        ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no action, no image"]),
         ({"action": "float32", "cam": "image"}, [(NO_TEXT,)] * 2, ["the dataset has no instruction"]),
     ],
 )
@@ -172,3 +173,30 @@ def test_a_dataset_made_without_a_camera_is_compared_and_repaired_without_it(dam
     data.write_bytes(whole_[:100])
     repair(out, damaged, workers=1)
     assert data.read_bytes() == whole_
+
+
+@pytest.mark.parametrize("name", ["libero_spatial0_demo.hdf5", "robomimic_lift.hdf5", "aloha_episode_0.hdf5"])
+def test_what_stays_of_hdf5_is_read_by_the_names_that_it_gets(name: str) -> None:
+    path = Path(__file__).parents[1] / "data/hdf5" / name
+    options = {
+        "aloha_episode_0.hdf5": {"task": "x", "fps": 50, "channel_order": "bgr"},
+        "robomimic_lift.hdf5": {"task": "x"},
+    }
+    source = vd.open_source(path, **options.get(name, {}))
+    ref = source.episodes()[0]
+    want = source.read(ref)
+    for keep in (
+        ("action",),
+        ("action", "observation.state"),
+        ("observation.images.*",),
+        ("next.*", *want.frames),
+    ):
+        step = SelectFeatures(
+            keep=tuple(k for k in keep if any(fnmatchcase(n, k) for n in [*want.arrays, *want.frames]))
+        )
+        if not step.keep:
+            continue
+        found = step.apply(narrowed(source, (step,)).read(ref))
+        expected = step.apply(want)
+        assert list(found.arrays) == list(expected.arrays)
+        assert list(found.frames) == list(expected.frames)
