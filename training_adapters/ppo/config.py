@@ -143,5 +143,5 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
         ),
     }
 )
-"""``debug`` and ``full`` have the published numbers, ``laptop`` is for a few minutes on two cores: whole episodes in an
-update, and a discount by which an episode that was cut by its limit is worth less than one that was solved in it."""
+"""``debug`` and ``full`` have the published numbers. ``laptop`` is for a few minutes on two cores: several episodes
+of each lane in an update, and a discount by which what comes after a time limit is worth less than success."""
