@@ -144,4 +144,4 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
     }
 )
 """``debug`` and ``full`` have the published numbers. ``laptop`` is for a few minutes on two cores: several episodes
-of each lane in an update, and a discount by which what comes after a time limit is worth less than success."""
+of a lane in an update, and a discount by which what comes after a time limit is worth less than success."""
