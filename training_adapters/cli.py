@@ -206,6 +206,7 @@ def collect(
         out,
         episodes=episodes,
         horizon=policy.config.horizon,
+        tokens=policy.tokenizer.grammar.longest,
         seed=seed,
         temperature=temperature,
     )

@@ -27,11 +27,14 @@ class Recorder:
     """Writes every step of lanes of episodes; give it to a collector as its ``watch``.
 
     A step has the image and state before its action, the action as it was executed, reward and success after it,
-    and of its chunk: the step within it, and the log-probability of the whole chunk when it was sampled.
+    and of its chunk: the step within it, ``chunk.tokens`` ``(L,)`` with their ``chunk.tokens_mask``, and the
+    log-probability of the whole chunk when it was sampled. An episode's facts are ``init_hash``, ``seed`` where it
+    began by one, and ``policy_version``, that of its first chunk.
 
     Args:
         folder: where the rollouts go; more of them are added to those that are there.
         fps: steps per second.
+        tokens: L, the most tokens that a chunk has; shorter ones are filled up with 0.
 
     Attributes:
         written: episodes that were written.
@@ -39,8 +42,9 @@ class Recorder:
         version: of the policy that acts now; a number that whoever trains it raises.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, fps: float) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, fps: float, tokens: int) -> None:
         self._writer = RolloutWriter(folder, fps=fps)
+        self._tokens = tokens
         self._open: dict[int, OpenEpisode] = {}
         self._skipped: set[int] = set()
         self.written = self.dropped = self.version = 0
@@ -55,8 +59,7 @@ class Recorder:
 
     def __call__(self, chunk: Chunk, moves: Sequence[Moved]) -> None:
         """Take a chunk of every lane."""
-        total = chunk.log_prob.sum(dim=1).tolist()
-        for moved, log_prob, malformed in zip(moves, total, chunk.malformed.tolist(), strict=True):
+        for row, (moved, malformed) in enumerate(zip(moves, chunk.malformed.tolist(), strict=True)):
             ended = moved.terminated or moved.truncated
             if moved.lane in self._skipped:
                 self._skipped -= {moved.lane} if ended else set()
@@ -65,8 +68,8 @@ class Recorder:
                 self._drop(moved.lane)
                 continue
             if moved.lane not in self._open:
-                self._open[moved.lane] = self._writer.episode(task=moved.task)
-            self._add(self._open[moved.lane], moved, log_prob)
+                self._open[moved.lane] = self._writer.episode(task=moved.task, facts=self._facts(moved))
+            self._add(self._open[moved.lane], moved, self._said(chunk, row))
             if ended:
                 self._open.pop(moved.lane).end(image=_image(moved.last), state=moved.last["agent_pos"])
                 self.written += 1
@@ -82,16 +85,28 @@ class Recorder:
         self._open = {}
         self._writer.close()
 
-    def _add(self, episode: OpenEpisode, moved: Moved, log_prob: float) -> None:
+    def _facts(self, moved: Moved) -> dict[str, Any]:
+        facts = {"init_hash": moved.begin.init_hash, "seed": moved.begin.seed, "policy_version": self.version}
+        return {name: value for name, value in facts.items() if value is not None}
+
+    def _said(self, chunk: Chunk, row: int) -> dict[str, Any]:
+        """A chunk's tokens and log-probability, in the form that every step of a recording has."""
+        length = chunk.tokens.shape[1]
+        tokens, mask = np.zeros(self._tokens, dtype=np.int64), np.zeros(self._tokens, dtype=np.bool_)
+        tokens[:length], mask[:length] = chunk.tokens[row].numpy(), chunk.mask[row].numpy()
+        log_prob = np.float32(chunk.log_prob[row].sum())
+        return {"chunk.tokens": tokens, "chunk.tokens_mask": mask, "chunk.log_prob": log_prob}
+
+    def _add(self, episode: OpenEpisode, moved: Moved, said: Mapping[str, Any]) -> None:
         for number, step in enumerate(moved.steps):
             last = number == len(moved.steps) - 1
             episode.add(
+                {**said, "chunk.step": number},
                 image=_image(step.observation),
                 action=step.action,
                 success=bool(step.info["is_success"]) or (last and moved.success),
                 reward=step.reward,
                 state=step.observation["agent_pos"],
-                info={"chunk_step": number, "chunk_log_prob": log_prob, "policy_version": self.version},
             )
 
     def _drop(self, lane: int) -> None:
@@ -124,6 +139,7 @@ def collect(
     *,
     episodes: int,
     horizon: int,
+    tokens: int,
     seed: int = 0,
     temperature: float = 1.0,
     lanes: int = 32,
@@ -136,6 +152,7 @@ def collect(
         folder: of the rollouts.
         episodes: how many.
         horizon: steps of a chunk.
+        tokens: the most tokens that one has.
         seed: of the starts and of sampling.
         temperature: of sampling.
         lanes: environments side by side.
@@ -154,7 +171,7 @@ def collect(
     generator = torch.Generator().manual_seed(seed)
     side = Lanes(place, count=min(lanes, episodes), horizon=horizon, begins=next_start, cameras=(CAMERA,))
     solved = steps = 0
-    with Recorder(folder, fps=place.row.fps) as recorder:
+    with Recorder(folder, fps=place.row.fps, tokens=tokens) as recorder:
         side.begin()
         while len(side):
             chunk = policy.act(side.observations(), generator, temperature=temperature)

@@ -66,7 +66,9 @@ def test_no_episodes_are_refused() -> None:
 
 def test_collected_episodes_are_read_back_as_they_happened(tmp_path: Path) -> None:
     """Replaying the recorded actions from the recorded state gives the recorded states."""
-    done = collect(policy(), PLACE, tmp_path / "rollouts", episodes=5, horizon=8, lanes=3)
+    actor = policy()
+    longest = actor.tokenizer.grammar.longest
+    done = collect(actor, PLACE, tmp_path / "rollouts", episodes=5, horizon=8, tokens=longest, lanes=3)
     assert (done.written, done.dropped, done.success.total) == (5, 0, 5)
     source = vd.open_source(tmp_path / "rollouts", fps=20.0)
     episodes = [source.read(ref) for ref in source.episodes()]
@@ -79,6 +81,17 @@ def test_collected_episodes_are_read_back_as_they_happened(tmp_path: Path) -> No
         env = PLACE.make()
         begin = next(b for b in starts_of(5) if np.array_equal(b.reset(env)[0]["agent_pos"], states[0]))
         begin.reset(env)
+        facts = {"init_hash": begin.init_hash, "policy_version": 0}
+        assert episode.meta["episode_metadata"] == facts
+        tokens, mask = episode.arrays["chunk.tokens"], episode.arrays["chunk.tokens_mask"]
+        assert episode.arrays["chunk.step"].tolist() == [t % 8 for t in range(len(episode))]
+        batch = {"observation.state": torch.from_numpy(states[:1]), "task": [episode.task]}
+        length = int(mask[0].sum())
+        row, there = torch.from_numpy(tokens[:1, :length].copy()), torch.from_numpy(mask[:1, :length].copy())
+        scores = actor.score(batch, row, there)
+        assert float(scores.log_prob.detach().sum()) == pytest.approx(
+            float(episode.arrays["chunk.log_prob"][0]), abs=1e-4
+        )
         for t in range(len(episode) - 1):
             assert np.array_equal(env.step(actions[t])[0]["agent_pos"], states[t + 1])
 

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from training_adapters.envs.scene import BLOCK_HEIGHT, FINGER_CLOSED, FINGER_OPEN, HAND_HEIGHT, scene
 from training_adapters.envs.starts import VERBS, Start, draw_start
-from vla_data.actions import Convention
 from vla_data.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -45,23 +44,8 @@ _GRIPPER_HOLDS: Final = 0.2  # commands smaller than this keep the gripper as it
 _REACH, _REACHED, _PUSHED, _LIFTED = 0.07, 0.02, 0.07, 0.07  # metres
 
 LIMITS: Final = np.array([0.05] * 3 + [0.5] * 3 + [1.0], dtype=np.float32)
-"""The largest action: metres, radians, gripper."""
-
-CONVENTION: Final = Convention(
-    layout={"translation": (0, 1, 2), "rotation": (3, 4, 5), "gripper": (6,)},
-    kind="delta",
-    reference="current_state",
-    frame="robot_base",
-    translation_unit="m",
-    rotation_unit="rad",
-    rotation="rotvec",
-    rotation_delta="rotation",
-    gripper_control="direction",
-    gripper_open=1.0,
-    gripper_closed=-1.0,
-    control_rate=FPS,
-)
-"""What an action means: the goal is the hand's pose now plus this much. Of rotations, only yaw is actuated."""
+"""The largest action: a translation (m) and a rotation vector (rad) from the hand's pose now, in the table's axes,
+of which yaw alone is actuated; and the gripper, towards +1 open or -1 closed."""
 
 
 @functools.cache

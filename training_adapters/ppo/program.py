@@ -83,7 +83,8 @@ class Program:
             schedule=linear,
             eps=1e-5,
         )
-        self._recorder = None if record is None else Recorder(record, fps=self._place.row.fps)
+        longest = self.model.actor_backbone.tokenizer.grammar.longest
+        self._recorder = None if record is None else Recorder(record, fps=self._place.row.fps, tokens=longest)
         self._lanes = Lanes(
             self._place,
             count=config.lanes,
