@@ -130,16 +130,16 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
             PPOConfig(), total_timesteps=500_000, num_chunks_per_update=128, batch_size=32, save_every=100
         ),
         "laptop": PPOConfig(
-            total_timesteps=150_000,
+            total_timesteps=250_000,
             num_chunks_per_update=576,
             num_epochs_per_update=3,
             batch_size=144,
             lanes=24,
-            learning_rate=1e-4,
+            learning_rate=1.5e-4,
             gamma=0.97,
-            ent_coef=0.003,
-            target_kl=0.05,
-            value_warmup=2,
+            ent_coef=0.0,
+            target_kl=0.1,
+            value_warmup=3,
         ),
     }
 )
