@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tests.hdf5_files import ALOHA, DECLARED, LIBERO
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, has_ours, needed
 from vla_data.cli.convert import command
-from vla_data.errors import VerifyError
+from vla_data.errors import UsageError, VerifyError
 from vla_data.formats import load_trainer, trainers
 from vla_data.media.video_settings import VideoSettings
 from vla_data.steps import SelectFeatures
@@ -271,7 +272,7 @@ def test_verify_names_what_the_reader_refuses(make: Callable[..., Path]) -> None
 ASK = """
 import json, sys, importlib.util
 from training_adapters.lerobot import gate as lerobot
-from vla_data.errors import VerifyError
+from vla_data.errors import UsageError, VerifyError
 try:
     print("SEEN " + json.dumps(lerobot.read_back(__import__("pathlib").Path(sys.argv[1]))))
 except VerifyError as error:
@@ -317,6 +318,22 @@ def test_lerobot_opens_images_and_videos_and_refuses_nan_and_damage(
     assert ask(spoiled).startswith("REFUSED lerobot gives values of action that are not finite")
     file.write_bytes(file.read_bytes()[:-50])
     assert ask(spoiled).startswith("REFUSED lerobot can't read it")
+
+
+@pytest.mark.parametrize("gate", ["octo", "openvla", "tfds"])
+def test_a_gate_imports_no_class_that_a_dataset_names(
+    gate: str, make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled = Path(shutil.copytree(make("rollouts", "rlds"), tmp_path / "spoiled/1.0.0"))
+    (tmp_path / "stranger.py").write_text("raise SystemExit('it was imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    features = spoiled / "features.json"
+    named = features.read_text().replace("tensorflow_datasets.core.features.text_feature.Text", "stranger.Text")
+    assert "stranger.Text" in named
+    features.write_text(named)
+    with pytest.raises((UsageError, VerifyError), match="stranger"):
+        load_trainer(gate, "gate").read_back(spoiled)
+    assert "stranger" not in sys.modules
 
 
 def test_every_gate_has_a_test_here_or_of_its_own() -> None:
