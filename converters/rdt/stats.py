@@ -9,11 +9,12 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 
 from vla_data.core import Array, Json
+from vla_data.core.findings import Finding
 from vla_data.errors import DataError, UsageError
 from vla_data.statistics.blocks import as_vectors
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.health import Finding, judged
+from vla_data.statistics.health import judged
 from vla_data.statistics.trainers import BaseWriter
 from vla_data.statistics.vectors import Vector, VectorStats
 
@@ -82,14 +83,14 @@ class Rdt(BaseWriter):
         stats = summary.exact("state")
         true, rdt = stats.std, rdt_std(stats)
         which = tuple(i for i in range(stats.width) if true[i] > 0 and rdt[i] > 1.01 * true[i])
-        out = [found for found in judged(summary) if found.kind != "constant"]
+        out = [found for found in judged(summary) if found.code != "constant"]
         if not which:
             return out
         worst = max(rdt[i] / true[i] for i in which)
         text = (
             f"state {list(which)}: RDT's std is up to {worst:.3g} times the real one, as it leaves zeros uncounted"
         )
-        return [*out, Finding(feature="state", kind="inflated_std", elements=which, message=text)]
+        return [*out, Finding(where="state", code="inflated_std", elements=which, message=text)]
 
 
 def in_slots(states: Array, slots: tuple[int, ...]) -> Array:

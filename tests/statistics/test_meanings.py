@@ -54,7 +54,7 @@ def openpi(*sources: Meant, mask: str = "yyyyyyn", **options: Any) -> Statistics
 
 
 def said(made: Statistics) -> list[str]:
-    return [finding.message for finding in made.findings if finding.kind == "convention"]
+    return [finding.message for finding in made.findings if finding.code == "convention"]
 
 
 @pytest.mark.parametrize("of_state", DTYPES)

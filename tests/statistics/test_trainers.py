@@ -280,7 +280,7 @@ def test_what_hurts_is_told() -> None:
     action[:, 2] = np.arange(1000) == 500
     action[0, 3] = 100
     found = make({"set": Memory([{"action": action}])}, writer("openvla", action_mask=(True, False, True, True)))
-    assert {(f.kind, f.elements) for f in found.findings} == {
+    assert {(f.code, f.elements) for f in found.findings} == {
         ("constant", (1,)),
         ("equal_quantiles", (2,)),
         ("far_outside", (3,)),
@@ -289,7 +289,7 @@ def test_what_hurts_is_told() -> None:
     share = found.to_json()["coverage"]["set"]["action"]["outside_quantiles"]
     assert share == [0.02, 0.0, 0.001, 0.02]
     few = make({"set": Memory(episodes(20))}, writer("octo")).findings
-    assert {f.kind for f in few} == {"few"}
+    assert {f.code for f in few} == {"few"}
 
 
 def test_values_that_do_not_fit_into_memory_go_to_disk_and_stay_exact(tmp_path: Path) -> None:

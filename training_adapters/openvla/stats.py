@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from vla_data.core import Json
+from vla_data.core.findings import Finding
 from vla_data.statistics.blocks import as_vectors, block, mask_of, only
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.health import Finding, judged
+from vla_data.statistics.health import judged
 from vla_data.statistics.trainers import BaseWriter
 
 
@@ -71,5 +72,5 @@ class Openvla(BaseWriter):
         pairs = zip(stats.min == stats.max, self.action_mask, strict=True)
         which = tuple(i for i, (constant, masked) in enumerate(pairs) if constant and not masked)
         text = f"action {list(which)}: OpenVLA's loader makes a constant 0, although the mask says to keep it"
-        zeroed = Finding(feature="action", kind="masked_constant", elements=which, message=text)
+        zeroed = Finding(where="action", code="masked_constant", elements=which, message=text)
         return [*out, zeroed] if which else out

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from vla_data.actions.agreement import spans
 from vla_data.core import Json
+from vla_data.core.findings import Finding
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.vectors import Described
 
@@ -20,32 +20,10 @@ FAR: Final = 3.0
 """Values that normalise to more than this, with the quantiles at -1 and 1, are told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something about elements of a feature.
-
-    Attributes:
-        feature: its name.
-        kind: ``constant`` (one value only), ``equal_quantiles`` (q01 is q99, and yet there are other values),
-            ``far_outside`` (values far beyond the quantiles), ``few`` (too few vectors for quantiles) or
-            ``convention`` (what is declared of it speaks against what is done with it).
-        elements: which ones.
-        message: a sentence for a person.
-    """
-
-    feature: str
-    kind: str
-    elements: tuple[int, ...]
-    message: str
-
-    def to_json(self) -> dict[str, Json]:
-        """A plain dictionary."""
-        return {
-            "feature": self.feature,
-            "kind": self.kind,
-            "elements": list(self.elements),
-            "message": self.message,
-        }
+CODES: Final = ("constant", "equal_quantiles", "far_outside", "few", "convention")
+"""Codes of findings: one value only; q01 is q99, and yet there are other values; values far beyond the quantiles;
+too few vectors for quantiles; what is declared speaks against what is done with it. Trainers add their own.
+"""
 
 
 def findings(name: str, stats: Described) -> list[Finding]:
@@ -85,10 +63,10 @@ def coverage(stats: Described) -> dict[str, Json]:
     }
 
 
-def _finding(name: str, kind: str, which: np.ndarray[Any, np.dtype[np.bool_]], text: str) -> Finding:
+def _finding(name: str, code: str, which: np.ndarray[Any, np.dtype[np.bool_]], text: str) -> Finding:
     elements = tuple(np.flatnonzero(which).tolist())
     where = "" if len(elements) == len(which) else f" {spans(elements)}"
-    return Finding(feature=name, kind=kind, elements=elements, message=f"{name}{where}: {text}")
+    return Finding(where=name, code=code, elements=elements, message=f"{name}{where}: {text}")
 
 
 def is_judged(feature: str) -> bool:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vla_data.core import Json, Source
+from vla_data.core.findings import Finding
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.statistics.collect import MEMORY, Summary, collect, report
 from vla_data.statistics.columns import read_columns
-from vla_data.statistics.health import Finding, coverage, is_judged
+from vla_data.statistics.health import coverage, is_judged
 from vla_data.statistics.meanings import check as check_meanings
 from vla_data.statistics.trainers import Writer, pool, to_text
 
@@ -50,7 +51,9 @@ class Statistics:
         return {
             "file": self.file,
             "datasets": {name: report(summary) for name, summary in self.datasets.items()},
-            "warnings": [finding.to_json() for finding in self.findings],
+            "warnings": [
+                {**finding.to_json(), "feature": finding.where, "kind": finding.code} for finding in self.findings
+            ],
             "coverage": {
                 name: {key: coverage(stats) for key, stats in summary.features.items() if is_judged(key)}
                 for name, summary in self.entries.items()

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from vla_data.actions.agreement import Elements, differences, elements, subtraction
 from vla_data.actions.convention import Convention
 from vla_data.core import Schema, Source
+from vla_data.core.findings import Finding
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import schema_of
-from vla_data.statistics.health import Finding
 from vla_data.statistics.trainers import Writer
 
 
@@ -44,7 +44,7 @@ def _subtractions(dataset: str, schema: Schema, writer: Writer) -> Iterator[Find
                     "(--actions, --declare)",
                 )
             message = f"{dataset}: {doubt.message} (--declare {action}:KEY=VALUE when it is converted says more)"
-            yield Finding(feature=action, kind="convention", elements=tuple(a for a, _ in pairs), message=message)
+            yield Finding(where=action, code="convention", elements=tuple(a for a, _ in pairs), message=message)
 
 
 def _unlike(schemas: Mapping[str, Schema], names: Sequence[str] | None) -> Iterator[Finding]:
@@ -52,7 +52,7 @@ def _unlike(schemas: Mapping[str, Schema], names: Sequence[str] | None) -> Itera
     for feature in sorted(shared if names is None else shared & {*names}):
         for text in differences({name: _elements(schema, feature) for name, schema in schemas.items()}):
             message = f"{feature} of the datasets is taken together, but {text}; convert them first (--actions)"
-            yield Finding(feature=feature, kind="convention", elements=(), message=message)
+            yield Finding(where=feature, code="convention", elements=(), message=message)
 
 
 def _elements(schema: Schema, name: str) -> Elements:

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from vla_data.core import Json
+from vla_data.core.findings import Finding
 from vla_data.errors import UsageError
 from vla_data.formats.tables import load_trainer
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.health import Finding, judged
+from vla_data.statistics.health import judged
 from vla_data.statistics.mixture import Mixture
 from vla_data.statistics.vectors import Described, VectorStats
 
