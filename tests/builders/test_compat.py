@@ -111,11 +111,12 @@ def random_episode(random: np.random.Generator) -> tuple[Episode, list[bool]]:
 # In memory
 
 
-def test_ten_thousand_random_episodes_keep_what_upstream_keeps() -> None:
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.nightly)])
+def test_random_episodes_keep_what_upstream_keeps(count: int) -> None:
     random = np.random.default_rng(20250614)
     compat = Rl4vlaCompat()
     differ, cut, pruned = [], 0, 0
-    for number in range(10_000):
+    for number in range(count):
         made, info = random_episode(random)
         expected = upstream(made.arrays["action"], info)
         if compat.apply(made).index.tolist() != expected:
@@ -124,8 +125,8 @@ def test_ten_thousand_random_episodes_keep_what_upstream_keeps() -> None:
         pruned += len(expected) < len(made)
 
     assert [] == differ
-    assert cut > 2_000  # the sample is worth something
-    assert pruned > 5_000
+    assert cut > count / 5  # the sample is worth something
+    assert pruned > count / 2
 
 
 @pytest.mark.parametrize(
