@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Give the damaged dataset DST the bytes back that it was published with.
 
-    SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, it is
-    looked for where it lay when this machine made DST. Files that are healthy are not written.
+    SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, only
+    renamed files and SHA256SUMS are repaired. Files that are healthy are not written.
     """
     if dry_run:
         _rehearse(dst, as_json=as_json)
