@@ -37,7 +37,8 @@ from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.jobs.job import provenance
 from vla_data.jobs.workspace import workspace
 from vla_data.selection.subset import Selection
-from vla_data.verification.check import find_dataset, verify
+from vla_data.verification.check import verify
+from vla_data.verification.dataset import find_dataset
 from vla_data.verification.provenance import open_provenance
 from vla_data.verification.repair import repair
 from vla_data.verification.report import Verdict

@@ -15,8 +15,8 @@ that is interrupted leaves a dataset that is less damaged than before, never mor
 Files that are not ours are left alone, but for copies of ours under other names where readers would find them, and
 what has the name of a file or folder of ours and is none, which is moved aside.
 
-Without the sources, what the dataset itself proves is repaired: files under names that no file of ours has get their
-own back, and ``SHA256SUMS`` is written anew while every digest still stands in it. All else needs them.
+Without the sources, what the dataset itself proves is repaired: missing files that lie under strange names get their
+own back, and ``SHA256SUMS`` is written anew while every digest still stands in it. All else needs the sources.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ from vla_data.jobs.run import Progress, run
 from vla_data.jobs.workspace import workspace
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-from vla_data.verification.check import find_dataset, verify
+from vla_data.verification.check import verify
+from vla_data.verification.dataset import find_dataset
 from vla_data.verification.provenance import AGAIN, Address, open_provenance
 from vla_data.verification.report import Verdict
 
@@ -141,8 +142,8 @@ def _lacks_source(verdict: Verdict, path: str | Path) -> UsageError:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return UsageError(
         "E001",
-        f"{', '.join(names[:_SHOWN])}{more} can only be made again from what the dataset was made from, unchanged; "
-        f"name it (of a merged dataset each, in its order): vla-data repair {show(path)} SOURCE",
+        f"{', '.join(names[:_SHOWN])}{more} can only be made again from what the dataset was made from, "
+        f"unchanged; name it (of a merged dataset each, in its order): vla-data repair {show(path)} SOURCE",
     )
 
 
