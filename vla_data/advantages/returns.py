@@ -71,10 +71,8 @@ def discounted_returns(
     bootstrap: Any = None,
 ) -> Floats:
     """(N,): ``G[t] = r[t] + gamma G[t+1]``; after a truncated frame is its bootstrap value, after an end 0."""
-    gamma = checks.number("gamma", gamma, low=0, high=1)
     ends = Ends.of(episodes, terminated, truncated, bootstrap)
-    reward = episodes.column("rewards", rewards)
-    return reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
+    return _returns(episodes.column("rewards", rewards), ends, checks.number("gamma", gamma, low=0, high=1))
 
 
 def monte_carlo(rewards: Any, values: Any, episodes: Episodes, **semantics: Any) -> Floats:
@@ -92,21 +90,19 @@ def n_step(
     *,
     n: int,
     gamma: float = 1.0,
-    terminated: Any = None,
-    truncated: Any = None,
-    bootstrap: Any = None,
+    **semantics: Any,
 ) -> Floats:
     """(N,): ``sum_{k<n} gamma^k r[t+k] + gamma^n V[t+n] - V[t]``, or the Monte-Carlo one where an end comes first.
+
+    ``semantics`` are ``terminated``, ``truncated`` and ``bootstrap`` of `discounted_returns`.
 
     It is the Monte-Carlo advantage of ``t`` less ``gamma^n`` times that of ``t + n``: the same sum, which is
     exactly 0 wherever the critic is exactly right.
     """
     n = checks.whole("n", n, low=1)
     gamma = checks.number("gamma", gamma, low=0, high=1)
-    ends = Ends.of(episodes, terminated, truncated, bootstrap)
-    reward = episodes.column("rewards", rewards)
-    surprise = reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
-    surprise -= episodes.column("values", values)
+    ends = Ends.of(episodes, **semantics)
+    surprise = _returns(episodes.column("rewards", rewards), ends, gamma) - episodes.column("values", values)
     if n >= episodes.total:
         return surprise
     # A stretch ends where it does not go on; t + n is in the stretch of t if as many ended before both.
@@ -152,6 +148,10 @@ def gae(
     delta = reward + discount * following - value
     advantage = reverse_scan(delta, discount * lam * ends.goes_on)
     return advantage, advantage + value
+
+
+def _returns(reward: Floats, ends: Ends, gamma: float) -> Floats:
+    return reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
 
 
 def _flags(name: str, flags: Any, total: int) -> Bools:

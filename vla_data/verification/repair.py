@@ -15,8 +15,8 @@ that is interrupted leaves a dataset that is less damaged than before, never mor
 Files that are not ours are left alone, but for copies of ours under other names where readers would find them, and
 what has the name of a file or folder of ours and is none, which is moved aside.
 
-Without the sources, what the dataset itself proves is repaired: missing files that lie under strange names get their
-own back, and ``SHA256SUMS`` is written anew while every digest still stands in it. All else needs the sources.
+Without the sources, what the dataset itself proves is repaired: missing files that lie under strange names get
+their own back, and ``SHA256SUMS`` is written anew while every digest still stands in it.
 """
 
 from __future__ import annotations
