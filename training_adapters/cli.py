@@ -13,6 +13,7 @@ import click
 
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
+from vla_data.cli.options import stack
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
@@ -30,27 +31,20 @@ def cli() -> None:
     """Small policies learn from rollouts and datasets, with figures that can be checked."""
 
 
-def _common(command: Any) -> Any:
-    for option in (
-        click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
-        click.option(
-            "--runs",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            help="Where runs are.",
-        ),
-        click.option(
-            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
-        ),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
-        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
-        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
-        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
-        click.option("--debug", is_flag=True, help="Show where a defect is."),
-    ):
-        command = option(command)
-    return command
+_common = stack(
+    click.option("--debug", is_flag=True, help="Show where a defect is."),
+    click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
+    click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
+    click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+    click.option(
+        "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+    ),
+    click.option(
+        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs are."
+    ),
+    click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
+)
 
 
 @cli.command()
@@ -129,18 +123,23 @@ def sft(
     _finish(run, folder, None, after, as_json=as_json)
 
 
+_player_options = stack(
+    click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant."),
+    click.option("--env", help="Environment.  [default: the checkpoint's]"),
+    click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy."),
+    click.option("--debug", is_flag=True, help="Show where a defect is."),
+)
+
+
 @cli.command("eval")
-@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@_player_options
 @click.option("--episodes", type=click.IntRange(1), default=240, show_default=True, help="Held-out starts.")
-@click.option("--env", help="Environment.  [default: the checkpoint's]")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
 @click.option("--starts-seed", type=click.IntRange(0), help="Of the held-out starts.  [default: 10000]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Result file.  [default: eval.json in the checkpoint]"
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
-@click.option("--debug", is_flag=True, help="Show where a defect is.")
 def evaluate_command(
     checkpoint: str,
     episodes: int,
@@ -154,16 +153,13 @@ def evaluate_command(
 ) -> None:
     """Success of a policy on held-out starts: n of N by task, with Wilson's 95 % intervals."""
     _need_extra()
-    from training_adapters import checkpoints
     from training_adapters.envs.starts import HELD_OUT_SEED
-    from training_adapters.envs.table import Place
     from training_adapters.evaluate import evaluate, table
 
-    saved = checkpoints.load(checkpoint)
-    policy = saved.policy()
+    saved, policy, place = _player(checkpoint, env)
     found = evaluate(
         policy,
-        Place.of(env or str(saved.metadata.get("env", ""))),
+        place,
         episodes=episodes,
         horizon=policy.config.horizon,
         temperature=temperature,
@@ -182,27 +178,21 @@ def evaluate_command(
 
 
 @cli.command()
-@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@_player_options
 @click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
-@click.option("--env", help="Environment.  [default: the checkpoint's]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
-@click.option("--debug", is_flag=True, help="Show where a defect is.")
 @click.argument("out", type=click.Path(path_type=Path))
 def collect(
     checkpoint: str, episodes: int, env: str | None, seed: int, temperature: float, debug: bool, out: Path
 ) -> None:
     """Play a policy and write its episodes into the folder OUT, for vla-data align."""
     _need_extra()
-    from training_adapters import checkpoints
     from training_adapters.collect import collect as played
-    from training_adapters.envs.table import Place
 
-    saved = checkpoints.load(checkpoint)
-    policy = saved.policy()
+    _, policy, place = _player(checkpoint, env)
     done = played(
         policy,
-        Place.of(env or str(saved.metadata.get("env", ""))),
+        place,
         out,
         episodes=episodes,
         horizon=policy.config.horizon,
@@ -216,6 +206,15 @@ def collect(
 def main() -> NoReturn:
     """Run the command line; every failure is one line and an exit code, as of ``vla-data``."""
     command_line(cli, "vla-train")
+
+
+def _player(checkpoint: str, env: str | None) -> tuple[Any, Any, Any]:
+    """A checkpoint, its policy, and where it plays."""
+    from training_adapters import checkpoints
+    from training_adapters.envs.table import Place
+
+    saved = checkpoints.load(checkpoint)
+    return saved, saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
 
 
 def _need_extra() -> None:

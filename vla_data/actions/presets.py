@@ -91,16 +91,15 @@ _ALOHA: Final = Convention(
     gripper_closed=0.0,
     control_rate=50.0,
 )
-_RDT: Final = Convention(
+_RDT: Final = replace(
+    _METRIC,
     layout={"gripper": (10,), "translation": _run(30, 3), "rotation": _run(33, 6)},
     size=128,
     kind="absolute",
-    translation_unit="m",
-    rotation_unit="rad",
+    reference="undeclared",
+    frame="undeclared",
     rotation="6d_columns",
-    gripper_control="position",
-    gripper_open=1.0,
-    gripper_closed=0.0,
+    rotation_delta="undeclared",
 )
 _RDT_VELOCITY: Final = replace(
     _RDT,

@@ -118,9 +118,7 @@ def gae(
     *,
     lam: float,
     gamma: Any = 1.0,
-    terminated: Any = None,
-    truncated: Any = None,
-    bootstrap: Any = None,
+    **semantics: Any,
 ) -> tuple[Floats, Floats]:
     """Advantages and returns (``A + V``), both (N,), by generalised advantage estimation (arXiv 1506.02438).
 
@@ -133,12 +131,10 @@ def gae(
         episodes: where they begin.
         lam: 0 (one step) to 1 (Monte-Carlo).
         gamma: discount from a row to the next: one number, or (N,), as for chunks of different lengths.
-        terminated: (N,) bool.
-        truncated: (N,) bool.
-        bootstrap: (N,), used where truncated.
+        semantics: ``terminated``, ``truncated`` and ``bootstrap`` of `discounted_returns`.
     """
     lam = checks.number("lam", lam, low=0, high=1)
-    ends = Ends.of(episodes, terminated, truncated, bootstrap)
+    ends = Ends.of(episodes, **semantics)
     value = episodes.column("values", values)
     reward = episodes.column("rewards", rewards)
     discount = np.broadcast_to(np.asarray(gamma, dtype=np.float64), (episodes.total,))

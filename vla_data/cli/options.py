@@ -30,6 +30,19 @@ def stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command
     return lambda command: functools.reduce(lambda c, option: option(c), reversed(options), command)
 
 
+def choice(
+    name: str, values: Sequence[str], *, help: str, default: str | None = None, multiple: bool = False
+) -> Callable[[Command], Command]:
+    """An option that is one of some words."""
+    shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+    return click.option(name, type=click.Choice(list(values)), multiple=multiple, help=help, **shown)
+
+
+result_options = stack(
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+
 recipe_options = stack(
     click.option(
         "--min-success-steps",
@@ -38,11 +51,10 @@ recipe_options = stack(
         show_default=True,
         help="Successes that make an episode solved; it is cut after them. 0 keeps all, uncut.",
     ),
-    click.option(
+    choice(
         "--success-rule",
-        type=click.Choice(["consecutive", "cumulative", "last"]),
+        ["consecutive", "cumulative", "last"],
         default="consecutive",
-        show_default=True,
         help="So many in a row, so many in all, or the last flag (then nothing is cut).",
     ),
     click.option(
@@ -76,26 +88,21 @@ recipe_options = stack(
     ),
     click.option("--min-length", type=click.IntRange(1), default=1, show_default=True, help="Fewest steps left."),
     click.option("--max-length", type=click.IntRange(1), help="Most steps left."),
-    click.option(
-        "--compat",
-        type=click.Choice(["rl4vla"]),
-        help="What RL4VLA's own builder does, bugs included, for comparisons.",
-    ),
+    choice("--compat", ["rl4vla"], help="What RL4VLA's own builder does, bugs included, for comparisons."),
 )
 
 source_options = stack(
-    click.option(
+    choice(
         "--info-timing",
-        type=click.Choice(["auto", "after", "before"]),
+        ["auto", "after", "before"],
         default="auto",
-        show_default=True,
         help="Whether info[t] is of after or before action t.",
     ),
     click.option("--fps", type=Number(0, min_open=True), help="Steps per second.  [default: the file's, or 5]"),
     click.option("--image-size", type=Size(), help="Quarantine episodes with images of another size."),
-    click.option(
+    choice(
         "--allow-images",
-        type=click.Choice(["gray", "rgba", "chw", "palette"]),
+        ["gray", "rgba", "chw", "palette"],
         multiple=True,
         help="Convert such images to RGB instead of refusing them.",
     ),
@@ -111,18 +118,13 @@ source_options = stack(
 )
 
 image_options = stack(
-    click.option(
+    choice(
         "--images",
-        type=click.Choice(["jpeg", "png"]),
+        ["jpeg", "png"],
         default="jpeg",
-        show_default=True,
         help="JPEG (quality 95; JPEG input passes through) or lossless PNG.",
     ),
-    click.option(
-        "--video",
-        type=click.Choice(["av1", "h264"]),
-        help="Write the cameras as video instead; lossy.",
-    ),
+    choice("--video", ["av1", "h264"], help="Write the cameras as video instead; lossy."),
     click.option(
         "--crf", type=click.IntRange(0, 63), default=30, show_default=True, help="Video quality; 0 best."
     ),
@@ -175,16 +177,14 @@ run_options = stack(
     ),
     click.option("--dedup", is_flag=True, help="Drop episodes whose content an earlier one has."),
     dry_run_option,
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    result_options,
 )
 
 engine_choice = stack(
-    click.option(
+    choice(
         "--engine",
-        type=click.Choice(["local", "beam"]),
+        ["local", "beam"],
         default="local",
-        show_default=True,
         help="Processes here, or Apache Beam with its own options after --.",
     ),
     click.option("--work", metavar="URL", help="--engine beam: where workers that share no disk leave parts."),

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import av
 import numpy as np
@@ -174,11 +174,18 @@ class Clip:
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
 
 
+class Run(Protocol):
+    """What gives frames by their number."""
+
+    def frame(self, number: int) -> Pixels:
+        """Frame ``number``, ``(height, width, 3)`` uint8 RGB."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClipFrame:
     """One frame of a clip, decoded when somebody looks at it."""
 
-    clip: Clip
+    clip: Run
     number: int
 
     def pixels(self) -> Pixels:

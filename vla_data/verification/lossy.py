@@ -78,7 +78,7 @@ class Encoder:
 
             data = video.encode((frames.pixels(t) for t in range(len(frames))), self._pictures.video, fps=fps)
             clip = _Clip(video.decode(data))
-            items = tuple(_Shot(clip, t) for t in range(len(frames)))
+            items = tuple(video.ClipFrame(clip, t) for t in range(len(frames)))
         return Frames(items, frames.height, frames.width)
 
     def still(self, pixels: Pixels) -> Pixels:
@@ -112,17 +112,6 @@ class _Clip:
 
     def frame(self, number: int) -> Pixels:
         return next(pixels for t, pixels in self._decoded if t == number)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shot:
-    """A frame of a clip."""
-
-    clip: _Clip
-    number: int
-
-    def pixels(self) -> Pixels:
-        return self.clip.frame(self.number)
 
 
 def is_plausible(source: Pixels, again: Pixels, found: Pixels) -> bool:
