@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -20,6 +20,9 @@ from vla_data.installed import missing
 from vla_data.safety import strict_json
 from vla_data.safety.files import MAX_CONFIG, read_file
 from vla_data.safety.text import show
+
+if TYPE_CHECKING:
+    from training_adapters.runs import Run
 
 Settings = TypeVar("Settings")
 _EXTRA: Final = {"torch", "accelerate", "safetensors", "tokenizers", "gymnasium", "mujoco"}
@@ -57,38 +60,21 @@ _common = stack(
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts."
 )
-def ppo(
-    exp_name: str,
-    runs: Path,
-    config: str,
-    settings: tuple[str, ...],
-    resume: bool,
-    wandb: bool,
-    as_json: bool,
-    debug: bool,
-    env: str | None,
-    start: str | None,
-    from_scratch: bool,
-    record: Path | None,
-) -> None:
+def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | None, **common: Any) -> None:
     """Train a policy by chunk PPO, and compare it with its start on held-out episodes."""
     _need_extra()
     from training_adapters.ppo.config import PRESETS, PPOConfig
     from training_adapters.ppo.program import Program
-    from training_adapters.runs import Run
 
     if start and from_scratch:
         raise UsageError("E001", "--start and --from-scratch say two things")
     given = {"env": env, "start": "scratch" if from_scratch else start}
-    options = _settings(
-        PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, config, settings, given
-    )
-    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
-    with Program(options, run, resume=resume, record=record) as program:
+    options, run = _begin(PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, given, common)
+    with Program(options, run, resume=common["resume"], record=record) as program:
         before = program.before() if options.eval_episodes else None
         folder = program.train()
         after = program.evaluate() if options.eval_episodes else None
-    _finish(run, folder, before, after, as_json=as_json)
+    _finish(run, folder, before, after, as_json=common["as_json"])
 
 
 @cli.command()
@@ -96,31 +82,18 @@ def ppo(
 @click.option("--dataset", required=True, help="What to learn: a path or FORMAT:PATH.")
 @click.option("--env", help="Environment to be evaluated in.  [default: tabletop]")
 @click.option("--start", metavar="CHECKPOINT", help="Policy to go on with.  [default: a new one]")
-def sft(
-    exp_name: str,
-    runs: Path,
-    config: str,
-    settings: tuple[str, ...],
-    resume: bool,
-    wandb: bool,
-    as_json: bool,
-    debug: bool,
-    dataset: str,
-    env: str | None,
-    start: str | None,
-) -> None:
+def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None:
     """Train a policy on a dataset, for example one that vla-data align made of rollouts."""
     _need_extra()
-    from training_adapters.runs import Run
     from training_adapters.sft.config import PRESETS, SFTConfig
     from training_adapters.sft.program import Program
 
-    options = _settings(SFTConfig, PRESETS, config, settings, {"dataset": dataset, "env": env, "start": start})
-    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
-    program = Program(options, run, resume=resume)
+    given = {"dataset": dataset, "env": env, "start": start}
+    options, run = _begin(SFTConfig, PRESETS, given, common)
+    program = Program(options, run, resume=common["resume"])
     folder = program.train()
     after = program.evaluate() if options.eval_episodes else None
-    _finish(run, folder, None, after, as_json=as_json)
+    _finish(run, folder, None, after, as_json=common["as_json"])
 
 
 _player_options = stack(
@@ -228,6 +201,20 @@ def _need_extra() -> None:
 
 def _facts(config: Any) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(config)}
+
+
+def _begin(
+    kind: type[Settings],
+    presets: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Any],
+    common: Mapping[str, Any],
+) -> tuple[Settings, Run]:
+    """The options of a program, and its run, by the options of `_common`."""
+    from training_adapters.runs import Run
+
+    options = _settings(kind, presets, common["config"], common["settings"], given)
+    folder = common["runs"] / common["exp_name"]
+    return options, Run(folder, options, resume=common["resume"], wandb=common["wandb"])
 
 
 def _settings(

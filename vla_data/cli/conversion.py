@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import choice, lerobot_options, stack
+from vla_data.cli.options import allow_images, choice, lerobot_options, stack
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
@@ -69,12 +69,7 @@ reading_options = stack(
     ),
     click.option("--info", is_flag=True, default=None, help="Rollouts: keep all values of infos, as info.<key>."),
     click.option("--image-size", type=Size(), help="Rollouts: quarantine others."),
-    choice(
-        "--allow-images",
-        ["gray", "rgba", "chw", "palette"],
-        multiple=True,
-        help="Rollouts: convert such images to RGB.",
-    ),
+    allow_images("Rollouts: convert such images to RGB."),
     click.option("--allow-empty-instruction", is_flag=True, default=None, help="Keep episodes without a text."),
     click.option(
         "--action-limit",
