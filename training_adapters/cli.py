@@ -129,16 +129,8 @@ def evaluate_command(
     from training_adapters.envs.starts import HELD_OUT_SEED
     from training_adapters.evaluate import evaluate, table
 
-    saved, policy, place = _player(checkpoint, env)
-    found = evaluate(
-        policy,
-        place,
-        episodes=episodes,
-        horizon=policy.config.horizon,
-        temperature=temperature,
-        starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed,
-        seed=seed,
-    )
+    saved, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
+    found = evaluate(**playing, starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed)
     facts = found.to_json() | {"checkpoint": str(saved.folder), "dataset": saved.metadata.get("dataset")}
     with machine_errors("cannot write the result"):
         write_file(
@@ -162,17 +154,8 @@ def collect(
     _need_extra()
     from training_adapters.collect import collect as played
 
-    _, policy, place = _player(checkpoint, env)
-    done = played(
-        policy,
-        place,
-        out,
-        episodes=episodes,
-        horizon=policy.config.horizon,
-        tokens=policy.tokenizer.grammar.longest,
-        seed=seed,
-        temperature=temperature,
-    )
+    _, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
+    done = played(**playing, folder=out, tokens=playing["policy"].tokenizer.grammar.longest)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
 
@@ -181,13 +164,14 @@ def main() -> NoReturn:
     command_line(cli, "vla-train")
 
 
-def _player(checkpoint: str, env: str | None) -> tuple[Any, Any, Any]:
-    """A checkpoint, its policy, and where it plays."""
+def _player(checkpoint: str, env: str | None, **how: Any) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint; and its policy, where that plays, and how, by the names of arguments."""
     from training_adapters import checkpoints
     from training_adapters.envs.table import Place
 
     saved = checkpoints.load(checkpoint)
-    return saved, saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    policy, place = saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 
 
 def _need_extra() -> None:

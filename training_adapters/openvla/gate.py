@@ -33,6 +33,7 @@ def read_back(folder: Path) -> dict[str, Json]:
         VerifyError: E601 for what OpenVLA can't train on: no seven-vector of finite actions, no text at all.
     """
     opened = open_rlds(folder, "openvla")
+    entry = config(opened)
     actions, texts, unlabelled, batch = [], set(), 0, None
     with readable():
         for trajectory in opened.episodes():
@@ -50,7 +51,6 @@ def read_back(folder: Path) -> dict[str, Json]:
     low, high = (np.quantile(every, q, axis=0).astype(np.float64) for q in (0.01, 0.99))
     tokens = _tokens(_normalised(every[:1], low, high, every))
     first = min(text for text in texts if text.strip())
-    entry = config(opened)
     warnings = list(_warnings(opened, every, unlabelled))
     lines = [
         f"  openvla: {len(actions):,} trajectories, {len(every):,} transitions, {len(texts):,} instructions",

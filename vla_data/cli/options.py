@@ -39,7 +39,7 @@ def choice(
     return click.option(name, type=click.Choice(list(values)), multiple=multiple, help=help)
 
 
-def shown(name: str, kind: click.ParamType, default: Any, help: str) -> Callable[[Command], Command]:
+def shown(name: str, kind: Any, default: Any, help: str) -> Callable[[Command], Command]:
     """An option whose default is shown."""
     return click.option(name, type=kind, default=default, show_default=True, help=help)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
 from vla_data.safety.files import opened
@@ -172,25 +173,6 @@ class Clip:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
-
-
-class Run(Protocol):
-    """What gives frames by their number."""
-
-    def frame(self, number: int) -> Pixels:
-        """Frame ``number``, ``(height, width, 3)`` uint8 RGB."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFrame:
-    """One frame of a clip, decoded when somebody looks at it."""
-
-    clip: Run
-    number: int
-
-    def pixels(self) -> Pixels:
-        """``(height, width, 3)`` uint8 RGB."""
-        return self.clip.frame(self.number)
 
 
 def _changed(path: Path) -> tuple[int, int]:
