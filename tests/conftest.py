@@ -1,9 +1,7 @@
-"""Tests keep their notes about sources to themselves; see `vla_data.jobs.whereabouts`."""
+"""Settings and servers that several folders of tests share."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +10,6 @@ from hypothesis import settings
 # A busy machine is no defect: no example has a deadline.
 settings.register_profile("no deadlines", deadline=None)
 settings.load_profile("no deadlines")
-
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="vla-data-tests-")
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,22 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
+from vla_data.cli.options import stack
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
 from vla_data.safety import strict_json
 from vla_data.safety.files import MAX_CONFIG, read_file
 from vla_data.safety.text import show
+
+if TYPE_CHECKING:
+    from training_adapters.runs import Run
 
 Settings = TypeVar("Settings")
 _EXTRA: Final = {"torch", "accelerate", "safetensors", "tokenizers", "gymnasium", "mujoco"}
@@ -30,27 +34,20 @@ def cli() -> None:
     """Small policies learn from rollouts and datasets, with figures that can be checked."""
 
 
-def _common(command: Any) -> Any:
-    for option in (
-        click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
-        click.option(
-            "--runs",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            help="Where runs are.",
-        ),
-        click.option(
-            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
-        ),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
-        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
-        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
-        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
-        click.option("--debug", is_flag=True, help="Show where a defect is."),
-    ):
-        command = option(command)
-    return command
+_common = stack(
+    click.option("--debug", is_flag=True, help="Show where a defect is."),
+    click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
+    click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
+    click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+    click.option(
+        "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+    ),
+    click.option(
+        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs are."
+    ),
+    click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
+)
 
 
 @cli.command()
@@ -63,38 +60,21 @@ def _common(command: Any) -> Any:
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts."
 )
-def ppo(
-    exp_name: str,
-    runs: Path,
-    config: str,
-    settings: tuple[str, ...],
-    resume: bool,
-    wandb: bool,
-    as_json: bool,
-    debug: bool,
-    env: str | None,
-    start: str | None,
-    from_scratch: bool,
-    record: Path | None,
-) -> None:
+def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | None, **common: Any) -> None:
     """Train a policy by chunk PPO, and compare it with its start on held-out episodes."""
     _need_extra()
     from training_adapters.ppo.config import PRESETS, PPOConfig
     from training_adapters.ppo.program import Program
-    from training_adapters.runs import Run
 
     if start and from_scratch:
         raise UsageError("E001", "--start and --from-scratch say two things")
     given = {"env": env, "start": "scratch" if from_scratch else start}
-    options = _settings(
-        PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, config, settings, given
-    )
-    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
-    with Program(options, run, resume=resume, record=record) as program:
+    options, run = _begin(PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, given, common)
+    with Program(options, run, resume=common["resume"], record=record) as program:
         before = program.before() if options.eval_episodes else None
         folder = program.train()
         after = program.evaluate() if options.eval_episodes else None
-    _finish(run, folder, before, after, as_json=as_json)
+    _finish(run, folder, before, after, as_json=common["as_json"])
 
 
 @cli.command()
@@ -102,45 +82,37 @@ def ppo(
 @click.option("--dataset", required=True, help="What to learn: a path or FORMAT:PATH.")
 @click.option("--env", help="Environment to be evaluated in.  [default: tabletop]")
 @click.option("--start", metavar="CHECKPOINT", help="Policy to go on with.  [default: a new one]")
-def sft(
-    exp_name: str,
-    runs: Path,
-    config: str,
-    settings: tuple[str, ...],
-    resume: bool,
-    wandb: bool,
-    as_json: bool,
-    debug: bool,
-    dataset: str,
-    env: str | None,
-    start: str | None,
-) -> None:
+def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None:
     """Train a policy on a dataset, for example one that vla-data align made of rollouts."""
     _need_extra()
-    from training_adapters.runs import Run
     from training_adapters.sft.config import PRESETS, SFTConfig
     from training_adapters.sft.program import Program
 
-    options = _settings(SFTConfig, PRESETS, config, settings, {"dataset": dataset, "env": env, "start": start})
-    run = Run(runs / exp_name, options, resume=resume, wandb=wandb)
-    program = Program(options, run, resume=resume)
+    given = {"dataset": dataset, "env": env, "start": start}
+    options, run = _begin(SFTConfig, PRESETS, given, common)
+    program = Program(options, run, resume=common["resume"])
     folder = program.train()
     after = program.evaluate() if options.eval_episodes else None
-    _finish(run, folder, None, after, as_json=as_json)
+    _finish(run, folder, None, after, as_json=common["as_json"])
+
+
+_player_options = stack(
+    click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant."),
+    click.option("--env", help="Environment.  [default: the checkpoint's]"),
+    click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy."),
+    click.option("--debug", is_flag=True, help="Show where a defect is."),
+)
 
 
 @cli.command("eval")
-@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@_player_options
 @click.option("--episodes", type=click.IntRange(1), default=240, show_default=True, help="Held-out starts.")
-@click.option("--env", help="Environment.  [default: the checkpoint's]")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
 @click.option("--starts-seed", type=click.IntRange(0), help="Of the held-out starts.  [default: 10000]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Result file.  [default: eval.json in the checkpoint]"
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
-@click.option("--debug", is_flag=True, help="Show where a defect is.")
 def evaluate_command(
     checkpoint: str,
     episodes: int,
@@ -154,22 +126,11 @@ def evaluate_command(
 ) -> None:
     """Success of a policy on held-out starts: n of N by task, with Wilson's 95 % intervals."""
     _need_extra()
-    from training_adapters import checkpoints
     from training_adapters.envs.starts import HELD_OUT_SEED
-    from training_adapters.envs.table import Place
     from training_adapters.evaluate import evaluate, table
 
-    saved = checkpoints.load(checkpoint)
-    policy = saved.policy()
-    found = evaluate(
-        policy,
-        Place.of(env or str(saved.metadata.get("env", ""))),
-        episodes=episodes,
-        horizon=policy.config.horizon,
-        temperature=temperature,
-        starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed,
-        seed=seed,
-    )
+    saved, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
+    found = evaluate(**playing, starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed)
     facts = found.to_json() | {"checkpoint": str(saved.folder), "dataset": saved.metadata.get("dataset")}
     with machine_errors("cannot write the result"):
         write_file(
@@ -182,40 +143,35 @@ def evaluate_command(
 
 
 @cli.command()
-@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
+@_player_options
 @click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
-@click.option("--env", help="Environment.  [default: the checkpoint's]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy.")
-@click.option("--debug", is_flag=True, help="Show where a defect is.")
 @click.argument("out", type=click.Path(path_type=Path))
 def collect(
     checkpoint: str, episodes: int, env: str | None, seed: int, temperature: float, debug: bool, out: Path
 ) -> None:
     """Play a policy and write its episodes into the folder OUT, for vla-data align."""
     _need_extra()
-    from training_adapters import checkpoints
     from training_adapters.collect import collect as played
-    from training_adapters.envs.table import Place
 
-    saved = checkpoints.load(checkpoint)
-    policy = saved.policy()
-    done = played(
-        policy,
-        Place.of(env or str(saved.metadata.get("env", ""))),
-        out,
-        episodes=episodes,
-        horizon=policy.config.horizon,
-        tokens=policy.tokenizer.grammar.longest,
-        seed=seed,
-        temperature=temperature,
-    )
+    _, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
+    done = played(**playing, folder=out, tokens=playing["policy"].tokenizer.grammar.longest)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
 
 def main() -> NoReturn:
     """Run the command line; every failure is one line and an exit code, as of ``vla-data``."""
     command_line(cli, "vla-train")
+
+
+def _player(checkpoint: str, env: str | None, **how: Any) -> tuple[Any, dict[str, Any]]:
+    """A checkpoint; and its policy, where that plays, and how, by the names of arguments."""
+    from training_adapters import checkpoints
+    from training_adapters.envs.table import Place
+
+    saved = checkpoints.load(checkpoint)
+    policy, place = saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 
 
 def _need_extra() -> None:
@@ -229,6 +185,20 @@ def _need_extra() -> None:
 
 def _facts(config: Any) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(config)}
+
+
+def _begin(
+    kind: type[Settings],
+    presets: Mapping[str, Mapping[str, Any]],
+    given: Mapping[str, Any],
+    common: Mapping[str, Any],
+) -> tuple[Settings, Run]:
+    """The options of a program, and its run, by the options of `_common`."""
+    from training_adapters.runs import Run
+
+    options = _settings(kind, presets, common["config"], common["settings"], given)
+    folder = common["runs"] / common["exp_name"]
+    return options, Run(folder, options, resume=common["resume"], wandb=common["wandb"])
 
 
 def _settings(

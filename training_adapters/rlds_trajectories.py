@@ -7,6 +7,7 @@ kvablack/dlimp ``dataset.py``; openvla ``prismatic/vla/datasets/rlds/dataset.py`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,29 @@ def config(opened: Opened) -> dict[str, Json]:
     }
 
 
-def failing(error: Exception) -> VerifyError:
-    """The error for what TensorFlow could not read."""
-    return VerifyError("E601", f"TFDS can't read it: {_reason(error)}")
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever is read in here is what TensorFlow can read.
+
+    Raises:
+        VerifyError: E601, it can't.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise VerifyError("E601", f"TFDS can't read it: {_reason(error)}") from None
 
 
-OpError = tf.errors.OpError
+def shrunk(pixels: Array, side: int) -> Array:
+    """Images ``(B, side, side, 3)`` uint8, resized as both loaders do it (lanczos3)."""
+    resized = tf.image.resize(pixels, (side, side), method="lanczos3", antialias=True)
+    image: Array = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
+    return image
+
+
+def row(values: Array) -> str:
+    """Numbers on one line."""
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _stacked(steps: list[Mapping[str, Any]]) -> dict[str, Any]:

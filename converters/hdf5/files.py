@@ -13,7 +13,7 @@ from typing import Final
 
 from vla_data.core import EpisodeRef
 from vla_data.errors import DataError
-from vla_data.files.folders import walk
+from vla_data.files.folders import begins_with, walk
 from vla_data.safety import text
 from vla_data.safety.files import Facts, facts_of, open_regular
 
@@ -29,18 +29,10 @@ def sizes(root: Path) -> dict[str, int]:
     found = {
         Path(entry.path).relative_to(root).as_posix(): entry.stat(follow_symlinks=False).st_size
         for entry in walk(root, links)
-        if entry.name.lower().endswith(SUFFIXES) or ("." not in entry.name and _is_hdf5(Path(entry.path)))
+        if entry.name.lower().endswith(SUFFIXES)
+        or ("." not in entry.name and begins_with(Path(entry.path), _SIGNATURE))
     }
     return {**found, **{link.relative_to(root).as_posix(): 0 for link in links}}
-
-
-def _is_hdf5(path: Path) -> bool:
-    try:
-        handle, _ = open_regular(path, root=path.parent)
-    except DataError:
-        return False
-    with os.fdopen(handle, "rb") as file:
-        return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def make_ref(name: str, demo: str, size: int) -> EpisodeRef:

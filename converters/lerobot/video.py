@@ -34,7 +34,7 @@ from converters.lerobot.columns import TOLERANCE
 from converters.lerobot.layout import Track
 from vla_data.errors import DataError
 from vla_data.media import video
-from vla_data.media.frames import Frames
+from vla_data.media.frames import ClipFrame, Frames
 from vla_data.safety.text import show
 
 _BITS: Final = 8
@@ -66,7 +66,7 @@ def read(
     elif _is_other(about.rate, fps):
         notes.append(f"video_at_other_rate:{camera}={float(about.rate):g}")
     clip = video.Clip(path, 0)
-    items = tuple(video.ClipFrame(clip, number) for number in chosen.tolist())
+    items = tuple(ClipFrame(clip, number) for number in chosen.tolist())
     return Frames(items, about.height, about.width), notes
 
 

@@ -27,7 +27,7 @@ The fork of RDT for LIBERO (zxy6677, 2025) has the first four of these in one da
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice, product
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from converters.rdt import slots as rdt_slots
 from converters.rdt.panda import is_panda, panda_orientation
-from converters.rdt.vectors import Layout, slotted
+from converters.rdt.vectors import POSE, Layout, slotted
 from vla_data.actions import Convention, preset, resolve
 from vla_data.actions.rotations import angle_between, convert_rotation, inverse, multiply, to_quaternion
 from vla_data.core import Json
@@ -234,18 +234,6 @@ def resolved(source: Convention, layout: Layout) -> Convention:
 
 def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) -> Iterator[Bug]:
     """By `vla_data.actions.check_dynamics`, where the vectors have a pose and its motions."""
-    pose = Convention(
-        layout={"gripper": (GRIPPER,), "translation": (30, 31, 32), "rotation": tuple(range(33, 39))},
-        size=rdt_slots.SIZE,
-        kind="absolute",
-        frame=convention.frame,
-        translation_unit="m",
-        rotation_unit="rad",
-        rotation="6d_columns",
-        gripper_control="position",
-        gripper_open=1.0,
-        gripper_closed=0.0,
-    )
     names = {
         "wrong_gripper": "inverted_gripper",
         "off_by_one": "observation_shift",
@@ -261,7 +249,7 @@ def _dynamics(pairs: Sequence[Pair], convention: Convention, fps: float | None) 
             [state for state, _ in pairs],
             convention,
             fps or convention.control_rate or 20.0,
-            state_convention=pose,
+            state_convention=replace(POSE, frame=convention.frame),
         )
     except (UsageError, DataError):
         return  # joints, one arm of two, or numbers that another check has named

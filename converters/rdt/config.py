@@ -15,10 +15,14 @@ from vla_data.statistics import VectorStats
 
 FOLDER: Final = "configs"
 STAT: Final = "dataset_stat.json"
+"""Dataset -> mean, deviation and range of its states and actions."""
 FREQUENCY: Final = "dataset_control_freq.json"
+"""Dataset -> steps a second."""
 DATASETS: Final = "finetune_datasets.json"
 WEIGHTS: Final = "finetune_sample_weights.json"
+"""Dataset -> how often it is drawn."""
 CAMERAS: Final = "dataset_img_keys.json"
+"""Dataset -> its cameras in the places of RDT's four, and which of these are masked."""
 
 WEIGHT: Final = 100
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -47,6 +47,9 @@ Floats = NDArray[np.float64]
 PANDA_OPENING: Final = 0.08
 """Metres between the fingers of an open Panda gripper."""
 
+POSE: Final = preset("rdt_absolute")
+"""A pose and a gripper in their slots: metres, columns of the rotation matrix, 1 open."""
+
 _STATES: Final[Mapping[str, tuple[str, str, str, str, str]]] = {
     "libero": ("joint_states", "gripper_states", "ee_pos", "ee_ori", "rotvec"),
     "robomimic": (
@@ -169,20 +172,14 @@ def slotted(source: Convention, layout: Layout) -> Convention:
         raise UsageError("E232", "actions of joints and poses at once have the layout absolute alone")
     kinds = {"pose_delta": "delta", "velocity": "velocity", "velocity_per_step": "delta", "absolute": "absolute"}
     kind = kinds[layout] if has_pose else "absolute"
-    rate = source.control_rate
-    return Convention(
+    return replace(
+        POSE,
         layout=where,
-        size=rdt_slots.SIZE,
         kind=kind,
-        translation_unit="m",
-        rotation_unit="rad",
         joint_unit="rad",
         rotation="rotvec" if moving else "6d_columns",
         rotation_delta="rotation" if has_pose and kind != "absolute" else UNDECLARED,
-        gripper_control="position",
-        gripper_open=1.0,
-        gripper_closed=0.0,
-        control_rate=rate,
+        control_rate=source.control_rate,
         # Kept for the way back, and for the gain that a check of the dynamics expects.
         controller=source.controller,
     )
@@ -255,24 +252,8 @@ def _panda(parts: Sequence[Floats], form: str) -> tuple[Floats, Convention]:
     if fingers.shape[1] != 2 or position.shape[1] != 3 or count > rdt_slots.ARM_JOINTS:
         raise DataError("E203", f"{count} joints, {fingers.shape[1]} fingers, position {position.shape[1:]}")
     state = np.zeros((len(joints), rdt_slots.SIZE))
-    meaning = Convention(
-        layout={
-            "joints": tuple(range(count)),
-            "gripper": (rdt_slots.GRIPPER,),
-            "translation": tuple(range(rdt_slots.POSITION, rdt_slots.POSITION + 3)),
-            "rotation": tuple(range(rdt_slots.ROTATION, rdt_slots.ROTATION + 6)),
-        },
-        size=rdt_slots.SIZE,
-        kind="absolute",
-        frame="world",
-        translation_unit="m",
-        rotation_unit="rad",
-        joint_unit="rad",
-        rotation="6d_columns",
-        gripper_control="position",
-        gripper_open=1.0,
-        gripper_closed=0.0,
-    )
+    layout = {"joints": tuple(range(count)), **POSE.layout}
+    meaning = replace(POSE, layout=layout, frame="world", joint_unit="rad")
     state[:, meaning.layout["joints"]] = joints
     state[:, rdt_slots.GRIPPER] = gripper_opening(fingers, width=PANDA_OPENING)
     state[:, meaning.layout["translation"]] = position

@@ -22,13 +22,12 @@ from vla_data.core import Array, Schema
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import FEATURES, INFO
 from vla_data.media import images
 from vla_data.safety.files import open_binary
 from vla_data.safety.text import show
 from vla_data.verification.audit import Audit
 
-INFO: Final = "dataset_info.json"
-FEATURES: Final = "features.json"
 _OBSERVATION: Final = "steps/observation/"
 _TASK: Final = "steps/language_instruction"
 _FIRST: Final = "steps/is_first"

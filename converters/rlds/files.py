@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from converters.rlds import tfrecord
 from converters.rlds.features import Leaf, leaves
@@ -36,8 +36,7 @@ _PARTS: Final = ("DATASET", "FILEFORMAT", "NUM_SHARDS", "SHARD_INDEX", "SHARD_X_
 _TEMPLATE: Final = re.compile(rf"(?:[A-Za-z0-9_.=-]|\{{(?:{'|'.join(_PARTS)})\}}){{1,200}}")
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
+class Shard(NamedTuple):
     """One file: its name, its split and how many episodes ``dataset_info.json`` says it has."""
 
     name: str

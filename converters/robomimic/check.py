@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from converters.robomimic.names import DERIVED, ID, masks_of, name_of
+from converters.robomimic.rows import Rows
 from vla_data.core import Array
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
@@ -95,7 +97,8 @@ class RobomimicAudit(Audit):
         if "env_args" in own:
             self._rate(demo.path, own["env_args"])
         arrays: dict[str, Array] = {}
-        images: dict[str, _Rows] = {}
+        images: dict[str, Rows] = {}
+        sizes: dict[str, tuple[int, ...]] = {}
         for path, table in tables.items():
             if DERIVED in table.attributes():
                 table.read()  # for its checksums
@@ -105,18 +108,19 @@ class RobomimicAudit(Audit):
                 and len(table.shape) == 4
                 and table.shape[3] == 3
             ):
-                images[name_of(path, images=True)] = _Rows(table)
+                sizes[name_of(path, images=True)] = table.shape[1:]
+                images[name_of(path, images=True)] = Rows(len(table), partial(_row, table))
             else:
                 arrays[name_of(path, images=False)] = _values(table)
-        yield from self._unlike(arrays, images)
+        yield from self._unlike(arrays, sizes)
         if content_digest(_instruction(own), arrays, images) != record.content_sha256:
             yield "has another content than that of the ledger's digest"
 
-    def _unlike(self, arrays: Mapping[str, Array], images: Mapping[str, _Rows]) -> Iterator[str]:
+    def _unlike(self, arrays: Mapping[str, Array], images: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Features that are not as the schema has them; it need not have all, and the digest is of all."""
         for name, feature in self.schema.features.items():
             if feature.dtype == "image":
-                if name not in images or images[name].table.shape[1:] != feature.shape:
+                if name not in images or images[name] != feature.shape:
                     yield f"has no images of {feature.shape} as {show(name)}"
             elif name not in arrays or (arrays[name].shape[1:] or (1,)) != feature.shape:
                 yield f"has no {show(name)} of {feature.shape}"
@@ -148,24 +152,13 @@ class RobomimicAudit(Audit):
                 self.blame(FILE, f"{name} is not in the masks that the ledger has it in", record.id)
 
 
+def _row(table: hdf5.Table, i: int) -> Array:
+    return table.read(i, i + 1)
+
+
 def _batches(items: Sequence[tuple[str, Record]]) -> Iterator[Sequence[tuple[str, Record]]]:
     for start in range(0, len(items), _AT_ONCE):
         yield items[start : start + _AT_ONCE]
-
-
-class _Rows(Sequence[bytes]):
-    """The bytes of each row of a table, read when asked for."""
-
-    def __init__(self, table: hdf5.Table) -> None:
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, i: Any) -> Any:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return self.table.read(i, i + 1).tobytes()
 
 
 def _tables(demo: hdf5.Group) -> Iterator[tuple[str, hdf5.Table]]:

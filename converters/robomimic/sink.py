@@ -44,6 +44,7 @@ from converters.robomimic.names import (
     origin_of,
     path_of,
 )
+from converters.robomimic.rows import Rows
 from vla_data import options as checks
 from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
 from vla_data.core.base import BaseSink, Traits
@@ -115,7 +116,7 @@ class RobomimicSink(BaseSink):
             for path, name in sorted(frames.items()):
                 table = self._add_images(demo, path, episode.frames[name])
                 _declare(table, schema.features[name])
-                pictures[name] = _Pixels(table)
+                pictures[name] = Rows(len(table), table.__getitem__)
             self._add_derived(demo, episode)
             if self.next_obs:
                 self._add_next(demo, episode, {**arrays, **frames})
@@ -242,21 +243,6 @@ class RobomimicSink(BaseSink):
 def _one(final: Frames | Array) -> Array:
     """What was seen after the last action, as one row."""
     return final.pixels(0) if isinstance(final, Frames) else storable("the last row", final)[0]
-
-
-class _Pixels(Sequence[bytes]):
-    """Raw RGB bytes of each image of a dataset, read when asked for: a whole episode may not fit into memory."""
-
-    def __init__(self, table: h5py.Dataset) -> None:
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, i: Any) -> Any:
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return np.asarray(self._table[i]).tobytes()
 
 
 def _declare(table: h5py.Dataset, feature: Feature) -> None:

@@ -104,10 +104,8 @@ OWN: Final = {
         "path.read_bytes()",
         "path.read_text()",
     },
-    # this user's own cache and state
+    # this user's own cache
     "vla_data/jobs/upload.py": {"file.read_bytes()"},
-    "vla_data/jobs/whereabouts.py": {"_file(manifest).read_text()"}
-    | {"beside.write_text(json.dumps([str(source.resolve()) for source in sources]))"},
     "vla_data/remote/cache.py": {"(path.parent / ADDRESS).read_text()"},
     "vla_data/remote/fetch.py": {"(folder / _LISTING).read_bytes()"}
     | {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},

@@ -260,7 +260,7 @@ def test_no_process_imports_from_the_current_folder(way: str, tmp_path: Path) ->
             "import converters.rollouts.source, converters.lerobot.sink\n"
             "source, sink = vd.open_source('in'), vd.open_sink('out', format='lerobot', images='jpeg')\n"
             "source, sink = map(vla_data.jobs.part.absolute, (source, sink))\n"
-            "import vla_data.files.tables, vla_data.jobs.whereabouts, simplejpeg, pyarrow.compute\n"
+            "import vla_data.files.tables, simplejpeg, pyarrow.compute\n"
             "assert '' in sys.path\n"
             "os.chdir('in')\n"
             "import multiprocessing.popen_spawn_posix, multiprocessing.resource_tracker\n"

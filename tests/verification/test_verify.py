@@ -37,7 +37,8 @@ from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.jobs.job import provenance
 from vla_data.jobs.workspace import workspace
 from vla_data.selection.subset import Selection
-from vla_data.verification.check import find_dataset, verify
+from vla_data.verification.check import verify
+from vla_data.verification.dataset import find_dataset
 from vla_data.verification.provenance import open_provenance
 from vla_data.verification.repair import repair
 from vla_data.verification.report import Verdict
@@ -760,13 +761,16 @@ def test_renamed_files_need_no_source(fresh: Callable[[str], Made]) -> None:
 RENAMED: dict[str, dict[str, str]] = {
     "to a name that no reader takes for data": {"meta/info.json": "meta/info_renamed.json"},
     "a document": {"README.md": "README.old"},
-    "two swapped": {"meta/info.json": "meta/stats.json", "meta/stats.json": "meta/info.json"},
+    "both": {"meta/info.json": "info.json", "README.md": "meta/README.md"},
+}
+SWAPPED: dict[str, dict[str, str]] = {
+    "two": {"meta/info.json": "meta/stats.json", "meta/stats.json": "meta/info.json"},
     "three in a ring": {
         "meta/info.json": "meta/stats.json",
         "meta/stats.json": "README.md",
         "README.md": "meta/info.json",
     },
-    "over another, which lies elsewhere": {"meta/info.json": "meta/stats.json", "meta/stats.json": "old.json"},
+    "over another, which is gone": {"meta/info.json": "meta/stats.json"},
 }
 
 
@@ -788,13 +792,23 @@ def test_names_are_given_back_without_a_source(fresh: Callable[[str], Made], how
     assert made.tree() == before
 
 
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("how", SWAPPED)
+def test_swapped_names_need_the_source(fresh: Callable[[str], Made], how: str) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    rename(made, SWAPPED[how])
+    assert "meta/info.json" in refused(made, "E001", UsageError, ())
+    assert repair(made.root, made.rollouts, workers=1).after.ok
+    assert made.tree() == before
+
+
+@pytest.mark.parametrize("at", [0, 1])
 def test_an_interrupted_renaming_goes_on(
     fresh: Callable[[str], Made], monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     made = fresh("lerobot")
     before = made.tree()
-    rename(made, RENAMED["three in a ring"])
+    rename(made, RENAMED["both"])
     count = iter(range(100))
 
     def fail(name: str, path: Path) -> None:
@@ -840,14 +854,27 @@ def test_what_stands_in_the_way_is_moved_aside(fresh: Callable[[str], Made], tmp
     assert (tmp_path / "old").exists()
 
 
-@pytest.mark.parametrize("at", [3, 64, 65, 66, 70, -1, "line"])
-def test_sums_need_no_source(fresh: Callable[[str], Made], at: int | str) -> None:
-    made = fresh("lerobot")
-    before = made.tree()
+def flip_in_sums(made: Made, at: int | str) -> None:
     data = bytearray((made.root / made.sums).read_bytes())
     data[data.index(b"\n") if at == "line" else int(at)] ^= 1
     (made.root / made.sums).write_bytes(data)
+
+
+@pytest.mark.parametrize("at", [64, 65, 66, 70, -1, "line"])
+def test_sums_with_every_digest_need_no_source(fresh: Callable[[str], Made], at: int | str) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    flip_in_sums(made, at)
     assert repair(made.root).replaced == (made.sums,)
+    assert made.tree() == before
+
+
+def test_a_damaged_digest_needs_the_source(fresh: Callable[[str], Made]) -> None:
+    made = fresh("lerobot")
+    before = made.tree()
+    flip_in_sums(made, 3)
+    assert made.sums in refused(made, "E001", UsageError, ())
+    assert repair(made.root, made.rollouts, workers=1).replaced == (made.sums,)
     assert made.tree() == before
 
 
@@ -860,7 +887,7 @@ def test_a_copy_of_ours_is_removed_and_a_stranger_stays(fresh: Callable[[str], M
     assert blamed(done.after) == {"data/chunk-000/file-002.parquet"}
 
 
-def refused(made: Made, code: str, error: type[Exception], source: Path | None) -> str:
+def refused(made: Made, code: str, error: type[Exception], source: Path | tuple[()]) -> str:
     before = made.tree()
     with pytest.raises(error) as problem:
         repair(made.root, source, workers=1)
@@ -872,10 +899,15 @@ def refused(made: Made, code: str, error: type[Exception], source: Path | None) 
 def test_repair_says_when_it_needs_the_source(
     fresh: Callable[[str], Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    state = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     made = fresh("lerobot")
+    vd.run(vd.open_source(made.rollouts), (), vd.open_sink(tmp_path / "new", format="lerobot"), workers=1)
     (made.root / "meta/stats.json").unlink()
-    assert "meta/stats.json" in refused(made, "E001", UsageError, ())
+    said = refused(made, "E001", UsageError, ())
+    assert "meta/stats.json" in said
+    assert f"vla-data repair {made.root} SOURCE" in said
+    assert not state.exists()  # nor does a job note where its sources lie
 
 
 @pytest.mark.parametrize("how", ["changed", "removed", "added"])

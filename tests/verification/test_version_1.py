@@ -26,7 +26,8 @@ from vla_data.files.sums import hash_file
 from vla_data.files.write import files_below
 from vla_data.jobs.job import versions
 from vla_data.selection.exports import write_keep_ranges
-from vla_data.verification.check import find_dataset, verify
+from vla_data.verification.check import verify
+from vla_data.verification.dataset import find_dataset
 from vla_data.verification.provenance import open_provenance
 from vla_data.verification.repair import repair
 

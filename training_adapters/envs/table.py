@@ -74,11 +74,7 @@ class Row:
 ENVS: Final[Mapping[str, Row]] = MappingProxyType(
     {
         "gym_aloha": Row(
-            module="training_adapters.envs.gym_aloha",
-            needs="gym_aloha",
-            install="gym-aloha",
-            horizon=16,
-            fps=50.0,
+            module="training_adapters.envs.gym_aloha", needs="gym_aloha", install="gym-aloha", horizon=16, fps=50.0
         ),
         "gym_pusht": Row(
             module="training_adapters.envs.gym_pusht", needs="gym_pusht", install="gym-pusht", horizon=8, fps=10.0

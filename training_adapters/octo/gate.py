@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from training_adapters.quiet_tensorflow import tf
-from training_adapters.rlds_trajectories import Opened, OpError, config, failing, instruction, open_rlds
+from training_adapters.rlds_trajectories import Opened, config, instruction, open_rlds, readable, row, shrunk
 from vla_data.core import Array, Json
 from vla_data.errors import VerifyError
 from vla_data.safety.text import show
@@ -36,15 +35,13 @@ def read_back(folder: Path) -> dict[str, Json]:
     opened = open_rlds(folder, "octo")
     entry = config(opened)
     actions, unlabelled, batch, text = [], 0, None, ""
-    try:
+    with readable():
         for trajectory in opened.episodes():
             actions.append(trajectory["action"].astype(np.float32))
             found = instruction(trajectory)
             unlabelled += not found.strip()
             if batch is None:
                 batch, text = _batch(opened, entry, trajectory), found
-    except OpError as error:
-        raise failing(error) from None
     every = np.concatenate(actions) if actions else np.zeros((0, 0), np.float32)
     if batch is None or not every.size or not np.isfinite(every).all():
         raise VerifyError("E601", "octo: no trajectory with finite actions")
@@ -53,8 +50,8 @@ def read_back(folder: Path) -> dict[str, Json]:
     lines = [
         f"  octo: {len(actions):,} trajectories, {len(every):,} transitions",
         f"  {json.dumps(entry['image_obs_keys'])}",
-        f"  action mean {_row(every.mean(axis=0, dtype=np.float64))}",
-        f"  action std  {_row(every.std(axis=0, dtype=np.float64))}",
+        f"  action mean {row(every.mean(axis=0, dtype=np.float64))}",
+        f"  action std  {row(every.std(axis=0, dtype=np.float64))}",
         "  a batch:",
         *(f"    {name}: {what}" for name, what in seen.items()),
         f"    task.language_instruction: {show(text)}",
@@ -82,11 +79,8 @@ def _batch(opened: Opened, entry: Json, trajectory: Any) -> dict[str, Array]:
         if camera is None:
             continue
         data = [trajectory["observation"][camera][t] for t in range(count)]
-        pixels = tf.stack([opened.pixels(camera, item) for item in data])
-        size = (_SIDES[slot], _SIDES[slot])
-        resized = tf.image.resize(pixels, size, method="lanczos3", antialias=True)
-        small = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
-        batch[f"observation.image_{slot}"] = small[np.clip(past, 0, None)]
+        pixels = np.stack([opened.pixels(camera, item) for item in data])
+        batch[f"observation.image_{slot}"] = shrunk(pixels, _SIDES[slot])[np.clip(past, 0, None)]
     if entry["state_obs_keys"]:
         state = np.asarray(trajectory["observation"]["state"], np.float32)
         batch["observation.proprio"] = state[np.clip(past, 0, None)]
@@ -101,7 +95,3 @@ def _warnings(every: Array, unlabelled: int, opened: Opened) -> Iterator[str]:
         yield f"action dimensions {', '.join(map(str, still))} are constant: they are divided by 1e-8"
     if not any(slot == "wrist" and camera for slot, camera in config(opened)["image_obs_keys"].items()):
         yield "there is no wrist camera; Octo pads it with black, masked"
-
-
-def _row(values: Array) -> str:
-    return " ".join(f"{value:.4g}" for value in values)

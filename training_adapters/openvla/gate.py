@@ -15,8 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from training_adapters.quiet_tensorflow import tf
-from training_adapters.rlds_trajectories import Opened, OpError, config, failing, instruction, open_rlds
+from training_adapters.rlds_trajectories import Opened, config, instruction, open_rlds, readable, row, shrunk
 from vla_data.core import Array, Json
 from vla_data.errors import VerifyError
 from vla_data.safety.text import show
@@ -34,8 +33,9 @@ def read_back(folder: Path) -> dict[str, Json]:
         VerifyError: E601 for what OpenVLA can't train on: no seven-vector of finite actions, no text at all.
     """
     opened = open_rlds(folder, "openvla")
+    entry = config(opened)
     actions, texts, unlabelled, batch = [], set(), 0, None
-    try:
+    with readable():
         for trajectory in opened.episodes():
             actions.append(trajectory["action"].astype(np.float32))
             text = instruction(trajectory)
@@ -43,8 +43,6 @@ def read_back(folder: Path) -> dict[str, Json]:
             texts.add(text)
             if batch is None:
                 batch = _images(opened, trajectory)
-    except OpError as error:
-        raise failing(error) from None
     every = np.concatenate(actions) if actions else np.zeros((0, 0), np.float32)
     if every.ndim != 2 or every.shape[1] != 7 or not np.isfinite(every).all():
         raise VerifyError("E601", f"openvla: actions of shape {every.shape[1:]}, not 7 finite numbers")
@@ -53,13 +51,12 @@ def read_back(folder: Path) -> dict[str, Json]:
     low, high = (np.quantile(every, q, axis=0).astype(np.float64) for q in (0.01, 0.99))
     tokens = _tokens(_normalised(every[:1], low, high, every))
     first = min(text for text in texts if text.strip())
-    entry = config(opened)
     warnings = list(_warnings(opened, every, unlabelled))
     lines = [
         f"  openvla: {len(actions):,} trajectories, {len(every):,} transitions, {len(texts):,} instructions",
         f"  OXE_DATASET_CONFIGS[{opened.name!r}]: {json.dumps(entry['image_obs_keys'])}, ActionEncoding.EEF_POS",
-        f"  q01 {_row(low)}",
-        f"  q99 {_row(high)}",
+        f"  q01 {row(low)}",
+        f"  q99 {row(high)}",
         f"  pixel values: {batch.dtype} {batch.shape}",
         f"  prompt: In: What action should the robot take to {show(first.lower())}?",
         f"  first action as tokens: {tokens.tolist()}",
@@ -80,10 +77,7 @@ def read_back(folder: Path) -> dict[str, Json]:
 def _images(opened: Opened, trajectory: Json) -> Array:
     """The first steps' primary images, ``(B, 224, 224, 3)`` uint8."""
     data = trajectory["observation"][opened.cameras[0]][:BATCH]
-    pixels = tf.stack([opened.pixels(opened.cameras[0], item) for item in data])
-    resized = tf.image.resize(pixels, (SIDE, SIDE), method="lanczos3", antialias=True)
-    image: Array = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8).numpy()
-    return image
+    return shrunk(np.stack([opened.pixels(opened.cameras[0], item) for item in data]), SIDE)
 
 
 def _normalised(actions: Array, low: Array, high: Array, every: Array) -> Array:
@@ -111,7 +105,3 @@ def _warnings(opened: Opened, every: Array, unlabelled: int) -> Iterator[str]:
         yield "the gripper goes below 0; OpenVLA's own sets have 0 for closed and 1 for open"
     if "val" not in opened.splits:
         yield "there is no split val; OpenVLA takes the last 5 % of train"
-
-
-def _row(values: Array) -> str:
-    return " ".join(f"{value:.4g}" for value in values)

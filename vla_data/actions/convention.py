@@ -262,6 +262,21 @@ class Convention:
             raise UsageError("E231", "controller (how large its input of 1 is)")
         return replace(self, translation_unit=translation, rotation_unit=rotation)
 
+    def at_rate(self, fps: float) -> Convention:
+        """The convention of the same commands resampled to ``fps`` steps a second.
+
+        Motions in a controller's own units become metres and radians: its inputs reach what it can do in a step of
+        its own rate, and not what another rate asks for in one.
+        """
+        if self.kind == "absolute":
+            return replace(self, control_rate=fps)
+        return replace(
+            self,
+            control_rate=fps,
+            translation_unit="m" if self.translation_unit == "controller" else self.translation_unit,
+            rotation_unit="rad" if self.rotation_unit == "controller" else self.rotation_unit,
+        )
+
 
 def quantity(part: str) -> str:
     """``translation``, ``rotation``, ``gripper``, ``joints``, or ``other``, from the name of a part."""

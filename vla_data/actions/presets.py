@@ -26,47 +26,37 @@ _SEVEN: Final = {"translation": _run(0, 3), "rotation": _run(3, 3), "gripper": _
 # Gains are measured on recorded episodes (docs/conventions.md); the theory of a critically damped controller with
 # kp = 150 at 20 Hz says sqrt(150) / 2 / 20 = 0.306 for a motion that has lasted long enough.
 _OSC: Final = Controller(translation_scale=0.05, rotation_scale=0.5, translation_gain=0.25, rotation_gain=0.2)
-_ROBOSUITE_15: Final = Convention(
+_CONTROLLED: Final = Convention(
     layout=_SEVEN,
     kind="delta",
     reference="current_state",
     frame="robot_base",
     translation_unit="controller",
     rotation_unit="controller",
-    rotation="rotvec",
+    rotation="euler_extrinsic_xyz",
     rotation_delta="rotation",
+    gripper_control="position",
+    gripper_open=1.0,
+    gripper_closed=0.0,
+    controller=_OSC,
+)
+_METRIC: Final = replace(
+    _CONTROLLED, reference="previous_target", translation_unit="m", rotation_unit="rad", controller=None
+)
+
+_ROBOSUITE_15: Final = replace(
+    _CONTROLLED,
+    rotation="rotvec",
     gripper_control="direction",
     gripper_open=-1.0,
     gripper_closed=1.0,
-    controller=_OSC,
     control_rate=20.0,
 )
 _ROBOSUITE_14: Final = replace(_ROBOSUITE_15, frame="world", controller=replace(_OSC, zero_rotation="holds"))
-_RL4VLA: Final = Convention(
-    layout=_SEVEN,
-    kind="delta",
-    reference="previous_target",
-    frame="robot_base",
-    translation_unit="m",
-    rotation_unit="rad",
+_RL4VLA: Final = replace(_METRIC, rotation="euler_intrinsic_xyz", gripper_closed=-1.0, control_rate=5.0)
+_MANISKILL: Final = replace(
+    _CONTROLLED,
     rotation="euler_intrinsic_xyz",
-    rotation_delta="rotation",
-    gripper_control="position",
-    gripper_open=1.0,
-    gripper_closed=-1.0,
-    control_rate=5.0,
-)
-_MANISKILL: Final = Convention(
-    layout=_SEVEN,
-    kind="delta",
-    reference="current_state",
-    frame="robot_base",
-    translation_unit="controller",
-    rotation_unit="controller",
-    rotation="euler_intrinsic_xyz",
-    rotation_delta="rotation",
-    gripper_control="position",
-    gripper_open=1.0,
     gripper_closed=-1.0,
     controller=Controller(
         translation_scale=0.1,
@@ -77,30 +67,9 @@ _MANISKILL: Final = Convention(
     ),
     control_rate=20.0,
 )
-_BRIDGE: Final = Convention(
-    layout=_SEVEN,
-    kind="delta",
-    reference="previous_target",
-    frame="robot_base",
-    translation_unit="m",
-    rotation_unit="rad",
-    rotation="euler_extrinsic_xyz",
-    rotation_delta="rotation",
-    gripper_control="position",
-    gripper_open=1.0,
-    gripper_closed=0.0,
-    control_rate=5.0,
-)
-_DROID: Final = Convention(
-    layout=_SEVEN,
-    kind="delta",
-    reference="current_state",
-    frame="robot_base",
-    translation_unit="controller",
-    rotation_unit="controller",
-    rotation="euler_extrinsic_xyz",
-    rotation_delta="rotation",
-    gripper_control="position",
+_BRIDGE: Final = replace(_METRIC, control_rate=5.0)
+_DROID: Final = replace(
+    _CONTROLLED,
     gripper_open=0.0,
     gripper_closed=1.0,
     controller=Controller(
@@ -122,16 +91,15 @@ _ALOHA: Final = Convention(
     gripper_closed=0.0,
     control_rate=50.0,
 )
-_RDT: Final = Convention(
+_RDT: Final = replace(
+    _METRIC,
     layout={"gripper": (10,), "translation": _run(30, 3), "rotation": _run(33, 6)},
     size=128,
     kind="absolute",
-    translation_unit="m",
-    rotation_unit="rad",
+    reference="undeclared",
+    frame="undeclared",
     rotation="6d_columns",
-    gripper_control="position",
-    gripper_open=1.0,
-    gripper_closed=0.0,
+    rotation_delta="undeclared",
 )
 _RDT_VELOCITY: Final = replace(
     _RDT,

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.actions.convention import UNDECLARED, Controller, Convention, missing
+from vla_data.actions.convention import UNDECLARED, Convention, missing
 from vla_data.actions.rotations import Floats, is_angles
 from vla_data.errors import DataError, UsageError
 
@@ -30,8 +30,7 @@ def translation_from(values: Floats, convention: Convention) -> Floats:
     """Metres a step, or metres, from ``(..., 3)`` values of a convention."""
     unit = _declared(convention.translation_unit, "translation_unit")
     if unit == "controller":
-        controller = _controller(convention)
-        values = clip(values, controller.translation_clip) * controller.translation_scale
+        values = _reached(values, convention, "translation")
     elif unit != "m":
         values = values * METRES[unit]
     return values / _rate(convention) if convention.kind == "velocity" else values
@@ -47,9 +46,7 @@ def translation_to(metres: Floats, convention: Convention, *, saturate: bool) ->
     if convention.kind == "velocity":
         metres = metres * _rate(convention)
     if unit == "controller":
-        controller = _controller(convention)
-        values = metres / controller.translation_scale
-        return _limited(values, controller.translation_clip, "translation", saturate=saturate)
+        return _input(metres, convention, "translation", saturate=saturate)
     return metres if unit == "m" else metres / METRES[unit]
 
 
@@ -61,8 +58,7 @@ def angles_from(values: Floats, convention: Convention) -> Floats:
         return values
     unit = _declared(convention.rotation_unit, "rotation_unit")
     if unit == "controller":
-        controller = _controller(convention)
-        values = clip(values, controller.rotation_clip) * controller.rotation_scale
+        values = _reached(values, convention, "rotation")
     elif unit == "deg":
         values = np.deg2rad(values)
     return values / _rate(convention) if convention.kind == "velocity" else values
@@ -76,9 +72,7 @@ def angles_to(values: Floats, convention: Convention, *, saturate: bool) -> Floa
     if convention.kind == "velocity":
         values = values * _rate(convention)
     if unit == "controller":
-        controller = _controller(convention)
-        values = values / controller.rotation_scale
-        return _limited(values, controller.rotation_clip, "rotation", saturate=saturate)
+        return _input(values, convention, "rotation", saturate=saturate)
     return values if unit == "rad" else np.rad2deg(values)
 
 
@@ -186,7 +180,16 @@ def _gripper_facts(convention: Convention) -> tuple[object, ...]:
     return convention.gripper_control, convention.gripper_open, convention.gripper_closed
 
 
-def _limited(values: Floats, how: str, what: str, *, saturate: bool) -> Floats:
+def _reached(values: Floats, convention: Convention, what: str) -> Floats:
+    """What a controller makes of its input: metres of a ``translation``, radians of a ``rotation``."""
+    clipping, scale = _controlled(convention, what)
+    return clip(values, clipping) * scale
+
+
+def _input(values: Floats, convention: Convention, what: str, *, saturate: bool) -> Floats:
+    """The way back from `_reached`."""
+    how, scale = _controlled(convention, what)
+    values = values / scale
     if how == "none":
         return values
     size = np.abs(values) if how == "box" else np.linalg.norm(values, axis=-1, keepdims=True)
@@ -208,10 +211,14 @@ def _declared(unit: str, name: str) -> str:
     return unit
 
 
-def _controller(convention: Convention) -> Controller:
-    if convention.controller is None:  # the convention itself refuses this combination
+def _controlled(convention: Convention, what: str) -> tuple[str, float]:
+    """How a controller clips this, and what its input of 1 is."""
+    known = convention.controller
+    if known is None:  # the convention itself refuses this combination
         raise missing("controller")
-    return convention.controller
+    if what == "translation":
+        return known.translation_clip, known.translation_scale
+    return known.rotation_clip, known.rotation_scale
 
 
 def _rate(convention: Convention) -> float:

@@ -71,10 +71,8 @@ def discounted_returns(
     bootstrap: Any = None,
 ) -> Floats:
     """(N,): ``G[t] = r[t] + gamma G[t+1]``; after a truncated frame is its bootstrap value, after an end 0."""
-    gamma = checks.number("gamma", gamma, low=0, high=1)
     ends = Ends.of(episodes, terminated, truncated, bootstrap)
-    reward = episodes.column("rewards", rewards)
-    return reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
+    return _returns(episodes.column("rewards", rewards), ends, checks.number("gamma", gamma, low=0, high=1))
 
 
 def monte_carlo(rewards: Any, values: Any, episodes: Episodes, **semantics: Any) -> Floats:
@@ -92,21 +90,19 @@ def n_step(
     *,
     n: int,
     gamma: float = 1.0,
-    terminated: Any = None,
-    truncated: Any = None,
-    bootstrap: Any = None,
+    **semantics: Any,
 ) -> Floats:
     """(N,): ``sum_{k<n} gamma^k r[t+k] + gamma^n V[t+n] - V[t]``, or the Monte-Carlo one where an end comes first.
+
+    ``semantics`` are ``terminated``, ``truncated`` and ``bootstrap`` of `discounted_returns`.
 
     It is the Monte-Carlo advantage of ``t`` less ``gamma^n`` times that of ``t + n``: the same sum, which is
     exactly 0 wherever the critic is exactly right.
     """
     n = checks.whole("n", n, low=1)
     gamma = checks.number("gamma", gamma, low=0, high=1)
-    ends = Ends.of(episodes, terminated, truncated, bootstrap)
-    reward = episodes.column("rewards", rewards)
-    surprise = reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
-    surprise -= episodes.column("values", values)
+    ends = Ends.of(episodes, **semantics)
+    surprise = _returns(episodes.column("rewards", rewards), ends, gamma) - episodes.column("values", values)
     if n >= episodes.total:
         return surprise
     # A stretch ends where it does not go on; t + n is in the stretch of t if as many ended before both.
@@ -122,9 +118,7 @@ def gae(
     *,
     lam: float,
     gamma: Any = 1.0,
-    terminated: Any = None,
-    truncated: Any = None,
-    bootstrap: Any = None,
+    **semantics: Any,
 ) -> tuple[Floats, Floats]:
     """Advantages and returns (``A + V``), both (N,), by generalised advantage estimation (arXiv 1506.02438).
 
@@ -137,12 +131,10 @@ def gae(
         episodes: where they begin.
         lam: 0 (one step) to 1 (Monte-Carlo).
         gamma: discount from a row to the next: one number, or (N,), as for chunks of different lengths.
-        terminated: (N,) bool.
-        truncated: (N,) bool.
-        bootstrap: (N,), used where truncated.
+        semantics: ``terminated``, ``truncated`` and ``bootstrap`` of `discounted_returns`.
     """
     lam = checks.number("lam", lam, low=0, high=1)
-    ends = Ends.of(episodes, terminated, truncated, bootstrap)
+    ends = Ends.of(episodes, **semantics)
     value = episodes.column("values", values)
     reward = episodes.column("rewards", rewards)
     discount = np.broadcast_to(np.asarray(gamma, dtype=np.float64), (episodes.total,))
@@ -152,6 +144,10 @@ def gae(
     delta = reward + discount * following - value
     advantage = reverse_scan(delta, discount * lam * ends.goes_on)
     return advantage, advantage + value
+
+
+def _returns(reward: Floats, ends: Ends, gamma: float) -> Floats:
+    return reverse_scan(reward + gamma * ends.beyond, np.where(ends.goes_on, gamma, 0.0))
 
 
 def _flags(name: str, flags: Any, total: int) -> Bools:

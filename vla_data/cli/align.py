@@ -8,19 +8,14 @@ from typing import Any
 
 import click
 
-from vla_data.cli.conversion import feature_options, format_options
-from vla_data.cli.curation import curation
+from vla_data.cli.curation import curation, curation_options
 from vla_data.cli.options import (
     changed,
-    engine_option,
     image_options,
     lerobot_options,
-    recipe_options,
-    run_options,
     settings,
     show_rehearsal,
     show_report,
-    source_options,
 )
 from vla_data.cli.types import Target
 from vla_data.formats import load_builder, open_sink
@@ -31,12 +26,7 @@ from vla_data.jobs.run import run
 @click.argument("rollouts")
 @click.argument("out", type=Target())
 @image_options
-@recipe_options
-@source_options
-@format_options
-@feature_options
-@run_options
-@engine_option
+@curation_options
 @click.pass_context
 def command(
     ctx: click.Context, /, rollouts: str, out: Path | str, debug: bool, as_json: bool, **options: Any

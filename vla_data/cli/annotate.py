@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import dry_run_option, watch
+from vla_data.cli.options import choice, dry_run_option, result_options, watch
 from vla_data.cli.types import Local, Number, TrainerName
 from vla_data.errors import UsageError, VlaDataError
 
@@ -45,7 +45,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option("--positive-share", type=Number(0, 1), help="Label this share of the frames positive.")
 @click.option("--epsilon", type=Number(), help="Label advantages at or above this positive.")
-@click.option("--op", type=click.Choice([">=", ">"]), default=">=", show_default=True, help="What is positive.")
+@choice("--op", [">=", ">"], default=">=", help="What is positive.")
 @click.option("--per-task", is_flag=True, help="The share holds in each task.")
 @click.option("--force-positive", metavar="COLUMN", help="Frames whose flag is set are positive: corrections.")
 @click.option(
@@ -55,11 +55,10 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     metavar="RULE",
     help="Where episodes say whether they succeeded: auto, ledger, episodes:COLUMN, frames:COLUMN.",
 )
-@click.option(
+@choice(
     "--unlabelled",
-    type=click.Choice(["error", "failure", "success"]),
+    ["error", "failure", "success"],
     default="error",
-    show_default=True,
     help="What an episode counts as that does not say.",
 )
 @click.option("--layout", type=TrainerName("advantages"), help="Also write it as this project stores it.")
@@ -67,8 +66,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
 @click.option("--read", "read_layout", type=TrainerName("advantages", "sidecar"), help="Only say what is there.")
 @dry_run_option
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, **options: Any) -> None:
     """Compute RECAP advantages for every frame of the LeRobot DATASET, from a critic's values.
 

@@ -10,17 +10,13 @@ from typing import Any
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.conversion import feature_options, format_options
-from vla_data.cli.curation import curation
+from vla_data.cli.curation import curation, curation_options
 from vla_data.cli.options import (
     changed,
-    engine_option,
-    recipe_options,
-    run_options,
+    choice,
     settings,
     show_rehearsal,
     show_report,
-    source_options,
 )
 from vla_data.cli.types import Number, Target
 from vla_data.formats import load_builder, load_trainer
@@ -30,29 +26,22 @@ from vla_data.formats import load_builder, load_trainer
 @click.argument("name")
 @click.option("--input", "rollouts", required=True, help="Folder of rollouts.")
 @click.option("--data-dir", type=Target(), required=True, help="TFDS data directory.")
-@click.option(
+@choice(
     "--step-fields",
-    type=click.Choice(["rl4vla", "rlds"]),
+    ["rl4vla", "rlds"],
     default="rl4vla",
-    show_default=True,
     help="RL4VLA's three, or all of RLDS (is_first, is_last, is_terminal, reward, discount).",
 )
-@click.option(
+@choice(
     "--metadata",
-    type=click.Choice(["full", "rl4vla"]),
+    ["full", "rl4vla"],
     default="full",
-    show_default=True,
     help="Four fields of episode_metadata, or file_path alone as in RL4VLA's own sets.",
 )
 @click.option("--val-fraction", type=Number(0, 1, max_open=True), default=0.05, show_default=True)
 @click.option("--num-shards", type=click.IntRange(1), help="Shards a split.  [default: by size]")
 @click.option("--test", is_flag=True, help="Read the result back with stock TFDS and check it.")
-@recipe_options
-@source_options
-@format_options
-@feature_options
-@run_options
-@engine_option
+@curation_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -10,6 +10,7 @@ from vla_data.actions import Convention, preset
 from vla_data.actions.base import base_pose
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import declared, pose_of, reading_options, source_of
+from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError
@@ -37,8 +38,7 @@ _VERDICTS: Final = {
     "--base", metavar="X,Y,Z,...", help="Pose of the robot's base in the world: x,y,z, or with qx,qy,qz,qw."
 )
 @reading_options
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(
     source: str,
     state: str,

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import lerobot_options, stack
+from vla_data.cli.options import allow_images, choice, lerobot_options, stack
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
@@ -45,24 +45,16 @@ format_options = stack(
         help="RLDS: where the instruction is, below steps or in the record, as episode_metadata/x.",
     ),
     click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
-    click.option(
+    choice(
         "--observation-time",
-        type=click.Choice(["auto", "before", "after"]),
+        ["auto", "before", "after"],
         help="HDF5: whether an observation is of before or after the action of its row.",
     ),
-    click.option(
-        "--image-orientation",
-        type=click.Choice(["auto", "none", "vflip", "rot180"]),
-        help="HDF5: what makes the images upright.",
+    choice(
+        "--image-orientation", ["auto", "none", "vflip", "rot180"], help="HDF5: what makes the images upright."
     ),
-    click.option(
-        "--channel-order", type=click.Choice(["auto", "rgb", "bgr"]), help="HDF5: order of colours as stored."
-    ),
-    click.option(
-        "--language",
-        type=click.Choice(["auto", "attributes", "file_name"]),
-        help="HDF5: where the instruction is.",
-    ),
+    choice("--channel-order", ["auto", "rgb", "bgr"], help="HDF5: order of colours as stored."),
+    choice("--language", ["auto", "attributes", "file_name"], help="HDF5: where the instruction is."),
     click.option("--mask", help="HDF5: only the demos of mask/<this>."),
     click.option("--next-obs", is_flag=True, default=None, help="HDF5: keep next_obs, as next.observation.<key>."),
 )
@@ -70,19 +62,14 @@ format_options = stack(
 reading_options = stack(
     click.option("--fps", type=Number(0, min_open=True), help="Steps per second, where the source does not say."),
     format_options,
-    click.option(
+    choice(
         "--info-timing",
-        type=click.Choice(["auto", "after", "before"]),
+        ["auto", "after", "before"],
         help="Rollouts: whether info[t] is of after or before action t.",
     ),
     click.option("--info", is_flag=True, default=None, help="Rollouts: keep all values of infos, as info.<key>."),
     click.option("--image-size", type=Size(), help="Rollouts: quarantine others."),
-    click.option(
-        "--allow-images",
-        type=click.Choice(["gray", "rgba", "chw", "palette"]),
-        multiple=True,
-        help="Rollouts: convert such images to RGB.",
-    ),
+    allow_images("Rollouts: convert such images to RGB."),
     click.option("--allow-empty-instruction", is_flag=True, default=None, help="Keep episodes without a text."),
     click.option(
         "--action-limit",
@@ -121,9 +108,9 @@ writing_options = stack(
         type=Number(0, 1, max_open=True),
         help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
     ),
-    click.option(
+    choice(
         "--rdt-layout",
-        type=click.Choice(["pose_delta", "velocity", "velocity_per_step", "absolute", "agilex"]),
+        ["pose_delta", "velocity", "velocity_per_step", "absolute", "agilex"],
         help="RDT: where the numbers of an action go.  [default: pose_delta]",
     ),
     click.option("--action-convention", metavar="PRESET", help="RDT: what actions mean.  [default: as declared]"),

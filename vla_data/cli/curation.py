@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from vla_data.cli.conversion import FORMAT_OPTIONS, READING, steps_of
-from vla_data.cli.options import changed
+from vla_data.cli.conversion import FORMAT_OPTIONS, READING, feature_options, format_options, steps_of
+from vla_data.cli.options import (
+    Command,
+    changed,
+    engine_option,
+    recipe_options,
+    run_options,
+    source_options,
+    stack,
+)
 from vla_data.core import Schema, Source
 from vla_data.core.curate import Step, describe
 from vla_data.errors import UsageError
@@ -25,6 +33,12 @@ _AS_IT_IS: Final = (
     "a LeRobot dataset is taken as it is, not curated; an option of the recipe, such as --min-success-steps 6, "
     "curates it"
 )
+
+
+curation_options: Final[Callable[[Command], Command]] = stack(
+    recipe_options, source_options, format_options, feature_options, run_options, engine_option
+)
+"""Options of ``align`` and ``build``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ import click
 
 from vla_data._version import __version__
 from vla_data.cli import emit, print_json
+from vla_data.cli.options import result_options
 from vla_data.report.doctor import examine
 
 
 @click.command("doctor")
 @click.option("--quick", is_flag=True, help="Look up versions alone; import nothing.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(quick: bool, debug: bool, as_json: bool) -> None:
     """Say which extras work on this machine, and why the others do not.
 

@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.options import result_options
 from vla_data.core import Json
 from vla_data.errors import RefusedError
 from vla_data.report.inspect import survey
@@ -30,8 +31,7 @@ _OWN: Final = {
 @click.argument("source")
 @click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample of 64.")
 @reading_options
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(source: str, everything: bool, debug: bool, as_json: bool, **options: Any) -> None:
     """Say what a SOURCE holds: features, counts, conventions, problems, and what is undeclared."""
     facts = survey(source, everything=everything, episodes=options.pop("episodes"), **given_options(options))

@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import result_options
 from vla_data.cli.types import Local
 from vla_data.core import Json
 from vla_data.mixtures import Mixture, open_mixture
@@ -17,8 +18,7 @@ from vla_data.safety.text import show
 @click.command("mixture")
 @click.argument("config", type=Local())
 @click.option("--draws", type=click.IntRange(1), metavar="N", help="Draw N frames, and show how often each came.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(config: Path, draws: int | None, debug: bool, as_json: bool) -> None:
     """Show what the mixture in CONFIG (TOML, JSON, or a RECAP training configuration) really samples.
 

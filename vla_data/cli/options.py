@@ -30,36 +30,51 @@ def stack(*options: Callable[[Command], Command]) -> Callable[[Command], Command
     return lambda command: functools.reduce(lambda c, option: option(c), reversed(options), command)
 
 
+def choice(
+    name: str, values: Sequence[str], *, help: str, default: str | None = None, multiple: bool = False
+) -> Callable[[Command], Command]:
+    """An option that is one of some words."""
+    if default is not None:
+        return shown(name, click.Choice(list(values)), default, help)
+    return click.option(name, type=click.Choice(list(values)), multiple=multiple, help=help)
+
+
+def shown(name: str, kind: Any, default: Any, help: str) -> Callable[[Command], Command]:
+    """An option whose default is shown."""
+    return click.option(name, type=kind, default=default, show_default=True, help=help)
+
+
+def allow_images(help: str) -> Callable[[Command], Command]:
+    """Which images of rollouts are converted to RGB."""
+    return choice("--allow-images", ["gray", "rgba", "chw", "palette"], multiple=True, help=help)
+
+
+result_options = stack(
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+)
+
 recipe_options = stack(
-    click.option(
+    shown(
         "--min-success-steps",
-        type=click.IntRange(0),
-        default=6,
-        show_default=True,
-        help="Successes that make an episode solved; it is cut after them. 0 keeps all, uncut.",
+        click.IntRange(0),
+        6,
+        "Successes that make an episode solved; it is cut after them. 0 keeps all, uncut.",
     ),
-    click.option(
+    choice(
         "--success-rule",
-        type=click.Choice(["consecutive", "cumulative", "last"]),
+        ["consecutive", "cumulative", "last"],
         default="consecutive",
-        show_default=True,
         help="So many in a row, so many in all, or the last flag (then nothing is cut).",
     ),
-    click.option(
+    shown(
         "--pos-thresh",
-        type=FloatOrNone(),
-        default=0.01,
-        show_default=True,
-        help="Steps that move less (m), turn less and switch no gripper are pruned.",
+        FloatOrNone(),
+        0.01,
+        "Steps that move less (m), turn less and switch no gripper are pruned.",
     ),
-    click.option("--rot-thresh", type=FloatOrNone(), default=0.06, show_default=True, help="The same, in rad."),
-    click.option(
-        "--initial-gripper",
-        type=FloatOrNone(),
-        default=1.0,
-        show_default=True,
-        help="Gripper command in force before step 0; none: unknown.",
-    ),
+    shown("--rot-thresh", FloatOrNone(), 0.06, "The same, in rad."),
+    shown("--initial-gripper", FloatOrNone(), 1.0, "Gripper command in force before step 0; none: unknown."),
     click.option(
         "--gripper-hysteresis",
         type=float,
@@ -67,68 +82,39 @@ recipe_options = stack(
         metavar="LOW HIGH",
         help="For continuous grippers: at or below LOW and at or above HIGH are its two states.",
     ),
-    click.option(
-        "--gripper-window",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Steps kept before and after a gripper switch.",
-    ),
-    click.option("--min-length", type=click.IntRange(1), default=1, show_default=True, help="Fewest steps left."),
+    shown("--gripper-window", click.IntRange(0), 0, "Steps kept before and after a gripper switch."),
+    shown("--min-length", click.IntRange(1), 1, "Fewest steps left."),
     click.option("--max-length", type=click.IntRange(1), help="Most steps left."),
-    click.option(
-        "--compat",
-        type=click.Choice(["rl4vla"]),
-        help="What RL4VLA's own builder does, bugs included, for comparisons.",
-    ),
+    choice("--compat", ["rl4vla"], help="What RL4VLA's own builder does, bugs included, for comparisons."),
 )
 
 source_options = stack(
-    click.option(
+    choice(
         "--info-timing",
-        type=click.Choice(["auto", "after", "before"]),
+        ["auto", "after", "before"],
         default="auto",
-        show_default=True,
         help="Whether info[t] is of after or before action t.",
     ),
     click.option("--fps", type=Number(0, min_open=True), help="Steps per second.  [default: the file's, or 5]"),
     click.option("--image-size", type=Size(), help="Quarantine episodes with images of another size."),
-    click.option(
-        "--allow-images",
-        type=click.Choice(["gray", "rgba", "chw", "palette"]),
-        multiple=True,
-        help="Convert such images to RGB instead of refusing them.",
-    ),
+    allow_images("Convert such images to RGB instead of refusing them."),
     click.option("--allow-empty-instruction", is_flag=True, help="Keep episodes without a text."),
-    click.option(
-        "--action-limit",
-        type=Number(0, min_open=True),
-        default=100.0,
-        show_default=True,
-        help="Quarantine episodes with an action value beyond this.",
+    shown(
+        "--action-limit", Number(0, min_open=True), 100.0, "Quarantine episodes with an action value beyond this."
     ),
     click.option("--max-episodes", type=click.IntRange(1), help="Read only the first so many files."),
 )
 
 image_options = stack(
-    click.option(
+    choice(
         "--images",
-        type=click.Choice(["jpeg", "png"]),
+        ["jpeg", "png"],
         default="jpeg",
-        show_default=True,
         help="JPEG (quality 95; JPEG input passes through) or lossless PNG.",
     ),
-    click.option(
-        "--video",
-        type=click.Choice(["av1", "h264"]),
-        help="Write the cameras as video instead; lossy.",
-    ),
-    click.option(
-        "--crf", type=click.IntRange(0, 63), default=30, show_default=True, help="Video quality; 0 best."
-    ),
-    click.option(
-        "--gop", type=click.IntRange(1), default=2, show_default=True, help="Frames from key frame to key frame."
-    ),
+    choice("--video", ["av1", "h264"], help="Write the cameras as video instead; lossy."),
+    shown("--crf", click.IntRange(0, 63), 30, "Video quality; 0 best."),
+    shown("--gop", click.IntRange(1), 2, "Frames from key frame to key frame."),
     click.option("--preset", help="The encoder's speed.  [default: 12 for av1, medium for h264]"),
 )
 
@@ -175,16 +161,14 @@ run_options = stack(
     ),
     click.option("--dedup", is_flag=True, help="Drop episodes whose content an earlier one has."),
     dry_run_option,
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    result_options,
 )
 
 engine_choice = stack(
-    click.option(
+    choice(
         "--engine",
-        type=click.Choice(["local", "beam"]),
+        ["local", "beam"],
         default="local",
-        show_default=True,
         help="Processes here, or Apache Beam with its own options after --.",
     ),
     click.option("--work", metavar="URL", help="--engine beam: where workers that share no disk leave parts."),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.options import dry_run_option, watch
+from vla_data.cli.options import dry_run_option, result_options, watch
 from vla_data.cli.types import Local
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
@@ -21,15 +21,14 @@ from vla_data.verification.repair import repair
 @click.argument("sources", metavar="[SOURCE]...", nargs=-1)
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a core]")
 @dry_run_option
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(
     dst: Path, sources: tuple[str, ...], workers: int | None, dry_run: bool, debug: bool, as_json: bool
 ) -> None:
     """Give the damaged dataset DST the bytes back that it was published with.
 
-    SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, it is
-    looked for where it lay when this machine made DST. Files that are healthy are not written.
+    SOURCE is what it was made from, unchanged since; several for a merged dataset, in its order. Without it, only
+    renamed files and SHA256SUMS are repaired. Files that are healthy are not written.
     """
     if dry_run:
         _rehearse(dst, as_json=as_json)

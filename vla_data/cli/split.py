@@ -9,7 +9,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import dry_run_option
+from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
 from vla_data.errors import TargetExistsError, UsageError
@@ -48,8 +48,7 @@ _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
 @click.option("--replace", is_flag=True, help="Write over an existing file or mask.")
 @reading_options
 @dry_run_option
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(
     source: str,
     by: str,

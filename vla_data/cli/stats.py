@@ -11,7 +11,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import dry_run_option, stack
+from vla_data.cli.options import choice, dry_run_option, result_options, stack
 from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
@@ -45,14 +45,10 @@ trainer_options = stack(
     click.option(
         "--delta-actions", metavar="N,-N,...", help="openpi: elements of an action relative to the state."
     ),
-    click.option(
-        "--padding", type=click.Choice(["repeat", "none"]), help="openpi: chunks beyond an episode's end."
-    ),
+    choice("--padding", ["repeat", "none"], help="openpi: chunks beyond an episode's end."),
     click.option("--relative", multiple=True, metavar="GROUP", help="gr00t: relative_stats.json of these groups."),
     click.option("--slots", metavar="N,N-N,...", help="rdt: the slot, 0 to 127, of each element of the state."),
-    click.option(
-        "--std", type=click.Choice(["rdt", "true"]), help="rdt: its own std, or the real one.  [default: rdt]"
-    ),
+    choice("--std", ["rdt", "true"], help="rdt: its own std, or the real one.  [default: rdt]"),
     click.option(
         "--trim", is_flag=True, default=None, help="rdt: leave out short episodes and still starts, as it does."
     ),
@@ -90,8 +86,7 @@ _OPTIONS = (
 @trainer_options
 @reading_options
 @dry_run_option
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(
     sources: tuple[str, ...],
     trainer: str,

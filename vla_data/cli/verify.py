@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import result_options
 from vla_data.cli.types import Number, Target, TrainerName
 from vla_data.errors import CODES, UsageError, VerifyError
 from vla_data.formats import TRAINERS, load_trainer, open_source, parse_address
@@ -44,8 +45,7 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option("--check", type=TrainerName("judge"), hidden=True, help="Former name of --trainer.")
 @click.option("--against", multiple=True, metavar="SRC", help="Also compare all with what DST was made from.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def command(
     dst: Path | str,
     sample: float | None,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json
-from vla_data.cli.options import changed, recipe_options, source_options
+from vla_data.cli.options import changed, recipe_options, result_options, source_options
 from vla_data.core import EpisodeRef
 from vla_data.core.ledger import Ledger
 from vla_data.errors import UsageError
@@ -23,8 +23,7 @@ from vla_data.safety.text import plain, portable, show
 @click.argument("frame", type=click.IntRange(0), required=False)
 @recipe_options
 @source_options
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 @click.pass_context
 def command(
     ctx: click.Context,

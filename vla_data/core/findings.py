@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 from vla_data.core.episode import Json
@@ -34,13 +34,7 @@ class Finding:
 
     def to_json(self) -> dict[str, Json]:
         """JSON-ready."""
-        return {
-            "code": self.code,
-            "message": self.message,
-            "where": self.where,
-            "level": self.level,
-            "elements": list(self.elements),
-        }
+        return {**asdict(self), "elements": list(self.elements)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

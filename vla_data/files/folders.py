@@ -45,12 +45,17 @@ LINKED_FOLDER: Final = (
 
 def is_apple_double(path: Path) -> bool:
     """Whether a file begins as an AppleDouble file (RFC 1740), which holds attributes of another one."""
+    return begins_with(path, APPLE_DOUBLE)
+
+
+def begins_with(path: Path, signature: bytes) -> bool:
+    """Whether a file can be opened and begins with these bytes."""
     try:
         handle, _ = open_regular(path, root=path.parent)
     except DataError:
         return False
     with os.fdopen(handle, "rb") as file:
-        return file.read(4) == APPLE_DOUBLE
+        return file.read(len(signature)) == signature
 
 
 def is_litter(name: str) -> bool:

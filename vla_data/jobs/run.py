@@ -29,7 +29,6 @@ from vla_data.jobs.publish import publish
 from vla_data.jobs.remarks import left_alone, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
-from vla_data.jobs.whereabouts import remember
 from vla_data.jobs.workspace import check_target, workspace
 from vla_data.remote.cache import origin
 from vla_data.safety.text import show
@@ -116,7 +115,7 @@ def run(
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
             _keep_files(source, steps, sink, ledger, staging)
-            manifest = write_sidecar(staging, job, schema, ledger)
+            write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
             with ThreadPoolExecutor(1) as beside:
                 checked = beside.submit(sink.check, staging, [item for item, _ in published])
@@ -132,7 +131,6 @@ def run(
     if isinstance(engine, Finishes):
         with suppress(MachineError):  # it is published; what stays in a bucket is in nobody's way
             engine.finish(job, job.digest(), parts)
-    remember(manifest, paths_of(source))
     judged = any(isinstance(step, Judges) for step in steps)
     where = sink.place if isinstance(sink, Elsewhere) else named.target
     return Report(where, ledger, judged, tuple(warnings), _details(ledger, schema))

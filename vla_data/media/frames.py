@@ -68,3 +68,22 @@ class Frames:
             isinstance(item, bytes | memoryview) and images.header(item).encoding == encoding
             for item in self.items
         )
+
+
+class Run(Protocol):
+    """What gives frames by their number."""
+
+    def frame(self, number: int) -> Pixels:
+        """Frame ``number``, ``(height, width, 3)`` uint8 RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrame:
+    """One frame of a clip of video, decoded when somebody looks at it."""
+
+    clip: Run
+    number: int
+
+    def pixels(self) -> Pixels:
+        """``(height, width, 3)`` uint8 RGB."""
+        return self.clip.frame(self.number)

@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
 from vla_data.safety.files import opened
@@ -172,18 +173,6 @@ class Clip:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFrame:
-    """One frame of a clip, decoded when somebody looks at it."""
-
-    clip: Clip
-    number: int
-
-    def pixels(self) -> Pixels:
-        """``(height, width, 3)`` uint8 RGB."""
-        return self.clip.frame(self.number)
 
 
 def _changed(path: Path) -> tuple[int, int]:

@@ -121,14 +121,7 @@ class Contract:
         made, freq = self.convention, self.action_freq
         if made is None or freq is None or self.resample != "commands":
             return made
-        if made.kind == "absolute" or made.control_rate in (None, freq):
-            return replace(made, control_rate=freq)
-        return replace(
-            made,
-            control_rate=freq,
-            translation_unit="m" if made.translation_unit == "controller" else made.translation_unit,
-            rotation_unit="rad" if made.rotation_unit == "controller" else made.rotation_unit,
-        )
+        return replace(made, control_rate=freq) if made.control_rate in (None, freq) else made.at_rate(freq)
 
     def to_json(self) -> dict[str, Json]:
         """A plain dictionary."""

@@ -101,11 +101,10 @@ def normalize(x: Array, stats: Mapping[str, Any], rule: str) -> Array:
         UsageError: E001, there is no such rule, or the statistics lack what it needs.
     """
     found = _rule(rule)
-    x = np.asarray(x, dtype=np.float64)
     if found is None:
-        return x
+        return np.asarray(x, dtype=np.float64)
+    x, low, high = _with_ends(x, stats, found)
     width = x.shape[-1]
-    low, high = _statistic(stats, found.low, found, width), _statistic(stats, found.high, found, width)
     span = high - low if found.bounds else high
     divisor = _divisor(span, found, back=False)
     equal = _equal(low, high, found)
@@ -137,11 +136,10 @@ def denormalize(y: Array, stats: Mapping[str, Any], rule: str) -> Array:
         UsageError: see `normalize`.
     """
     found = _rule(rule)
-    y = np.asarray(y, dtype=np.float64)
     if found is None:
-        return y
+        return np.asarray(y, dtype=np.float64)
+    y, low, high = _with_ends(y, stats, found)
     width = y.shape[-1]
-    low, high = _statistic(stats, found.low, found, width), _statistic(stats, found.high, found, width)
     extra = width - len(low)  # only openpi's rules allow it
     if extra and found.bounds:
         return np.concatenate([denormalize(y[..., : len(low)], stats, rule), y[..., len(low) :]], axis=-1)
@@ -159,6 +157,13 @@ def _rule(name: str) -> Rule | None:
     if name not in RULES:
         raise UsageError("E001", f"there is no rule {show(name)!r}; there is {', '.join(RULES)}")
     return RULES[name]
+
+
+def _with_ends(x: Array, stats: Mapping[str, Any], rule: Rule) -> tuple[Array, Vector, Vector]:
+    """``x`` as float64, and the two statistics that the rule maps to -1 and 1, or to 0 and 1."""
+    x = np.asarray(x, dtype=np.float64)
+    low, high = (_statistic(stats, name, rule, x.shape[-1]) for name in (rule.low, rule.high))
+    return x, low, high
 
 
 def _statistic(stats: Mapping[str, Any], name: str, rule: Rule, width: int) -> Vector:

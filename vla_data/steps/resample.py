@@ -118,7 +118,7 @@ class Resample:
         features = {}
         for name, feature in schema.features.items():
             if _is_action(name) and feature.dtype != "image":
-                facts = _result(self._action(name), self.fps).to_json()
+                facts = self._action(name).at_rate(self.fps).to_json()
                 if "control_rate" not in feature.convention:
                     facts.pop("control_rate", None)
             else:
@@ -182,7 +182,7 @@ class Resample:
                 return _last(rows, out, convention, window)
             before = np.maximum(window.start - 1, 0)
             return _between(rows, out, convention, before, window.start, window.part / window.parts)
-        result = _result(convention, self.fps)
+        result = convention.at_rate(self.fps)
         for prefix in {arm(part) for part in convention.layout}:
             parts = {quantity(p): np.asarray(at) for p, at in convention.layout.items() if arm(p) == prefix}
             turn = None
@@ -281,18 +281,6 @@ class _Windows:
             out[k] += rot.rotate(now[k], values[at])
             now[k] = rot.multiply(now[k], turn[at])
         return out
-
-
-def _result(convention: Convention, fps: float) -> Convention:
-    """The convention of resampled commands."""
-    if convention.kind == "absolute":
-        return replace(convention, control_rate=fps)
-    return replace(
-        convention,
-        control_rate=fps,
-        translation_unit="m" if convention.translation_unit == "controller" else convention.translation_unit,
-        rotation_unit="rad" if convention.rotation_unit == "controller" else convention.rotation_unit,
-    )
 
 
 def _is_action(name: str) -> bool:

@@ -48,8 +48,8 @@ def _flags(episode: Episode) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RequireSuccess:
-    """Rejects episodes that are not solved by the rule.
+class _ByRule:
+    """A step that asks for the end of the success.
 
     Attributes:
         min_steps: successes that are needed.
@@ -58,15 +58,24 @@ class RequireSuccess:
 
     min_steps: int = 6
     rule: SuccessRule = "consecutive"
-    reason: ClassVar[str] = "no_success"
 
     def __post_init__(self) -> None:
         checks.whole("min_success_steps", self.min_steps, low=1)
         checks.one_of("success_rule", self.rule, get_args(SuccessRule))
 
+    def _end(self, episode: Episode) -> int | None:
+        return success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequireSuccess(_ByRule):
+    """Rejects episodes that are not solved by the rule; ``min_steps`` and ``rule`` are those of `success_end`."""
+
+    reason: ClassVar[str] = "no_success"
+
     def successful(self, episode: Episode) -> bool:
         """Whether the episode is solved."""
-        return success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule) is not None
+        return self._end(episode) is not None
 
     def reject(self, episode: Episode) -> str | None:
         """``no_success``, or None."""
@@ -74,24 +83,16 @@ class RequireSuccess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutAfterSuccess:
+class CutAfterSuccess(_ByRule):
     """Drops the steps after the one that completes the success; an episode without one stays whole.
 
-    Attributes:
-        min_steps: successes that are needed.
-        rule: see `success_end`.
+    ``min_steps`` and ``rule`` are those of `success_end`.
     """
 
-    min_steps: int = 6
-    rule: SuccessRule = "consecutive"
     bucket: ClassVar[str] = "truncated"
     reason: ClassVar[str] = "after_success"
 
-    def __post_init__(self) -> None:
-        checks.whole("min_success_steps", self.min_steps, low=1)
-        checks.one_of("success_rule", self.rule, get_args(SuccessRule))
-
     def apply(self, episode: Episode) -> Episode:
         """The episode up to and with the step that completes the success."""
-        end = success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule)
+        end = self._end(episode)
         return episode if end is None else episode.take(np.arange(end))

@@ -23,7 +23,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
@@ -35,17 +35,16 @@ from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.formats import load_trainer
-from vla_data.formats.tables import SIDECARS, load_audit
+from vla_data.formats.tables import load_audit
 from vla_data.jobs.manifest import sources_sha256
-from vla_data.jobs.workspace import is_ours
 from vla_data.safety import strict_json
-from vla_data.safety.files import hash_regular, is_own, machine_said, read_file
+from vla_data.safety.files import hash_regular, machine_said, read_file
 from vla_data.safety.text import show
+from vla_data.verification.dataset import SCHEMA, find_dataset, is_inside, join, walk
 from vla_data.verification.report import Damage, Kind, Verdict
 
 T = TypeVar("T")
 
-SCHEMA: Final = "schema.json"
 # What readers pick up by its name; anything else that lies about is somebody's note.
 _DATA: Final = re.compile(
     r".*\.(parquet|arrow|npz|npy|mp4|hdf5|h5)|.*\.(tfrecord|array_record).*", re.IGNORECASE | re.DOTALL
@@ -109,42 +108,12 @@ def verify(
     return check.verdict()
 
 
-def find_dataset(path: Path) -> tuple[Path, str]:
-    """(root, sidecar) of the dataset at ``path`` or the only one below it, by any file that its sidecar has left.
-
-    Raises:
-        UsageError: E001 for several, E003 for none.
-    """
-    if not path.exists():
-        raise UsageError("E003", f"{show(path)} is not there")
-    marks = (SEAL, MANIFEST, FILE, SCHEMA)
-    for side in SIDECARS:
-        if any((path / side / mark).is_file() for mark in marks):
-            return path, side
-    if (path / SEAL).is_file() or (path / FILE).is_file() or is_ours(path):
-        return path, "."
-    for depth in ("*", "*/*", "*/*/*"):  # DATA_DIR/<name>/<config>/<version>, from any level of it
-        # A deeper match inside of a dataset would be its own sidecar; `vla_data` itself is never a dataset.
-        found = {
-            (root, side)
-            for root in path.glob(depth)
-            for side in SIDECARS
-            if any((root / side / mark).is_file() for mark in marks)
-        }
-        if len(found) > 1:
-            names = ", ".join(show(root) for root, _ in sorted(found)[:4])
-            raise UsageError("E001", f"{show(path)} has several datasets; name one of {names}")
-        if found:
-            return found.pop()
-    raise UsageError("E003", f"{show(path)} has no SHA256SUMS or manifest; was it made by vla-data?")
-
-
 class _Check:
     """One dataset under examination."""
 
     def __init__(self, root: Path, side: str) -> None:
         self._root, self._side = root, side
-        self._own = _join(side, SEAL)
+        self._own = join(side, SEAL)
         self._damages: list[Damage] = []
         self._notes: list[str] = []
         self._checked: dict[str, Json] = {}
@@ -179,7 +148,7 @@ class _Check:
             manifest = read_manifest(folder)
             ledger = Ledger.read(folder / FILE)
         except Exception as error:  # Parquet fails in many ways
-            self.blame(_join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
+            self.blame(join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
             return
         self._checked["against"] = compare(
             self._root, manifest, ledger, sources, self.blame, self._notes.append, sample=sample, seed=seed
@@ -187,7 +156,7 @@ class _Check:
 
     def run(self, sample: float | None, seed: int) -> None:
         """Names, sizes and hashes."""
-        found = dict(_walk(self._root))
+        found = dict(walk(self._root))
         found.pop(self._own, None)
         healthy = self._read_sums()
         known = self._sizes()
@@ -220,8 +189,8 @@ class _Check:
 
     def _take_annotations(self, found: dict[str, int]) -> None:
         """Check what ``vla-data annotate`` added, which has sums of its own, and take it out of ``found``."""
-        folder = _join(self._side, "advantages")
-        own = _join(folder, SEAL)
+        folder = join(self._side, "advantages")
+        own = join(folder, SEAL)
         for name in [name for name in found if name.startswith(f"{folder}/.")]:  # of an interrupted annotation
             del found[name]
         if found.pop(own, None) is None:
@@ -232,7 +201,7 @@ class _Check:
             self._add(own, f"can't be read ({_why(error)})", "differs")
             return
         for name, digest in listed.items():
-            if not _is_inside(name) or name in self._listed:
+            if not is_inside(name) or name in self._listed:
                 self._add(own, f"names {show(name)}, which is no annotation", "differs")
             elif found.pop(name, None) is None:
                 self._add(name, "is missing", "missing")
@@ -264,7 +233,7 @@ class _Check:
             except (UsageError, ValueError):
                 bad.append(f"line {number} is not in the format of sha256sum")
                 continue
-            if not _is_inside(name):
+            if not is_inside(name):
                 bad.append(f"line {number} names {show(name)}, which is not in the dataset")
             elif name in self._listed:
                 bad.append(f"line {number} names {show(name)} again")
@@ -279,7 +248,7 @@ class _Check:
 
     def _sizes(self) -> Mapping[str, int] | None:
         """Name -> bytes of every file but the manifest and ``SHA256SUMS``, if the manifest can be trusted."""
-        name = _join(self._side, MANIFEST)
+        name = join(self._side, MANIFEST)
         digest = self._hash(name)
         if digest is None or not is_almost(self._listed.get(name, digest), digest):
             return None
@@ -290,7 +259,7 @@ class _Check:
             return None
 
     def _compare_names(self, found: Mapping[str, int], known: Mapping[str, int] | None, healthy: bool) -> None:
-        mine = {_join(self._side, name) for name in (MANIFEST, FILE, SCHEMA)} | set(known or ())
+        mine = {join(self._side, name) for name in (MANIFEST, FILE, SCHEMA)} | set(known or ())
         for name in sorted(self._listed.keys() - found.keys()):
             if known is not None and name not in mine:
                 self._add(self._own, f"names {show(name)}, which the manifest does not", "differs")
@@ -363,11 +332,11 @@ class _Check:
         try:
             return read(self._root / self._side / name)
         except Exception as error:  # a damaged Parquet file fails in many ways
-            self.blame(_join(self._side, name), f"can't be read, so the rest was not examined: {_why(error)}")
+            self.blame(join(self._side, name), f"can't be read, so the rest was not examined: {_why(error)}")
             return None
 
     def _examine_ledger(self, ledger: Ledger) -> None:
-        file = _join(self._side, FILE)
+        file = join(self._side, FILE)
         try:
             ledger.check()
         except AssertionError as error:
@@ -383,7 +352,7 @@ class _Check:
             self.blame(file, "the published episodes are not numbered 0, 1, 2, ...")
 
     def _examine_manifest(self, folder: Path, ledger: Ledger) -> None:
-        file = _join(self._side, MANIFEST)
+        file = join(self._side, MANIFEST)
         try:
             manifest = read_manifest(folder)
             want = manifest_facts(manifest, ledger)
@@ -408,28 +377,9 @@ def manifest_facts(manifest: Mapping[str, Json], ledger: Ledger) -> dict[str, Js
     }
 
 
-def _walk(root: Path) -> Iterable[tuple[str, int]]:
-    """(relative path, bytes) of every regular file that our sources read: a link out of ``root`` is none."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            inside = not path.is_symlink() or is_own(Path(os.path.realpath(path)), path, root)
-            if inside and path.is_file():
-                yield path.relative_to(root).as_posix(), path.stat().st_size
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and str(path) == name and "\0" not in name
-
-
 def is_almost(a: str, b: str) -> bool:
     """Whether two digests agree so far that one is the other, damaged."""
     return sum(x == y for x, y in zip(a, b, strict=True)) >= _ALMOST
-
-
-def _join(side: str, name: str) -> str:
-    return (PurePosixPath(side) / name).as_posix()
 
 
 def _why(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from vla_data.core import Sink
 from vla_data.core.base import Pictures, traits_of
 from vla_data.jobs.job import versions
 from vla_data.media import images
-from vla_data.media.frames import Frames
+from vla_data.media.frames import ClipFrame, Frames
 from vla_data.media.images import Pixels
 
 # Packages that make pixels of bytes and bytes of pixels.
@@ -78,7 +78,7 @@ class Encoder:
 
             data = video.encode((frames.pixels(t) for t in range(len(frames))), self._pictures.video, fps=fps)
             clip = _Clip(video.decode(data))
-            items = tuple(_Shot(clip, t) for t in range(len(frames)))
+            items = tuple(ClipFrame(clip, t) for t in range(len(frames)))
         return Frames(items, frames.height, frames.width)
 
     def still(self, pixels: Pixels) -> Pixels:
@@ -112,17 +112,6 @@ class _Clip:
 
     def frame(self, number: int) -> Pixels:
         return next(pixels for t, pixels in self._decoded if t == number)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shot:
-    """A frame of a clip."""
-
-    clip: _Clip
-    number: int
-
-    def pixels(self) -> Pixels:
-        return self.clip.frame(self.number)
 
 
 def is_plausible(source: Pixels, again: Pixels, found: Pixels) -> bool:

@@ -15,8 +15,8 @@ that is interrupted leaves a dataset that is less damaged than before, never mor
 Files that are not ours are left alone, but for copies of ours under other names where readers would find them, and
 what has the name of a file or folder of ours and is none, which is moved aside.
 
-The sources are looked for where they lay when this machine made the dataset, unless they are named. Without them,
-what the dataset itself proves is repaired: renamed files and ``SHA256SUMS``.
+Without the sources, what the dataset itself proves is repaired: missing files that lie under strange names get
+their own back, and ``SHA256SUMS`` is written anew while every digest still stands in it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from vla_data.jobs.job import versions
 from vla_data.jobs.manifest import sources_sha256, write_json, write_sums
 from vla_data.jobs.part import fingerprint
 from vla_data.jobs.run import Progress, run
-from vla_data.jobs.whereabouts import recall
 from vla_data.jobs.workspace import workspace
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-from vla_data.verification.check import find_dataset, is_almost, verify
+from vla_data.verification.check import verify
+from vla_data.verification.dataset import find_dataset
 from vla_data.verification.provenance import AGAIN, Address, open_provenance
 from vla_data.verification.report import Verdict
 
@@ -93,7 +93,7 @@ def repair(
     Args:
         path: the dataset.
         source: what it was made from, as `vla_data.open_source` takes it; several for a merged dataset, in order.
-            None: where they lay when this machine made it, or else only what the dataset holds.
+            None: only what the dataset itself proves is repaired.
         workers: see `vla_data.run`.
         on_progress: see `vla_data.run`.
         on_problem: see `vla_data.run`.
@@ -122,9 +122,8 @@ def repair(
                 replaced = [now.sums]
                 write_file(root / now.sums, sums)
                 sync_folder((root / now.sums).parent)
-            elif not (sources := sources or recall(_manifest(now.root / now.sidecar))):
-                names = ", ".join(dict.fromkeys(show(damage.file) for damage in now.damages[:_SHOWN]))
-                raise UsageError("E001", f"{names}: this needs what it was made from: vla-data repair DST SOURCE")
+            elif not sources:
+                raise _lacks_source(now, path)
             else:
                 rebuilt = _rebuild(now, sources, work, workers, on_progress, on_problem)
                 _compare(now, rebuilt)
@@ -137,47 +136,31 @@ def repair(
     return Repaired(before, tuple(replaced), tuple(removed), now, tuple(aside.items()))
 
 
+def _lacks_source(verdict: Verdict, path: str | Path) -> UsageError:
+    """What can't be repaired from the dataset alone, and what it takes."""
+    names = list(dict.fromkeys(show(damage.file) for damage in verdict.damages))
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return UsageError(
+        "E001",
+        f"{', '.join(names[:_SHOWN])}{more} can only be made again from what the dataset was made from, "
+        f"unchanged; name it (of a merged dataset each, in its order): vla-data repair {show(path)} SOURCE",
+    )
+
+
 def _rename_back(verdict: Verdict, aside: dict[str, str]) -> list[str]:
-    """Give files that lie under other names their own back; returns the wrong names.
-
-    A file may lie under a name that is not ours, or under that of another file that is damaged or missing.
-    """
-    homes = _homes(verdict)
-    moved = list(homes)
-    while homes:
-        # One whose place nothing else that is wanted holds; in a ring of swapped names there is none.
-        name = next((name for name, target in homes.items() if target not in homes), None)
-        if name is not None:
-            _put(verdict.root / name, verdict.root, homes.pop(name), aside)
-        else:
-            # Interrupted here, it lies under a name that is not ours, from where the next repair fetches it.
-            first = next(iter(homes))
-            beside = _free(verdict.root / first, "swapped")
-            _move(verdict.root / first, beside)
-            homes[beside.relative_to(verdict.root).as_posix()] = homes.pop(first)
-    return moved
-
-
-def _homes(verdict: Verdict) -> dict[str, str]:
-    """Name under which a file of ours lies -> its own name."""
-    root = verdict.root
+    """Give missing files that lie under names that are not ours their own back; returns the wrong names."""
     lost = {
         verdict.listed[damage.file]: damage.file
         for damage in verdict.damages
-        if damage.kind in ("missing", "differs") and damage.file in verdict.listed
+        if damage.kind == "missing" and damage.file in verdict.listed
     }
-    damaged = [d.file for d in verdict.damages if d.kind == "differs" and d.file != verdict.sums]
-    homes: dict[str, str] = {}
-    for name in dict.fromkeys((*damaged, *verdict.others)) if lost else ():
-        path = root / name
-        if path.is_symlink() or not path.is_file():
-            continue
-        digest = verdict.hashes.get(name) or hash_file(path)
-        target = lost.get(digest)
-        # A stranger's copy of a file that is damaged is no proof that it was moved from there.
-        if target is not None and (name in damaged or target in homes or not _is_file(root / target)):
-            homes[name] = lost.pop(digest)
-    return homes
+    moved = []
+    for name in verdict.others if lost else ():
+        path = verdict.root / name
+        if _is_file(path) and (target := lost.pop(hash_file(path), None)) is not None:
+            _put(path, verdict.root, target, aside)
+            moved.append(name)
+    return moved
 
 
 def _remove_copies(verdict: Verdict) -> list[str]:
@@ -195,24 +178,18 @@ def _unexpected(verdict: Verdict) -> list[str]:
 
 
 def _proven_sums(verdict: Verdict) -> bytes | None:
-    """What ``SHA256SUMS`` held, if nothing else is damaged: if the digest of every file of the manifest's list
-    stands in it, at most almost. None where that can't be shown.
+    """What ``SHA256SUMS`` held, if nothing else is damaged: the digest of every file that the manifest lists still
+    stands in it. None where that can't be shown.
     """
     if {damage.file for damage in verdict.damages if damage.kind != "unexpected"} != {verdict.sums}:
         return None
     files = _manifest(verdict.root / verdict.sidecar).get("files")
     if not isinstance(files, dict) or not (verdict.root / verdict.sums).is_file():
         return None
-    text = read_file(verdict.root / verdict.sums, root=verdict.root)[0].decode("latin-1")
-    # A digest stands at the start of a line and before two spaces; one flipped bit can only spoil one of both.
-    there = {line[:64] for line in text.split("\n")} | {piece[-64:] for piece in text.split("  ")}
-    sums = {}
-    for name in (*files, (Path(verdict.sidecar) / MANIFEST).as_posix()):
-        digest = hash_file(verdict.root / name)
-        if digest not in there and not any(len(x) == 64 and is_almost(x, digest) for x in there):
-            return None
-        sums[name] = digest
-    return format_sums(sums)
+    text = read_file(verdict.root / verdict.sums, root=verdict.root)[0]
+    names = (*files, (Path(verdict.sidecar) / MANIFEST).as_posix())
+    sums = {name: hash_file(verdict.root / name) for name in names}
+    return format_sums(sums) if all(digest.encode() in text for digest in sums.values()) else None
 
 
 def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
@@ -220,7 +197,8 @@ def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
     spoilt = any(damage.file == damaged.sums for damage in damaged.damages)
     for name, digest in damaged.listed.items():
         found = rebuilt.listed.get(name)
-        if found != digest and not (spoilt and (found is None or is_almost(found, digest))):
+        # Of spoilt sums a line may be what is wrong: then the file itself has the rebuilt bytes, or no such name.
+        if found != digest and not (spoilt and found in (None, damaged.hashes.get(name))):
             raise VerifyError("E601", f"nothing is changed: {show(name)} would not have the bytes that it had")
     if not damaged.listed:
         old, new = _manifest(damaged.root / damaged.sidecar), _manifest(rebuilt.root / rebuilt.sidecar)
@@ -248,7 +226,7 @@ def _put(file: Path, root: Path, name: str, aside: dict[str, str]) -> None:
         there = root / part
         right = there.is_dir() and not there.is_symlink() if part != own else _is_file(there) or there.is_symlink()
         if os.path.lexists(there) and not right:
-            other = _free(there, "aside")
+            other = _free(there)
             _move(there, other)
             aside[str(part)] = other.relative_to(root).as_posix()
     _move(file, root / own)
@@ -258,9 +236,9 @@ def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def _free(path: Path, ending: str) -> Path:
-    """A name beside ``path`` that nothing has."""
-    names = (path.with_name(f"{path.name}.{ending}{n or ''}") for n in itertools.count())
+def _free(path: Path) -> Path:
+    """A name beside ``path``, to move it aside to, that nothing has."""
+    names = (path.with_name(f"{path.name}.aside{n or ''}") for n in itertools.count())
     return next(name for name in names if not os.path.lexists(name))
 
 

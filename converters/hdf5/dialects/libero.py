@@ -29,10 +29,9 @@ like an instruction, then the name of the HDF5 file when it ends in ``_demo``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final
-
-import numpy as np
 
 from converters.hdf5.dialects.base import (
     Demo,
@@ -44,26 +43,22 @@ from converters.hdf5.dialects.base import (
     observation,
     one_text,
     rate_of,
-    required,
     text_of,
     time_by_states,
     words,
     written,
 )
-from converters.hdf5.dialects.sim_states import states_of
+from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps
 from converters.hdf5.robosuite_controller import controller_of
-from converters.robomimic.names import DERIVED, ID
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
 
 _ATTRIBUTES: Final = ("bddl_file_name", "problem_info", "macros_image_convention")
-CAMERAS: Final = frozenset({"agentview_rgb", "eye_in_hand_rgb"})
-_TRUTHS: Final = ("success", "fail", "terminated", "truncated")
 _TRIED: Final = 8
 _FLIPS: Final = {"opengl": "vflip", "opencv": "none"}
 
 
-class Libero:
+class Libero(InData):
     """See this module. ``observation.state`` is ee_pos (3, m), ee_ori (3, rotation vector, rad) and gripper_states
     (2, m), as OpenVLA and openpi have it.
     """
@@ -81,18 +76,13 @@ class Libero:
         about = data.attributes()
         if any(name in about for name in _ATTRIBUTES):
             return True
-        return "env_args" not in about and any(_has_cameras(data, name) for name in demo_names(top)[:_TRIED])
+        return "env_args" not in about and any(_has_cameras(data, name) for name in data.names()[:_TRIED])
 
-    def demos(self, top: Group) -> list[str]:
-        """The names in ``data``."""
-        return demo_names(top)
-
-    def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
-        """One demo. See `converters.hdf5.dialects.base.Layout`."""
-        data = top.group("data")
-        demo = data.group(name)
+    def demo(self, data: Group, demo: Group, path: Path) -> Demo:
+        """See `InData`."""
         about, own = data.attributes(), demo.attributes()
-        action, results, before, extra, notes = steps(demo)
+        made = steps(demo)
+        extra = dict(made.extra)
         obs, more = collect(demo.group("obs"))
         seen = {observation(key, table): table for key, table in obs.items()}
         if "robot_states" in extra:  # recorded with the observations, not with the states
@@ -103,10 +93,8 @@ class Libero:
         kwargs = env.get("env_kwargs")
         languages, scene = _languages(about, path.name)
         languages = {**instructions(own), **written(extra), **languages}
-        return Demo(
-            action=action,
-            results=results,
-            before=before,
+        return replace(
+            made,
             seen=seen,
             extra=extra,
             time=time,
@@ -121,7 +109,7 @@ class Libero:
                 "controller": controller_of(kwargs),
                 "episode_metadata": metadata(demo=own, file=about),
             },
-            notes=(*notes, *more),
+            notes=(*made.notes, *more),
         )
 
 
@@ -136,63 +124,6 @@ def _problem(about: Mapping[str, Any]) -> str | None:
     if isinstance(problem, list) and all(isinstance(word, str) for word in problem):
         problem = " ".join(problem)
     return one_text(problem)
-
-
-def demo_names(top: Group) -> list[str]:
-    """The names in ``data``, or E206."""
-    return top.group("data").names()
-
-
-def steps(
-    demo: Group,
-) -> tuple[Table, dict[str, Table], dict[str, Table], dict[str, Table], list[str]]:
-    """What a robomimic-style demo has beside its observations.
-
-    Returns:
-        Its actions; rewards, dones and truth values (see `_flags`) as ``next.*``; the simulator's states;
-        everything else; and notes.
-    """
-    action = required(demo, "actions")
-    extra, notes = collect(demo, skip=("obs", "next_obs", "actions"), extra=True)
-    results = {}
-    for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, len(action))):
-        table = extra.pop(key, None)
-        if table is not None and DERIVED in table.attributes():
-            notes.append(f"left_out_as_derived:{key}")
-        elif table is not None:
-            results[name] = table
-    before, more = states_of(extra, ours=ID in demo.attributes())
-    notes += more
-    count = demo.attributes().get("num_samples")
-    if count is not None and count != len(action):
-        raise DataError("E204", f"{len(action):,} actions, where num_samples is {str(count)[:20]}")
-    return action, results, before, extra, notes
-
-
-def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
-    """(dataset, feature) of the truth values beside the actions: `_TRUTHS` of booleans or integers, one a step.
-
-    Booleans and integers by their type, so that all demos of a file are of one kind; integers other than 0 and 1
-    are refused when they are read. Floats where each is 0 or 1; others may be a score, and stay what they are
-    called.
-    """
-    return [
-        (key, f"next.{key}")
-        for key, table in tables.items()
-        if key in _TRUTHS
-        and f"next.{key}" not in tables
-        and table.kind == "number"
-        and table.shape in ((count,), (count, 1))
-        and (table.dtype.kind in "biu" or bool(np.isin(table.read(), (0, 1)).all()))
-    ]
-
-
-def robot_of(kwargs: Any) -> str | None:
-    """Robosuite's ``robots``, one name or a list of them, in small letters."""
-    robots = kwargs.get("robots") if isinstance(kwargs, dict) else None
-    names = [robots] if isinstance(robots, str) else robots if isinstance(robots, list) else []
-    known = all(isinstance(name, str) and name.isidentifier() and len(name) < 64 for name in names)
-    return "_".join(name.lower() for name in names) if names and known else None
 
 
 def _time(demo: Group) -> Found | None:

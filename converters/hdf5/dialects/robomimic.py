@@ -31,6 +31,7 @@ in files of ours and is not ``derived_by`` of something is a feature that was ca
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -52,7 +53,7 @@ from converters.hdf5.dialects.base import (
     text_of,
     written,
 )
-from converters.hdf5.dialects.libero import CAMERAS, demo_names, robot_of, steps
+from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps
 from converters.hdf5.robosuite_controller import controller_of
 from converters.robomimic.names import DECLARED, DERIVED, FACTS, ID, ORIGIN, origin_of
 from vla_data.errors import DataError
@@ -62,7 +63,7 @@ from vla_data.safety.text import show
 _COMPARED: Final = 64 << 20
 
 
-class Robomimic:
+class Robomimic(InData):
     """See this module. ``observation.state`` is robot0_eef_pos (3, m), robot0_eef_quat (4, xyzw) and
     robot0_gripper_qpos.
     """
@@ -78,16 +79,11 @@ class Robomimic:
         """By the group ``data``; asked after LIBERO, which has it too."""
         return "data" in top
 
-    def demos(self, top: Group) -> list[str]:
-        """The names in ``data``."""
-        return demo_names(top)
-
-    def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
-        """One demo. See `converters.hdf5.dialects.base.Layout`."""
-        data = top.group("data")
-        demo = data.group(name)
+    def demo(self, data: Group, demo: Group, path: Path) -> Demo:
+        """See `InData`."""
         about, own = data.attributes(), demo.attributes()
-        action, results, before, extra, notes = steps(demo)
+        made = steps(demo)
+        results, before, extra, notes = dict(made.results), dict(made.before), dict(made.extra), list(made.notes)
         if "obs" not in demo:
             raise DataError(
                 "E206",
@@ -133,17 +129,16 @@ class Robomimic:
         seen = {observation(key, table): table for key, table in obs.items()}
         declared = {
             name: dict(json_of(table.attributes(), DECLARED))
-            for name, table in {"action": action, **results, **before, **extra, **seen}.items()
+            for name, table in {"action": made.action, **results, **before, **extra, **seen}.items()
         }
         scene, seed = told.get("scene"), told.get("seed")
         lang = one_text(told.get("lang"))
         languages = {"ep_meta": lang} if lang is not None else {}
         languages |= instructions(own) | written(extra) | instructions(about)
-        return Demo(
-            action=action,
+        return replace(
+            made,
             results=results,
             before=before,
-            extra=extra,
             seen=seen,
             following=following,
             next_obs=next_obs,

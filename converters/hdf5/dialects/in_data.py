@@ -1,0 +1,85 @@
+"""What LIBERO's and robomimic's layouts have in common: demos are groups in ``data``, of the same datasets."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from converters.hdf5.dialects.base import Demo, collect, required
+from converters.hdf5.dialects.sim_states import states_of
+from converters.robomimic.names import DERIVED, ID
+from vla_data.errors import DataError
+from vla_data.safety.hdf5 import Group, Table
+
+CAMERAS: Final = frozenset({"agentview_rgb", "eye_in_hand_rgb"})
+"""LIBERO's names of cameras."""
+_TRUTHS: Final = ("success", "fail", "terminated", "truncated")
+
+
+class InData:
+    """A `converters.hdf5.dialects.base.Layout` whose demos are in ``data``."""
+
+    def demos(self, top: Group) -> list[str]:
+        """The names in ``data``, or E206."""
+        return top.group("data").names()
+
+    def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
+        """One demo. See `converters.hdf5.dialects.base.Layout`."""
+        data = top.group("data")
+        return self.demo(data, data.group(name), path)
+
+    @abstractmethod
+    def demo(self, data: Group, demo: Group, path: Path) -> Demo:
+        """One demo of ``data``, of the file ``path``."""
+        ...
+
+
+def steps(demo: Group) -> Demo:
+    """What a demo has beside its observations: its actions; rewards, dones and truth values (see `_flags`) as
+    ``next.*``; the simulator's states; everything else; and notes.
+    """
+    action = required(demo, "actions")
+    extra, notes = collect(demo, skip=("obs", "next_obs", "actions"), extra=True)
+    results = {}
+    for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, len(action))):
+        table = extra.pop(key, None)
+        if table is not None and DERIVED in table.attributes():
+            notes.append(f"left_out_as_derived:{key}")
+        elif table is not None:
+            results[name] = table
+    before, more = states_of(extra, ours=ID in demo.attributes())
+    notes += more
+    count = demo.attributes().get("num_samples")
+    if count is not None and count != len(action):
+        raise DataError("E204", f"{len(action):,} actions, where num_samples is {str(count)[:20]}")
+    return Demo(action=action, results=results, before=before, seen={}, extra=extra, notes=tuple(notes))
+
+
+def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
+    """(dataset, feature) of the truth values beside the actions: `_TRUTHS` of booleans or integers, one a step.
+
+    Booleans and integers by their type, so that all demos of a file are of one kind; integers other than 0 and 1
+    are refused when they are read. Floats where each is 0 or 1; others may be a score, and stay what they are
+    called.
+    """
+    return [
+        (key, f"next.{key}")
+        for key, table in tables.items()
+        if key in _TRUTHS
+        and f"next.{key}" not in tables
+        and table.kind == "number"
+        and table.shape in ((count,), (count, 1))
+        and (table.dtype.kind in "biu" or bool(np.isin(table.read(), (0, 1)).all()))
+    ]
+
+
+def robot_of(kwargs: Any) -> str | None:
+    """Robosuite's ``robots``, one name or a list of them, in small letters."""
+    robots = kwargs.get("robots") if isinstance(kwargs, dict) else None
+    names = [robots] if isinstance(robots, str) else robots if isinstance(robots, list) else []
+    known = all(isinstance(name, str) and name.isidentifier() and len(name) < 64 for name in names)
+    return "_".join(name.lower() for name in names) if names and known else None
