@@ -216,13 +216,15 @@ def _with_beam(config: Any) -> dict[str, Any]:
     """The engine of a build on Beam, which gives the same bytes; nothing for a build without."""
     if not config.beam_runner and not config.beam_options:
         return {}
-    from vla_data.jobs.beam.engine import BeamEngine
+    from vla_data.jobs.beam.engine import BeamEngine, open_pipeline
 
     found = config.beam_options
     given = found.get_all_options(drop_default=True, retain_unknown_options=True) if found else {}
     if config.beam_runner:
         given["runner"] = str(config.beam_runner)
-    return {"engine": BeamEngine(tuple(_flag(name, value) for name, value in sorted(given.items())))}
+    options = tuple(_flag(name, value) for name, value in sorted(given.items()))
+    open_pipeline(options)  # what Beam does not take is refused before any work
+    return {"engine": BeamEngine(options)}
 
 
 def _flag(name: str, value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -149,7 +150,8 @@ def test_statistics_of_the_real_episodes_equal_an_independent_count(real: tuple[
 
 def test_statistics_block_shows_the_same_numbers(real: tuple[Path, str, Any]) -> None:
     want = expected_counts()
-    shown = {line[:22].strip(): line[22:31].strip() for line in real[1].splitlines() if line.startswith("  ")}
+    rows = (re.split(r"  +", line.strip()) for line in real[1].splitlines() if line.startswith("  "))
+    shown = {row[0]: row[1] for row in rows if len(row) > 1}
     for title in ("Total files", "Successful episodes", "Failed episodes", "Filtered episodes"):
         assert shown[title] == f"{want[title.lower().replace(' ', '_')]:.0f}", title
     assert shown["Error episodes"] == "0"
