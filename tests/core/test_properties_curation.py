@@ -250,7 +250,6 @@ NO_BOOLEANS = st.sampled_from(
         (False,),
         {},
         {"success": True},
-        np.array([1.0]),
         np.array([True, False]),
         np.array([], dtype=np.bool_),
         np.array([[True]]),
@@ -510,7 +509,7 @@ def test_24_the_order_of_a_directory_listing_plays_no_part(
 ) -> None:
     format, expected = golden
     shuffled = SimpleNamespace(scandir=lambda path: ShuffledScandir(path, seed), fsencode=os.fsencode)
-    monkeypatch.setattr("converters.rollouts.files.os", shuffled)
+    monkeypatch.setattr("vla_data.files.folders.os", shuffled)
 
     align(twenty, tmp_path / "data", format)
 

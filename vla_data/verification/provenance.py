@@ -57,7 +57,7 @@ def open_provenance(
         name, options = _options(facts["sink"])
         if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the provenance
             options["description"] = load_builder(options["name"]).DESCRIPTION
-        sink = open_sink(target, format=_format(name, "sink"), **options)
+        sink = _sink(target, _format(name, "sink"), options)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise VerifyError(
             "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
@@ -67,6 +67,15 @@ def open_provenance(
     if not is_made_by(manifest, provenance(reader, steps, sink)):
         raise VerifyError("E601", f"the recipe is not one that this version writes: {AGAIN}")
     return reader, steps, sink
+
+
+def _sink(target: Path, format: str, options: Mapping[str, Any]) -> Sink:
+    try:
+        return open_sink(target, format=format, **options)
+    except UsageError as error:  # nobody chose these options; they are what a manifest says
+        if error.code != "E001":
+            raise
+        raise ValueError(error.message) from None
 
 
 def _source(facts: Json, places: Iterator[Address]) -> Source:
