@@ -33,7 +33,7 @@ from vla_data.names import natural
 from vla_data.safety.hdf5 import File, Group
 from vla_data.safety.text import show
 
-LAYOUTS: Final[tuple[Layout, ...]] = (ManiSkill(), Aloha(), Libero(), Robomimic())
+DIALECTS: Final[tuple[Layout, ...]] = (ManiSkill(), Aloha(), Libero(), Robomimic())
 """In the order in which a file is tried; robomimic's is the most general."""
 
 MEMORY: Final = 4 << 30
@@ -63,10 +63,10 @@ def layout_of(top: Group, wanted: str) -> Layout:
     Raises:
         NotADemoFileError: E206 when none fits.
     """
-    for layout in LAYOUTS:
+    for layout in DIALECTS:
         if layout.name == wanted or (wanted == "auto" and layout.fits(top)):
             return layout
-    known = ", ".join(sorted(layout.name for layout in LAYOUTS))
+    known = ", ".join(sorted(layout.name for layout in DIALECTS))
     names = sorted(top.names(), key=natural)
     has = ", ".join(map(show, names[:_SHOWN])) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
     raise NotADemoFileError(

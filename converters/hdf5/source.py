@@ -23,7 +23,7 @@ from converters.hdf5.dialects import aloha as hdf5_aloha
 from converters.hdf5.dialects import maniskill as hdf5_maniskill
 from converters.hdf5.dialects.base import Layout
 from converters.hdf5.episode import build
-from converters.hdf5.listing import LAYOUTS, Listing, NotADemoFileError, layout_of, list_files
+from converters.hdf5.listing import DIALECTS, Listing, NotADemoFileError, layout_of, list_files
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
@@ -37,7 +37,7 @@ from vla_data.safety.hdf5 import File, Group
 
 _SPLITS: Final = ("train", "valid", "val", "test")
 _MAX_MASKS: Final = 64
-_LAYOUTS: Final[Mapping[str, Layout]] = {layout.name: layout for layout in sorted(LAYOUTS, key=lambda a: a.name)}
+_DIALECTS: Final[Mapping[str, Layout]] = {layout.name: layout for layout in sorted(DIALECTS, key=lambda a: a.name)}
 _SIDECARS: Final = (hdf5_aloha.sidecar, hdf5_maniskill.sidecar)
 _UPRIGHT: Final = {"none": "as_recorded", "vflip": "vflip", "rot180": "rot180"}
 
@@ -79,7 +79,7 @@ class Hdf5Source(RootedSource):
     unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checks.one_of("layout", self.layout, ("auto", *_LAYOUTS))
+        checks.one_of("layout", self.layout, ("auto", *_DIALECTS))
         checks.one_of("observation_time", self.observation_time, ("auto", "before", "after"))
         checks.one_of("image_orientation", self.image_orientation, ("auto", "none", "vflip", "rot180"))
         checks.one_of("channel_order", self.channel_order, ("auto", "rgb", "bgr"))
@@ -341,7 +341,7 @@ def _described(
 
 def _state_names(episode: Episode) -> tuple[str, ...] | None:
     """Names for an ``observation.state`` that was put together here: ``<observation>_<i>`` for each number."""
-    keys = _LAYOUTS[episode.meta["layout"]].state
+    keys = _DIALECTS[episode.meta["layout"]].state
     if not keys or not all(key in episode.arrays for key in keys):
         return None
     names = []
