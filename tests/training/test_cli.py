@@ -169,12 +169,12 @@ def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_of_options(tmp_path: Path) -> None:
-    from training_adapters.cli import _settings
     from training_adapters.ppo.config import PPOConfig
+    from training_adapters.settings import settings_of
 
     path = tmp_path / "mine.toml"
     path.write_text("learning_rate = 1e-4\nratio = 'token'\n")
-    made: Any = _settings(PPOConfig, {}, str(path), ("seed=7", "target_kl=null"), {"env": None})
+    made: Any = settings_of(PPOConfig, {}, str(path), ("seed=7", "target_kl=null"), {"env": None})
     assert (made.learning_rate, made.ratio, made.seed, made.target_kl) == (1e-4, "token", 7, None)
 
 

@@ -84,7 +84,7 @@ class Program:
             eps=1e-5,
         )
         longest = self.model.actor_backbone.tokenizer.grammar.longest
-        self._recorder = None if record is None else Recorder(record, fps=self._place.row.fps, tokens=longest)
+        self._recorder = None if record is None else Recorder(record, self._place.row, tokens=longest)
         self._lanes = Lanes(
             self._place,
             count=config.lanes,
