@@ -130,6 +130,30 @@ def test_collect_adds_episodes(trained: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "more").glob("*.npz"))) == 3
 
 
+@pytest.mark.parametrize("words", [[], ["--expert", "--checkpoint", "x"], ["--expert", "--temperature", "0"]])
+def test_collect_is_told_who_plays(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(UsageError, match="E001"):
+        run("collect", *words, str(tmp_path / "rollouts"))
+    assert not (tmp_path / "rollouts").exists()
+
+
+def test_recordings_say_what_their_actions_are(trained: Path, tmp_path: Path) -> None:
+    """Of PPO and of a policy that is played: the same meaning, and no image where none is asked for."""
+    played = str(tmp_path / "played")
+    run("collect", "--checkpoint", str(trained / "first"), "--episodes", "1", "--no-images", played)
+    recorded, without = (_schema(folder) for folder in (trained / "rollouts", played))
+    assert recorded.features["action"].convention == without.features["action"].convention
+    assert without.features["action"].convention["reference"] == "current_state"
+    assert without.fps == 20.0
+    assert "observation.images.primary" in recorded.features
+    assert "observation.images.primary" not in without.features
+
+
+def _schema(folder: str | Path) -> vd.Schema:
+    source = vd.open_source(folder)
+    return source.schema(source.read(next(iter(source.episodes()))))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
