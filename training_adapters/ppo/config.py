@@ -143,5 +143,5 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
         ),
     }
 )
-"""``debug`` and ``full`` have the published numbers. ``laptop`` is for a few minutes on two cores: an update has
-several episodes of a lane, and what comes after a time limit is worth less than success."""
+"""``debug`` and ``full`` have the published numbers. In ``laptop`` an update has several episodes of a lane, and
+what comes after a time limit is worth less than success; it goes on for longer than any run that was measured."""
