@@ -103,6 +103,7 @@ class Program:
             gamma=config.gamma,
             discount=config.discount,
             lam=config.gae_lambda,
+            time_limit=config.time_limit,
             temperature=config.temperature,
             watch=self._recorder,
         )
