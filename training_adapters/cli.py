@@ -139,7 +139,7 @@ def evaluate_command(
 
 @cli.command()
 @click.option("--checkpoint", help="A checkpoint, or a run whose last one is meant.")
-@click.option("--expert", is_flag=True, help="The environment's scripted expert plays instead.")
+@click.option("--expert", is_flag=True, help="The scripted expert of --env, or tabletop, plays instead.")
 @_player_options
 @click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
