@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
 from vla_data.cli.options import stack
-from vla_data.errors import DataError, UsageError
+from vla_data.errors import UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
-from vla_data.safety import strict_json
-from vla_data.safety.files import MAX_CONFIG, read_file
-from vla_data.safety.text import show
 
 if TYPE_CHECKING:
     from training_adapters.runs import Run
 
-Settings = TypeVar("Settings")
 _EXTRA: Final = {"torch", "accelerate", "safetensors", "tokenizers", "gymnasium", "mujoco"}
 
 
@@ -69,7 +64,7 @@ def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | N
     if start and from_scratch:
         raise UsageError("E001", "--start and --from-scratch say two things")
     given = {"env": env, "start": "scratch" if from_scratch else start}
-    options, run = _begin(PPOConfig, {name: _facts(preset) for name, preset in PRESETS.items()}, given, common)
+    options, run = _begin(PPOConfig, {name: facts_of(preset) for name, preset in PRESETS.items()}, given, common)
     with Program(options, run, resume=common["resume"], record=record) as program:
         before = program.before() if options.eval_episodes else None
         folder = program.train()
@@ -97,14 +92,14 @@ def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None
 
 
 _player_options = stack(
-    click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant."),
     click.option("--env", help="Environment.  [default: the checkpoint's]"),
-    click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True, help="0 is greedy."),
+    click.option("--temperature", type=click.FloatRange(0), help="Of sampling; 0 is greedy.  [default: 1]"),
     click.option("--debug", is_flag=True, help="Show where a defect is."),
 )
 
 
 @cli.command("eval")
+@click.option("--checkpoint", required=True, help="A checkpoint, or a run whose last one is meant.")
 @_player_options
 @click.option("--episodes", type=click.IntRange(1), default=240, show_default=True, help="Held-out starts.")
 @click.option("--starts-seed", type=click.IntRange(0), help="Of the held-out starts.  [default: 10000]")
@@ -117,7 +112,7 @@ def evaluate_command(
     checkpoint: str,
     episodes: int,
     env: str | None,
-    temperature: float,
+    temperature: float | None,
     starts_seed: int | None,
     seed: int,
     out: Path | None,
@@ -143,19 +138,41 @@ def evaluate_command(
 
 
 @cli.command()
+@click.option("--checkpoint", help="A checkpoint, or a run whose last one is meant.")
+@click.option("--expert", is_flag=True, help="The scripted expert of --env, or tabletop, plays instead.")
 @_player_options
 @click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
+@click.option("--images/--no-images", default=True, show_default=True, help="Record what the camera sees.")
 @click.argument("out", type=click.Path(path_type=Path))
 def collect(
-    checkpoint: str, episodes: int, env: str | None, seed: int, temperature: float, debug: bool, out: Path
+    checkpoint: str | None,
+    expert: bool,
+    episodes: int,
+    env: str | None,
+    seed: int,
+    temperature: float | None,
+    images: bool,
+    debug: bool,
+    out: Path,
 ) -> None:
-    """Play a policy and write its episodes into the folder OUT, for vla-data align."""
+    """Play a policy, or the expert, and write its episodes into the folder OUT, for vla-data align."""
+    if expert == (checkpoint is not None):
+        raise UsageError("E001", "who plays: give --checkpoint or --expert, one of them")
+    if expert and temperature is not None:
+        raise UsageError("E001", "--temperature is of a policy's sampling; the expert draws nothing by it")
     _need_extra()
     from training_adapters.collect import collect as played
+    from training_adapters.collect_expert import collect_expert
+    from training_adapters.envs.table import Place
 
-    _, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
-    done = played(**playing, folder=out, tokens=playing["policy"].tokenizer.grammar.longest)
+    how: dict[str, Any] = {"episodes": episodes, "seed": seed}
+    if checkpoint is None:
+        done = collect_expert(Place.of(env or "tabletop"), out, images=images, **how)
+    else:
+        _, playing = _player(checkpoint, env, temperature=temperature, **how)
+        tokens = playing["policy"].tokenizer.grammar.longest
+        done = played(**playing, folder=out, tokens=tokens, images=images)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
 
@@ -164,13 +181,16 @@ def main() -> NoReturn:
     command_line(cli, "vla-train")
 
 
-def _player(checkpoint: str, env: str | None, **how: Any) -> tuple[Any, dict[str, Any]]:
+def _player(
+    checkpoint: str, env: str | None, *, temperature: float | None, **how: Any
+) -> tuple[Any, dict[str, Any]]:
     """A checkpoint; and its policy, where that plays, and how, by the names of arguments."""
     from training_adapters import checkpoints
     from training_adapters.envs.table import Place
 
     saved = checkpoints.load(checkpoint)
     policy, place = saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    how["temperature"] = 1.0 if temperature is None else temperature
     return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 
 
@@ -183,10 +203,6 @@ def _need_extra() -> None:
         raise missing(str(error.name), "train") from None
 
 
-def _facts(config: Any) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in fields(config)}
-
-
 def _begin(
     kind: type[Settings],
     presets: Mapping[str, Mapping[str, Any]],
@@ -196,63 +212,9 @@ def _begin(
     """The options of a program, and its run, by the options of `_common`."""
     from training_adapters.runs import Run
 
-    options = _settings(kind, presets, common["config"], common["settings"], given)
+    options = settings_of(kind, presets, common["config"], common["settings"], given)
     folder = common["runs"] / common["exp_name"]
     return options, Run(folder, options, resume=common["resume"], wandb=common["wandb"])
-
-
-def _settings(
-    kind: type[Settings],
-    presets: Mapping[str, Mapping[str, Any]],
-    config: str,
-    settings: tuple[str, ...],
-    given: Mapping[str, Any],
-) -> Settings:
-    """The options of a preset or a file, then those of ``--set``, then those with an option of their own.
-
-    Raises:
-        UsageError: E001, one is unknown or makes no sense; E003, there is no such file.
-    """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    facts = dict(presets[config]) if config in presets else _file(config, presets)
-    for pair in settings:
-        name, equal, value = pair.partition("=")
-        if not equal:
-            raise UsageError("E001", f"--set {show(pair)} is not KEY=VALUE")
-        facts[name] = _value(value)
-    facts |= {name: value for name, value in given.items() if value is not None}
-    unknown = sorted(set(facts) - known)
-    if unknown:
-        raise UsageError("E001", f"there is no option {show(unknown[0])}; there are {', '.join(sorted(known))}")
-    try:
-        return kind(**facts)
-    except (TypeError, ValueError) as error:
-        raise UsageError("E001", show(error)) from None
-
-
-def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
-    path = Path(name)
-    try:
-        data, _ = read_file(path, root=None, max_bytes=MAX_CONFIG)
-    except (OSError, DataError):
-        raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
-    try:
-        facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
-    except DataError as error:
-        raise UsageError(error.code, error.message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
-    if not isinstance(facts, dict):
-        raise UsageError("E001", f"{show(name)} is no table of options")
-    return facts
-
-
-def _value(text: str) -> Any:
-    """A value as JSON has it; anything else is a text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _finish(run: Any, folder: Path, before: Any, after: Any, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from training_adapters.envs.lanes import Lanes, Moved
-from training_adapters.envs.table import Begin, Place
+from training_adapters.envs.table import Begin, Place, Row
 from training_adapters.intervals import Share
 from training_adapters.policy import Chunk, Policy
 from vla_data.errors import UsageError
@@ -33,7 +33,7 @@ class Recorder:
 
     Args:
         folder: where the rollouts go; more of them are added to those that are there.
-        fps: steps per second.
+        row: of the environment; it says how many steps are a second, and what recordings mean.
         tokens: L, the most tokens that a chunk has; shorter ones are filled up with 0.
 
     Attributes:
@@ -42,8 +42,8 @@ class Recorder:
         version: of the policy that acts now; a number that whoever trains it raises.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, fps: float, tokens: int) -> None:
-        self._writer = RolloutWriter(folder, fps=fps)
+    def __init__(self, folder: str | os.PathLike[str], row: Row, *, tokens: int) -> None:
+        self._writer = RolloutWriter(folder, fps=row.fps, features=row.features)
         self._tokens = tokens
         self._open: dict[int, OpenEpisode] = {}
         self._skipped: set[int] = set()
@@ -71,7 +71,7 @@ class Recorder:
                 self._open[moved.lane] = self._writer.episode(task=moved.task, facts=self._facts(moved))
             self._add(self._open[moved.lane], moved, self._said(chunk, row))
             if ended:
-                self._open.pop(moved.lane).end(image=_image(moved.last), state=moved.last["agent_pos"])
+                self._open.pop(moved.lane).end(seen(moved.last))
                 self.written += 1
 
     def skip(self, lanes: Iterable[int]) -> None:
@@ -101,12 +101,14 @@ class Recorder:
         for number, step in enumerate(moved.steps):
             last = number == len(moved.steps) - 1
             episode.add(
-                {**said, "chunk.step": number},
-                image=_image(step.observation),
-                action=step.action,
-                success=bool(step.info["is_success"]) or (last and moved.success),
-                reward=step.reward,
-                state=step.observation["agent_pos"],
+                {
+                    **seen(step.observation),
+                    **said,
+                    "chunk.step": number,
+                    "action": step.action,
+                    "next.success": bool(step.info["is_success"]) or (last and moved.success),
+                    "next.reward": step.reward,
+                }
             )
 
     def _drop(self, lane: int) -> None:
@@ -143,6 +145,7 @@ def collect(
     seed: int = 0,
     temperature: float = 1.0,
     lanes: int = 32,
+    images: bool = True,
 ) -> Collection:
     """Play ``episodes`` training starts of a seed and write them.
 
@@ -156,6 +159,7 @@ def collect(
         seed: of the starts and of sampling.
         temperature: of sampling.
         lanes: environments side by side.
+        images: whether the camera is recorded too.
 
     Raises:
         UsageError: E001, no episodes; E006, the machine cannot render.
@@ -169,9 +173,10 @@ def collect(
         return place.draw(random) if left[0] >= 0 else None
 
     generator = torch.Generator().manual_seed(seed)
-    side = Lanes(place, count=min(lanes, episodes), horizon=horizon, begins=next_start, cameras=(CAMERA,))
+    cameras = (CAMERA,) if images else ()
+    side = Lanes(place, count=min(lanes, episodes), horizon=horizon, begins=next_start, cameras=cameras)
     solved = steps = 0
-    with Recorder(folder, fps=place.row.fps, tokens=tokens) as recorder:
+    with Recorder(folder, place.row, tokens=tokens) as recorder:
         side.begin()
         while len(side):
             chunk = policy.act(side.observations(), generator, temperature=temperature)
@@ -185,6 +190,9 @@ def collect(
     )
 
 
-def _image(seen: Mapping[str, Any]) -> Any:
-    pixels = seen["pixels"]
-    return pixels[CAMERA] if isinstance(pixels, Mapping) else pixels
+def seen(observation: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recording keeps of an observation, by its names: the state, and a camera where one was rendered."""
+    out, pixels = {"observation.state": observation["agent_pos"]}, observation.get("pixels")
+    if pixels is not None:
+        out["observation.images.primary"] = pixels[CAMERA] if isinstance(pixels, Mapping) else pixels
+    return out

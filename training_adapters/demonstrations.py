@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training_adapters.envs.expert import expert
-from training_adapters.envs.starts import draw_start
+from training_adapters.envs.starts import Start, draw_start
 from training_adapters.envs.tabletop import LIMITS, Tabletop
 
 NOISE: Final = 0.15
@@ -49,6 +49,46 @@ class Demonstrations:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A step of the expert.
+
+    Attributes:
+        observation: before the action.
+        action: ``(7,)`` what the expert says; what is learnt.
+        executed: ``(7,)`` what was done: the same with noise, within the scene's limits.
+        success: after it.
+    """
+
+    observation: Mapping[str, Any]
+    action: NDArray[np.float32]
+    executed: NDArray[np.float32]
+    success: bool
+
+
+def show_episode(
+    env: Tabletop, begin: Start, random: np.random.Generator
+) -> tuple[list[Shown], Mapping[str, Any]]:
+    """An episode of the expert with noise, and what is seen after it.
+
+    Args:
+        env: to play in.
+        begin: its start.
+        random: draws the noise.
+    """
+    seen, _ = env.reset(options={"initial_state": begin})
+    steps, ended = [], False
+    while not ended:
+        action = expert(env)
+        noisy = action.copy()
+        noisy[:3] += (NOISE * LIMITS[:3] * random.normal(size=3)).astype(np.float32)
+        executed = np.clip(noisy, -LIMITS, LIMITS)
+        after, _, terminated, truncated, _ = env.step(executed)
+        steps.append(Shown(seen, action, executed, terminated))
+        seen, ended = after, terminated or truncated
+    return steps, seen
+
+
 def demonstrate(episodes: int, *, seed: int, horizon: int) -> Demonstrations:
     """Solved episodes of the table-top scene's expert.
 
@@ -60,22 +100,12 @@ def demonstrate(episodes: int, *, seed: int, horizon: int) -> Demonstrations:
     random, env = np.random.default_rng((seed, 1)), Tabletop()
     states, tasks, actions, solved = [], [], [], 0
     while solved < episodes:
-        begin = draw_start(random, task=solved % 9)
-        seen, _ = env.reset(options={"initial_state": begin})
-        rows, done, ended = [], [], False
-        while not ended:
-            action = expert(env)
-            rows.append(seen["agent_pos"])
-            done.append(action)
-            noisy = action.copy()
-            noisy[:3] += (NOISE * LIMITS[:3] * random.normal(size=3)).astype(np.float32)
-            seen, _, terminated, truncated, _ = env.step(noisy)
-            ended = terminated or truncated
-        if terminated:
+        steps, _ = show_episode(env, draw_start(random, task=solved % 9), random)
+        if steps[-1].success:
             solved += 1
-            states += rows
-            tasks += [env.task] * len(rows)
-            actions.append(chunks_of(np.stack(done), horizon, still=range(6)))
+            states += [step.observation["agent_pos"] for step in steps]
+            tasks += [env.task] * len(steps)
+            actions.append(chunks_of(np.stack([step.action for step in steps]), horizon, still=range(6)))
     return Demonstrations(np.stack(states), tasks, np.concatenate(actions), episodes)
 
 

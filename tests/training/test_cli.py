@@ -130,6 +130,30 @@ def test_collect_adds_episodes(trained: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "more").glob("*.npz"))) == 3
 
 
+@pytest.mark.parametrize("words", [[], ["--expert", "--checkpoint", "x"], ["--expert", "--temperature", "0"]])
+def test_collect_is_told_who_plays(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(UsageError, match="E001"):
+        run("collect", *words, str(tmp_path / "rollouts"))
+    assert not (tmp_path / "rollouts").exists()
+
+
+def test_recordings_say_what_their_actions_are(trained: Path, tmp_path: Path) -> None:
+    """Of PPO and of a policy that is played: the same meaning, and no image where none is asked for."""
+    played = str(tmp_path / "played")
+    run("collect", "--checkpoint", str(trained / "first"), "--episodes", "1", "--no-images", played)
+    recorded, without = (_schema(folder) for folder in (trained / "rollouts", played))
+    assert recorded.features["action"].convention == without.features["action"].convention
+    assert without.features["action"].convention["reference"] == "current_state"
+    assert without.fps == 20.0
+    assert "observation.images.primary" in recorded.features
+    assert "observation.images.primary" not in without.features
+
+
+def _schema(folder: str | Path) -> vd.Schema:
+    source = vd.open_source(folder)
+    return source.schema(source.read(next(iter(source.episodes()))))
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -169,12 +193,12 @@ def test_a_missing_dataset_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_of_options(tmp_path: Path) -> None:
-    from training_adapters.cli import _settings
     from training_adapters.ppo.config import PPOConfig
+    from training_adapters.settings import settings_of
 
     path = tmp_path / "mine.toml"
     path.write_text("learning_rate = 1e-4\nratio = 'token'\n")
-    made: Any = _settings(PPOConfig, {}, str(path), ("seed=7", "target_kl=null"), {"env": None})
+    made: Any = settings_of(PPOConfig, {}, str(path), ("seed=7", "target_kl=null"), {"env": None})
     assert (made.learning_rate, made.ratio, made.seed, made.target_kl) == (1e-4, "token", 7, None)
 
 

@@ -16,7 +16,7 @@ from training_adapters.envs.lanes import Lanes  # noqa: E402
 from training_adapters.envs.table import Begin, Place  # noqa: E402
 from training_adapters.loop import Group, Optimisation, accelerator  # noqa: E402
 from training_adapters.policies.value import ActorCritic  # noqa: E402
-from training_adapters.ppo.collect import Collector  # noqa: E402
+from training_adapters.ppo.collect import Collector, Watcher  # noqa: E402
 from training_adapters.ppo.config import PPOConfig  # noqa: E402
 from training_adapters.ppo.update import update  # noqa: E402
 
@@ -48,7 +48,10 @@ class Following(Place):
         return Follow()
 
 
-def test_reward_rises_where_the_right_action_is_seen() -> None:
+def follower(
+    time_limit: str = "cut", watch: Watcher | None = None
+) -> tuple[ActorCritic, Collector, torch.Generator]:
+    """A model that knows nothing, and what collects its chunks of two steps in 32 lanes."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     states = random.choice([-0.8, 0.8], (300, 1)).astype(np.float32)
@@ -58,7 +61,32 @@ def test_reward_rises_where_the_right_action_is_seen() -> None:
     lanes = Lanes(place, count=32, horizon=2, begins=lambda: Begin(seed=int(random.integers(2**31))))
     lanes.begin()
     generator = torch.Generator().manual_seed(0)
-    collector = Collector(model, lanes, generator, count=32, gamma=0.9, discount="step", lam=0.9)
+    options = {"count": 32, "gamma": 0.9, "discount": "step", "lam": 0.9, "time_limit": time_limit, "watch": watch}
+    collector = Collector(model, lanes, generator, **options)
+    return model, collector, generator
+
+
+def test_a_time_limit_is_a_cut_or_an_end() -> None:
+    """Every third chunk is the last: as an end it is worth its reward, as a cut also what would have come."""
+    seen = {}
+    for time_limit in ("cut", "end"):
+        rewards: list[float] = []
+        model, collector, _ = follower(
+            time_limit,
+            lambda chunk, moves, told=rewards: told.extend(m.rewards[0] + 0.9 * m.rewards[1] for m in moves),
+        )
+        rollout = collector.collect(3).rollout
+        value = model.value(rollout.observations).detach().numpy()
+        seen[time_limit] = rollout.value_target.numpy()[-32:], np.array(rewards)[-32:], value[-32:]
+    target, reward, _ = seen["end"]
+    np.testing.assert_allclose(target, reward, rtol=1e-5)
+    target, reward, value = seen["cut"]
+    # The number that is seen stays the same within an episode, and so does its value.
+    np.testing.assert_allclose(target, reward + 0.9**2 * value, rtol=1e-5)
+
+
+def test_reward_rises_where_the_right_action_is_seen() -> None:
+    model, collector, generator = follower()
     optimisation = Optimisation(
         model,
         [Group(module=part, learning_rate=1e-3, clip=0.5) for part in (model.actor_backbone, model.value_head)],

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 import gymnasium
 import numpy as np
 
-from training_adapters.envs import starts
+from training_adapters.envs import features, starts
+from vla_data.core import Feature
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
 
@@ -58,6 +59,7 @@ class Row:
         still: elements of an action that are 0 when nothing moves.
         recorded_starts: whether ``reset`` takes ``initial_state``; else episodes begin by seed.
         expert: whether there is a scripted expert to clone.
+        features: what its recordings mean; without, actions are recorded as `RolloutWriter`'s seven numbers.
     """
 
     module: str
@@ -69,6 +71,7 @@ class Row:
     still: tuple[int, ...] = ()
     recorded_starts: bool = False
     expert: bool = False
+    features: Mapping[str, Feature] = field(default_factory=dict)
 
 
 ENVS: Final[Mapping[str, Row]] = MappingProxyType(
@@ -93,6 +96,7 @@ ENVS: Final[Mapping[str, Row]] = MappingProxyType(
             still=(0, 1, 2, 3, 4, 5),
             recorded_starts=True,
             expert=True,
+            features=features.TABLETOP,
         ),
     }
 )

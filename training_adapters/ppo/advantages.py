@@ -13,6 +13,7 @@ from vla_data import options as checks
 Floats = NDArray[np.float64]
 
 DISCOUNTS: Final = ("step", "chunk")
+TIME_LIMITS: Final = ("cut", "end")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,6 +54,7 @@ class Collector:
         gamma: see `chunk_reward`.
         discount: likewise.
         lam: of the advantages.
+        time_limit: whether it cuts an episode off (``cut``) or is its end (``end``); see `PPOConfig`.
         temperature: of sampling.
         watch: told of every chunk.
     """
@@ -68,12 +69,13 @@ class Collector:
         gamma: float,
         discount: str,
         lam: float,
+        time_limit: str = "cut",
         temperature: float = 1.0,
         watch: Watcher | None = None,
     ) -> None:
         self._model, self._lanes, self._generator = model, lanes, generator
         self._gamma, self._discount, self._lam = gamma, discount, lam
-        self._temperature, self._watch = temperature, watch
+        self._temperature, self._watch, self._limit_ends = temperature, watch, time_limit == "end"
         self.returns = [0.0] * count
 
     def collect(self, rounds: int) -> Collected:
@@ -100,8 +102,8 @@ class Collector:
             reward=[[reward for reward, _ in row] for row in pairs],
             discount=[[after for _, after in row] for row in pairs],
             value=value,
-            terminated=[[m.terminated for m in row] for row in moves],
-            truncated=[[m.truncated for m in row] for row in moves],
+            terminated=[[m.terminated or (m.truncated and self._limit_ends) for m in row] for row in moves],
+            truncated=[[m.truncated and not self._limit_ends for m in row] for row in moves],
             final_value=self._final_values(moves),
             lam=self._lam,
         )

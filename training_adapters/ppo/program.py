@@ -84,7 +84,7 @@ class Program:
             eps=1e-5,
         )
         longest = self.model.actor_backbone.tokenizer.grammar.longest
-        self._recorder = None if record is None else Recorder(record, fps=self._place.row.fps, tokens=longest)
+        self._recorder = None if record is None else Recorder(record, self._place.row, tokens=longest)
         self._lanes = Lanes(
             self._place,
             count=config.lanes,
@@ -103,6 +103,7 @@ class Program:
             gamma=config.gamma,
             discount=config.discount,
             lam=config.gae_lambda,
+            time_limit=config.time_limit,
             temperature=config.temperature,
             watch=self._recorder,
         )

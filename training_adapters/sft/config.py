@@ -20,7 +20,7 @@ class SFTConfig:
         dataset: a path or FORMAT:PATH, of any format that vla-data reads.
         env: the environment that it is evaluated in, which also says where objects are in its state.
         start: a checkpoint to go on from; "": a new policy, whose tokens and scales are fitted on the dataset.
-        updates: of the optimiser.
+        updates: of the optimiser; 0: a new policy stays random, to compare with.
         batch_size: frames of an update.
         accumulate: parts that such a batch is computed in.
         learning_rate: at its highest; it rises, and falls along a cosine.
@@ -56,9 +56,9 @@ class SFTConfig:
         for name in ("dataset", "env", "start"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
-        for name in ("updates", "batch_size", "accumulate", "vocab_size", "log_every"):
+        for name in ("batch_size", "accumulate", "vocab_size", "log_every"):
             checks.whole(name, getattr(self, name), low=1)
-        for name in ("eval_episodes", "save_every", "seed"):
+        for name in ("updates", "eval_episodes", "save_every", "seed"):
             checks.whole(name, getattr(self, name), low=0)
         for name in ("learning_rate", "max_grad_norm", "token_scale"):
             object.__setattr__(self, name, checks.number(name, getattr(self, name), low=1e-9, high=1e6))
