@@ -22,7 +22,7 @@ from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyErro
 from vla_data.files.write import NEW_FILE, check_space, machine_errors, step, sync_folder, unforeseen
 from vla_data.names import natural
 from vla_data.safety import hdf5
-from vla_data.safety.files import open_binary, opened
+from vla_data.safety.files import open_binary
 from vla_data.safety.text import show
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
@@ -151,8 +151,9 @@ def _compare(file: Path, copy: Path, masks: Mapping[str, Sequence[str]]) -> int:
     """Compare the copy with the original, both read anew; returns how many bytes of data that were."""
     try:
         with (
-            opened(file, root=file.parent) as name,
-            h5py.File(name, "r", locking=False) as a,
+            # As a stream: by its name HDF5 would not open it beside somebody's File of it with other settings.
+            open_binary(file, root=file.parent) as stream,
+            h5py.File(stream, "r") as a,
             h5py.File(copy, "r", locking=False) as b,
         ):
             found = {key: [name.decode() for name in b["mask"][key][:]] for key in masks}

@@ -44,7 +44,7 @@ STRANGERS: Final = {
     ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
     ("vla_data/media/video.py", "av.open(name, 'r', format=_FORMAT, options={'protocol_whitelist': 'file'})"),
-    ("converters/hdf5/masks.py", "h5py.File(name, 'r', locking=False)"),
+    ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
     ("vla_data/files/write.py", "open(handle, 'wb')"),

@@ -199,9 +199,7 @@ def test_an_interrupt_ends_it(number: int, code: int, options: tuple[str, ...], 
     for episodes in (60, 300, 1500):  # more of them where a busy machine sent the signal after the end
         for n in range(episodes):
             shutil.copy(next(ROLLOUTS.glob("*.npz")), tmp_path / f"in/more{n}.npz")
-        process = subprocess.Popen(
-            [*command, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
+        process = subprocess.Popen([*command, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while not list(work.glob("*.blob")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
