@@ -113,7 +113,7 @@ class RdtSink(BaseSink):
         """One HDF5 file.
 
         Raises:
-            DataError: see `converters.rdt.vectors.vectors`, `rdt_cameras.choose`, `rdt_sample.first_step`.
+            DataError: see `converters.rdt.vectors.vectors`, `cameras.choose`, `sample.first_step`.
         """
         task = instruction_of(episode)
         found = vectors(

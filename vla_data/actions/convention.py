@@ -51,7 +51,7 @@ class Controller:
         zero_rotation: what a rotation input of exactly 0 does: ``applies`` (the goal is the reference pose's
             orientation), or ``holds`` (the goal of the step before stays).
         translation_gain: the share of a commanded step that the arm moves in a step, once it moves steadily;
-            measured, where known; see `vla_data.actions.check_dynamics`.
+            measured, where known; see `vla_data.dynamics.check_dynamics`.
         rotation_gain: the same for the rotation.
     """
 
