@@ -71,7 +71,7 @@ class Hdf5VlaDataset:
         return self.DATASET_NAME
 
     def get_item(self, index: int | None = None, state_only: bool = False) -> Mapping[str, Any]:
-        """A sample of a step of an episode, both at random, or of episode ``index``; see `converters.rdt.sample.sample`.
+        """A sample of a step of an episode, both at random, or of episode ``index``; see `converters.rdt.sample`.
 
         With ``state_only`` its states and actions from the first motion on, ``(T', 128)``.
         """
