@@ -24,6 +24,7 @@ from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 from vla_data.media import images
 from vla_data.media.frames import Frames
@@ -142,7 +143,7 @@ class LerobotAudit(Audit):
         """(file, rows) of each episode, however the file is cut into row groups."""
         last: tuple[str, pa.Table] | None = None
         for name, table in self._batches("data/*/*.parquet"):
-            index = table["episode_index"].to_numpy()
+            index = arrow.to_numpy(table["episode_index"])
             cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(table)]
             for start, stop in itertools.pairwise(cuts):
                 piece = table.slice(start, stop - start)
@@ -170,7 +171,7 @@ class LerobotAudit(Audit):
             "timestamp": (np.arange(n) / self.schema.fps).astype(np.float32),
         }
         for name, want in counted.items():
-            if not np.array_equal(table[name].to_numpy(), want):
+            if not np.array_equal(arrow.to_numpy(table[name]), want):
                 wrong(f"{name} is not what counting gives")
         index = table["task_index"].to_pylist()
         self._used |= dict.fromkeys(index)
@@ -354,7 +355,7 @@ def _values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
         return np.asarray(array.to_pylist(), dtype=np.str_)
     while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
         array = array.flatten()
-    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
+    flat: Array = arrow.to_numpy(array)
     return flat if list(shape) == [1] else flat.reshape(n, *shape)
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from converters.lerobot import meta
 from vla_data.core import Array, Episode, Schema
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.media.images import Encoding
 from vla_data.safety.text import show
 
@@ -73,21 +74,21 @@ def _way(name: str) -> str:
 def column(array: Array) -> pa.Array:
     """One row a step: plain, as lists of one length, or as lists in lists."""
     if array.ndim == 1:
-        return pa.array(array.tolist() if array.dtype.kind == "U" else array)
-    column = pa.array(np.ascontiguousarray(array).reshape(-1))
+        return arrow.from_numpy(array)
+    column = arrow.from_numpy(np.ascontiguousarray(array).reshape(-1))
     if array.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(column, array.shape[1])
     for size in array.shape[:0:-1]:
-        offsets = np.arange(0, len(column) + 1, size, dtype=np.int64)
-        if offsets[-1] > np.iinfo(np.int32).max:
-            raise DataError("E107", f"an episode of {offsets[-1]:,} values in one feature")
-        column = pa.ListArray.from_arrays(offsets.astype(np.int32), column)
+        try:
+            column = arrow.lists(column, size)
+        except OverflowError as error:
+            raise DataError("E107", f"an episode of {error} in one feature") from None
     return column
 
 
 def image_column(items: Iterable[bytes], encoding: Encoding) -> pa.Array:
     """Encoded images as Hugging Face ``datasets`` stores them."""
-    data = pa.array(items, pa.binary())
+    data = arrow.from_rows(items, pa.binary())
     suffix = "jpg" if encoding == "jpeg" else "png"
-    paths = pa.array([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
+    paths = arrow.from_rows([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
     return pa.StructArray.from_arrays([data, paths], fields=list(meta.IMAGE))

@@ -32,6 +32,7 @@ from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
+from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file
 from vla_data.installed import missing
 from vla_data.media.frames import Frames
@@ -96,7 +97,7 @@ class LerobotSink(BaseSink):
         rows.check_names(episode, schema, arrays)
         columns: dict[str, pa.Array] = {name: rows.column(array) for name, array in arrays.items()}
         tasks = rows.tasks(episode)
-        columns["task"] = pa.array(tasks)
+        columns["task"] = arrow.from_rows(tasks, pa.string())
         stats: dict[str, Json] = {
             name: array_stats(array) if array.ndim > 2 else vector_stats(array)
             for name, array in arrays.items()
@@ -286,10 +287,10 @@ def _table(
         "task_index": np.asarray([tasks[task] for task in table["task"].to_pylist()], dtype=np.int64),
     }
     for name, values in own.items():
-        table = table.append_column(name, pa.array(values, meta.INDEX_FEATURES[name]))
+        table = table.append_column(name, arrow.from_numpy(values).cast(meta.INDEX_FEATURES[name]))
         stats[name] = vector_stats(values)
-    arrow = meta.arrow_schema(features)
-    return table.select(arrow.names).cast(arrow), stats, counts
+    typed = meta.arrow_schema(features)
+    return table.select(typed.names).cast(typed), stats, counts
 
 
 def _compare_videos(folder: Path, episodes: Sequence[Published]) -> None:
@@ -321,4 +322,4 @@ def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
     while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
         a, b = a.flatten(), b.flatten()
     floats = pa.types.is_floating(a.type)
-    return floats and np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)
+    return floats and np.array_equal(arrow.to_numpy(a), arrow.to_numpy(b), equal_nan=True)

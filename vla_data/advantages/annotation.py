@@ -25,6 +25,7 @@ from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import write_file
@@ -119,7 +120,7 @@ def write_annotation(annotation: Annotation, table: FrameTable) -> str:
         columns["forced"] = annotation.forced
     facts = {"format_version": _VERSION, "tag": annotation.tag, **annotation.provenance}
     name = sidecar(annotation.tag)
-    data = parquet_bytes(pa.table(columns), {_KEY: to_text(facts).encode()})
+    data = parquet_bytes(arrow.table(columns), {_KEY: to_text(facts).encode()})
     write_file(table.root / name, data, root=table.root)
     return name
 
@@ -147,11 +148,11 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
             f"{name} was made for other data: {wrong} differ; its {dataset.get('frames')} frames, {len(table)}",
         )
     facts.pop("tag", None)
-    rows = table.rows(read["episode_index"].to_numpy(), read["frame_index"].to_numpy())
+    rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(name)
 
     def column(key: str, dtype: Any) -> Any:
-        values = read[key].to_numpy() if key in read.column_names else None
+        values = arrow.to_numpy(read[key]) if key in read.column_names else None
         if values is None or values.dtype.kind not in "fiub":
             raise UsageError("E302", f"{name} has no {'column' if values is None else 'numbers in'} {key}")
         if not np.isfinite(values).all():

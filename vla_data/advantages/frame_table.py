@@ -19,6 +19,7 @@ from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import files_below
@@ -84,7 +85,7 @@ class FrameTable:
         if "frame_index" in _file(root, found[0]).schema_arrow.names:
             wanted = (*wanted, "frame_index")
         tables = [_table(root, name, wanted) for name in found]
-        flat = {name: np.concatenate([np.asarray(table[name].to_numpy()) for table in tables]) for name in wanted}
+        flat = {name: np.concatenate([arrow.to_numpy(table[name]) for table in tables]) for name in wanted}
         number = flat["episode_index"].astype(np.int64)
         try:
             episodes = Episodes.from_numbers(number)

@@ -22,6 +22,7 @@ from vla_data.advantages.frame_table import FrameTable, to_text
 from vla_data.advantages.join import cover, place
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
@@ -72,9 +73,9 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
         fits = pa.types.is_floating(kind) if name == "value" else pa.types.is_integer(kind)
         if not fits or read[name].null_count:
             raise UsageError("E302", f"{show(path.name)}: {name} is {kind} with {read[name].null_count} nulls")
-    rows = table.rows(read["episode_index"].to_numpy(), read["frame_index"].to_numpy())
+    rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(path.name)
-    given = read["value"].to_numpy()
+    given = arrow.to_numpy(read["value"])
     values = place(rows, given, len(table)).astype(np.float64)
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
