@@ -19,7 +19,7 @@ from converters.hdf5.declared import Options, told
 from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, is_images, without
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
-from vla_data.core import Episode, Json
+from vla_data.core import Episode, EpisodeMeta, Json
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
 from vla_data.safety.text import show
@@ -92,6 +92,7 @@ def build(
         **pictures.meta(known),
         **demo.facts,
     }
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
     return Episode(
         id=name,
         arrays=arrays,
@@ -99,12 +100,7 @@ def build(
         final=final,
         task=known.task.value,
         index=np.arange(steps),
-        meta={
-            "source": "hdf5",
-            "source_length": steps,
-            **{k: v for k, v in facts.items() if v is not None},
-            **meta,
-        },
+        meta=EpisodeMeta({**facts, **meta}, source="hdf5", source_length=steps),
         notes=tuple(notes),
     )
 

@@ -101,7 +101,7 @@ class LerobotAudit(Audit):
             self._compare_info(info, options)
         if stats is not None:
             self._compare_stats(stats)
-        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        own = {r.meta.task_table if r.meta.source == "lerobot" else None for r in published}
         if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
             self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:

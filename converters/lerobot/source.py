@@ -44,7 +44,7 @@ from converters.lerobot.numbers import read_numbers
 from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
@@ -279,7 +279,7 @@ class LerobotSource(RootedSource):
             frames=made.frames,
             task=tasks[0],
             index=np.arange(length),
-            meta={**facts, "source": "lerobot", "source_length": length, "source_sha256": sha256},
+            meta=EpisodeMeta(facts, source="lerobot", source_length=length, source_sha256=sha256),
             notes=tuple(made.notes),
         )
 

@@ -150,7 +150,7 @@ class RdtSink(BaseSink):
                 "source_action": found.source.to_json(),
             },
             "rules": dict(found.rules),
-            "split": str(episode.meta.get("split", "train")),
+            "split": str("train" if episode.meta.split is None else episode.meta.split),
         }
         return Encoded([blob], summary, content_digest(task, {"action": action, "state": state}, images))
 

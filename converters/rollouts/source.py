@@ -45,7 +45,7 @@ from converters.rollouts.images import Allowed, read_images
 from converters.rollouts.members import NotARolloutError, load_members
 from converters.rollouts.recorded import is_described, read_recorded, recorded_schema
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import APPLE_DOUBLE, is_litter
@@ -222,7 +222,7 @@ class PpoRolloutSource(RootedSource):
                 names=ACTION_NAMES if is_action else None,
                 convention=CONVENTION if is_action else {},
             )
-        return Schema(features=features, fps=self.fps or episode.meta.get("fps") or DEFAULT_FPS)
+        return Schema(features=features, fps=self.fps or episode.meta.fps or DEFAULT_FPS)
 
     def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
         for key in ("action", "image", "info"):
@@ -279,15 +279,15 @@ class PpoRolloutSource(RootedSource):
             final=final,
             task=task,
             index=np.arange(steps),
-            meta={
-                "source": "ppo_rollout",
-                "source_length": steps,
-                "source_sha256": sha256,
-                "info_timing": timing,
-                "info_timing_rule": rule,
-                "motion_planner": "is_image_encode" in rollout,
-                "fps": fps,
-            },
+            meta=EpisodeMeta(
+                source="ppo_rollout",
+                source_length=steps,
+                source_sha256=sha256,
+                info_timing=timing,
+                info_timing_rule=rule,
+                motion_planner="is_image_encode" in rollout,
+                fps=fps,
+            ),
             notes=tuple(notes),
         )
 

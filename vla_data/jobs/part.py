@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
+from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
@@ -119,10 +119,10 @@ def _curated(
         success=curated.success,
         reason=curated.reason,
         message=f"rejected by rule {curated.reason}" if curated.reason else "",
-        source_sha256=episode.meta.get("source_sha256"),
+        source_sha256=episode.meta.source_sha256,
         spans=curated.spans,
         notes=_notes(curated.episode or episode),
-        meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
+        meta=EpisodeMeta((key, value) for key, value in episode.meta.items() if key not in _OWN_COLUMNS),
     )
     return record, curated.episode, curated.schema
 

@@ -263,7 +263,7 @@ def _select(
     out = [
         _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
-    by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
+    by_default = sum(record.meta.info_timing_rule == "default" for record in out)
     if by_default:
         warnings.append(
             f"episodes that do not show whether info is of before or after the action: {by_default:,}; "

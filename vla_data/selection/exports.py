@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vla_data.core import Json, Source
+from vla_data.core import EpisodeMeta, Json, Source
 from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
 from vla_data.core.manifest import MANIFEST, has_step, read_manifest
@@ -156,7 +156,7 @@ def write_json(value: Json, target: str | Path, *, replace: bool = False) -> Non
         write_file(path, json.dumps(value, ensure_ascii=True).encode() + b"\n")
 
 
-def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     ledger = open_ledger(path)
     if _resampled(Path(path)):
         raise UsageError(
@@ -193,7 +193,7 @@ def kept_ranges(record: Record) -> Ranges:
 
 def _of_source(
     source: Source, only: Collection[str] | None, unreadable: dict[str, str]
-) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     """What a source reads: of a dataset of ours what its ledger kept, of any other everything."""
     places = paths_of(source)
     side = find_sidecar(places[0]) if len(places) == 1 and places[0].is_dir() else None
@@ -225,7 +225,7 @@ def ledger_ids(path: str | Path) -> dict[str, str]:
 
 def _everything(
     source: Source, only: Collection[str] | None, unreadable: dict[str, str]
-) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     for ref in source.episodes():
         if only is not None and ref.id not in only:
             continue
@@ -238,10 +238,9 @@ def _everything(
         yield ref.id, episode.meta, [[0, len(episode)]] if len(episode) else []
 
 
-def _key(name: str, meta: Mapping[str, Any]) -> tuple[str, str]:
+def _key(name: str, meta: EpisodeMeta) -> tuple[str, str]:
     """The key that openpi gives an episode, and what it looks for "success" in."""
-    told = meta.get("episode_metadata")
-    if isinstance(told, Mapping):
+    if (told := meta.episode_metadata) is not None:
         folder, path = told.get("recording_folderpath"), told.get("file_path")
         if isinstance(folder, str) and isinstance(path, str):
             return f"{folder}--{path}", path

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Schema, Source
 from vla_data.core.base import BaseSource, Root, narrowed, whole
 from vla_data.core.curate import Step
 from vla_data.core.wanted import Unwanted
@@ -82,10 +82,10 @@ class MergedSource(BaseSource):
         return member.source.fingerprint(own)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """Read one episode; ``meta["member"]`` is the source's name."""
+        """Read one episode; ``meta.member`` is the source's name."""
         member, own = self._own(ref)
         episode = member.source.read(own)
-        return replace(episode, id=ref.id, meta={**episode.meta, "member": member.name})
+        return replace(episode, id=ref.id, meta=EpisodeMeta(episode.meta, member=member.name))
 
     def without(self, unwanted: Unwanted) -> MergedSource:
         """The same episodes, without what neither the steps of their source nor these look at."""

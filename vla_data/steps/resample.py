@@ -39,7 +39,7 @@ from vla_data.actions import rotations as rot
 from vla_data.actions import units
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
 from vla_data.actions.rotations import Floats
-from vla_data.core import Array, Episode, Json, Schema
+from vla_data.core import Array, Episode, EpisodeMeta, Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -102,7 +102,7 @@ class Resample:
             arrays=arrays,
             frames={name: frames.take(shown) for name, frames in episode.frames.items()},
             index=episode.index[shown],
-            meta={**episode.meta, "resampled": {"from": self.source_fps, "to": self.fps}},
+            meta=EpisodeMeta(episode.meta, resampled={"from": self.source_fps, "to": self.fps}),
         )
 
     def describe(self, schema: Schema) -> Schema:

@@ -218,7 +218,7 @@ def _paired(
         except DataError as error:
             blame(".", f"can't be read: {error}", ref.id)
             continue
-        record = by_id.get(ref.id) if episode.meta["source"] == "rlds" else by_place.get(number)
+        record = by_id.get(ref.id) if episode.meta.source == "rlds" else by_place.get(number)
         if record is None:
             blame(".", "is not in the ledger", ref.id)
         else:
