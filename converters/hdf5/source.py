@@ -152,7 +152,10 @@ class Hdf5Source(RootedSource):
         try:
             seal = read_seal(self.folder)
             if seal is not None and seal.get(name, digest) != digest:
-                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+                raise DataError(
+                    "E132",
+                    f"its SHA-256 is not the one in {SEAL}; get the file back, or remove {SEAL} and seal again",
+                )
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
             if self.leave_out or self.unwanted:
@@ -268,7 +271,7 @@ class Hdf5Source(RootedSource):
     def _unlisted(self, path: Path) -> DataError:
         """Why a file has one reference for all of its demos."""
         found = list_files([path], root=self._limit, layout=self.layout, mask=self.mask)[0].error
-        return found or DataError("E502", "listing its demonstrations failed, and works now: run it again")
+        return found or DataError("E502", "listing its demonstrations failed at first and works now; run it again")
 
 
 _MAX_LISTED: Final = 100_000
@@ -299,7 +302,7 @@ def _check_kind(path: Path) -> None:
         is_named = path.name.lower().endswith(hdf5_files.SUFFIXES)  # as if it were a file that is meant
         raise (DataError if is_named else NotADemoFileError)("E131", LINKED_FOLDER)
     if is_litter(path.name) and is_apple_double(path):
-        raise NotADemoFileError("E206", "attributes of another file, which macOS leaves beside it")
+        raise NotADemoFileError("E206", "a file of macOS with attributes of another file; it can be removed")
 
 
 def _opened(path: Path, limit: Path, facts: Facts) -> Group:

@@ -81,7 +81,7 @@ class LerobotAudit(Audit):
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
-                self.blame("." if found is None else found[0], "there is more than the ledger's episodes")
+                self.blame("." if found is None else found[0], "it has more episodes than the ledger")
                 break
             file = found[0] if found else "data"
             if found is None:

@@ -126,7 +126,9 @@ class LerobotSource(RootedSource):
                 names += data_files.column_names(self._layout.files.path(file))
         for pattern in self.leave_out:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UsageError("E003", f"leave_out names {show(pattern)!r}, which is no feature of the dataset")
+                raise UsageError(
+                    "E003", f"leave_out names {show(pattern)!r}, which is not a feature of the dataset"
+                )
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""

@@ -93,7 +93,7 @@ class RldsAudit(Audit):
             except OSError as error:
                 self.blame(file, f"can't be read ({error.strerror})")
             if count != length:
-                self.blame(INFO, f"{length:,} records in {file}, where {count:,} are")
+                self.blame(INFO, f"says {length:,} records in {file}, but there are {count:,}")
         if int(facts["numBytes"]) != size:
             self.blame(INFO, f"numBytes of {split} is {show(facts['numBytes'])}, not {size:,}")
         wanted = sorted(order, key=rlds_own.order)

@@ -152,7 +152,7 @@ def terminal_by_rule(episode: Episode) -> Array:
 
 def _per_step(name: str, array: Array) -> Array:
     if array.size != len(array):
-        raise DataError("E203", f"{show(name)} has {array.shape[1:]} values a step, where one belongs")
+        raise DataError("E203", f"{show(name)} has {array.shape[1:]} values a step; RLDS needs one")
     return array.reshape(len(array))
 
 

@@ -122,7 +122,7 @@ class RldsSink(BaseSink):
             digest = _rl4vla_fields(episode, frames, fields)
         if (split := episode.meta.split) is not None:
             if not isinstance(split, str) or not _SPLIT.fullmatch(split):
-                raise DataError("E122", f"a split is called {show(split)[:80]!r}, which is no name in TFDS")
+                raise DataError("E122", f"a split is called {show(split)[:80]!r}, which can't be a name in TFDS")
             summary["split"] = split
         record = tfrecord.frame(tfrecord.example(fields))
         summary["bytes"] = sum(map(len, record)) - tfrecord.FRAME
@@ -163,7 +163,9 @@ class RldsSink(BaseSink):
         plain = _common([episode.summary.get("scalars", []) for episode in episodes])
         if plain is None:
             raise UsageError(
-                "E005", "one feature has one number a step in some episodes and a list of one in others"
+                "E005",
+                "a feature has a number a step in some episodes and a list of one number in others; "
+                "convert them one by one",
             )
         types = _common([episode.summary.get("facts", {}) for episode in episodes])
         _write_json(folder / "features.json", self.features(schema, scalars=plain, facts=types or {}))

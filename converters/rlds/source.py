@@ -182,7 +182,8 @@ class RldsSource(RootedSource):
             if wrong := [split for split in counts if listed[split] != counts[split]]:
                 split = wrong[0]
                 raise UsageError(
-                    "E204", f"the ledger has {listed[split]:,} episodes in {split}, where {counts[split]:,} are"
+                    "E204",
+                    f"the ledger has {listed[split]:,} episodes in {split}, but there are {counts[split]:,}",
                 )
         return found
 
@@ -359,7 +360,7 @@ class RldsSource(RootedSource):
             return EpisodeMeta({**said, **self._own.facts(split, number)}, instruction_feature=feature)
         facts = {key: rlds_values.fact(leaf, record) for key, leaf in self._facts.items()}
         if sum(len(str(value)) for value in facts.values()) > _MAX_FACTS:
-            raise DataError("E107", "the facts of the episode are too large; leave_out does without some")
+            raise DataError("E107", "episode_metadata is too large; leave some of it out (--leave-out PATH)")
         meta = EpisodeMeta(split=split, instruction_feature=feature)
         if not facts:
             return meta

@@ -233,7 +233,7 @@ class RobomimicSink(BaseSink):
             places = (episode.meta, episode.meta.episode_metadata or {})
             value = next((place[key] for place in places if place.get(key) is not None), None)
             if value is None:
-                raise DataError("E206", f"there is no {show(key)} to make a mask by")
+                raise DataError("E206", f"the episode has no {show(key)} to make a mask by")
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             masks.append(mask_name(f"{key}_{text}"))
         return list(dict.fromkeys(masks))

@@ -60,7 +60,7 @@ def read_recorded(
     """
     head = members[HEADER]
     if not isinstance(head, np.ndarray) or head.dtype.kind != "U" or head.shape != ():
-        raise DataError("E141", f"{HEADER} is no text")
+        raise DataError("E141", f"{HEADER} is not a text")
     header = Header.from_text(str(head))
     try:
         return _episode(
@@ -221,7 +221,7 @@ def _camera(name: str, data: Any, sizes: Any, feature: Feature, rows: int, size:
 def _array(name: str, array: Any, feature: Feature, rows: int) -> NDArray[Any]:
     """The array of a feature, if it is as its header says."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufU":
-        raise DataError("E203", f"{show(name)} is no array of numbers or texts")
+        raise DataError("E203", f"{show(name)} is not an array of numbers or texts")
     kind = "string" if array.dtype.kind == "U" else str(array.dtype)
     if array.shape[:1] != (rows,):
         raise DataError("E204", f"{show(name)} has shape {array.shape} for {rows} steps")

@@ -165,11 +165,14 @@ class PpoRolloutSource(RootedSource):
         files = self._files
         data, sha256 = files.read(name)
         if is_litter(name.rpartition("/")[2]) and data[:4] == APPLE_DOUBLE:
-            raise NotARolloutError("E206", "attributes of another file, which macOS leaves beside it")
+            raise NotARolloutError("E206", "a file of macOS with attributes of another file; it can be removed")
         try:
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
-                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+                raise DataError(
+                    "E132",
+                    f"its SHA-256 is not the one in {SEAL}; get the file back, or remove {SEAL} and seal again",
+                )
             return self.parse(ref.id, data, sha256)
         except DataError as error:
             error.source_sha256 = sha256

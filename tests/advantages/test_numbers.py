@@ -637,7 +637,7 @@ def test_a_share_is_met_up_to_ties_and_one_frame(numbers: list[float], share: fl
 
 
 def test_a_threshold_has_one_origin() -> None:
-    with pytest.raises(ValueError, match="one of share and epsilon"):
+    with pytest.raises(ValueError, match="give share or epsilon"):
         threshold([1.0], share=0.3, epsilon=0.1)
     with pytest.raises(ValueError, match="no advantages"):
         threshold([], share=0.3)

@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "parquet": (("data/chunk-000/file-000.parquet",), "E002", "Parquet files without meta/info.json"),
     "archives": (("suite.tar.gz",), "E002", "unpack"),
     "checkpoints": (("model.pt",), "E002", "PyTorch"),
-    "something else": (("a.txt",), "E002", "none of lerobot, rlds, hdf5, ppo_rollout"),
+    "something else": (("a.txt",), "E002", "not a dataset of a known format"),
     "nothing": ((), "E003", "has no files"),
     "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", "name one of a, b"),
     "one lerobot dataset below": (("a/meta/info.json",), "E001", "name one of a"),

@@ -281,8 +281,8 @@ BAD_FACTS: dict[str, tuple[Any, str]] = {
     "an array": ({"start": np.zeros(3)}, r"E203 .*facts\['start'\] is a ndarray.*\.tolist\(\)"),
     "NaN": ({"a": {"b": [1.0, float("nan")]}}, r"E201 .*facts\['a'\]\['b'\]\[1\] is nan"),
     "a number as a name": ({"a": {1: 2}}, r"E203 .*facts\['a'\] has the key 1, which is not a text"),
-    "an object": ({"a": object()}, r"E203 .*facts\['a'\] is a object, which JSON has not"),
-    "half a character": ({"a": "\ud800"}, r"E212 .*facts\['a'\] has half a character"),
+    "an object": ({"a": object()}, r"E203 .*facts\['a'\] is a object, which JSON can't hold"),
+    "half a character": ({"a": "\ud800"}, r"E212 .*facts\['a'\] has a lone surrogate"),
     "a list": ([1], "E203 .*facts is a list, not a dictionary"),
     "too much": ({"a": "x" * (1 << 20)}, "E107 .*the facts take"),
 }

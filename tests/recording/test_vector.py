@@ -169,9 +169,19 @@ BAD: dict[str, tuple[Autoreset, dict[str, Any], dict[str, Any], str]] = {
         {"after": {"action": np.zeros((3, 2))}},
         "E206 .*2: the end: action",
     ),
-    "no last one": ("same_step", {}, {}, "E206 .*environment 2 ended, and final has not what it saw last"),
-    "the next one's first": ("same_step", {}, {"after": ROWS}, "E001 .*after is of the next episode; give final"),
-    "final in another mode": ("disabled", {}, {"final": [None] * 3}, "E001 .*final is of autoreset 'same_step'"),
+    "no last one": ("same_step", {}, {}, "E206 .*environment 2 ended, but final lacks what it saw last"),
+    "the next one's first": (
+        "same_step",
+        {},
+        {"after": ROWS},
+        "E001 .*after belongs to the next episode; give final",
+    ),
+    "final in another mode": (
+        "disabled",
+        {},
+        {"final": [None] * 3},
+        "E001 .*final works with autoreset same_step",
+    ),
     "an odd mask": ("next_step", {}, {"only": [1, 0, 1]}, r"E204 .*only is int64\(3,\), not True or False"),
 }
 

@@ -296,7 +296,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "action not finite": ({"action": [0, 0, float("nan"), 0, 0, 0, 1]}, r"step 2: action\[2\] is nan"),
     "action beyond float32": ({"action": [1e300, 0, 0, 0, 0, 0, 1]}, r"step 2: action\[0\] is 1e\+300"),
     "action of flags": ({"action": [True] * 7}, "step 2: action is of bool, not of numbers"),
-    "action ragged": ({"action": [[1], [1, 2]]}, "step 2: action is a list that is no array"),
+    "action ragged": ({"action": [[1], [1, 2]]}, "step 2: action is a list, not an array"),
     "image of floats": ({"image": IMAGES[0] / 255.0}, "step 2: image is of float64 and shape"),
     "image channels first": ({"image": IMAGES[0].transpose(2, 0, 1)}, r"step 2: image .* \(3, 6, 8\), not uint8"),
     "image without pixels": ({"image": IMAGES[0][:0]}, "step 2: image has shape"),
@@ -316,7 +316,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "info of another kind": ({"info": {"near": 0.5, "elapsed_steps": 3}}, r"\['near'\] is 0.5, and True in"),
     "info with success": ({"info": {"success": True}}, "step 2: info has 'success', which is an argument"),
     "info with an odd key": ({"info": {"a/b": 1}}, "step 2: info's key 'a/b' is not a name"),
-    "info of before": ({"info": {"near": True, "elapsed_steps": 2}}, "elapsed_steps'. is 2 after 2: .* before"),
+    "give the info of after": ({"info": {"near": True, "elapsed_steps": 2}}, "elapsed_steps'. is 2 "
+                                                                             "after 2: .* before"),
     "info of the next episode": ({"info": {"near": True, "elapsed_steps": 0}}, "0 after 2: .* the next episode"),
 }  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_what_moves_does_not_depend_on_the_type(dtype: str) -> None:
         ({"frame": "base"}, "base"),
         ({"gripper_open": "wide"}, "gripper_open"),
         ({"gripper_open": 1}, "two different values"),
-        ({"translation_unit": "controller"}, "no controller says"),
+        ({"translation_unit": "controller"}, "controller must say"),
         ({"layout": {"joints": [0, 1, 2, 7]}}, "action has 7 numbers, and a vector of 8"),
         ({"layout": {"translation": [0, 1]}}, "takes 3 positions"),
         ({"size": 8}, "a vector of 8 is declared"),

@@ -432,5 +432,5 @@ def test_what_a_type_does_not_hold_is_refused(action: list[list[float]], dtype: 
 
 
 def test_rewards_that_overflow_their_type_are_refused() -> None:
-    with pytest.raises(DataError, match=r"E202.*next.reward of step 0 is 300, which no int8 holds"):
+    with pytest.raises(DataError, match=r"E202.*next.reward of step 0 is 300, which int8 can't hold"):
         run(np.zeros((4, 2)), 10, 5, MOTORS, **{"next.reward": np.full(4, 100, np.int8)})

@@ -93,7 +93,7 @@ def test_files_that_leave_the_horizon_open_need_it(tmp_path: Path) -> None:
 
 def test_another_horizon_than_the_files_is_refused(tmp_path: Path) -> None:
     FastTokenizer.fit(smooth(), vocab_size=300).save(tmp_path)
-    with pytest.raises(UsageError, match="has horizon 8, and 10 is wanted"):
+    with pytest.raises(UsageError, match="has horizon 8, but 10 is asked for"):
         FastTokenizer.load(tmp_path, horizon=10)
 
 

@@ -124,7 +124,7 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     except DataError as error:
         raise UsageError("E302", f"{FILE}: {error.message}") from None
     if not isinstance(found, dict):
-        raise UsageError("E302", f"{FILE} is no object")
+        raise UsageError("E302", f"{FILE} is not a JSON object")
     keys, values = [], []
     for key, value in found.items():
         episode, comma, second = key.partition(",")

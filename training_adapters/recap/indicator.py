@@ -170,7 +170,7 @@ def model_text(target: Target, prompt: str, state: Any = None) -> str:
     if target == "openpi-pi0":
         return clean.replace("\n", " ") + "\n"
     if state is None:
-        raise UsageError("E001", f"{target} writes the state into its text: give it")
+        raise UsageError("E001", f"{target} writes the state into its text: give the state")
     bins = " ".join(map(str, state_bins(state).tolist()))
     if target == "openpi-pi05":
         return f"Task: {clean.replace(chr(10), ' ')}, State: {bins};\nAction: "

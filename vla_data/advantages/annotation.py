@@ -92,7 +92,11 @@ def check_tag(tag: str) -> str:
         UsageError: E001 for another.
     """
     if not _TAG.fullmatch(tag):
-        raise UsageError("E001", f"{show(tag)!r} is no tag: letters, digits, _ and -, at most 64, no other first")
+        raise UsageError(
+            "E001",
+            f"{show(tag)!r} is not a tag; a tag is 1 to 64 letters, digits, _ and -, and begins with a "
+            "letter or digit",
+        )
     return tag
 
 
@@ -138,7 +142,7 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
     except (TypeError, KeyError, AttributeError):
         raise UsageError("E302", f"{name} does not say what it was made for") from None
     if version != _VERSION:
-        raise UsageError("E002", f"{name} is of format version {show(version)}, not {_VERSION}")
+        raise UsageError("E002", f"{name} has format version {show(version)}; this program reads {_VERSION}")
     now = table.digest()
     if dataset != now:
         wrong = ", ".join(key for key in now if dataset.get(key) != now[key])

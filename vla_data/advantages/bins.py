@@ -70,7 +70,7 @@ class ValueBins:
         """
         r, norm = _whole("returns", returns), _whole("normalizers", normalizers)
         if (norm < 1).any():
-            raise ValueError("a normalizer is below 1")
+            raise ValueError("a normalizer must be 1 or more")
         outside = int(np.count_nonzero((r < -norm) | (r > 0)))
         if outside and not clamp:
             raise ValueError(f"{outside} returns are not from -normalizer to 0 (lowest {int(r.min())})")

@@ -71,7 +71,7 @@ def rloo(
     count = np.bincount(member, minlength=len(first))
     alone = count == 1
     if alone.any() and single == "error":
-        raise ValueError(f"{int(alone.sum())} groups have one rollout, which has no others to compare with")
+        raise ValueError(f"{int(alone.sum())} groups have only one rollout; a group needs two to compare")
     # Around a group's first reward, so that equal rewards give exactly 0 whatever their size.
     shifted = reward - reward[first][member]
     total = np.bincount(member, weights=shifted, minlength=len(first))

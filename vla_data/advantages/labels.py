@@ -36,9 +36,9 @@ class Labels:
         if self.share is not None:
             checks.number("share", self.share, low=0, high=1)
         if self.share is not None and self.epsilon is not None:
-            raise ValueError("share and epsilon are both given")
+            raise ValueError("give share or epsilon, not both")
         if self.per_task and self.share is None:
-            raise ValueError("thresholds per task come from a share")
+            raise ValueError("thresholds per task need share; an epsilon is one threshold for all")
 
     @property
     def wanted(self) -> bool:

@@ -97,8 +97,8 @@ def check_labels(advantages: Floats, bounds: Floats, positive: Bools, fine: Floa
         raise UsageError(
             "E302",
             f"all {int(positive.sum()):,} positive labels are within {float(fine[positive].max()):.2g} of the "
-            "threshold, which is what values of this precision may be off: rounding decides about them; there is "
-            "nothing to learn from these advantages, or the values are to be stored in a wider type",
+            "threshold, which is what values of this precision may be off: rounding decides about them; "
+            "store the values in a wider type, or check that they differ at all",
         )
     share = float(close.mean()) if len(close) else 0.0
     if share <= _SHARE:

@@ -137,7 +137,10 @@ class Episode:
         lengths |= {name: len(frames) for name, frames in self.frames.items()}
         wrong = {name: n for name, n in lengths.items() if n != len(self.index)}
         if wrong:
-            raise ValueError(f"episode {self.id!r} has {len(self.index)} steps, but {wrong}")
+            listed = ", ".join(f"{name} has {n}" for name, n in wrong.items())
+            raise ValueError(
+                f"episode {self.id!r} has {len(self.index)} steps in index, but {listed}; all must be alike"
+            )
 
     def __len__(self) -> int:
         return len(self.index)

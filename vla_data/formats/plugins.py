@@ -78,5 +78,5 @@ class Table(Mapping[str, Row], Generic[Row]):
         except Exception as error:  # whatever a stranger's module raises when it is imported
             raise UsageError("E006", f"{where} can't be loaded: {type(error).__name__}: {show(error)}") from None
         if not isinstance(found, self._kind):
-            raise UsageError("E006", f"{where} is {show(point.value)}, which is no {self._kind.__name__}")
+            raise UsageError("E006", f"{where} is {show(point.value)}, which is not a {self._kind.__name__}")
         return found

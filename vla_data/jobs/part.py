@@ -83,7 +83,7 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         if isinstance(problem, DataError):
             error = problem
         else:
-            error = DataError("E504", "more memory is needed than a worker may use")
+            error = DataError("E504", "the episode needs more memory than a worker may use (Limits.memory)")
         if record is not None:  # it was read, and could not be encoded
             error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None

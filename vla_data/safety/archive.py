@@ -54,7 +54,7 @@ class Archive:
             at = window.rfind(_END_MARK)
             if 0 <= at <= len(window) - _END.size:
                 raise DataError("E108", f"{self._name} has data after its end")
-            raise DataError("E105", f"{self._name} has no end record: the file is cut or is no zip archive")
+            raise DataError("E105", f"{self._name} has no end record: the file is cut or is not a zip archive")
         _, disk, first, here, total, *_, comment = _END.unpack(tail)
         if disk or first or here != total or comment:
             raise DataError("E108", f"{self._name} is not a single plain archive")

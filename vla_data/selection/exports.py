@@ -58,9 +58,13 @@ def episode_numbers(ids: Sequence[str]) -> list[int]:
     """LeRobot's ``episode_index`` of each id, in increasing order; see `write_episode_list`."""
     matches = {name: _EPISODE.fullmatch(name) for name in ids}
     if wrong := [name for name, match in matches.items() if match is None]:
-        raise UsageError("E001", f"{show(wrong[0])} is no episode of a LeRobot dataset, such as episode_000012")
+        raise UsageError(
+            "E001", f"{show(wrong[0])} is not an episode of a LeRobot dataset; those are named like episode_000012"
+        )
     if not matches:
-        raise UsageError("E001", "an empty list means all episodes to some versions of LeRobot and none to others")
+        raise UsageError(
+            "E001", "the list is empty; some versions of LeRobot take that for all episodes, so select one or more"
+        )
     return sorted(int(match[1]) for match in matches.values() if match is not None)
 
 
@@ -108,8 +112,8 @@ def write_keep_ranges(
         if key != name and told.get("origin") is not None:
             raise UsageError(
                 "E232",
-                f"{show(name)} was made from a converted copy, and its frames' places in {show(key)} are not "
-                "known; select from the dataset that was made directly from the RLDS set",
+                f"{show(name)} was made from a converted copy, so where its frames are in {show(key)} is not "
+                "known; select from a dataset that was made directly from the RLDS set",
             )
         if owner.setdefault(key, name) != name:
             raise UsageError("E004", f"{show(name)} and {show(owner[key])} are both {show(key)} in the file")
@@ -118,7 +122,7 @@ def write_keep_ranges(
         other += re.fullmatch(".*success.*", path, re.DOTALL) is None
     frames = sum(stop - start for ranges in out.values() for start, stop in ranges)
     if not frames:
-        raise UsageError("E402", "no frame is left")
+        raise UsageError("E402", "no frame is left to select")
     write_json(out, target, replace=replace)
     return {
         "episodes": len(out),
@@ -177,7 +181,9 @@ def _resampled(path: Path) -> bool:
     try:
         return has_step(read_manifest(side), Resample.__name__)
     except DataError:
-        raise UsageError("E232", f"{show(path)} does not say how it was made, so not of which frames") from None
+        raise UsageError(
+            "E232", f"{show(path)} does not say how it was made, so its frames can't be found in the source"
+        ) from None
 
 
 def kept_ranges(record: Record) -> Ranges:

@@ -30,7 +30,7 @@ class Member:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.@+-]{1,100}", self.name) or set(self.name) == {"."}:
-            raise UsageError("E001", f"{self.name!r} is no name for a source: letters, digits, _ . - only")
+            raise UsageError("E001", f"{self.name!r} is not a name for a source; use letters, digits, _ . -")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MergedSource(BaseSource):
         by_name = {member.name: member for member in self.members}
         if len(by_name) != len(self.members):
             names = ", ".join(member.name for member in self.members)
-            raise UsageError("E004", f"two sources have one name: {names}; a mapping can name them")
+            raise UsageError("E004", f"two sources have the same name: {names}; give each its own in a mapping")
         object.__setattr__(self, "_by_name", by_name)
 
     @property

@@ -149,7 +149,9 @@ class Resample:
                 raise missing(f"{name}'s frame")
         rate = convention.control_rate
         if rate is not None and abs(rate - self.source_fps) > 1e-3 * rate:
-            raise UsageError("E232", f"{name} is for {rate:g} steps a second, the data has {self.source_fps:g}")
+            raise UsageError(
+                "E232", f"the convention of {name} says {rate:g} steps a second, the data has {self.source_fps:g}"
+            )
         return replace(convention, control_rate=self.source_fps)
 
     def _array(self, name: str, array: Array, shown: Positions, window: _Windows) -> Array:
@@ -334,7 +336,7 @@ def _stored(name: str, values: Floats, dtype: np.dtype[Any]) -> Array:
         out = np.where(held, whole, 0).astype(dtype)
     if not held.all():
         step = int(np.argwhere(~held)[0][0])
-        raise DataError("E202", f"{show(name)} of step {step} is {values[~held][0]:g}, which no {dtype} holds")
+        raise DataError("E202", f"{show(name)} of step {step} is {values[~held][0]:g}, which {dtype} can't hold")
     return out
 
 

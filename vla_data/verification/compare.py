@@ -156,10 +156,10 @@ def compare(
     if sample is None:
         for record in published:
             if record.id not in seen:
-                blame(".", "is published by the ledger and not in the dataset", record.id)
+                blame(".", "is published in the ledger, but not in the dataset", record.id)
     else:
         if len(listed) != len(published):
-            blame(".", f"has {len(listed):,} episodes, and the ledger {len(published):,}")
+            blame(".", f"has {len(listed):,} episodes, but the ledger {len(published):,}")
         note(f"{len(chosen):,} of {len(listed):,} episodes were compared with their sources")
     return {
         "compared": len(seen),

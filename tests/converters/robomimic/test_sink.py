@@ -295,7 +295,7 @@ def test_origin_of_a_stranger_is_short_and_plain(tmp_path: Path) -> None:
         ("rewards", np.zeros(3), "no place for an array named rewards"),
         ("obs.state", np.zeros(3), "no place for an array named obs.state"),
         ("observation..z", np.zeros(3), "no place for an array named observation..z"),
-        ("observation.t", np.asarray(["a", "\ud800", "c"]), "observation.t has text that is no Unicode"),
+        ("observation.t", np.asarray(["a", "\ud800", "c"]), "observation.t has text that is not Unicode"),
     ],
 )
 def test_refused_by_name(name: str, values: Any, message: str) -> None:

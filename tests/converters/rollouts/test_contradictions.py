@@ -15,7 +15,7 @@ from vla_data.steps.small_actions import moves
 
 @pytest.mark.parametrize("steps", [0, 3])
 def test_the_rule_last_counts_nothing(steps: int) -> None:
-    with pytest.raises(ValueError, match="counts nothing"):
+    with pytest.raises(ValueError, match="does not count steps"):
         ppo_sft(success_rule="last", min_success_steps=steps)
 
 
