@@ -34,9 +34,9 @@ from vla_data.advantages import (
     task_thresholds,
     threshold,
 )
-from vla_data.advantages.bins import SCHEMES
-from vla_data.advantages.scan import reverse_scan
-from vla_data.advantages.thresholds import percentile_lines
+from vla_data.advantages.numbers.bins import SCHEMES
+from vla_data.advantages.numbers.scan import reverse_scan
+from vla_data.advantages.numbers.thresholds import percentile_lines
 
 ONE = Episodes(np.array([5]))
 YES, NO = np.array([True]), np.array([False])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vla_data import advantages as adv
-from vla_data.advantages.flat import Episodes
 from vla_data.advantages.frame_table import _flag
+from vla_data.advantages.numbers.flat import Episodes
 from vla_data.advantages.scale import check_labels, check_scale, resolution
 from vla_data.errors import DataError, UsageError
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data import options as checks
-from vla_data.advantages.thresholds import OPERATORS, Operator
+from vla_data.advantages.numbers.thresholds import OPERATORS, Operator
 from vla_data.errors import UsageError
 from vla_data.names import unit_hash
 

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vla_data.advantages.flat import Bools, Floats, Ints
 from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Bools, Floats, Ints
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import SEAL, format_sums, parse_sums

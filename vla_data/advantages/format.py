@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import Coverage
+from vla_data.advantages.numbers.flat import Bools, Floats
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.safety.files import is_own

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vla_data.advantages.flat import Bools, Episodes, Ints
+from vla_data.advantages.numbers.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import read_manifest

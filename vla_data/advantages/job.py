@@ -28,10 +28,10 @@ from vla_data.advantages.format import Exchanged
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import Coverage
 from vla_data.advantages.labels import Labels, label_frames
+from vla_data.advantages.numbers.recap import Recap, Unlabelled
+from vla_data.advantages.numbers.thresholds import percentile_lines, percentiles
 from vla_data.advantages.outcomes import Outcomes
-from vla_data.advantages.recap import Recap, Unlabelled
 from vla_data.advantages.scale import check_scale, resolution
-from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
 from vla_data.errors import DataError, LockedError, TargetExistsError, UsageError

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
+from vla_data.advantages.numbers.flat import Bools, Floats
+from vla_data.advantages.numbers.thresholds import (
+    OPERATORS,
+    Operator,
+    Threshold,
+    label,
+    task_thresholds,
+    threshold,
+)
 from vla_data.advantages.scale import check_labels
-from vla_data.advantages.thresholds import OPERATORS, Operator, Threshold, label, task_thresholds, threshold
 from vla_data.core import Json
 
 

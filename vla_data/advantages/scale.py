@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_data.advantages.flat import Bools, Episodes, Floats
+from vla_data.advantages.numbers.flat import Bools, Episodes, Floats
 from vla_data.errors import UsageError
 
 LOWEST: Final = -2.0

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from vla_data import formats
 from vla_data import options as checks
-from vla_data.advantages.flat import Floats
 from vla_data.advantages.frame_table import FrameTable, to_text
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Floats
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files.sums import hash_file

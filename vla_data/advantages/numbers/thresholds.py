@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
+from vla_data.advantages.numbers.flat import Bools, Floats
 from vla_data.core import Json
 
 PERCENTILES: Final = tuple(range(0, 101, 5))

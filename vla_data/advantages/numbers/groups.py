@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
+from vla_data.advantages.numbers.flat import Bools, Floats
 
 SINGLES: Final = ("drop", "error", "zero")
 

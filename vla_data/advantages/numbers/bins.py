@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Floats, Ints
+from vla_data.advantages.numbers.flat import Floats, Ints
 
 SCHEMES: Final = ("grid", "opentau")
 Scheme = Literal["grid", "opentau"]
