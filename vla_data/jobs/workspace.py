@@ -127,7 +127,7 @@ def _lock(folder: Path, target: Path) -> tuple[int, bool]:
         os.close(handle)
 
 
-_REMOVE: Final = "and a run's work folder is trusted: look into it, and remove it"
+_REMOVE: Final = "so it is not used; look into it, and remove it"
 
 
 def _check_private(folder: Path) -> None:

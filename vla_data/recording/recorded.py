@@ -112,7 +112,7 @@ def check_name(name: object) -> str:
         DataError: E203.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name) or name == HEADER or name.startswith(SIZES):
-        what = f"{show(repr(name))[:80]} is no name for a feature"
+        what = f"{show(repr(name))[:80]} is not a name for a feature"
         raise DataError(
             "E203", f"{what}; use LeRobot's, such as observation.images.top, or letters, digits and _.-"
         )

@@ -65,7 +65,7 @@ class Archive:
     def _check(self, infos: list[zipfile.ZipInfo], start: int) -> dict[str, int]:
         """Offset of each member's data, if the archive can be understood in one way only."""
         if len(infos) != self._count:
-            raise DataError("E108", f"{self._name} has not as many members as it declares")
+            raise DataError("E108", f"{self._name} has another number of members than it declares")
         if len(self._infos) != len(infos):
             raise DataError("E108", f"{self._name} has two members of one name")
         if sum(info.file_size for info in infos) > self._max_bytes:
