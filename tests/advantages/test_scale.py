@@ -31,7 +31,7 @@ def test_values_beyond_every_return_are_refused(values: Any) -> None:
     with pytest.raises(UsageError, match=r"E302.*on another scale than returns divided by the normalizer"):
         told(values)
     if values is RETURNS:
-        with pytest.raises(UsageError, match="in steps they are to be divided by 1600"):
+        with pytest.raises(UsageError, match="values in steps must be divided by 1600"):
             told(values)
 
 

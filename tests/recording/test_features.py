@@ -217,8 +217,8 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a text with NUL": ({"subtask": "a\0b"}, "E212", "step 1: subtask has a NUL"),
     "an object": ({"value": {}}, "E203", "step 1: value is of object, not of numbers"),
     "a new one": ({"extra": 1}, "E206", "step 1: extra not in the steps before; give each in all steps or none"),
-    "a path": ({"a/b": 1}, "E203", "step 1: 'a/b' is no name for a feature"),
-    "a name of ours": ({"sizes.top": 1}, "E203", "step 1: 'sizes.top' is no name for a feature"),
+    "a path": ({"a/b": 1}, "E203", "step 1: 'a/b' is not a name for a feature"),
+    "a name of ours": ({"sizes.top": 1}, "E203", "step 1: 'sizes.top' is not a name for a feature"),
     "a name of LeRobot's": ({"frame_index": 1}, "E203", "step 1: LeRobot writes its own frame_index"),
 }
 

@@ -110,7 +110,7 @@ def _lock(folder: Path, target: Path) -> tuple[int, bool]:
             continue  # the run that held it finished and removed it in between
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise MachineError("E702", f"{show(folder)} is a link or no folder, {_REMOVE}") from None
+                raise MachineError("E702", f"{show(folder)} is not a plain folder, {_REMOVE}") from None
             raise
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
