@@ -464,7 +464,7 @@ def test_rloo_of_a_lost_rollout() -> None:
 
 
 def test_rloo_of_one() -> None:
-    with pytest.raises(ValueError, match="1 groups have one rollout"):
+    with pytest.raises(ValueError, match="1 groups have only one rollout"):
         rloo([1, 0, 1], [0, 0, 1])
     dropped, zero = rloo([1, 0, 1], [0, 0, 1], single="drop"), rloo([1, 0, 1], [0, 0, 1], single="zero")
     assert (dropped.used.tolist(), dropped.single) == ([True, True, False], 1)

@@ -21,9 +21,9 @@ from vla_data.core.meta import DECLARED
 DATA = TESTS / "data"
 SETS: dict[str, dict[str, Any]] = {
     "rollouts": {},
-    "hdf5/aloha_episode_0.hdf5": {"task": "x"},
+    "hdf5/aloha_episode_0.hdf5": {"task": "x", "fps": 50, "channel_order": "rgb"},
     "hdf5/libero_spatial0_demo.hdf5": {},
-    "hdf5/maniskill_PickCube.h5": {"task": "x"},
+    "hdf5/maniskill_PickCube.h5": {"task": "x", "fps": 20},
     "hdf5/robomimic_lift.hdf5": {"task": "x"},
     "rlds": {"fps": 5, "allow_empty_instruction": True},
 }

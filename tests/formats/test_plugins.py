@@ -153,9 +153,12 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "lerobot", "imges": "png"}, "--imges is no option of writing lerobot; did you mean --images?"),
+        (
+            {"format": "lerobot", "imges": "png"},
+            "--imges is not an option of writing lerobot; did you mean --images?",
+        ),
         ({"format": "lerobot", "images": "gif"}, "images is 'gif', not one of jpeg, png"),
-        ({"format": "plain_rollout", "x": 1}, "--x is no option of writing plain_rollout; it has none"),
+        ({"format": "plain_rollout", "x": 1}, "--x is not an option of writing plain_rollout; it has none"),
         ({"format": "ppo_rollout"}, "format ppo_rollout has no sink; these have: lerobot"),
         ({"format": "lerbot"}, "there is no format 'lerbot'; did you mean 'lerobot'"),
     ],

@@ -198,7 +198,7 @@ def test_a_bad_call_records_nothing(case: str, tmp_path: Path) -> None:
 
 def test_without_ends_there_are_no_episodes(tmp_path: Path) -> None:
     recorder = vd.VectorRecorder(begin(vd.RolloutWriter(tmp_path, fps=10)), 3)
-    with pytest.raises(RecordError, match=r"E206 .*none of next.terminated, next.truncated, next.done is given"):
+    with pytest.raises(RecordError, match=r"E206 .*give one of next.terminated, next.truncated, next.done"):
         recorder.add(ROWS)
 
 

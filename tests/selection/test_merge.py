@@ -120,7 +120,7 @@ def test_sources_that_differ_are_refused_with_what_differs(folders: tuple[Path, 
         ("[all", "not TOML"),
         ("[[source]]\nname = '../x'\n[[source]]\n", "is not a name for a source"),
         ("[[source]]\nname = 'b'\n[[source]]\n", "two sources have one name"),
-        ("[[source]]\nopen = { sped = 1 }\n[[source]]\n", "--sped is no option of format ppo_rollout"),
+        ("[[source]]\nopen = { sped = 1 }\n[[source]]\n", "--sped is not an option of format ppo_rollout"),
     ],
 )
 def test_a_mapping_that_is_none_is_refused_in_one_line(

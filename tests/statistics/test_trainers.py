@@ -79,7 +79,7 @@ def test_table_is_sorted_and_every_writer_can_be_made() -> None:
 
 
 def test_an_option_of_another_trainer_is_refused() -> None:
-    with pytest.raises(UsageError, match="rdt's statistics have no --action-mask"):
+    with pytest.raises(UsageError, match="--action-mask does not work with rdt's statistics"):
         writer("rdt", action_mask=(True,))
 
 

@@ -427,7 +427,7 @@ def test_whole_numbers_add_up_as_other_numbers_do(dtype: str) -> None:
     [([[100, 0]] * 4, "int8", 5), ([[3, 0]] * 4, "int32", 20), ([[60_000, 0]] * 4, "float16", 5)],
 )
 def test_what_a_type_does_not_hold_is_refused(action: list[list[float]], dtype: str, fps: float) -> None:
-    with pytest.raises(DataError, match=rf"E202.*action of step .* which no {dtype} holds"):
+    with pytest.raises(DataError, match=rf"E202.*action of step .* which {dtype} can't hold"):
         run(np.asarray(action, dtype), 10, fps, MOTORS)
 
 

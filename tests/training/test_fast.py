@@ -86,7 +86,7 @@ def test_files_that_leave_the_horizon_open_need_it(tmp_path: Path) -> None:
     FastTokenizer.fit(smooth(), vocab_size=300).save(tmp_path)
     path = tmp_path / "processor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"time_horizon": None}))
-    with pytest.raises(UsageError, match="leave the horizon open"):
+    with pytest.raises(UsageError, match="do not say the horizon"):
         FastTokenizer.load(tmp_path)
     assert FastTokenizer.load(tmp_path, horizon=8).horizon == 8
 

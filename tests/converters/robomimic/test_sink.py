@@ -448,7 +448,10 @@ def test_examine_is_content_with_what_we_write(lift: Path, carrots: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda f: f["data/demo_0"].attrs.modify("num_samples", 3), "has not 3 rows in every dataset"),
+        (
+            lambda f: f["data/demo_0"].attrs.modify("num_samples", 3),
+            "says num_samples 3, but a dataset has another number of rows",
+        ),
         (lambda f: f["data/demo_0"].attrs.modify("vla_data_id", "b"), "says that it is b"),
         (lambda f: f["data/demo_0"].attrs.modify("ep_meta", '{"lang": "x"}'), "another content"),
         (lambda f: f["data"].attrs.modify("env_args", "{}"), "control_freq None, not 5"),
