@@ -201,7 +201,7 @@ def test_cameras_are_told_by_their_names_or_declared() -> None:
     two = images("left_hand_camera", "right_hand_camera")
     assert choose(two, {}) == {"cam_right_wrist": two[1], "cam_left_wrist": two[0]}
     assert choose(libero, {"cam_right_wrist": "none"}) == {"cam_high": libero[0]}
-    with pytest.raises(DataError, match="there is no camera front; there is agentview_rgb, eye_in_hand_rgb"):
+    with pytest.raises(DataError, match="there is no camera front; known are agentview_rgb, eye_in_hand_rgb"):
         choose(libero, {"cam_high": "front"})
 
 

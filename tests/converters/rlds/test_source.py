@@ -217,7 +217,7 @@ def test_the_rate_must_be_declared() -> None:
 
 def test_splits_can_be_chosen() -> None:
     assert [ref.id for ref in bridge(splits=("val",)).episodes()] == ["val/000000"]
-    with pytest.raises(UsageError, match="there is no split 'test'; there is train, val"):
+    with pytest.raises(UsageError, match="there is no split 'test'; known are train, val"):
         bridge(splits=("test",)).episodes()
 
 
