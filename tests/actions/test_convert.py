@@ -577,11 +577,11 @@ def test_the_argument_stays_as_it_is() -> None:
         ({}, {"reference": "current_state"}, {"state": 2}, "E232", "before each action; there are 1 states for 3"),
         ({}, {"reference": "chunk_start"}, {"state": 1}, "E231", "chunk"),
         ({}, {"control_rate": 10.0}, {}, "E232", "control rates differ: 5 and 10 steps a second; resample first"),
-        ({}, {"kind": "absolute", "frame": "end_effector"}, {"state": 1}, "E232", "end effector's axes"),
+        ({}, {"kind": "absolute", "frame": "end_effector"}, {"state": 1}, "E232", "end effector's own axes"),
         ({}, {"layout": {"translation": (0, 1, 2)}}, {}, "E232", "has no place for the source's 'rotation'"),
         ({"layout": {"translation": (0, 1, 2)}, "size": 7}, {}, {}, "E232", "a part 'rotation' that the source"),
         ({"layout": {}}, {}, {}, "E231", "layout"),
-        ({"size": 9}, {}, {}, "E232", "the source says"),
+        ({"size": 9}, {}, {}, "E232", "the source's convention is for"),
     ],
 )  # fmt: skip
 def test_refusals(source: Any, target: Any, arguments: Any, code: str, message: str) -> None:

@@ -119,7 +119,7 @@ def test_sources_that_differ_are_refused_with_what_differs(folders: tuple[Path, 
         ("[all]\nkeep = 5\n", "mapping"),
         ("[all", "not TOML"),
         ("[[source]]\nname = '../x'\n[[source]]\n", "is not a name for a source"),
-        ("[[source]]\nname = 'b'\n[[source]]\n", "two sources have one name"),
+        ("[[source]]\nname = 'b'\n[[source]]\n", "two sources have the same name"),
         ("[[source]]\nopen = { sped = 1 }\n[[source]]\n", "--sped is not an option of format ppo_rollout"),
     ],
 )

@@ -385,7 +385,7 @@ def test_describe_keeps_other_facts() -> None:
         ({"rotation": "undeclared"}, "E231", "action's rotation"),
         ({"frame": "undeclared"}, "E231", "action's frame"),
         ({"reference": "chunk_start"}, "E232", "start of a chunk"),
-        ({"control_rate": 10.0}, "E232", "for 10 steps a second, the data has 5"),
+        ({"control_rate": 10.0}, "E232", "says 10 steps a second, the data has 5"),
     ],
 )
 def test_actions_whose_meaning_is_open_are_refused(facts: dict[str, Any] | None, code: str, message: str) -> None:

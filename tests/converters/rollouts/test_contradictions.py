@@ -21,7 +21,7 @@ def test_the_rule_last_counts_nothing(steps: int) -> None:
 
 @pytest.mark.parametrize("option", [{"success_rule": "cumulative"}, {"gripper_window": 3}, {"min_length": 2}])
 def test_compat_refuses_what_it_would_not_do(option: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"has no {next(iter(option))}"):
+    with pytest.raises(ValueError, match=f"does not use {next(iter(option))}"):
         ppo_sft(compat="rl4vla", **option)  # type: ignore[arg-type]
 
 
