@@ -162,7 +162,7 @@ def test_gr00ts_groups_name_their_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"absolute": False}, "deltas of deltas"),
+        ({"absolute": False}, "is relative already"),
         ({"rotation_type": "rotation_6d"}, "is a rotation \\(rotation_6d\\)"),
         ({"rotation_type": "euler_angles_rpy"}, "is a rotation"),
     ],

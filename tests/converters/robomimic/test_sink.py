@@ -280,7 +280,7 @@ def test_origin_of_a_stranger_is_short_and_plain(tmp_path: Path) -> None:
         file["data/demo_0"].attrs["vla_data_origin"] = json.dumps(told)
     origin = hdf5_files.read(path, task="x").meta["origin"]
     assert origin == {"masks": 3, "rule": "a", "notes": ["kept"]}
-    assert masks_of({"origin": origin}) == ([], [])
+    assert masks_of(vd.EpisodeMeta(origin=origin)) == ([], [])
 
 
 # -- what the format can't hold ---------------------------------------------------------------------------
