@@ -82,7 +82,7 @@ class LerobotAudit(Audit):
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
-                self.blame("." if found is None else found[0], "there is more than the ledger's episodes")
+                self.blame("." if found is None else found[0], "it has more episodes than the ledger")
                 break
             file = found[0] if found else "data"
             if found is None:
@@ -102,7 +102,7 @@ class LerobotAudit(Audit):
             self._compare_info(info, options)
         if stats is not None:
             self._compare_stats(stats)
-        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        own = {r.meta.task_table if r.meta.source == "lerobot" else None for r in published}
         if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
             self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:

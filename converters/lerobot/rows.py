@@ -61,7 +61,8 @@ def check_names(episode: Episode, schema: Schema, arrays: Mapping[str, Array]) -
     for name, feature in schema.features.items():
         if not meta.NAME.fullmatch(name):
             raise DataError(
-                "E232", f"LeRobot has no feature named {show(name)[:80]}; names become paths; {_way(name)}"
+                "E232",
+                f"LeRobot can't have a feature named {show(name)[:80]}, because names become paths; {_way(name)}",
             )
         if name not in (episode.frames if feature.dtype == "image" else arrays):
             raise DataError("E206", f"the episode has no {name}, which its schema has")
@@ -79,10 +80,19 @@ def column(array: Array) -> pa.Array:
     if array.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(column, array.shape[1])
     for size in array.shape[:0:-1]:
+<<<<<<< HEAD
         try:
             column = arrow.lists(column, size)
         except OverflowError as error:
             raise DataError("E107", f"an episode of {error} in one feature") from None
+=======
+        offsets = np.arange(0, len(column) + 1, size, dtype=np.int64)
+        if offsets[-1] > np.iinfo(np.int32).max:
+            raise DataError(
+                "E107", f"the episode has {offsets[-1]:,} values in one feature, more than Arrow can hold"
+            )
+        column = pa.ListArray.from_arrays(offsets.astype(np.int32), column)
+>>>>>>> house
     return column
 
 

@@ -129,12 +129,12 @@ class LerobotSink(BaseSink):
             "table": buffer.getbuffer().nbytes,
             "videos": {name: len(data) for name, data in videos.items()},
         }
-        if isinstance(episode.meta.get("split"), str):
-            summary["split"] = episode.meta["split"]
-        if isinstance(episode.meta.get("episode_metadata"), dict):
-            summary["facts"] = episode.meta["episode_metadata"]
+        if isinstance(episode.meta.split, str):
+            summary["split"] = episode.meta.split
+        if episode.meta.episode_metadata is not None:
+            summary["facts"] = episode.meta.episode_metadata
         for key in (lerobot_tasks.TABLE, lerobot_tasks.COLUMNS):
-            if episode.meta["source"] == "lerobot" and key in episode.meta:
+            if episode.meta.source == "lerobot" and key in episode.meta:
                 summary[key] = episode.meta[key]
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)

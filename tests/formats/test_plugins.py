@@ -109,7 +109,7 @@ def test_a_format_of_another_distribution_is_read_and_listed(installed: Path, li
 def test_a_row_that_can_not_be_loaded_is_one_line(installed: Path, lines: Path) -> None:
     with pytest.raises(MissingExtraError, match="broken of lines-ext can't be loaded: AttributeError"):
         vd.open_source(f"broken:{lines}")
-    with pytest.raises(MissingExtraError, match="odd of lines-ext is lines_ext:ODD, which is no Format"):
+    with pytest.raises(MissingExtraError, match="odd of lines-ext is lines_ext:ODD, which is not a Format"):
         vd.open_source(f"odd:{lines}")
 
 
@@ -153,9 +153,12 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "lerobot", "imges": "png"}, "--imges is no option of writing lerobot; did you mean --images?"),
+        (
+            {"format": "lerobot", "imges": "png"},
+            "not an option of writing lerobot; did you mean --images?",
+        ),
         ({"format": "lerobot", "images": "gif"}, "images is 'gif', not one of jpeg, png"),
-        ({"format": "plain_rollout", "x": 1}, "--x is no option of writing plain_rollout; it has none"),
+        ({"format": "plain_rollout", "x": 1}, "--x is not an option of writing plain_rollout; it has none"),
         ({"format": "ppo_rollout"}, "format ppo_rollout has no sink; these have: lerobot"),
         ({"format": "lerbot"}, "there is no format 'lerbot'; did you mean 'lerobot'"),
     ],

@@ -207,19 +207,19 @@ def test_a_stale_partial_or_unknown_annotation_is_refused(
 
 @pytest.mark.parametrize("tag", ["../v1", "v 1", ".v1"])
 def test_a_tag_is_a_name(annotated: Path, tag: str) -> None:
-    with pytest.raises(UsageError, match=r"E001.*set: .*is no tag"):
+    with pytest.raises(UsageError, match=r"E001.*set: .*is not a tag"):
         open_mixture(config(annotated, annotation=tag))
 
 
 def test_other_formats_have_none() -> None:
-    with pytest.raises(UsageError, match=r"E003.*rollouts: .*LeRobot dataset, which this is not"):
+    with pytest.raises(UsageError, match=r"E003.*rollouts: .*needs a LeRobot dataset"):
         open_mixture(config(ROLLOUTS))
 
 
 def test_all_datasets_have_one_or_none(annotated: Path) -> None:
     facts = config(annotated, ROLLOUTS)
     facts["datasets"][1]["annotation"] = ""
-    with pytest.raises(UsageError, match=r"E231.*annotation of rollouts; that of set is given"):
+    with pytest.raises(UsageError, match=r"E231.*annotation of rollouts; set has one"):
         open_mixture(facts)
 
 

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_data.advantages.annotation import FOLDER, Annotation, read_sums
-from vla_data.advantages.flat import Ints
 from vla_data.advantages.format import Exchanged, need_labels, need_tag
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Ints
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
 from vla_data.files import arrow

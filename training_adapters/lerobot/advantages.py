@@ -29,7 +29,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
         UsageError: E302 when ``index`` is not 0, 1, 2, ... over the dataset: lerobot looks frames up by it.
     """
     if not np.array_equal(np.sort(table.index), np.arange(len(table))):
-        raise UsageError("E302", "the dataset's index does not count its frames, and RA-BC looks them up by it")
+        raise UsageError("E302", "the dataset's index does not count 0, 1, 2, ..., and RA-BC finds frames by it")
     progress = (annotation.values + 1).astype(np.float32)
     columns = {
         "index": table.index,

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vla_data.advantages.flat import Bools, Floats, Ints
 from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Bools, Floats, Ints
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
@@ -93,7 +93,11 @@ def check_tag(tag: str) -> str:
         UsageError: E001 for another.
     """
     if not _TAG.fullmatch(tag):
-        raise UsageError("E001", f"{show(tag)!r} is no tag: letters, digits, _ and -, at most 64, no other first")
+        raise UsageError(
+            "E001",
+            f"{show(tag)!r} is not a tag; a tag is 1 to 64 letters, digits, _ and -, and begins with a "
+            "letter or digit",
+        )
     return tag
 
 
@@ -139,7 +143,7 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
     except (TypeError, KeyError, AttributeError):
         raise UsageError("E302", f"{name} does not say what it was made for") from None
     if version != _VERSION:
-        raise UsageError("E002", f"{name} is of format version {show(version)}, not {_VERSION}")
+        raise UsageError("E002", f"{name} has format version {show(version)}; this program reads {_VERSION}")
     now = table.digest()
     if dataset != now:
         wrong = ", ".join(key for key in now if dataset.get(key) != now[key])

@@ -232,17 +232,19 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     rdt = {name: options.pop(name) for name in _RDT if name in options}
     rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
     if rdt and to != "rdt":
-        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} is for --to rdt")
+        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} works with --to rdt only")
     if val is not None and to != "rlds":
-        raise UsageError("E001", f"--val is for --to rlds; of {to}, `vla-data split` makes splits")
+        raise UsageError("E001", f"--val works with --to rlds only; for {to}, use `vla-data split`")
     if next_obs and to != "robomimic":
-        raise UsageError("E001", f"--write-next-obs is for --to robomimic; {to} has no place for next_obs")
+        raise UsageError(
+            "E001", f"--write-next-obs works with --to robomimic only; {to} has no place for next_obs"
+        )
     if float32 and to != "rlds":
-        raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
+        raise UsageError("E001", f"--float32 works with --to rlds only; {to} keeps every type")
     if to == "lerobot":
         return open_sink(target, format=to, **images)
     if "video" in images:
-        raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
+        raise UsageError("E001", f"--video works with --to lerobot only; {to} holds images")
     if to == "rdt":
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", _last_name(target)).strip("_.-") or "dataset"
         return open_sink(target, format=to, name=name, **images, **rdt)

@@ -90,7 +90,7 @@ def _of_file(path: Path) -> str:
     kind = _kind(name)
     if kind is not None:
         raise UsageError("E002", f"{show(path)}: {_told(kind)}")
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout")
+    raise UsageError("E002", f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout)")
 
 
 def _of_files(path: Path) -> str:
@@ -118,7 +118,10 @@ def _of_files(path: Path) -> str:
     for kind in _FIRST:
         if found[kind]:
             raise UsageError("E002", f"{show(path)}: {_told(kind)}{linked(links)}")
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout{linked(links)}")
+    raise UsageError(
+        "E002",
+        f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout){linked(links)}",
+    )
 
 
 def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:

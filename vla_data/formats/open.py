@@ -128,7 +128,7 @@ def _make(cls: Any, what: str, place: str, path: Any, options: Mapping[str, Any]
             hint = (
                 f"did you mean {_flag(close[0])}?" if close else f"it has {', '.join(map(_flag, shown)) or 'none'}"
             )
-            raise UsageError("E001", f"{_flag(option)} is no option of {what}; {hint}")
+            raise UsageError("E001", f"{_flag(option)} is not an option of {what}; {hint}")
     needed = [n for n in shown if parameters[n].default is inspect.Parameter.empty and n not in options]
     if needed:
         raise UsageError("E001", f"{what} needs {', '.join(map(_flag, needed))}")

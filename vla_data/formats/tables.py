@@ -233,7 +233,7 @@ def load_file(path: Path) -> ModuleType:
         return known
     spec = importlib.util.spec_from_file_location(name, place)
     if spec is None or spec.loader is None:
-        raise UsageError("E006", f"{show(path)} can't be loaded: it is no Python file")
+        raise UsageError("E006", f"{show(path)} can't be loaded: it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -170,7 +170,9 @@ def check_place(source: Source, sink: Sink, *, replace: bool) -> None:
             f"{place}/" for place in _places(source) if place is not None and not isinstance(place, Path)
         ):
             if place.startswith(mine) or mine.startswith(place):
-                raise UsageError("E001", f"the target {show(sink.place)} and the input lie inside one another")
+                raise UsageError(
+                    "E001", f"the target {show(sink.place)} and the input must not lie inside one another"
+                )
         sink.check_place(replace=replace)
 
 
@@ -203,7 +205,9 @@ def _make(
         for part in parts:
             items = read_part(job, digest, part)
             if items is None:
-                raise MachineError("E703", "a finished part is gone: somebody moved or emptied the work folder")
+                raise MachineError(
+                    "E703", "a finished part is gone, because the work folder was moved or emptied; run it again"
+                )
             made[part.number] = items
     return made
 
@@ -263,7 +267,7 @@ def _select(
     out = [
         _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
-    by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
+    by_default = sum(record.meta.info_timing_rule == "default" for record in out)
     if by_default:
         warnings.append(
             f"episodes that do not show whether info is of before or after the action: {by_default:,}; "

@@ -63,7 +63,7 @@ def open_provenance(
             "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
         ) from None
     if any(True for _ in places):
-        raise UsageError("E001", f"{len(sources)} sources are more than it was made from")
+        raise UsageError("E001", f"{len(sources)} sources are named, but it was made from fewer")
     if not is_made_by(manifest, provenance(reader, steps, sink)):
         raise VerifyError("E601", f"the recipe is not one that this version writes: {AGAIN}")
     return reader, steps, sink
@@ -86,14 +86,14 @@ def _source(facts: Json, places: Iterator[Address]) -> Source:
         return Selection(_source(options["source"], places), tuple(options["positions"]))
     where = next(places, None)
     if where is None:
-        raise UsageError("E001", "it was made from more sources than were named")
+        raise UsageError("E001", "it was made from more sources than are named; name all, in their order")
     return open_source(f"{_format(name, 'source')}:{parse_address(where)[1]}", **options)
 
 
 def _member(facts: Json, places: Iterator[Address]) -> Member:
     name, options = _options(facts, raw=("source",))
     if name != "Member":
-        raise ValueError(f"{show(name)} is no member of a merged source")
+        raise ValueError(f"{show(name)} is not a member of a merged source")
     return Member(options["name"], _source(options["source"], places), tuple(options["steps"]))
 
 
@@ -118,9 +118,9 @@ def _part(facts: Json) -> Any:
 def _options(facts: Json, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
     """The class and the options of an object with a ``type``; those in ``raw`` stay as they are."""
     if not isinstance(facts, dict) or not isinstance(facts.get("type"), str):
-        raise ValueError("no object with a type")
+        raise ValueError("an entry is not an object with a type")
     if {"root", "target"} & facts.keys():
-        raise ValueError("an option that no recipe has")
+        raise ValueError("an option is not known")
     options = {name: value if name in raw else _value(value) for name, value in facts.items() if name != "type"}
     return facts["type"], options
 

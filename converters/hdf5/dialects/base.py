@@ -175,7 +175,7 @@ def without(path: str) -> str:
     """The end of a message on a part of a demo: how to read the demo without it."""
     parts = path.strip("/").split("/")
     below = parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts
-    return f"; --leave-out {show('/'.join(below))} does without it"
+    return f"; --leave-out {show('/'.join(below))} leaves it out"
 
 
 def is_images(table: Table) -> bool:
