@@ -10,7 +10,7 @@ from vla_data._version import PACKAGES
 from vla_data.core.manifest import MANIFEST, read_manifest
 from vla_data.core.provenance import typed
 from vla_data.errors import DataError, UsageError
-from vla_data.formats.tables import FORMATS, SIDECARS, load_audit
+from vla_data.formats.tables import FORMATS, SIDECARS
 from vla_data.safety.text import show
 
 _OURS: Final = {row.sink.rpartition(":")[2]: name for name, row in FORMATS.items() if row.sink}
@@ -42,37 +42,13 @@ def foreign(path: Path) -> tuple[str, str | None] | None:
     """
     for side in SIDECARS:
         if (path / side / MANIFEST).is_file():
-            names = _sinks(path / side)
+            names = sinks_of(path / side)
             if names and not any(name in _OURS for name in names):
                 return names[0], format_named(names[0], "sink")
     return None
 
 
-def audit_of(root: Path, side: str) -> Any:
-    """The class that examines the dataset at ``root``, a `vla_data.verification.audit.Audit`; None where no format
-    that is installed knows one.
-
-    By the sink of the manifest, or one that it wraps; where that is nobody's here, by what the files are; and
-    where there is no manifest to ask, by the sidecar alone.
-    """
-    from vla_data.formats.detection import detect
-
-    names = _sinks(root / side)
-    formats = [found for name in names if (found := format_named(name, "sink")) is not None]
-    if names and not formats:
-        try:
-            formats = [detect(root)]
-        except UsageError:
-            return None
-    if not names:
-        return load_audit(side)
-    for name in formats:
-        if FORMATS[name].audit and FORMATS[name].sidecar in (side, None):
-            return load_audit(side, name)
-    return None
-
-
-def _sinks(folder: Path) -> list[str]:
+def sinks_of(folder: Path) -> list[str]:
     """The class of the sink in a manifest, and those of what it wraps; empty where the manifest can't say."""
     try:
         provenance = read_manifest(folder)["provenance"]

@@ -35,7 +35,7 @@ from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.formats import load_trainer
-from vla_data.formats.made import audit_of
+from vla_data.formats.audits import audit_of
 from vla_data.jobs.manifest import sources_sha256
 from vla_data.safety import strict_json
 from vla_data.safety.files import hash_regular, machine_said, read_file
