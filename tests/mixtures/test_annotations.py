@@ -161,7 +161,7 @@ def damage(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (other_data, "E301", "made for other data: sha256 differ.*make it again"),
+        (other_data, "E301", "made for other data: not the same sha256.*make it again"),
         (rewrite(lambda rows: rows.slice(1)), "E302", r"1 frames have no row \(as episode 0, frame 0\)"),
         (rewrite(lambda rows: rows.slice(0, len(rows) - 5)), "E302", "5 frames have no row"),
         (rewrite(lambda rows: pa.concat_tables([rows, rows.slice(3, 2)])), "E302", "2 rows repeat a frame"),
@@ -188,6 +188,15 @@ def damage(root: Path) -> None:
             rewrite(lambda rows: rows.set_column(0, "episode_index", pa.array(np.arange(len(rows)) + 9))),
             "E301",
             "rows are of no frame here",
+        ),
+        (
+            rewrite(
+                lambda rows: rows.drop_columns("positive").append_column(
+                    "positive", pa.compute.invert(rows["positive"])
+                )
+            ),
+            "E302",
+            "positive is not what advantage and thresholds give",
         ),
         (damage, "E302", "can't be read"),
         (lambda root: (root / FOLDER / "v1.parquet").unlink(), "E003", "no annotation 'v1'; it has: none"),

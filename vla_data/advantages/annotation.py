@@ -146,10 +146,12 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
         raise UsageError("E002", f"{name} has format version {show(version)}; this program reads {_VERSION}")
     now = table.digest()
     if dataset != now:
-        wrong = ", ".join(key for key in now if dataset.get(key) != now[key])
+        told = dataset if isinstance(dataset, dict) else {}
+        wrong = " and ".join(show(key) for key in now if told.get(key) != now[key])
+        frames = show(told.get("frames"))
         raise UsageError(
             "E301",
-            f"{name} was made for other data: {wrong} differ; its {dataset.get('frames')} frames, {len(table)}",
+            f"{name} was made for other data: not the same {wrong}; {frames} frames then, {len(table):,} now",
         )
     facts.pop("tag", None)
     rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
@@ -163,7 +165,7 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
             raise UsageError("E302", f"{name}: {key} is not finite everywhere")
         return place(rows, values, len(table)).astype(dtype)
 
-    return Annotation(
+    found = Annotation(
         tag=tag,
         returns=column("return", np.int64),
         normalizers=column("normalizer", np.int64),
@@ -174,6 +176,24 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
         forced=column("forced", np.bool_) if "forced" in read.column_names else None,
         provenance=facts,
     )
+    _check_labels(found, table, name)
+    return found
+
+
+def _check_labels(found: Annotation, table: FrameTable, name: str) -> None:
+    """Refuse labels that do not follow from the advantages beside them, by E302."""
+    if found.positive is None or found.thresholds is None:
+        return
+    try:
+        bounds = found.epsilons(table)
+        above = found.advantages > bounds if found.thresholds["op"] == ">" else found.advantages >= bounds
+    except (KeyError, TypeError):
+        raise UsageError("E302", f"{name} does not say what is positive") from None
+    wrong = int((found.positive != (above if found.forced is None else above | found.forced)).sum())
+    if wrong:
+        raise UsageError(
+            "E302", f"{name}: positive is not what advantage and thresholds give, in {wrong:,} frames"
+        )
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None) -> memoryview:

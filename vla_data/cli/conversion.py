@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import allow_images, choice, lerobot_options, stack
+from vla_data.cli.options import allow_images, changed, choice, lerobot_options, stack
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
@@ -225,6 +225,7 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
 
 def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
+    given = changed(click.get_current_context(), {"images": None})
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
     val = options.pop("val", None)
@@ -252,7 +253,9 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         name = re.sub(r"\W+", "_", _last_name(target).lower()).strip("_") or "dataset"
         split = {} if val is None else {"val_fraction": val}
         return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **split, **images)
-    return open_sink(target, format=to, next_obs=next_obs) if to == "robomimic" else open_sink(target, format=to)
+    if to == "robomimic":
+        return open_sink(target, format=to, next_obs=next_obs)
+    return open_sink(target, format=to, **given)
 
 
 def _last_name(target: Path | str) -> str:

@@ -88,6 +88,12 @@ recipe_options = stack(
     choice("--compat", ["rl4vla"], help="What RL4VLA's own builder does, bugs included, for comparisons."),
 )
 
+RECIPE = (
+    *("min_success_steps", "success_rule", "pos_thresh", "rot_thresh", "initial_gripper", "gripper_hysteresis"),
+    *("gripper_window", "min_length", "max_length", "compat"),
+)
+"""Options of `recipe_options`, by name."""
+
 source_options = stack(
     choice(
         "--info-timing",

@@ -35,7 +35,7 @@ from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.formats import load_trainer
-from vla_data.formats.tables import load_audit
+from vla_data.formats.audits import audit_of
 from vla_data.jobs.manifest import sources_sha256
 from vla_data.safety import strict_json
 from vla_data.safety.files import hash_regular, machine_said, read_file
@@ -207,7 +207,7 @@ class _Check:
                 self._add(name, "is missing", "missing")
             elif self._hash(name) != digest:
                 self._add(name, "SHA-256 differs", "differs")
-        self._notes.append(f"{len(listed):,} files of annotations are checked by {show(own)}")
+        self._notes.append(f"annotations, {len(listed):,} in all, are checked by {show(own)}")
 
     def _add(self, file: str, problem: str, kind: Kind) -> None:
         self._damages.append(Damage(file, problem, kind))
@@ -326,7 +326,13 @@ class _Check:
             return
         self._examine_ledger(ledger)
         self._examine_manifest(folder, ledger)
-        self._checked |= load_audit(self._side)(self._root, ledger, schema, self.blame).run()
+        audit = audit_of(self._root, self._side)
+        if audit is None:
+            self._notes.append(
+                "what its files hold was not examined: no format that is installed here has an audit for them"
+            )
+            return
+        self._checked |= audit(self._root, ledger, schema, self.blame).run()
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         try:

@@ -125,7 +125,7 @@ def compare(
     lost: dict[str, None] = {}
     added: dict[str, None] = {}
     seen = set()
-    dataset = open_source(root)
+    dataset = open_source(root)  # of another distribution too: its manifest names the sink
     listed = dataset.episodes()
     chosen = set(range(len(listed)))
     if sample is not None:

@@ -269,7 +269,7 @@ def _rebuild(
     if not trusted:
         raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
     target = work / _FOLDER / damaged.root.name
-    reader, steps, sink = open_provenance(manifest, sources, target)
+    reader, steps, sink = open_provenance(manifest, sources, target, root=damaged.root)
     _check_versions(manifest["versions"], versions(sink))
     _check_sources(narrowed(reader, steps), manifest, folder)
     make_folder(target.parent)
