@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from converters.lerobot import meta
+from converters.lerobot import language, meta
 from vla_data.core import Array, Episode, Schema
 from vla_data.errors import DataError
 from vla_data.media.images import Encoding
@@ -85,9 +86,24 @@ def column(array: Array) -> pa.Array:
     return column
 
 
-def image_column(items: Iterable[bytes], encoding: Encoding) -> pa.Array:
+def language_in(schema: Schema) -> list[str]:
+    """The features that become lerobot's columns of language."""
+    texts = [name for name, feature in schema.features.items() if feature.dtype == "string"]
+    return [name for name in language.COLUMNS if name in texts]
+
+
+def with_language(table: pa.Table, arrow: pa.Schema, fps: float) -> pa.Table:
+    """Rows whose texts of language are lerobot's columns, where ``arrow`` has these."""
+    for name in language.COLUMNS:
+        if name in table.column_names and pa.types.is_list(arrow.field(name).type):
+            column = language.column(table[name].to_pylist(), name, fps)
+            table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def image_column(items: Iterable[bytes], encoding: Encoding | Literal["tiff"]) -> pa.Array:
     """Encoded images as Hugging Face ``datasets`` stores them."""
     data = pa.array(items, pa.binary())
-    suffix = "jpg" if encoding == "jpeg" else "png"
+    suffix = "jpg" if encoding == "jpeg" else encoding
     paths = pa.array([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
     return pa.StructArray.from_arrays([data, paths], fields=list(meta.IMAGE))
