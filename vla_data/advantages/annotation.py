@@ -186,6 +186,7 @@ def _check_labels(found: Annotation, table: FrameTable, name: str) -> None:
         return
     try:
         bounds = found.epsilons(table)
+        assert bounds is not None  # there are thresholds
         above = found.advantages > bounds if found.thresholds["op"] == ">" else found.advantages >= bounds
     except (KeyError, TypeError):
         raise UsageError("E302", f"{name} does not say what is positive") from None

@@ -244,6 +244,8 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         raise UsageError("E001", f"--float32 works with --to rlds only; {to} keeps every type")
     if to == "lerobot":
         return open_sink(target, format=to, **images)
+    if "version" in images:
+        raise UsageError("E001", f"--version is for --to lerobot, not {to}")
     if "video" in images:
         raise UsageError("E001", f"--video works with --to lerobot only; {to} holds images")
     if to == "rdt":
