@@ -316,7 +316,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "info of another kind": ({"info": {"near": 0.5, "elapsed_steps": 3}}, r"\['near'\] is 0.5, and True in"),
     "info with success": ({"info": {"success": True}}, "step 2: info has 'success', which is an argument"),
     "info with an odd key": ({"info": {"a/b": 1}}, "step 2: info's key 'a/b' is not a name"),
-    "info of before": ({"info": {"near": True, "elapsed_steps": 2}}, "elapsed_steps'. is 2 after 2; give .* after"),
+    "info of before": ({"info": {"near": True, "elapsed_steps": 2}}, "is 2 after 2; give .* after"),
     "info of the next episode": ({"info": {"near": True, "elapsed_steps": 0}}, "0 after 2; .* of final_info"),
 }  # fmt: skip
 
