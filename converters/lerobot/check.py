@@ -313,7 +313,7 @@ class LerobotAudit(Audit):
             counted["total_tasks"] = len(self._tasks)
         for problem in infos.problems(self.root, info, self.schema, counted, options):
             self.blame(INFO, problem)
-        known = [tool for record in self.published() for tool in record.meta.get("tools") or ()]
+        known = [tool for record in self.published() for tool in record.meta.tools]
         if info.get("tools") != ([t for i, t in enumerate(known) if t not in known[:i]] or None):
             self.blame(INFO, "tools are not those of the ledger")
         if not self._right_splits(info.get("splits")):

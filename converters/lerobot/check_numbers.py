@@ -44,7 +44,7 @@ def values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
         return np.asarray(array.to_pylist(), dtype=np.str_)
     while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
         array = array.flatten()
-    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
+    flat: Array = arrow.to_numpy(array)
     return flat if list(shape) == [1] else flat.reshape(n, *shape)
 
 

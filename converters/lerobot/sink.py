@@ -144,8 +144,8 @@ class LerobotSink(BaseSink):
             summary["split"] = episode.meta.split
         if episode.meta.episode_metadata is not None:
             summary["facts"] = episode.meta.episode_metadata
-        if tools.TOOLS in episode.meta:
-            summary[tools.TOOLS] = episode.meta[tools.TOOLS]
+        if episode.meta.tools:
+            summary[tools.TOOLS] = list(episode.meta.tools)
         for key in (lerobot_tasks.TABLE, lerobot_tasks.COLUMNS):
             if episode.meta.source == "lerobot" and key in episode.meta:
                 summary[key] = episode.meta[key]

@@ -136,6 +136,8 @@ class EpisodeMeta(dict[str, Any]):
     """LeRobot: name of the table of instructions."""
     task_columns = Fact[Sequence[str]]((), kind=list)
     """LeRobot: columns of numbers of that table."""
+    tools = Fact[Sequence[Any]]((), kind=list)
+    """LeRobot: what its `info.json` says of tools that the instructions may call."""
 
 
 DECLARED: Final = frozenset(name for name, fact in vars(EpisodeMeta).items() if isinstance(fact, Fact))
