@@ -33,6 +33,8 @@ os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
 _FORMAT: Final = "mp4"
+_ALONE: Final = {"enable_drefs": "0", "use_absolute_path": "0"}
+"""What a file says of data in other files is not followed. It is FFmpeg's default too."""
 _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
@@ -137,9 +139,9 @@ def open_video(source: Any) -> Any:
         DataError: E131 or E133, the path is of no regular file.
     """
     if not isinstance(source, str | Path):
-        return av.open(source, "r", format=_FORMAT)
+        return av.open(source, "r", format=_FORMAT, options=dict(_ALONE))
     with opened(Path(source)) as name:
-        return av.open(name, "r", format=_FORMAT, options={"protocol_whitelist": "file"})
+        return av.open(name, "r", format=_FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
 def packet_digests(source: Any) -> list[bytes]:

@@ -16,7 +16,7 @@ from vla_data._version import PACKAGES
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.manifest import is_made_by
-from vla_data.errors import UsageError, VerifyError
+from vla_data.errors import UsageError, VerifyError, VlaDataError
 from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
 from vla_data.jobs.job import provenance
 from vla_data.media.video_settings import VideoSettings
@@ -58,7 +58,9 @@ def open_provenance(
         if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the provenance
             options["description"] = load_builder(options["name"]).DESCRIPTION
         sink = _sink(target, _format(name, "sink"), options)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except VlaDataError:
+        raise
+    except Exception as error:  # a stranger's options may be anything, and so may what our classes make of them
         raise VerifyError(
             "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
         ) from None
