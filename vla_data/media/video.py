@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.media import mp4
 from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
@@ -136,11 +137,14 @@ def open_video(source: Any) -> Any:
     FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
 
     Raises:
-        DataError: E131 or E133, the path is of no regular file.
+        DataError: E131 or E133, the path is of no regular file; E107 or E109 for a header that means far more than
+            it holds.
     """
     if not isinstance(source, str | Path):
         return av.open(source, "r", format=_FORMAT, options=dict(_ALONE))
     with opened(Path(source)) as name:
+        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
+        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
         return av.open(name, "r", format=_FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
