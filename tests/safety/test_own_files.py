@@ -361,3 +361,35 @@ def test_steps_of_somebody_at_a_prompt_run_in_workers(tmp_path: Path) -> None:
 
 def test_codes_of_this_page_are_published() -> None:
     assert CODES["E403"] == "source-changed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[all]\nfps = " + "9" * 5000,
+        "[all]\nfps = " + "9" * 4000,
+        "[all]\nfps = inf",
+        "a = " + "[" * 100_000,
+        "[all]\nkeep = [5]",
+        "[all]\ndrop = 5",
+        "[all]\nrename = { action = 5 }",
+        "[all]\nbase = [1, 2]",
+        "[all.fill.x]\ndtype = 'O'\nshape = [1]\nvalue = 0",
+        "[all.fill.x]\ndtype = 'float32'\nshape = [-1]\nvalue = 0",
+        "[all.fill.x]\ndtype = 'float32'\nshape = [1]\nvalue = 1e999",
+        "[all]\nactions = '/etc/passwd'",
+        '[all]\n"\\u001b\\nx" = 1',
+        "seed = " + "9" * 5000,
+    ],
+)
+@pytest.mark.parametrize("command", ["merge", "mixture"])
+def test_a_mapping_or_mixture_of_a_stranger_ends_in_one_line(
+    text: str, command: str, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy.parent / "file.toml"
+    path.write_text(text)
+    words: list[object] = ["merge", copy.parent / "out", copy, copy, "--map", path, "--dry-run"]
+    code, said = call(words if command == "merge" else ["mixture", path], monkeypatch, capsys)
+    assert code == 2, said
+    assert "E901" not in said
+    assert not set(said) & set("\x1b\x07\u202e")

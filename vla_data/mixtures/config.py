@@ -181,7 +181,7 @@ def load(path: str | Path) -> Config:
             facts = tomllib.loads(data.decode())
     except DataError as error:
         raise UsageError(error.code, error.message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
     config = parse(facts)
     for entry in config.datasets:
