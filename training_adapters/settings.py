@@ -70,7 +70,7 @@ def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
         facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
     except DataError as error:
         raise UsageError(error.code, error.message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
     if not isinstance(facts, dict):
         raise UsageError("E001", f"{show(name)} is not a table of options")

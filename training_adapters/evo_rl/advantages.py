@@ -11,7 +11,6 @@ and videos are copied byte for byte. What the copy was made of is in its ``meta/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +27,7 @@ from vla_data.advantages.numbers.flat import Ints
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
 from vla_data.files import arrow
+from vla_data.files.folders import folders_below
 from vla_data.files.sums import SEAL
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
@@ -89,8 +89,7 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
 
 def _copy_others(table: FrameTable, staging: Path) -> None:
     done = {*table.files, *_LEFT_OUT, *read_sums(table.root), "meta/info.json"}
-    for folder, names, files in os.walk(table.root):
-        names.sort()
+    for folder, files in sorted(folders_below(table.root)):
         for file in sorted(files):
             path = Path(folder, file)
             name = path.relative_to(table.root).as_posix()

@@ -25,7 +25,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import open_parquet
-from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.files.write import files_below, machine_errors, make_folder, write_file
 from vla_data.jobs.workspace import check_made_here
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
@@ -305,7 +305,7 @@ def _model(path: Path | None) -> dict[str, Json]:
         return {"model_sha256": hash_file(path)}
     if not path.is_dir():
         raise UsageError("E003", f"{show(path)} is not there")
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = [p for p in files_below(path) if p.is_file()]
     lines = "".join(f"{hash_file(p)}  {p.relative_to(path).as_posix()}\n" for p in files)
     return {"model_sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
 

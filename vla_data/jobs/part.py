@@ -1,8 +1,8 @@
 """One part of a job: a few episodes, read, curated and encoded by a pure function, with a receipt.
 
 A part leaves two files, ``<number>.blob`` and ``<number>.json``. The receipt is written last, so its presence
-means that the blob is whole. Neither is synced: after a crash a receipt is believed only if the blob has the
-digests that it names, so what was cached may be lost and never wrong.
+means that the blob is whole. Neither is synced: after a crash a receipt is believed only if it has the SHA-256 in
+its first line and the blob those that it names, so what was cached may be lost and never wrong.
 """
 
 from __future__ import annotations
@@ -179,7 +179,8 @@ def write_part(
         episodes.append({**row, "record": to_json(record)})
     write_file(blob_file(job, part), pieces, sync=False)
     receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
-    write_file(receipt_file(job, part), json.dumps(receipt).encode(), sync=False)
+    body = json.dumps(receipt).encode()
+    write_file(receipt_file(job, part), (_digest(body).encode(), b"\n", body), sync=False)
 
 
 def is_made(job: Job, digest: str, part: Part) -> bool:
@@ -222,13 +223,16 @@ def _is_as_made(job: Job, part: Part, made: Made) -> bool:
 
 
 def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
-    """What a part's receipt lists, or None when there is no receipt of this job."""
+    """What a part's receipt lists, or None when there is no whole receipt of this job."""
     try:
-        receipt = json.loads(read_file(receipt_file(job, part), root=job.work)[0])
+        sha256, _, body = read_file(receipt_file(job, part), root=job.work)[0].partition(b"\n")
     except DataError as error:
         if error.code == "E133":
             return None
         raise error.__cause__ or error from None
+    if sha256 != _digest(body).encode():
+        return None
+    receipt = json.loads(body)
     if receipt["job"] != digest or receipt["part"] != _facts(part):
         return None
     return [
