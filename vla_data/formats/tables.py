@@ -76,6 +76,9 @@ TRAINERS: Final = Table(
             stats="training_adapters.lerobot.stats:Lerobot",
             extra="lerobot",
         ),
+        "lerobot-recap": Trainer(
+            advantages="training_adapters.lerobot_recap.advantages", needs_labels=True, copies=True
+        ),
         "octo": Trainer(
             reads="rlds",
             gate="training_adapters.octo.gate",
@@ -105,6 +108,8 @@ TRAINERS: Final = Table(
             extra="hdf5",
         ),
         "rlinf": Trainer(advantages="training_adapters.rlinf.advantages", needs_labels=True),
+        "sample-weights": Trainer(advantages="training_adapters.sample_weights.advantages"),
+        "task-text": Trainer(advantages="training_adapters.task_text.advantages", needs_labels=True, copies=True),
         "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
     },
 )
