@@ -31,6 +31,8 @@ SINKS: dict[str, dict[str, Any]] = {
     "lerobot": {},
     "lerobot png": {"images": "png"},
     "lerobot h264": {"video": VideoSettings(codec="h264")},
+    "lerobot v2.1": {"version": "v2.1"},
+    "lerobot v2.1 h264": {"version": "v2.1", "video": VideoSettings(codec="h264")},
     "plain_rollout": {},
     "rdt": {"shortest": 1},
     "robomimic": {},
