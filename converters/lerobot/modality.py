@@ -48,9 +48,9 @@ def _parts(name: str, feature: Feature, kind: str, *, is_main: bool) -> dict[str
     convention = feature.convention
     size = feature.shape[0]
     layout = convention.get("layout")
-    parts = layout.items() if isinstance(layout, Mapping) else ()
-    ranges = [(found, part) for part, places in parts if (found := _range(places)) is not None]
-    if not ranges or len(ranges) != len(parts):
+    declared = dict(layout) if isinstance(layout, Mapping) else {}
+    ranges = [(where, part) for part, places in declared.items() if (where := _range(places)) is not None]
+    if not ranges or len(ranges) != len(declared):
         return {kind if is_main else name.rpartition(".")[2]: {"start": 0, "end": size, "original_key": name}}
     found: dict[str, Json] = {}
     for (start, end), part in sorted(ranges):

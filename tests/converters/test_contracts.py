@@ -13,6 +13,7 @@ import pytest
 
 import vla_data as vd
 from converters.rdt.sink import RdtSink
+from tests import calvin_sets
 from tests.paths import TESTS
 from vla_data import formats
 from vla_data.core import Published
@@ -53,6 +54,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("sources")
     vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(root / "lerobot", images="png"))
     return {
+        "calvin": calvin_sets.write(root / "training"),
         "hdf5": LIBERO,
         "lerobot": root / "lerobot",
         "ppo_rollout": ROLLOUTS,

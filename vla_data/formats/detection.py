@@ -17,6 +17,7 @@ HDF5: Final = FORMATS["hdf5"].suffixes
 ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
+_CALVIN: Final = "ep_start_end_ids.npy"
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
@@ -65,7 +66,7 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), HDF5 files (hdf5), or rollout files (ppo_rollout), in this order.
+    (rlds), ``ep_start_end_ids.npy`` (calvin), HDF5 files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -79,6 +80,8 @@ def detect(path: Path) -> str:
         return "lerobot"
     if version_folders(path)[0]:
         return "rlds"
+    if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
+        return "calvin"
     return _of_files(path)
 
 

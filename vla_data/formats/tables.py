@@ -24,6 +24,7 @@ from vla_data.safety.text import show
 FORMATS: Final = Table(
     "vla_data.formats",
     {
+        "calvin": Format(source="converters.calvin.source:CalvinSource"),
         "hdf5": Format(
             source="converters.hdf5.source:Hdf5Source",
             masks="converters.hdf5.masks",
