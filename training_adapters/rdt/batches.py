@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converters.rdt import bugs as rdt_bugs
+from converters.rdt.cameras import SLOTS
 from converters.rdt.vectors import Vectors, vectors
 from training_adapters.rdt.config import RdtConfig
 from training_adapters.rdt.dataset import RdtDataset
 from vla_data.core import Source
 from vla_data.errors import UsageError, VerifyError
 from vla_data.safety.text import show
+
+_CACHED = 10_000
+"""Episodes that stay in memory; a small policy's data do."""
 
 
 class RdtBatches:
@@ -33,7 +37,7 @@ class RdtBatches:
 
     def __init__(self, config: RdtConfig, source: Source) -> None:
         self._config = config
-        options = {
+        options: dict[str, Any] = {
             "layout": config.layout,
             "action_convention": config.action_convention or None,
             "state_convention": config.state_convention or None,
@@ -46,11 +50,13 @@ class RdtBatches:
             seed=config.seed,
             process_image=self._image,
             image_size=config.side or 1,
+            cached=_CACHED,
+            cameras=None if config.side else dict.fromkeys(SLOTS, "none"),
             **options,
         )
         refs = self.dataset.episodes.refs
         first = source.read(refs[0])
-        self.vectors: Vectors = vectors(first, source.schema(first), **options)  # type: ignore[arg-type]
+        self.vectors: Vectors = vectors(first, source.schema(first), **options)
         self.tasks = sorted({self.dataset.episodes[at].task for at in range(len(refs))})
         self._observed = [_observed(source, ref, config.observe) for ref in refs] if config.observe else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ class RdtConfig:
 
     Attributes:
         dataset: a path or FORMAT:PATH, of any format that vla-data reads.
+        open: options of its source, as of `vla_data.open_source`.
         env: the environment that it is evaluated in; "": none.
         layout: of actions in the slots; see `converters.rdt.vectors`.
         action_convention: what the dataset's actions mean, the name of a preset, where it does not say.
@@ -41,6 +42,7 @@ class RdtConfig:
     """
 
     dataset: str
+    open: Mapping[str, Any] = field(default_factory=dict)
     env: str = ""
     layout: str = "pose_delta"
     action_convention: str = ""
@@ -65,6 +67,8 @@ class RdtConfig:
         for name in ("dataset", "env", "action_convention", "state_convention", "observe"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
+        if not isinstance(self.open, Mapping):
+            raise ValueError(f"open is {self.open!r}, not a table")
         checks.one_of("layout", self.layout, LAYOUTS)
         for name in ("batch_size", "log_every", "updates"):
             checks.whole(name, getattr(self, name), low=1)

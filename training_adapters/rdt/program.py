@@ -37,7 +37,7 @@ class Program:
 
     def __init__(self, config: RdtConfig, run: Run, *, source: Source | None = None, verify: bool = True) -> None:
         self.config, self.run = config, run
-        self.batches = RdtBatches(config, source or formats.open_source(config.dataset))
+        self.batches = RdtBatches(config, source or formats.open_source(config.dataset, **config.open))
         if verify:
             self.batches.verify()
             run.say("verify: no known mistake in the units, frames and grippers of the data")
@@ -120,7 +120,7 @@ class Program:
         if self._place is None:
             raise UsageError("E001", "there is no environment to be evaluated in: --set env=NAME")
         options.setdefault("episodes", self.config.eval_episodes)
-        player = options.pop("player", None) or self.player()
+        player = self.player()
         found = evaluate(player, self._place, horizon=self.config.chunk, **options)
         self.run.say(f"held-out success {found.success}")
         return found

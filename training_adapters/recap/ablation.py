@@ -68,7 +68,7 @@ def ablate(project: Project, look_aheads: Iterable[int] = ()) -> list[Line]:
         stages.ROUND[name](project, _ROUND)
     start = project.sft().bins()
     table = [Line(arm=None, beta=1.0, found=project.evaluate(start, project.folder / "eval.json"))]
-    arms = [Arm(name=RECAP), *(Arm(name=f"{RECAP}_n{n}", look_ahead=n) for n in look_aheads), *CONTROLS]
+    arms = [Arm(name=RECAP), *CONTROLS, *(Arm(name=f"{RECAP}_n{n}", look_ahead=n) for n in look_aheads)]
     for arm in arms:
         table += _lines(project, arm)
     write = {
@@ -146,9 +146,9 @@ def markdown(table: Sequence[Line]) -> list[str]:
     out += ["", f"| arm | {' | '.join(tasks)} |", "|---|" + "---|" * len(tasks)]
     for line in table:
         shares = [line.found.tasks.get(task) for task in tasks]
-        cells = [
+        parts = [
             "" if share is None else "{}/{} ({:.2f} to {:.2f})".format(share.count, share.total, *share.interval)
             for share in shares
         ]
-        out.append(f"| {line.name} | {' | '.join(cells)} |")
+        out.append(f"| {line.name} | {' | '.join(parts)} |")
     return out

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from training_adapters.envs.starts import HELD_OUT_SEED
-from training_adapters.recap.indicator import MODES
+from training_adapters.recap.indicator import MODES, Mode
 from training_adapters.settings import read_settings
 from vla_data import options as checks
 from vla_data.advantages import Recap
@@ -45,7 +45,7 @@ class RecapConfig:
             `training_adapters.opentau.mixture`. None: ``demos`` episodes of the environment's scripted expert.
         demos: how many.
         least_start: success on 90 starts of `SELECTION_SEED` that the cloned policy must have; with less, another
-            40 demonstrations are collected and it is cloned anew, up to four times ``demos``. 0: whatever it has.
+            20 demonstrations are collected and it is cloned anew, up to four times ``demos``. 0: whatever it has.
         sft_updates: of the policy that is cloned.
         value_updates: of the critic on demonstrations.
         value_finetune_updates: of each fold's critic on rollouts.
@@ -79,8 +79,8 @@ class RecapConfig:
     env: str = "tabletop"
     seed: int = 0
     dataset_mixture: Mapping[str, Any] | None = None
-    demos: int = 200
-    least_start: float = 0.35
+    demos: int = 80
+    least_start: float = 0.5
     sft_updates: int = 1_500
     value_updates: int = 300
     value_finetune_updates: int = 1_200
@@ -98,7 +98,7 @@ class RecapConfig:
     c_neg: int = -48
     reward_normalizer: int | str = 96
     look_ahead: int | None = None
-    advantage: str = "use"
+    advantage: Mode = "use"
     advantage_threshold: float | None = None
     positive_share: float = 0.3
     force_positive: str = ""

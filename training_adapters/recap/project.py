@@ -18,7 +18,7 @@ from training_adapters.envs.table import Place
 from training_adapters.evaluate import Evaluation, evaluate
 from training_adapters.recap.config import RecapConfig
 from training_adapters.recap.frames import Frames, read_frames
-from training_adapters.recap.indicator import Indicator
+from training_adapters.recap.indicator import Indicator, Mode
 from training_adapters.recap.record import Record, checkpoint_digest, dataset_digest
 from training_adapters.runs import Run
 from vla_data import formats
@@ -166,7 +166,7 @@ class Project:
         solved = np.array([ends[dataset][episode] for dataset, episode in pairs], dtype=np.bool_)
         return replace(frames, columns={**frames.columns, "solved": solved})
 
-    def indicator(self, mode: str | None = None) -> Indicator:
+    def indicator(self, mode: Mode | None = None) -> Indicator:
         """The words of prompts."""
         config = self.config
         return Indicator(target="opentau", mode=mode or config.advantage, dropout=config.dropout, seed=config.seed)

@@ -31,7 +31,7 @@ from vla_data.files.sums import hash_file
 
 BEFORE: Final = ("sft", "value")
 IN_ROUND: Final = ("rollout", "value-finetune", "advantage", "policy-finetune")
-MORE_DEMOS: Final = 40
+MORE_DEMOS: Final = 20
 """Demonstrations that are added where a policy of fewer was too weak."""
 
 
