@@ -9,23 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.training.controller_units import ControllerUnits
 from training_adapters.collect_expert import collect_expert
 from training_adapters.envs.table import Place
 from training_adapters.envs.tabletop import LIMITS
 from training_adapters.policy import Batch, Chunk
 from training_adapters.rdt.player import UnifiedPlayer
 from vla_data import formats
-from vla_data.core import Episode
 from vla_data.jobs.run import run
-
-
-@dataclass(frozen=True)
-class ControllerUnits:
-    """Actions of [-1, 1], as controllers take them; what the feature says of them, metres, is wrong then."""
-
-    def apply(self, episode: Episode) -> Episode:
-        action = (episode.arrays["action"] / LIMITS).astype(np.float32)
-        return replace(episode, arrays={**episode.arrays, "action": action})
 
 
 @dataclass(frozen=True)

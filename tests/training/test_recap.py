@@ -22,7 +22,7 @@ from training_adapters.cli import cli
 from training_adapters.recap import stages
 from training_adapters.recap.ablation import ablate, markdown, text
 from training_adapters.recap.config import PRESETS, RecapConfig, flat
-from training_adapters.recap.critics import folds_of, returns_of
+from training_adapters.recap.critics import cross_fit, folds_of, returns_of
 from training_adapters.recap.frames import Frames
 from training_adapters.recap.labelling import tag_of
 from training_adapters.recap.project import Project
@@ -203,6 +203,24 @@ def test_controls_are_one_table(copy: Path) -> None:
     assert markdown(table)[2].startswith("| start |")
     again = ablate(project(copy), (8,))
     assert [line.to_json() for line in again] == [line.to_json() for line in table]
+
+
+def test_a_learning_curve_of_the_critic(copy: Path) -> None:
+    made = project(copy)
+    facts = cross_fit(Project(replace(made.config, curve=(6, 12)), made.run), 1)
+    assert [one["episodes"] for one in facts["critic"]["curve"]] == [6, 12]
+    assert all(0 <= one["auc"] <= 1 for one in facts["critic"]["curve"])
+    with pytest.raises(UsageError, match="curve has 99 episodes; 18 are left beside the first fold"):
+        cross_fit(Project(replace(made.config, curve=(99,)), made.run), 1)
+
+
+def test_the_loop_as_it_is_typed(done: Path) -> None:
+    words = ["recap", "loop", "--rounds", "2", "--exp-name", done.name, "--runs", str(done.parent)]
+    printed = CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False).output
+    assert [line[2:9].strip() for line in printed.splitlines()] == ["start", "round 1", "round 2"]
+    stage = ["recap", "rollout", "--round", "2", "--json", "--exp-name", done.name, "--runs", str(done.parent)]
+    told = CliRunner().invoke(cli, stage, catch_exceptions=False, standalone_mode=False).output
+    assert json.loads(told)["episodes"] == 27
 
 
 def test_folds_hold_whole_episodes() -> None:

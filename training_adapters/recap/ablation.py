@@ -11,6 +11,7 @@ from training_adapters import checkpoints
 from training_adapters.evaluate import Evaluation
 from training_adapters.policies.guided import Guided
 from training_adapters.recap import stages
+from training_adapters.recap.frames import Frames
 from training_adapters.recap.labelling import tag_of
 from training_adapters.recap.learning import Arm, learn, trusted_frames
 from training_adapters.recap.project import Project
@@ -25,7 +26,7 @@ CONTROLS: Final = (
     Arm(name="advantage_weighted", labels="none", weighted=True),
 )
 """The same data without words; with labels that say nothing; filtered cloning; advantage-weighted regression."""
-_ROUND: Final = 1
+_ROUND, _DEMOS = 1, "demonstrations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,9 @@ def ablate(project: Project, look_aheads: Iterable[int] = ()) -> list[Line]:
     start = project.sft().bins()
     table = [Line(arm=None, beta=1.0, found=project.evaluate(start, project.folder / "eval.json"))]
     arms = [Arm(name=RECAP), *CONTROLS, *(Arm(name=f"{RECAP}_n{n}", look_ahead=n) for n in look_aheads)]
+    read: dict[str, Frames] = {}
     for arm in arms:
-        table += _lines(project, arm)
+        table += _lines(project, arm, read)
     write = {
         "settings": asdict(project.config),
         "arms": [line.to_json() for line in table],
@@ -83,7 +85,8 @@ def ablate(project: Project, look_aheads: Iterable[int] = ()) -> list[Line]:
     return table
 
 
-def _lines(project: Project, arm: Arm) -> list[Line]:
+def _lines(project: Project, arm: Arm, read: dict[str, Frames]) -> list[Line]:
+    """Of an arm; ``read`` keeps frames by the tag of their annotation, and the demonstrations."""
     config = project.config
     tag = tag_of(_ROUND, arm.look_ahead)
     if arm.look_ahead is not None:
@@ -92,8 +95,11 @@ def _lines(project: Project, arm: Arm) -> list[Line]:
     record = project.record(f"arms/{arm.name}")
     inputs = stages.policy_inputs(project, _ROUND, tag)
     if record.facts(inputs) is None:
-        frames, _ = trusted_frames(project, _ROUND, tag)
-        path = learn(project, arm, frames, project.demonstrations(), folder)
+        if tag not in read:
+            read[tag] = trusted_frames(project, _ROUND, tag)[0]
+        if _DEMOS not in read:
+            read[_DEMOS] = project.demonstrations()
+        path = learn(project, arm, read[tag], read[_DEMOS], folder)
         record.write(inputs, {"arm": arm.to_json(), "sha256": checkpoint_digest(path)})
     saved = checkpoints.load(folder)
     policy, asked = saved.bins(), saved.metadata.get("asked")
