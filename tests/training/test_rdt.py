@@ -165,7 +165,7 @@ def test_the_command_as_it_is_typed(tmp_path: Path) -> None:
         catch_exceptions=False,
         standalone_mode=False,
     )
-    assert done.output.splitlines()[0].startswith("checkpoint ")
+    assert done.output.splitlines()[-1].startswith("checkpoint ")
     facts = json.loads((tmp_path / "rdt" / "step_2" / "metadata.json").read_text())
     assert facts["kind"] == "flow"
     assert facts["policy"]["images"] == 6

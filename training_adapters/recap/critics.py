@@ -55,10 +55,15 @@ def returns_of(config: RecapConfig, frames: Frames, solved: NDArray[np.bool_]) -
     return rules.returns(episodes, ends), episodes.per_frame(scales)
 
 
-def demo_batches(config: RecapConfig, frames: Frames) -> Batches:
-    """Frames of demonstrations, all of which end well."""
-    returns, scales = returns_of(config, frames, np.ones(len(frames), dtype=np.bool_))
-    return _batches(config, frames, _bins(config, returns, scales), np.arange(len(frames)), 21)
+def demo_batches(config: RecapConfig, frames: Frames, weights: Sequence[float] | None) -> Batches:
+    """Frames of demonstrations, all of which end well; datasets by their weights."""
+    target = _bins(config, *returns_of(config, frames, np.ones(len(frames), dtype=np.bool_)))
+
+    def batch(number: int) -> dict[str, Any]:
+        rows = frames.draw(np.random.default_rng((config.seed, 21, number)), config.value_batch, weights)
+        return {**frames.batch(rows), "bin": target[rows]}
+
+    return batch
 
 
 def cross_fit(project: Project, number: int) -> dict[str, Any]:

@@ -58,6 +58,20 @@ class Frames:
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, **{name: getattr(self, name)[rows] for name in arrays}, columns=columns)
 
+    def draw(
+        self, random: np.random.Generator, size: int, weights: Sequence[float] | None = None
+    ) -> NDArray[np.int64]:
+        """``(size,)`` rows with replacement: each frame alike, or a dataset by its weight and a frame of it."""
+        if weights is None:
+            return random.integers(len(self), size=size)
+        counts = np.bincount(self.dataset, minlength=len(weights))
+        shares = np.where(counts > 0, weights, 0.0)
+        if shares.sum() <= 0:
+            raise UsageError("E001", "no dataset with a weight above 0 has frames")
+        chosen = random.choice(len(weights), size=size, p=shares / shares.sum())
+        starts = np.cumsum(counts) - counts
+        return np.asarray(starts[chosen] + (random.random(size) * counts[chosen]).astype(np.int64))
+
     def batch(self, rows: NDArray[Any]) -> dict[str, Any]:
         """Observations of some frames, by the names of `training_adapters.policy`, and ``frame_index``."""
         return {

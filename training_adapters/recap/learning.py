@@ -86,7 +86,8 @@ def learn(project: Project, arm: Arm, rolled: Frames, shown: Frames, folder: Pat
         RefusedError: E402, no frame is left to learn from.
     """
     config, policy = project.config, project.sft().bins()
-    labels, weights = _labels(arm, rolled, config.seed), _weights(arm, rolled)
+    labels, counts = _labels(arm, rolled, config.seed), _weights(arm, rolled)
+    weights = project.mixture().weights
     kept = np.flatnonzero(rolled.columns["solved"]) if arm.rows == "solved" else np.arange(len(rolled))
     if len(kept) == 0:
         raise RefusedError("E402", f"{arm.name}: no episode of the rollouts was solved")
@@ -98,7 +99,7 @@ def learn(project: Project, arm: Arm, rolled: Frames, shown: Frames, folder: Pat
         random = np.random.default_rng((config.seed, 24, number))
         rows = (
             kept[random.integers(len(kept), size=config.policy_batch - demos)],
-            random.integers(len(shown), size=demos),
+            shown.draw(random, demos, weights),
         )
         parts = [frames.batch(own) for frames, own in zip((rolled, shown), rows, strict=True)]
         prompts = indicator.prompts(
@@ -119,8 +120,8 @@ def learn(project: Project, arm: Arm, rolled: Frames, shown: Frames, folder: Pat
             "task": prompts,
             "tokens": torch.cat([own[index] for own, index in zip(tokens, rows, strict=True)]),
         }
-        if weights is not None:
-            out["weight"] = torch.from_numpy(np.concatenate([weights[rows[0]], np.ones(demos)])).float()
+        if counts is not None:
+            out["weight"] = torch.from_numpy(np.concatenate([counts[rows[0]], np.ones(demos)])).float()
         return out
 
     asked = {} if arm.labels == "none" else {"asked": {"words": indicator.prompt(""), "beta": config.beta}}

@@ -81,7 +81,7 @@ def value(project: Project) -> dict[str, Any]:
     folder = project.folder / "value"
     path = fit(
         critic,
-        demo_batches(config, frames),
+        demo_batches(config, frames, project.mixture().weights),
         folder=folder,
         updates=config.value_updates,
         learning_rate=config.value_learning_rate,
@@ -178,10 +178,10 @@ def _clone(project: Project, frames: Frames, folder: Path) -> Path:
     words = Vocabulary.of(indicator.prompt(task, positive=good) for task in tasks for good in (True, False)).words
     seeded(config.seed, 0)
     policy = new_bin_policy(frames.state, frames.action, words, slots=row.slots)
-    tokens = policy.encode(torch.from_numpy(frames.action))
+    tokens, weights = policy.encode(torch.from_numpy(frames.action)), project.mixture().weights
 
     def batch(number: int) -> dict[str, Any]:
-        rows = np.random.default_rng((config.seed, 20, number)).integers(len(frames), size=config.sft_batch)
+        rows = frames.draw(np.random.default_rng((config.seed, 20, number)), config.sft_batch, weights)
         return {**frames.batch(rows), "tokens": tokens[rows]}
 
     return fit(
