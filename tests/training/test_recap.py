@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from training_adapters.recap.config import PRESETS, RecapConfig, flat
 from training_adapters.recap.critics import cross_fit, folds_of, returns_of
 from training_adapters.recap.frames import Frames
 from training_adapters.recap.labelling import tag_of
+from training_adapters.recap.pictures import picture
 from training_adapters.recap.project import Project
 from training_adapters.recap.rounds import run_rounds
 from training_adapters.runs import Run
@@ -106,6 +108,20 @@ def test_what_is_done_is_not_done_again(done: Path) -> None:
     run_rounds(project(done), 2)
     assert digests(done) == before
     assert {path: path.stat().st_mtime_ns for path in done.rglob("*.safetensors")} == marks
+
+
+def test_annotations_are_drawn(done: Path) -> None:
+    drawing = (done / "round_1" / "advantages_1.svg").read_text()
+    assert ElementTree.fromstring(drawing).tag.endswith("svg")
+    table = FrameTable.read(done / "round_1" / "dataset")
+    made = read_annotation(table, tag_of(1))
+    solved = np.array(table.success()[0], dtype=np.bool_)
+    assert picture(made, table, solved) == drawing
+    assert made.positive is not None
+    shown = [at for good in (True, False) for at in np.flatnonzero(solved == good)[:2]]
+    dots = sum(int(made.positive[table.episodes.starts[at] : table.episodes.ends[at]].sum()) for at in shown)
+    assert drawing.count("<circle") == dots
+    assert drawing.count("solved") == len(shown)
 
 
 class Killed(BaseException):
