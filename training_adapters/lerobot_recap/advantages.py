@@ -91,7 +91,7 @@ def _with_rows(found: pa.Table, row: int, table: FrameTable, positive: Bools) ->
         rows.sort(key=lambda item: float(item["timestamp"]))
         once = arrow.from_rows([language.stored(item, timed=True) for item in rows], kind.value_type)
         every = once.take(arrow.from_numpy(np.tile(np.arange(len(rows)), stop - at)))
-        offsets = pa.array(np.arange(stop - at + 1) * len(rows), pa.int32())
+        offsets = arrow.from_numpy((np.arange(stop - at + 1) * len(rows)).astype(np.int32))
         parts.append(pa.ListArray.from_arrays(offsets, every))
         at = stop
     return pa.concat_arrays(parts) if parts else arrow.from_rows([], kind)

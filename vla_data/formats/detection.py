@@ -67,8 +67,8 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5 files (hdf5), or rollout files
-    (ppo_rollout), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
+    files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
