@@ -47,14 +47,14 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     """
     positive = need_labels(annotation, "evo-rl")
     value, advantage, indicator = columns(annotation.tag)
-    new = {
-        value: (annotation.values.astype(np.float32), "float32"),
-        advantage: (annotation.advantages.astype(np.float32), "float32"),
-        indicator: (positive.astype(np.int64), "int64"),
+    new: dict[str, arrow.Values] = {
+        value: annotation.values.astype(np.float32),
+        advantage: annotation.advantages.astype(np.float32),
+        indicator: positive.astype(np.int64),
     }
     made = {
-        name: dataset_copy.of_numbers(name, arrow.from_numpy(values), dtype)
-        for name, (values, dtype) in new.items()
+        name: dataset_copy.of_numbers(name, arrow.from_numpy(values), values.dtype.name)
+        for name, values in new.items()
     }
     dataset_copy.write_copy("evo-rl", annotation, table, target, made)
 

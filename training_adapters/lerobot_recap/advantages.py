@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from vla_data.advantages.flat import Bools
 
 from converters.lerobot import language, meta
 from converters.lerobot.totals import LANGUAGE
@@ -28,6 +27,7 @@ from vla_data.advantages.annotation import Annotation
 from vla_data.advantages.format import Exchanged, need_labels
 from vla_data.advantages.frame_table import FrameTable, as_flags
 from vla_data.advantages.join import cover
+from vla_data.advantages.numbers.flat import Bools
 from vla_data.errors import UsageError
 from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
