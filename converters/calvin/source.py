@@ -35,6 +35,7 @@ from vla_data.actions import Controller, Convention
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource, refresh
+from vla_data.core.meta import EpisodeMeta
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
@@ -245,13 +246,12 @@ class CalvinSource(RootedSource):
             frames=frames,
             task=task,
             index=np.arange(len(paths)),
-            meta={
-                "source": "calvin",
-                "source_length": len(paths),
-                "source_sha256": self._digest(window, digests),
-                **({"episode_metadata": facts} if facts else {}),
-                **self._facts(window),
-            },
+            meta=EpisodeMeta(
+                {**({"episode_metadata": facts} if facts else {}), **self._facts(window)},
+                source="calvin",
+                source_length=len(paths),
+                source_sha256=self._digest(window, digests),
+            ),
             notes=tuple(f"left_out:{name}" for name in first.left_out),
         )
 

@@ -18,6 +18,7 @@ from converters.lerobot import meta, rows
 from converters.lerobot.totals import Totals
 from vla_data.core import Json, Published, Schema
 from vla_data.errors import VerifyError
+from vla_data.files import arrow
 from vla_data.files.write import files_below
 from vla_data.statistics import vector_stats
 
@@ -58,11 +59,11 @@ def table_of(
         "task_index": np.asarray([tasks[task] for task in table["task"].to_pylist()], dtype=np.int64),
     }
     for name, values in own.items():
-        table = table.append_column(name, pa.array(values, meta.INDEX_FEATURES[name]))
+        table = table.append_column(name, arrow.from_numpy(values).cast(meta.INDEX_FEATURES[name]))
         stats[name] = vector_stats(values)
-    arrow = meta.arrow_schema(features, version)
-    table = rows.with_language(table, arrow, schema.fps)
-    return table.select(arrow.names).cast(arrow), stats, counts
+    typed = meta.arrow_schema(features, version)
+    table = rows.with_language(table, typed, schema.fps)
+    return table.select(typed.names).cast(typed), stats, counts
 
 
 def video_files(folder: Path, name: str, version: str) -> list[Path]:
@@ -111,4 +112,4 @@ def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
     while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
         a, b = a.flatten(), b.flatten()
     floats = pa.types.is_floating(a.type)
-    return floats and np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)
+    return floats and np.array_equal(arrow.to_numpy(a), arrow.to_numpy(b), equal_nan=True)

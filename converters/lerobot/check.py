@@ -26,6 +26,7 @@ from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 from vla_data.media import images
 from vla_data.media.frames import Frames
@@ -79,7 +80,7 @@ class LerobotAudit(Audit):
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
-                self.blame("." if found is None else found[0], "there is more than the ledger's episodes")
+                self.blame("." if found is None else found[0], "it has more episodes than the ledger")
                 break
             file = found[0] if found else "data"
             if found is None:
@@ -99,7 +100,7 @@ class LerobotAudit(Audit):
             self._compare_info(info, options)
         if stats is not None:
             self._compare_stats(stats)
-        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        own = {r.meta.task_table if r.meta.source == "lerobot" else None for r in published}
         if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
             self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:
@@ -146,7 +147,7 @@ class LerobotAudit(Audit):
         """(file, rows) of each episode, however the file is cut into row groups."""
         last: tuple[str, pa.Table] | None = None
         for name, table in self._batches("data/*/*.parquet"):
-            index = table["episode_index"].to_numpy()
+            index = arrow.to_numpy(table["episode_index"])
             cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(table)]
             for start, stop in itertools.pairwise(cuts):
                 piece = table.slice(start, stop - start)
@@ -174,7 +175,7 @@ class LerobotAudit(Audit):
             "timestamp": (np.arange(n) / self.schema.fps).astype(np.float32),
         }
         for name, want in counted.items():
-            if not np.array_equal(table[name].to_numpy(), want):
+            if not np.array_equal(arrow.to_numpy(table[name]), want):
                 wrong(f"{name} is not what counting gives")
         index = table["task_index"].to_pylist()
         self._used |= dict.fromkeys(index)
@@ -312,7 +313,7 @@ class LerobotAudit(Audit):
             counted["total_tasks"] = len(self._tasks)
         for problem in infos.problems(self.root, info, self.schema, counted, options):
             self.blame(INFO, problem)
-        known = [tool for record in self.published() for tool in record.meta.get("tools") or ()]
+        known = [tool for record in self.published() for tool in record.meta.tools]
         if info.get("tools") != ([t for i, t in enumerate(known) if t not in known[:i]] or None):
             self.blame(INFO, "tools are not those of the ledger")
         if not self._right_splits(info.get("splits")):

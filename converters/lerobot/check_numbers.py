@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from converters.lerobot import depth, language
 from vla_data.core import Array, Json
+from vla_data.files import arrow
 from vla_data.statistics import QUANTILES
 
 MOMENTS: Final = ("min", "max", "mean", "std")
@@ -26,7 +27,7 @@ def array(table: pa.Table, name: str, feature: Mapping[str, Json]) -> Array:
     if feature["dtype"] == "depth":
         return depth.from_images(table[name], name, lambda _: b"")
     if feature["dtype"] == "language":
-        return language.read(table[name], name, table["timestamp"].to_numpy().astype(np.float64))[0]
+        return language.read(table[name], name, arrow.to_numpy(table["timestamp"]).astype(np.float64))[0]
     return values(table[name], feature["shape"])
 
 
@@ -43,7 +44,7 @@ def values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
         return np.asarray(array.to_pylist(), dtype=np.str_)
     while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
         array = array.flatten()
-    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
+    flat: Array = arrow.to_numpy(array)
     return flat if list(shape) == [1] else flat.reshape(n, *shape)
 
 

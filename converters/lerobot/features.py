@@ -55,7 +55,9 @@ class Contents:
             elif feature.get("dtype") == "video":
                 if not meta.NAME.fullmatch(name):
                     way = values.way_out(name)
-                    raise DataError("E122", f"a camera is named {show(name)[:80]}, which can be no folder; {way}")
+                    raise DataError(
+                        "E122", f"a camera is named {show(name)[:80]}, which can't be the name of a folder; {way}"
+                    )
                 self.notes.append(f"no_video_of:{name}")
             else:
                 self.notes.append(f"no_column_of:{name}")

@@ -31,6 +31,7 @@ from converters.lerobot import values
 from converters.lerobot.columns import TOLERANCE
 from vla_data.core import Array, Json
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
@@ -286,14 +287,15 @@ def column(texts: Sequence[str], name: str, fps: float) -> pa.Array:
     steps = [_parsed(text, name, t) for t, text in enumerate(texts)]
     kind = arrow_type(name)
     if name == EVENTS:
-        return pa.array([[stored(row) for row in rows] for rows in steps], kind)
+        return arrow.from_rows([[stored(row) for row in rows] for rows in steps], kind)
     rows = [{**stored(row), "timestamp": np.float32(step / fps)} for step, row in _timed(steps)]
-    once = pa.array(rows, kind.value_type)
-    every = once.take(pa.array(np.tile(np.arange(len(rows)), len(steps)), pa.int64()))
+    once = arrow.from_rows(rows, kind.value_type)
+    every = once.take(arrow.from_numpy(np.tile(np.arange(len(rows)), len(steps))))
     offsets = np.arange(len(steps) + 1, dtype=np.int64) * len(rows)
     if offsets[-1] > np.iinfo(np.int32).max:
         raise DataError("E107", f"{name} of {len(rows):,} rows at each of {len(steps):,} steps")
-    return pa.ListArray.from_arrays(offsets.astype(np.int32), every)
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32))]
+    return pa.Array.from_buffers(kind, len(steps), buffers, children=[every])
 
 
 @functools.lru_cache(maxsize=64)

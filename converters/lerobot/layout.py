@@ -161,9 +161,9 @@ class Layout(Places):
                 zip(whole_numbers(number for number, _ in pairs), (task for _, task in pairs), strict=True)
             )
         except (KeyError, TypeError, ValueError):
-            raise UsageError("E141", "the tasks are no list of task_index and task") from None
+            raise UsageError("E141", "the tasks must be a list of task_index and task") from None
         if len(tasks) != len(pairs) or not all(isinstance(task, str) for task in tasks.values()):
-            raise UsageError("E141", "the tasks are not a text for each of different numbers")
+            raise UsageError("E141", "the tasks must be one text for each number, each number once")
         return tasks
 
     @functools.cached_property

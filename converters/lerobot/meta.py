@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from converters.lerobot import depth, language
 from converters.lerobot.totals import LANGUAGE, Totals
 from vla_data.core import Json, Published, Schema
+from vla_data.files import arrow
 from vla_data.files.write import write_file
 from vla_data.media.video_settings import VideoSettings
 
@@ -206,6 +207,7 @@ class Episodes(Totals):
         super().__init__(folder)
         self._facts = facts
         self._rows: list[dict[str, Any]] = []
+        self._schema = pa.schema([])
         self._writer: pq.ParquetWriter | None = None
         self._sink: io.BytesIO | None = None
 
@@ -241,16 +243,15 @@ class Episodes(Totals):
     def _flush(self) -> None:
         if not self._rows:
             return
-        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
         if self._writer is None or self._sink is None:
-            for name, kind in self._facts.items():  # the first of them may all have nothing
-                at = table.column_names.index(name)
-                table = table.set_column(at, name, pa.array(table[name].to_pylist(), kind))
+            # The facts have their types already: the first rows of them may all have nothing.
+            kinds = {name: arrow.type_of(row[name] for row in self._rows) for name in self._rows[0]}
+            self._schema = pa.schema({**kinds, **self._facts})
             self._sink = io.BytesIO()
             self._writer = pq.ParquetWriter(
-                self._sink, table.schema, compression="snappy", write_page_checksum=True
+                self._sink, self._schema, compression="snappy", write_page_checksum=True
             )
-        self._writer.write_table(table)
+        self._writer.write_table(arrow.from_records(self._rows, self._schema))
         self._rows = []
 
     def write(self) -> None:
@@ -266,7 +267,7 @@ class Episodes(Totals):
 
 def write_tasks(folder: Path, tasks: Sequence[str]) -> None:
     """``meta/tasks.parquet``. Readers use pandas and want the text as its index, a matter of metadata."""
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    table = arrow.table({"task_index": np.arange(len(tasks)), "task": arrow.from_rows(tasks, pa.string())})
     columns = [
         {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
         for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))

@@ -32,6 +32,7 @@ from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
+from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file
 from vla_data.installed import missing
 from vla_data.media.frames import Frames
@@ -106,7 +107,7 @@ class LerobotSink(BaseSink):
             for name, array in arrays.items()
         }
         tasks = rows.tasks(episode)
-        columns["task"] = pa.array(tasks)
+        columns["task"] = arrow.from_rows(tasks, pa.string())
         stats: dict[str, Json] = {
             name: array_stats(array) if array.ndim > 2 else vector_stats(array)
             for name, array in arrays.items()
@@ -139,14 +140,14 @@ class LerobotSink(BaseSink):
             "table": buffer.getbuffer().nbytes,
             "videos": {name: len(data) for name, data in videos.items()},
         }
-        if isinstance(episode.meta.get("split"), str):
-            summary["split"] = episode.meta["split"]
-        if isinstance(episode.meta.get("episode_metadata"), dict):
-            summary["facts"] = episode.meta["episode_metadata"]
-        if tools.TOOLS in episode.meta:
-            summary[tools.TOOLS] = episode.meta[tools.TOOLS]
+        if isinstance(episode.meta.split, str):
+            summary["split"] = episode.meta.split
+        if episode.meta.episode_metadata is not None:
+            summary["facts"] = episode.meta.episode_metadata
+        if episode.meta.tools:
+            summary[tools.TOOLS] = list(episode.meta.tools)
         for key in (lerobot_tasks.TABLE, lerobot_tasks.COLUMNS):
-            if episode.meta["source"] == "lerobot" and key in episode.meta:
+            if episode.meta.source == "lerobot" and key in episode.meta:
                 summary[key] = episode.meta[key]
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)

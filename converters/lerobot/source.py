@@ -46,7 +46,7 @@ from converters.lerobot.numbers import read_numbers
 from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
@@ -128,7 +128,9 @@ class LerobotSource(RootedSource):
                 names += data_files.column_names(self._layout.files.path(file))
         for pattern in self.leave_out:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UsageError("E003", f"leave_out names {show(pattern)!r}, which is no feature of the dataset")
+                raise UsageError(
+                    "E003", f"leave_out names {show(pattern)!r}, which is not a feature of the dataset"
+                )
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""
@@ -291,7 +293,7 @@ class LerobotSource(RootedSource):
             frames=made.frames,
             task=tasks[0],
             index=np.arange(length),
-            meta={**facts, "source": "lerobot", "source_length": length, "source_sha256": sha256},
+            meta=EpisodeMeta(facts, source="lerobot", source_length=length, source_sha256=sha256),
             notes=tuple(made.notes),
         )
 

@@ -157,22 +157,22 @@ def _named(
         raise DataError("E221", _unnamed(track.file, len(shown), rate, time, fps))
     start, between = _nearest(shown, np.asarray([track.start]), slack)
     if between.any():
-        raise DataError("E221", f"from_timestamp {track.start:g} is the time of no frame of {track.file}")
+        raise DataError("E221", f"{track.file} has no frame at from_timestamp {track.start:g}")
     half = _ROUNDING / max(fps, float(rate))
     stop = int(np.searchsorted(shown, track.stop - half))
     if off.any():
         row = int(np.flatnonzero(off)[0])
-        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is the time of no frame of {track.file}")
+        raise DataError("E221", f"{track.file} has no frame at timestamp {time[row]:g} of row {row}")
     ends = shown[numbers[-1]] < track.stop <= shown[numbers[-1]] + 1 / fps + half
     if stop - start[0] != len(time) and not ends:
         raise DataError(
             "E204", f"{track.file} has {stop - start[0]:,} frames of the episode, which has {len(time):,} rows"
         )
     if track.shared:
-        raise DataError("E204", f"frames of the episode in {track.file} are another episode's too")
+        raise DataError("E204", f"frames of the episode in {track.file} belong to another episode, too")
     if numbers[0] < start[0] or numbers[-1] >= stop:
         row = int(np.flatnonzero((numbers < start[0]) | (numbers >= stop))[0])
-        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is of no frame of the episode's")
+        raise DataError("E221", f"the episode has no frame at timestamp {time[row]:g} of row {row}")
     return numbers, False
 
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from training_adapters import dataset_copy
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Ints
 from vla_data.advantages.format import Exchanged, need_labels, need_tag
 from vla_data.advantages.frame_table import FrameTable, as_flags
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Ints
+from vla_data.files import arrow
 
 
 def columns(tag: str) -> tuple[str, str, str]:
@@ -47,12 +47,12 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     """
     positive = need_labels(annotation, "evo-rl")
     value, advantage, indicator = columns(annotation.tag)
-    new = {
-        value: (annotation.values.astype(np.float32), "float32"),
-        advantage: (annotation.advantages.astype(np.float32), "float32"),
-        indicator: (positive.astype(np.int64), "int64"),
+    floats = {value: annotation.values, advantage: annotation.advantages}
+    made = {
+        name: dataset_copy.of_numbers(name, arrow.from_numpy(values.astype(np.float32)), "float32")
+        for name, values in floats.items()
     }
-    made = {name: dataset_copy.of_numbers(name, pa.array(values), dtype) for name, (values, dtype) in new.items()}
+    made[indicator] = dataset_copy.of_numbers(indicator, arrow.from_numpy(positive.astype(np.int64)), "int64")
     dataset_copy.write_copy("evo-rl", annotation, table, target, made)
 
 

@@ -24,11 +24,12 @@ from converters.lerobot.totals import LANGUAGE
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Bools
 from vla_data.advantages.format import Exchanged, need_labels
 from vla_data.advantages.frame_table import FrameTable, as_flags
 from vla_data.advantages.join import cover
+from vla_data.advantages.numbers.flat import Bools
 from vla_data.errors import UsageError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 from vla_data.safety import strict_json
 
@@ -62,8 +63,8 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     last = np.zeros(len(table), dtype=np.bool_)
     last[table.episodes.ends - 1] = True
     columns = {
-        RETURN: dataset_copy.of_numbers(RETURN, pa.array(returns), "float32"),
-        TERMINAL: dataset_copy.of_numbers(TERMINAL, pa.array(last), "bool"),
+        RETURN: dataset_copy.of_numbers(RETURN, arrow.from_numpy(returns), "float32"),
+        TERMINAL: dataset_copy.of_numbers(TERMINAL, arrow.from_numpy(last), "bool"),
         language.PERSISTENT: dataset_copy.Column(
             make=lambda found, row: _with_rows(found, row, table, positive),
             feature={"dtype": LANGUAGE, "shape": [1], "names": None},
@@ -88,12 +89,12 @@ def _with_rows(found: pa.Table, row: int, table: FrameTable, positive: Bools) ->
         rows = [item for item in own or () if item.get("style") != STYLE]
         rows += _labels(range(int(starts[episode]), int(ends[episode])), table, positive)
         rows.sort(key=lambda item: float(item["timestamp"]))
-        once = pa.array([language.stored(item, timed=True) for item in rows], kind.value_type)
-        every = once.take(pa.array(np.tile(np.arange(len(rows)), stop - at)))
-        offsets = pa.array(np.arange(stop - at + 1) * len(rows), pa.int32())
+        once = arrow.from_rows([language.stored(item, timed=True) for item in rows], kind.value_type)
+        every = once.take(arrow.from_numpy(np.tile(np.arange(len(rows)), stop - at)))
+        offsets = arrow.from_numpy((np.arange(stop - at + 1) * len(rows)).astype(np.int32))
         parts.append(pa.ListArray.from_arrays(offsets, every))
         at = stop
-    return pa.concat_arrays(parts) if parts else pa.array([], kind)
+    return pa.concat_arrays(parts) if parts else arrow.from_rows([], kind)
 
 
 def _labels(frames: range, table: FrameTable, positive: Bools) -> list[dict[str, Any]]:

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from vla_data.advantages.annotation import Annotation, parquet_bytes
-from vla_data.advantages.flat import Floats
 from vla_data.advantages.format import Exchanged, Written, file_of
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover
 from vla_data.advantages.losses import awr_weights
+from vla_data.advantages.numbers.flat import Floats
 from vla_data.errors import UsageError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 
 FILE: Final = "sample_weights.parquet"
@@ -38,7 +39,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
         if annotation.positive is not None
         else np.asarray(awr_weights(annotation.advantages, beta=beta))
     )
-    found = pa.table({"index": table.index, "weight": weights.astype(np.float32)})
+    found = arrow.table({"index": table.index, "weight": weights.astype(np.float32)})
     rule = {"rule": "positive"} if annotation.positive is not None else {"rule": "awr", "beta": beta}
     share = float(np.count_nonzero(weights) / max(len(weights), 1))
     return Written(files={FILE: parquet_bytes(found)}, facts={**rule, "weighted_share": share})
@@ -59,7 +60,7 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     del tag  # there is one file a dataset
     try:
         found = open_parquet(file_of(table.root, FILE), root=table.root).read()
-        index, weight = found["index"].to_numpy(), found["weight"].to_numpy()
+        index, weight = (arrow.to_numpy(found[name]) for name in ("index", "weight"))
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UsageError("E302", f"{FILE} can't be read ({type(error).__name__})") from None
     if index.dtype.kind not in "iu" or weight.dtype.kind != "f" or not (np.isfinite(weight) & (weight >= 0)).all():

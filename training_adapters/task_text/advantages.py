@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from converters.lerobot import meta, v21
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE, Indicator
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Ints
 from vla_data.advantages.format import Exchanged, need_labels
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover
+from vla_data.advantages.numbers.flat import Ints
 from vla_data.core import Json
 from vla_data.errors import UsageError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import files_below, make_folder, open_file, write_file
 from vla_data.safety import strict_json
@@ -64,9 +64,10 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     texts = dict(table.tasks) | {
         number: _INDICATOR.prompt(table.tasks[task], positive=label) for (task, label), number in numbers.items()
     }
-    index = np.asarray([numbers[pair] for pair in zip(table.task.tolist(), positive.tolist(), strict=True)])
+    pairs_of = zip(table.task.tolist(), positive.tolist(), strict=True)
+    index = np.asarray([numbers[pair] for pair in pairs_of], dtype=np.int64)
     column = dataset_copy.Column(
-        make=lambda found, row: pa.array(index[row : row + len(found)], pa.int64()), leaves=(INDEX,)
+        make=lambda found, row: arrow.from_numpy(index[row : row + len(found)]), leaves=(INDEX,)
     )
 
     def finish(staging: Path, info: dict[str, Any]) -> None:
@@ -148,7 +149,9 @@ def _write_episodes(source: Path, target: Path, own: dict[int, Ints], texts: dic
         changed[name] = [vector_stats(own[n]).get(key, o) for n, o in zip(numbers, old, strict=True)]
     for name, values in changed.items():
         at = found.column_names.index(name)
-        found = found.set_column(at, found.schema.field(name), pa.array(values, found.schema.field(name).type))
+        found = found.set_column(
+            at, found.schema.field(name), arrow.from_rows(values, found.schema.field(name).type)
+        )
     make_folder(target.parent)
     with open_file(target) as file:
         pq.write_table(found, file, compression="snappy", write_page_checksum=True)

@@ -88,6 +88,12 @@ recipe_options = stack(
     choice("--compat", ["rl4vla"], help="What RL4VLA's own builder does, bugs included, for comparisons."),
 )
 
+RECIPE = (
+    *("min_success_steps", "success_rule", "pos_thresh", "rot_thresh", "initial_gripper", "gripper_hysteresis"),
+    *("gripper_window", "min_length", "max_length", "compat"),
+)
+"""Options of `recipe_options`, by name."""
+
 source_options = stack(
     choice(
         "--info-timing",
@@ -144,7 +150,7 @@ def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
                 raise UsageError("E001", f"--{name} is for video; add --video av1 or --video h264")
         return {"images": images, **more}
     if "images" in given:
-        raise UsageError("E001", f"--images {images} and --video {codec} contradict one another")
+        raise UsageError("E001", "give --images or --video, not both")
     try:
         settings = VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)
     except ValueError as error:
@@ -203,9 +209,9 @@ def settings(options: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
 def _engine(name: str, beam_options: tuple[str, ...], work: str | None) -> Engine | None:
     if name == "local":
         if work is not None:
-            raise UsageError("E001", "--work is for --engine beam")
+            raise UsageError("E001", "--work works with --engine beam only")
         if beam_options:
-            raise UsageError("E001", f"{show(beam_options[0])}: options after -- are for --engine beam")
+            raise UsageError("E001", f"{show(beam_options[0])}: options after -- work with --engine beam only")
         return None
     engine: Engine = load_engine(name)(options=beam_options, work=work)
     return engine
