@@ -85,7 +85,8 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 def test_openpi_finds_dataset_statistics_and_keys(tmp_path: Path) -> None:
     done = made(tmp_path, "openpi", options={"action_horizon": 10})
-    facts = facts_of(tmp_path / "openpi_train.py")
+    facts = facts_of(tmp_path / "openpi_set.py")
+    assert "import openpi_set" in (tmp_path / "openpi_train.py").read_text()
     assert done.folder == tmp_path / "lerobot" / facts["REPO_ID"]
     assert facts["ACTION_HORIZON"] == 10
     assert facts["DELTA_MASK"] == []  # LIBERO's actions are deltas: a delta of them is what must never be
