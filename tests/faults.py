@@ -240,7 +240,8 @@ def finished(target: Path) -> set[str]:
     done = set()
     for receipt in (work_of(target) / "parts").glob("*.json"):
         with contextlib.suppress(ValueError):
-            done |= {row["record"]["id"] for row in json.loads(receipt.read_bytes())["episodes"]}
+            _, _, facts = receipt.read_bytes().partition(b"\n")
+            done |= {row["record"]["id"] for row in json.loads(facts)["episodes"]}
     return done
 
 

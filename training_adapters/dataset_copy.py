@@ -24,6 +24,7 @@ from vla_data.advantages.frame_table import SIDE, FrameTable
 from vla_data.core import Json
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
+from vla_data.files.folders import folders_below
 from vla_data.files.sums import SEAL
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
@@ -114,8 +115,7 @@ def write_copy(
 
 def _copy_others(table: FrameTable, staging: Path, *, link: bool, without: Collection[str]) -> None:
     done = {*table.files, *_LEFT_OUT, *read_sums(table.root), INFO, *without}
-    for folder, names, files in os.walk(table.root):
-        names.sort()
+    for folder, files in sorted(folders_below(table.root)):
         for file in sorted(files):
             path = Path(folder, file)
             name = path.relative_to(table.root).as_posix()

@@ -33,9 +33,8 @@ from converters.calvin.layout import Window
 from vla_data import options as checks
 from vla_data.actions import Controller, Convention
 from vla_data.actions.limits import check_numbers
-from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource, refresh
-from vla_data.core.meta import EpisodeMeta
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
@@ -247,10 +246,13 @@ class CalvinSource(RootedSource):
             task=task,
             index=np.arange(len(paths)),
             meta=EpisodeMeta(
-                {**({"episode_metadata": facts} if facts else {}), **self._facts(window)},
-                source="calvin",
-                source_length=len(paths),
-                source_sha256=self._digest(window, digests),
+                {
+                    "source": "calvin",
+                    "source_length": len(paths),
+                    "source_sha256": self._digest(window, digests),
+                    **({"episode_metadata": facts} if facts else {}),
+                    **self._facts(window),
+                }
             ),
             notes=tuple(f"left_out:{name}" for name in first.left_out),
         )

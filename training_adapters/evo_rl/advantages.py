@@ -47,12 +47,15 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     """
     positive = need_labels(annotation, "evo-rl")
     value, advantage, indicator = columns(annotation.tag)
-    floats = {value: annotation.values, advantage: annotation.advantages}
-    made = {
-        name: dataset_copy.of_numbers(name, arrow.from_numpy(values.astype(np.float32)), "float32")
-        for name, values in floats.items()
+    new: dict[str, arrow.Values] = {
+        value: annotation.values.astype(np.float32),
+        advantage: annotation.advantages.astype(np.float32),
+        indicator: positive.astype(np.int64),
     }
-    made[indicator] = dataset_copy.of_numbers(indicator, arrow.from_numpy(positive.astype(np.int64)), "int64")
+    made = {
+        name: dataset_copy.of_numbers(name, arrow.from_numpy(values), values.dtype.name)
+        for name, values in new.items()
+    }
     dataset_copy.write_copy("evo-rl", annotation, table, target, made)
 
 

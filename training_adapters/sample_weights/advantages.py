@@ -60,7 +60,7 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     del tag  # there is one file a dataset
     try:
         found = open_parquet(file_of(table.root, FILE), root=table.root).read()
-        index, weight = (arrow.to_numpy(found[name]) for name in ("index", "weight"))
+        index, weight = arrow.to_numpy(found["index"]), arrow.to_numpy(found["weight"])
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UsageError("E302", f"{FILE} can't be read ({type(error).__name__})") from None
     if index.dtype.kind not in "iu" or weight.dtype.kind != "f" or not (np.isfinite(weight) & (weight >= 0)).all():

@@ -64,10 +64,9 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     texts = dict(table.tasks) | {
         number: _INDICATOR.prompt(table.tasks[task], positive=label) for (task, label), number in numbers.items()
     }
-    pairs_of = zip(table.task.tolist(), positive.tolist(), strict=True)
-    index = np.asarray([numbers[pair] for pair in pairs_of], dtype=np.int64)
+    index = np.asarray([numbers[pair] for pair in zip(table.task.tolist(), positive.tolist(), strict=True)])
     column = dataset_copy.Column(
-        make=lambda found, row: arrow.from_numpy(index[row : row + len(found)]), leaves=(INDEX,)
+        make=lambda found, row: arrow.from_numpy(index[row : row + len(found)].astype(np.int64)), leaves=(INDEX,)
     )
 
     def finish(staging: Path, info: dict[str, Any]) -> None:

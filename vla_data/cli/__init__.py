@@ -16,7 +16,7 @@ import click
 
 from vla_data._version import __version__
 from vla_data.errors import VlaDataError
-from vla_data.files.write import machine_errors
+from vla_data.files.write import hold_standard, machine_errors
 from vla_data.safety.text import plain, show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -164,6 +164,7 @@ def main() -> None:
 
 def command_line(group: click.Group, program: str) -> NoReturn:
     """Run a group of commands as ``program``; every failure is one line and an exit code of `EXIT_CODES`."""
+    hold_standard()
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
         signal.signal(signal.SIGHUP, _terminate)

@@ -67,7 +67,7 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), ``ep_start_end_ids.npy`` (calvin), the manifest of a sink of another distribution (its format), HDF5
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
     files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
@@ -83,13 +83,13 @@ def detect(path: Path) -> str:
         return "lerobot"
     if version_folders(path)[0]:
         return "rlds"
-    if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
-        return "calvin"
     if (made := foreign(path)) is not None:
         name, format = made
         if format is None or FORMATS[format].source is None:
             raise left_to(path, name)
         return format
+    if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
+        return "calvin"
     return _of_files(path)
 
 
