@@ -66,7 +66,7 @@ class Contents:
         if self._is_left_out(name):
             self.notes.append(f"left_out:{name}")
         elif name == "task":
-            self.notes.append(f"column_left_out:{name}")
+            self.notes.append(f"task_column_left_out:{name}")
         elif declared.get("dtype") == _LANGUAGE:
             self.notes.append(f"language_left_out:{name}")
         elif images.is_image(kind, declared, column):

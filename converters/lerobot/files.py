@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from vla_data.errors import DataError, UsageError
 from vla_data.files.tables import open_parquet
 from vla_data.safety import strict_json
-from vla_data.safety.files import is_own, read_file
+from vla_data.safety.files import damage, is_own, read_file
 from vla_data.safety.text import show
 
 MAX_ROWS: Final = 10_000_000
@@ -90,7 +90,7 @@ class Files:
         except DataError as error:
             raise UsageError("E003", error.message) from None
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise UsageError("E003", f"{name} can't be read ({type(error).__name__})") from None
+            raise UsageError("E003", f"{name} is {damage(self.path(name), error)}") from None
 
 
 def _sizes(reader: pq.ParquetFile, wanted: Callable[[str], bool]) -> Iterator[int]:

@@ -13,7 +13,9 @@ from vla_data.recording.recorded import HEADER
 from vla_data.safety import npy
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE
+from vla_data.safety.text import show
 
+_SHOWN: Final = 6
 _PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 
 
@@ -39,7 +41,11 @@ def load_members(data: bytes, name: str) -> Mapping[str, Any]:
         return {key: _member(archive, key) for key in keys}
     if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
         if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
-            raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
+            has = ", ".join(map(show, keys[:_SHOWN])) + (" and more" if keys[_SHOWN:] else "")
+            raise NotARolloutError(
+                "E206",
+                f"an archive of plain arrays ({has}), but not a rollout's, which has action, image and info",
+            )
         raise DataError("E108", "an archive with other members than arr_0.npy")
     return _unflatten({key: _member(archive, key) for key in keys})
 

@@ -29,7 +29,7 @@ def parse_address(address: str | Path) -> tuple[str | None, Path]:
 
     What a URL names is copied into this machine's cache, unless the copy there is as it is now.
     """
-    name, where = _split(address)
+    name, where = split(address)
     if is_url(where):
         remote = load_module("vla_data.remote.fetch", "remote")
         fetched: Path = remote.fetch(storage_of(where))
@@ -41,7 +41,7 @@ def locate(address: str | Path) -> Any:
     """Where the rollouts or the dataset of an address are: a `Path`, or the `Storage` of rollouts at a URL, which
     are read one by one where they lie.
     """
-    name, where = _split(address)
+    name, where = split(address)
     if is_url(where) and (name or _detect(where)) == "ppo_rollout":
         return storage_of(where)
     return parse_address(address)[1]
@@ -49,11 +49,12 @@ def locate(address: str | Path) -> Any:
 
 def find(address: str | Path) -> tuple[str, Any]:
     """The format of what an address names, and where it lies: see `locate`."""
-    name, place = _split(address)[0], locate(address)
+    name, place = split(address)[0], locate(address)
     return name or (detect(place) if isinstance(place, Path) else "ppo_rollout"), place
 
 
-def _split(address: str | Path) -> tuple[str | None, str]:
+def split(address: str | Path) -> tuple[str | None, str]:
+    """``FORMAT:PLACE`` or a place -> (format or None, place), whatever lies there."""
     text = str(address)
     name, colon, rest = text.partition(":")
     if colon and not Path(text).exists():

@@ -16,7 +16,7 @@ from typing import Final
 
 from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source, notes
 from vla_data.core.base import narrowed, paths_of, split_of, traits_of, whole
-from vla_data.core.curate import Judges, Step
+from vla_data.core.curate import Judges, Remarks, Step
 from vla_data.core.ledger import Ledger, Record
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
@@ -103,7 +103,7 @@ def run(
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
-        warnings += noted(records, schema)
+        warnings += noted(records, schema, steps)
         if on_problem is None:  # nobody has shown them yet
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
@@ -276,10 +276,11 @@ def _log(line: str) -> None:
     _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
-def noted(records: Sequence[Record], schema: Schema) -> list[str]:
-    """What the notes of published episodes say to a user, and what the dataset does not have."""
+def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
+    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
     there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *notes.told(there), *left_alone(records)]
+    of_steps = [line for step in steps if isinstance(step, Remarks) for line in step.remarks(schema)]
+    return [*notes.lacking(schema, there), *of_steps, *notes.told(there), *left_alone(records)]
 
 
 def _count(n: int) -> str:

@@ -39,7 +39,7 @@ def fetch(storage: Storage) -> Path:
     if not found:
         raise UsageError("E003", f"{show(storage.url)} is not there")
     for name in found:
-        _check_name(storage, name)
+        check_name(storage, name)
     folder = folder_of("fetched", storage)
     root = folder.parent if one else folder
     with machine_errors("cannot write to the cache"):
@@ -76,7 +76,7 @@ def _fetch_one(storage: Storage, name: str, file: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _check_name(storage: Storage, name: str) -> None:
+def check_name(storage: Storage, name: str) -> None:
     """An object may have any name; a file in our cache may not."""
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\0" in name or ".." in parts or not parts or str(PurePosixPath(name)) != name:

@@ -41,6 +41,7 @@ _CLASSES: Final = {
     h5t.VLEN: "variable-length",
     h5t.ARRAY: "array",
 }
+_PICTURES: Final = 4  # dimensions of a dataset of such
 MAX_LINKS: Final = 1_000_000
 MAX_RANK: Final = 8
 MAX_ROWS: Final = 10_000_000
@@ -81,7 +82,8 @@ class File:
         plugins_off()
         handle, self.facts = open_regular(path, root=root)
         try:
-            if told := pointer(os.pread(handle, 64, 0)):
+            head = os.pread(handle, 64, 0)
+            if told := pointer(head) or ("" if head else "the file is empty, of 0 bytes"):
                 raise DataError("E105", told)
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
@@ -89,12 +91,13 @@ class File:
         finally:
             os.close(handle)
         self.size = self.facts[2]
-        self.hidden: Callable[[str], str] | None = None
+        self.hidden: Callable[[str, str], str] | None = None
         self.left_out: set[str] = set()
 
-    def hide(self, name_of: Callable[[str], str]) -> None:
+    def hide(self, name_of: Callable[[str, str], str]) -> None:
         """From now on, groups have no links of paths for which ``name_of`` has a name; names of those that would
-        have been seen are in `left_out`.
+        have been seen are in `left_out`. It is told also what lies there: "group", "numbers" for a dataset that
+        can't be pictures, "dataset" for any other, or nothing for what is neither.
         """
         self.hidden = name_of
 
@@ -197,10 +200,25 @@ class Group(Node):
             )
 
     def _is_hidden(self, name: str) -> bool:
-        hidden = self.file.hidden(self._below(name)) if self.file.hidden is not None else ""
+        hidden = ""
+        if self.file.hidden is not None:
+            hidden = self.file.hidden(self._below(name), self._what(name))
         if hidden:
             self.file.left_out.add(hidden)
         return bool(hidden)
+
+    def _what(self, name: str) -> str:
+        """What a hard link leads to; see `File.hide`."""
+        with reading(self._shown):
+            link, links = self._item._e(name), self._item.id.links
+            if not links.exists(link) or links.get_info(link).type != h5l.TYPE_HARD:
+                return ""
+            item = self._item[name]
+            if not isinstance(item, h5py.Dataset):
+                return "group" if isinstance(item, h5py.Group) else ""
+            kind = item.id.get_type()
+            plain = kind.get_class() == h5t.FLOAT or (kind.get_class() == h5t.INTEGER and kind.get_size() > 1)
+            return "numbers" if plain and item.id.rank != _PICTURES else "dataset"
 
     def _below(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
