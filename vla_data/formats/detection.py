@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
 _UP: Final = 5  # folders that are looked at above one that is named
@@ -96,7 +98,7 @@ def detect(path: Path) -> str:
             one must be named; E002 when it is none of these, or HDF5 files and rollouts lie side by side.
     """
     if not path.exists():
-        raise UsageError("E003", f"{show(path)} is not there")
+        raise UsageError("E003", f"{show(path)} is not there{_meant(str(path))}")
     if not path.is_dir():
         return _of_file(path)
     if (path / _LEROBOT).is_file():
@@ -104,6 +106,21 @@ def detect(path: Path) -> str:
     if version_folders(path)[0]:
         return "rlds"
     return _of_files(path)
+
+
+def _meant(text: str) -> str:
+    """What somebody may have meant by an address at which nothing is."""
+    name, colon, rest = text.partition(":")
+    if colon and (close := difflib.get_close_matches(name, FORMATS, n=1)):
+        return f"; did you mean {close[0]}:{show(rest)}?"
+    if text.startswith("~"):
+        return "; ~ is for the shell, which leaves it as it is within quotes"
+    if _REPOSITORY.fullmatch(text):
+        return (
+            f"; a dataset of the Hugging Face Hub is hf://datasets/{text}, or fetched by: "
+            f"hf download --repo-type dataset {text} --local-dir FOLDER"
+        )
+    return ""
 
 
 def _of_file(path: Path) -> str:

@@ -14,6 +14,7 @@ EXTRAS: Final = {"gs": "gs", "hf": "hf", "s3": "s3"}
 """Protocol -> our extra that installs what speaks it. Others need ``remote`` and fsspec's package for them."""
 
 
+_HUB: Final = "huggingface.co/datasets/"
 _SAME: Final = {"gcs": "gs", "s3a": "s3"}
 """Second names of protocols, so that one place has one address."""
 
@@ -52,6 +53,11 @@ def parse_url(url: str) -> tuple[str, str]:
         raise UsageError("E001", f"{show(url)} chains protocols, which is not supported")
     if "@" in rest.partition("/")[0] and protocol != "hf":
         raise UsageError("E001", f"a {protocol}:// address holds no user or password; the store's settings do")
+    if protocol in ("http", "https") and rest.startswith(_HUB):
+        name = rest.removeprefix(_HUB).partition("/tree/")[0]
+        raise UsageError(
+            "E001", f"{show(url)} is a page of the Hugging Face Hub; its dataset is hf://datasets/{show(name)}"
+        )
     if protocol == "memory":
         raise UsageError("E001", "memory:// ends with the process; name a place that stays")
     if not rest:
