@@ -24,7 +24,7 @@ from converters.hdf5.dialects.channels import looks_like_pictures
 from converters.hdf5.instruction import each_step
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
-from vla_data.core import Episode, Json
+from vla_data.core import Episode, EpisodeMeta, Json
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
 from vla_data.safety.text import instruction as checked
@@ -67,7 +67,7 @@ def build(
         first = int(known.time.value == "after")
         steps = count - first
         if steps == 0:
-            raise DataError("E207", "one action, and what was seen before it is not in the file")
+            raise DataError("E207", "there is only one action, and what was seen before it is not in the file")
         _check_rows(demo, count, first)
         if first:
             notes.append("first_action_dropped")
@@ -111,7 +111,9 @@ def build(
         **pictures.meta(known),
         **demo.facts,
     }
-    if are_poses(arrays) and action_convention(facts, arrays["action"].shape[1]).get("kind") == "delta":
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
+    about = EpisodeMeta({**facts, **meta}, source="hdf5", source_length=steps)
+    if are_poses(arrays) and action_convention(about, arrays["action"].shape[1]).get("kind") == "delta":
         notes.append(f"{POSES}:action")
     return Episode(
         id=name,
@@ -120,12 +122,7 @@ def build(
         final=final,
         task=known.task.value if changing is None else str(arrays["task"][0]),
         index=np.arange(steps),
-        meta={
-            "source": "hdf5",
-            "source_length": steps,
-            **{k: v for k, v in facts.items() if v is not None},
-            **meta,
-        },
+        meta=about,
         notes=tuple(notes),
     )
 
@@ -185,7 +182,7 @@ def _check_rows(demo: Demo, actions: int, first: int) -> None:
     arrays += [table for key, table in demo.seen.items() if key not in demo.encoded and not is_images(table)]
     total = sum(table.nbytes for table in arrays)
     if total > MAX_ARRAYS:
-        raise DataError("E107", f"{total:,} bytes of numbers in one episode, more than {MAX_ARRAYS:,}")
+        raise DataError("E107", f"the episode has {total:,} bytes of numbers, more than {MAX_ARRAYS:,}")
 
 
 def _extra(demo: Demo, actions: int, taken: set[str], notes: list[str]) -> dict[str, Table]:
@@ -215,7 +212,7 @@ def _actions(demo: Demo, limit: float) -> dict[str, Array]:
         if len(table) == 0:
             raise DataError("E207", "the episode has no steps")
         if table.kind != "number" or table.dtype.kind not in ("iuf" if key == "action" else "biuf"):
-            raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a number's")
+            raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
         if table.nbytes > MAX_ARRAYS:
             raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
         out[key] = table.read()
@@ -241,7 +238,7 @@ def _values(table: Table, key: str, start: int, stop: int) -> Array:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or not np.isin(values, (0, 1)).all():
-        raise DataError("E205", f"{show(table.path)} holds other values than true and false{without(table.path)}")
+        raise DataError("E205", f"{show(table.path)} has values other than true and false{without(table.path)}")
     return values.astype(np.bool_)
 
 

@@ -28,7 +28,7 @@ from converters.hdf5.evidence import evidence
 from converters.hdf5.hidden import hidden
 from converters.hdf5.listing import DIALECTS, Listing, NotADemoFileError, layout_of, list_files
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import LINKED_FOLDER, is_apple_double, is_litter
@@ -158,7 +158,10 @@ class Hdf5Source(RootedSource):
         try:
             seal = read_seal(self.folder)
             if seal is not None and seal.get(name, digest) != digest:
-                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+                raise DataError(
+                    "E132",
+                    f"its SHA-256 is not the one in {SEAL}; get the file back, or remove {SEAL} and seal again",
+                )
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
             if self.leave_out or self.unwanted:
@@ -169,14 +172,14 @@ class Hdf5Source(RootedSource):
             made = layout.read(top, demo, path, self._limit)
             made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out)))
             masks = [key for key, names in keys.items() if demo in names]
-            meta: dict[str, Json] = {"source_sha256": sha256}
+            meta = EpisodeMeta(source_sha256=sha256)
             splits = [split for split in _SPLITS if split in masks]
             if len(splits) == 1:
-                meta["split"] = splits[0]
+                meta = EpisodeMeta(meta, split=splits[0])
             if masks:
-                meta["masks"] = masks
+                meta = EpisodeMeta(meta, masks=masks)
             if keys:  # also of those that list nobody, which a selection of demos may make of any
-                meta["mask_names"] = list(keys)
+                meta = EpisodeMeta(meta, mask_names=list(keys))
             return build(made, layout, self, name=ref.id, file=path.name, meta=meta)
         except DataError as error:
             error.source_sha256 = sha256
@@ -199,8 +202,8 @@ class Hdf5Source(RootedSource):
         features: dict[str, Feature] = {}
         meta = episode.meta
         # The rules end in upright images; a declared "none" may mean anything.
-        told = meta.get("image_orientation_rule") != "declared"
-        orientation = "upright" if told else _UPRIGHT[meta["image_orientation"]] if episode.frames else ""
+        told = meta.image_orientation_rule != "declared"
+        orientation = "upright" if told else _UPRIGHT[str(meta.image_orientation)] if episode.frames else ""
         for name, frames in episode.frames.items():
             features[name] = Feature(
                 dtype="image",
@@ -217,10 +220,10 @@ class Hdf5Source(RootedSource):
                 names=_state_names(episode) if name == "observation.state" else None,
                 convention=_convention(episode, name, array),
             )
-        for name, told in meta.get("declared", {}).items():
+        for name, told in meta.declared.items():
             if name in features and not (name in episode.frames and orientation != "upright"):
                 features[name] = _declared(features[name], told)
-        return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
+        return Schema(features=features, fps=float(meta.fps or 0), robot=meta.robot)
 
     def _left_out(self, seen: set[str]) -> Iterable[str]:
         """Notes on what was asked to be left out: that it was, or that it is not there."""
@@ -271,7 +274,7 @@ class Hdf5Source(RootedSource):
     def _unlisted(self, path: Path) -> DataError:
         """Why a file has one reference for all of its demos."""
         found = list_files([path], root=self._limit, layout=self.layout, mask=self.mask)[0].error
-        return found or DataError("E502", "listing its demonstrations failed, and works now: run it again")
+        return found or DataError("E502", "listing its demonstrations failed at first and works now; run it again")
 
 
 _MAX_LISTED: Final = 100_000
@@ -285,7 +288,7 @@ def _check_kind(path: Path) -> None:
         is_named = path.name.lower().endswith(hdf5_files.SUFFIXES)  # as if it were a file that is meant
         raise (DataError if is_named else NotADemoFileError)("E131", LINKED_FOLDER)
     if is_litter(path.name) and is_apple_double(path):
-        raise NotADemoFileError("E206", "attributes of another file, which macOS leaves beside it")
+        raise NotADemoFileError("E206", "a file of macOS with attributes of another file; it can be removed")
 
 
 def _opened(path: Path, limit: Path, facts: Facts) -> Group:
@@ -327,7 +330,7 @@ def _described(
 
 def _state_names(episode: Episode) -> tuple[str, ...] | None:
     """Names for an ``observation.state`` that was put together here: ``<observation>_<i>`` for each number."""
-    keys = _DIALECTS[episode.meta["layout"]].state
+    keys = _DIALECTS[episode.meta.layout].state
     if not keys or not all(key in episode.arrays for key in keys):
         return None
     names = []

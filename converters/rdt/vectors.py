@@ -221,7 +221,7 @@ def _action_convention(schema: Schema, given: Convention | str | None) -> tuple[
     except UsageError:
         convention = Convention()
     if not convention.layout:
-        raise UsageError("E231", "what the actions mean; declare it with --action-convention")
+        raise UsageError("E231", "what the actions mean is not known; declare it with --action-convention")
     return convention, "feature"
 
 
@@ -261,11 +261,11 @@ def _state(
             return *_arm(parts, form, schema, opening), rule
     feature = schema.features.get("observation.state")
     if feature is None:
-        raise UsageError("E206", "there is no observation.state, and RDT can't do without one")
+        raise UsageError("E206", "there is no observation.state, and RDT needs one")
     if feature.convention.get("layout"):
         convention = Convention.from_json(feature.convention)
         return *_converted(episode, convention, schema, opening), "feature"
-    raise UsageError("E231", "what observation.state means; declare it with --state-convention")
+    raise UsageError("E231", "what observation.state means is not known; declare it with --state-convention")
 
 
 def _converted(
@@ -277,7 +277,7 @@ def _converted(
     fingers = convention.layout.get("fingers")
     if fingers is not None and values.shape[1] == convention.width:
         if len(fingers) != 2 or any(quantity(name) == "gripper" for name in convention.layout):
-            raise UsageError("E232", "fingers are two positions, and the only gripper")
+            raise UsageError("E232", "fingers must be two positions, and the only gripper")
         # In the place of the first finger; the other says the same.
         values = values.copy()
         values[:, fingers[0]] = _opened(values[:, list(fingers)], schema, opening)

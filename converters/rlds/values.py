@@ -47,13 +47,13 @@ def count_steps(leaf: Leaf, record: Record) -> int | None:
         return None
     size = len(_raw(leaf, values))
     if size % each:
-        raise DataError("E204", f"{show(leaf.path)} has {size:,} values, no multiple of {each:,}")
+        raise DataError("E204", f"{show(leaf.path)} has {size:,} values, not a multiple of {each:,}")
     return size // each
 
 
 def without(leaf: Leaf) -> str:
     """The end of a message on a feature: how to read the dataset without it."""
-    return f"; --leave-out {show(leaf.path)} does without it"
+    return f"; --leave-out {show(leaf.path)} leaves it out"
 
 
 def is_file(leaf: Leaf, record: Record) -> bool:
@@ -73,7 +73,7 @@ def frames(leaf: Leaf, record: Record) -> Frames:
     sizes = set()
     for item in items:
         if len(item) == 0:
-            raise DataError("E109", f"{show(leaf.path)} has an image of no bytes{without(leaf)}")
+            raise DataError("E109", f"{show(leaf.path)} has an image of 0 bytes{without(leaf)}")
         head = images.header(item)
         sizes.add((head.height, head.width))
     if len(sizes) != 1:
@@ -91,7 +91,9 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
     lists = _list_shape(leaf, record)
     if leaf.kind == "image":
         if leaf.lists:
-            raise DataError("E203", f"{show(leaf.path)} has several images a step; leave_out does without them")
+            raise DataError(
+                "E203", f"{show(leaf.path)} has several images a step; --leave-out PATH leaves them out"
+            )
         return rlds_images.decode_all(record[leaf.path].strings(), leaf.shape, leaf.dtype, name=leaf.path)
     stored = _stored(leaf, record)
     if leaf.kind == "text":
@@ -116,7 +118,7 @@ def fact(leaf: Leaf, record: Record) -> Json:
     if leaf.path not in record and leaf.optional:
         return None
     if leaf.kind == "image" or (leaf.encoding != "none" and None in leaf.shape) or len(leaf.lists) > 1:
-        raise DataError("E203", f"{show(leaf.path)} is no simple fact of an episode{without(leaf)}")
+        raise DataError("E203", f"{show(leaf.path)} is not a number, a text or a list of these{without(leaf)}")
     stored = _stored(leaf, record)
     raw = _raw(leaf, stored)
     if len(raw) > MAX_FACTS:
@@ -218,11 +220,11 @@ def _numbers(leaf: Leaf, raw: Array) -> Array:
         least, most = int(raw.min()), int(raw.max())
         if least < low or most > high:
             worst = least if least < low else most
-            raise DataError("E202", f"{show(leaf.path)} has {worst}, which is no {want.name}")
+            raise DataError("E202", f"{show(leaf.path)} has {worst}, which {want.name} can't hold")
     with np.errstate(over="ignore"):
         values = raw.astype(want, copy=False)
     if want == np.float16 and not np.array_equal(values.astype(np.float32), raw, equal_nan=True):
-        raise DataError("E208", f"{show(leaf.path)} has numbers that are no float16")
+        raise DataError("E208", f"{show(leaf.path)} has numbers that float16 can't hold")
     return values
 
 

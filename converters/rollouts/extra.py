@@ -105,7 +105,7 @@ def _frames(
     try:
         frames = read_images(value, encoded=False, allowed=allowed, size=size, notes=found)
     except DataError as error:
-        raise DataError(error.code, f"{key}: {error.message}; --drop {name} does without it") from None
+        raise DataError(error.code, f"{key}: {error.message}; --drop {name} leaves it out") from None
     notes += [f"{note}:{name}" for note in found]
     return frames
 

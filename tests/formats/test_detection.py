@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "something else": (
         ("a.txt", "b.txt", "c.md"),
         "E002",
-        r"none of lerobot, rlds, hdf5.*\.txt \(2\), \.md \(1\)",
+        r"not a dataset of a known format.*\.txt \(2\), \.md \(1\)",
     ),
     "nothing": ((), "E003", "has no files"),
     "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", "name one of a, b"),
@@ -97,7 +97,7 @@ def test_what_is_not_read_is_named_with_a_way_on(tmp_path: Path, kind: str) -> N
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize(("name", "says"), [("a.pkl", "pickled"), ("a.mcap", "MCAP"), ("a.xyz", "none of")])
+@pytest.mark.parametrize(("name", "says"), [("a.pkl", "pickled"), ("a.mcap", "MCAP"), ("a.xyz", "known format")])
 def test_a_file_is_told_by_its_ending(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(UsageError, match=says):

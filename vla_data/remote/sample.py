@@ -76,7 +76,7 @@ def sample(storage: Storage) -> Iterator[Sample]:
     if len(sizes) > _MOST:
         raise UsageError("E107", f"{show(storage.url)} has {len(sizes):,} objects, more than {_MOST:,}")
     for name in sizes:
-        check_name(storage, name)
+        check_name(storage, name, sizes)
     with tempfile.TemporaryDirectory(prefix="vla-data-") as top:
         found = Sample(storage, Path(top).resolve() / storage.name, sizes)
         for name in sizes:

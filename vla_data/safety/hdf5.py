@@ -25,28 +25,22 @@ from numpy.typing import NDArray
 
 from vla_data.errors import DataError
 from vla_data.safety.files import facts_of, open_regular, pointer
+from vla_data.safety.hdf5_types import kind_of, odd_type
 from vla_data.safety.text import show
 
 Array = NDArray[Any]
 
 FILTERS: Final = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
 _LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
-_CLASSES: Final = {
-    h5t.TIME: "time",
-    h5t.BITFIELD: "bit field",
-    h5t.OPAQUE: "opaque",
-    h5t.COMPOUND: "compound",
-    h5t.REFERENCE: "reference",
-    h5t.ENUM: "enumeration",
-    h5t.VLEN: "variable-length",
-    h5t.ARRAY: "array",
-}
 _PICTURES: Final = 4  # dimensions of a dataset of such
 MAX_LINKS: Final = 1_000_000
 MAX_RANK: Final = 8
 MAX_ROWS: Final = 10_000_000
 MAX_CHUNK: Final = 256 << 20
-MAX_TEXT: Final = 64 << 20
+MAX_VARYING: Final = 1 << 30
+"""Bytes that are read at once of values of no fixed size."""
+MAX_ACROSS: Final = 64  # such values in a row
+_FEW: Final = 8
 MAX_ATTRIBUTE: Final = 16 << 20
 MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
@@ -126,8 +120,7 @@ def _open(name: str) -> h5py.File:
     raise DataError(
         "E105",
         "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
-        "killed: "
-        "h5clear -s FILE",
+        "killed: h5clear -s FILE",
     )
 
 
@@ -160,8 +153,7 @@ class Node:
                 raise DataError("E107", f"{self._shown} has {len(self._item.attrs):,} attributes")
             for name in self._item.attrs:
                 found = self._item.attrs.get_id(name)
-                odd = _odd_type(found.get_type())
-                if odd:
+                if odd := odd_type(found.get_type()):
                     out[name] = {"left_out": odd}
                     continue
                 size = _size(found.shape or (), found.get_type().get_size())
@@ -231,7 +223,7 @@ class Group(Node):
         """
         path = self._below(name)
         if not _is_plain(name):
-            raise DataError("E111", f"{show(path)} is no name of one thing")
+            raise DataError("E111", f"{show(path)} is not a plain path in the file")
         if name not in self:
             raise DataError("E206", f"{show(path)} is missing")
         with reading(show(path)):
@@ -278,14 +270,15 @@ class Table(Node):
         super().__init__(file, item, path)
         with reading(self._shown):
             self._check_place()  # before any question that could open another file
-            odd = _odd_type(item.id.get_type())
-            if odd:
+            form = item.id.get_type()
+            if odd := odd_type(form):
                 raise DataError("E232", f"{self._shown} is of {odd} type")
             if item.shape is None:
                 raise DataError("E203", f"{self._shown} has no shape")
             self.shape: tuple[int, ...] = tuple(map(int, item.shape))
-            self.kind, self.dtype = _kind(item)
-            self._row = _size(self.shape[1:], item.id.get_type().get_size())
+            self.kind, self.dtype = kind_of(item)
+            self._row = _size(self.shape[1:], form.get_size())
+            self._varies = self.kind == "bytes" or (self.kind == "text" and form.is_variable_str())
             self._check_size()
 
     @property
@@ -311,8 +304,22 @@ class Table(Node):
         with reading(self._shown):
             if not self.shape:
                 return np.asarray([self._item[()]])
-            rows = np.asarray(self._item[start : len(self) if stop is None else stop])
+            stop = len(self) if stop is None else stop
+            if self._varies:
+                return self._read_varying(start, min(stop, len(self)))
+            rows = np.asarray(self._item[start:stop])
             return rows if self.kind != "number" else rows.astype(self.dtype, copy=False)
+
+    def _read_varying(self, start: int, stop: int) -> Array:
+        """Some rows at a time: all may be one value that is stored once. None is larger than the file."""
+        some = max(_FEW, MAX_VARYING // max(self.file.size, 1) // max(math.prod(self.shape[1:]), 1))
+        pieces, taken = [self._item[start:start]], 0
+        for at in range(start, stop, some):
+            pieces.append(np.asarray(self._item[at : min(at + some, stop)]))
+            taken += sum(map(len, pieces[-1].flat))
+            if taken > MAX_VARYING:
+                raise DataError("E107", f"{self._shown} has rows of more than {MAX_VARYING:,} bytes")
+        return np.concatenate(pieces)
 
     def texts(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Rows of a one-dimensional table as text.
@@ -340,7 +347,8 @@ class Table(Node):
                 raise DataError("E107", f"{self._shown} has chunks of {chunk:,} bytes")
 
     def _check_size(self) -> None:
-        if len(self.shape) > MAX_RANK or len(self) > MAX_ROWS:
+        across = math.prod(self.shape[1:]) if self._varies else 0
+        if len(self.shape) > MAX_RANK or len(self) > MAX_ROWS or across > MAX_ACROSS:
             raise DataError("E107", f"{self._shown} has the shape {self.shape}")
         stored = int(self._item.id.get_storage_size())
         if stored > self.file.size:
@@ -360,7 +368,7 @@ def decode(value: Any, what: str) -> str:
     elif isinstance(value, bytes):
         data = value
     else:
-        raise DataError("E212", f"{what} is no text")
+        raise DataError("E212", f"{what} is not a text")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -370,30 +378,6 @@ def decode(value: Any, what: str) -> str:
 def _is_plain(name: str) -> bool:
     """Whether a name is of one link: HDF5 itself would follow ``a/b`` through links of any kind."""
     return name not in ("", ".") and "/" not in name and "\0" not in name
-
-
-def _odd_type(kind: Any) -> str:
-    """What is wrong with a type, or nothing."""
-    code = kind.get_class()
-    if code in (h5t.INTEGER, h5t.FLOAT):
-        return "" if kind.get_size() <= 8 else f"{8 * kind.get_size()}-bit"
-    if code == h5t.STRING:
-        return "" if kind.get_size() <= MAX_TEXT else "long text"
-    if code == h5t.ENUM and kind.dtype == np.bool_:
-        return ""
-    if code == h5t.VLEN:
-        base = kind.get_super()
-        return "" if base.get_class() == h5t.INTEGER and base.get_size() == 1 else "variable-length"
-    return _CLASSES.get(code, "unknown")
-
-
-def _kind(item: Any) -> tuple[str, np.dtype[Any]]:
-    code = item.id.get_type().get_class()
-    if code == h5t.STRING:
-        return "text", np.dtype(object)
-    if code == h5t.VLEN:
-        return "bytes", np.dtype(object)
-    return "number", np.dtype(item.dtype).newbyteorder("=")
 
 
 def _size(shape: tuple[int, ...], item: int) -> int:
