@@ -19,7 +19,7 @@ class ChannelsLast(Table):
         self.file, self._item, self.path = table.file, table._item, table.path
         count, channels, height, width = table.shape
         self.shape, self.kind, self.dtype = (count, height, width, channels), table.kind, table.dtype
-        self._row = table.row_bytes
+        self._row, self._varies = table.row_bytes, table._varies
 
     @staticmethod
     def fits(table: Table) -> bool:

@@ -138,8 +138,23 @@ def _time(demo: Group) -> Found | None:
     return time_by_states(joints, states) if isinstance(joints, Table) and isinstance(states, Table) else None
 
 
+_MOST_FILES: Final = 64
+_files: dict[object, Found | None] = {}
+"""State of a file -> what `_time_of_file` found: all demos of a file that do not tell ask for it."""
+
+
 def _time_of_file(data: Group) -> Found | None:
     """What the first demos of a file tell that tell anything, where they agree: one script wrote all of them."""
+    if data.file.hidden is not None:  # what is left out may be what tells
+        return _agreed(data)
+    if data.file.facts not in _files:
+        if len(_files) >= _MOST_FILES:
+            _files.clear()
+        _files[data.file.facts] = _agreed(data)
+    return _files[data.file.facts]
+
+
+def _agreed(data: Group) -> Found | None:
     told = set()
     for name in data.names()[:_TRIED]:
         try:

@@ -69,7 +69,7 @@ def tasks(root: Path, *rows: Any) -> Path:
 def test_a_task_that_is_listed_again_is_one(tmp_path: Path) -> None:
     row = {"task_index": 0, "task": "lift"}
     assert read(tasks(tmp_path / "a", row, row)).task == "lift"
-    with pytest.raises(UsageError, match="not a text for each of different numbers"):
+    with pytest.raises(UsageError, match="one text for each number"):
         read(tasks(tmp_path / "b", row, {**row, "task": "drop"}))
 
 
@@ -89,7 +89,7 @@ def test_a_version_without_its_letter_is_the_version(tmp_path: Path, version: st
 
 
 @pytest.mark.parametrize("name", [FILE, "meta/tasks.parquet", "meta/info.json"])
-@pytest.mark.parametrize(("data", "said"), [(POINTER, "a pointer of Git LFS"), (b"", "empty|0 bytes|JSON")])
+@pytest.mark.parametrize(("data", "said"), [(POINTER, "a Git LFS pointer"), (b"", "empty|0 bytes|JSON")])
 def test_a_file_that_is_none_says_what_it_is(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     root = write(tmp_path / "in", [{"action": numbers().tolist()}], {"action": vector()})
     (root / name).write_bytes(data)
