@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vla_data as vd
 from converters.rollouts.source import PpoRolloutSource
+from tests.lerobot_sets import Here
 from tests.rollouts import rollout, save
 from vla_data.core import Episode
 from vla_data.core.wanted import Unwanted
@@ -24,6 +26,7 @@ ROWS = np.random.default_rng(2).normal(size=(T + 1, 4))
 def read(
     folder: Path, *, steps: tuple[Any, ...] = (), options: dict[str, Any] | None = None, **more: Any
 ) -> Episode:
+    folder.mkdir(exist_ok=True)
     save(folder, "a.npz", {**rollout(T), **more})
     source = PpoRolloutSource(root=folder, **(options or {}))
     opened = source.without(Unwanted(steps)) if steps else source
@@ -90,3 +93,24 @@ def test_an_instruction_for_each_step(tmp_path: Path) -> None:
     assert "task" not in source.schema(replace(episode)).features
     with pytest.raises(DataError, match="a list of 3 texts"):
         read(tmp_path, instruction=["a"] * 3)
+
+
+@pytest.mark.parametrize("images", ["arrays", "jpeg", "png", "pil"])
+def test_a_sanitized_rollout_has_every_key_again(tmp_path: Path, images: Any) -> None:
+    made = rollout(T, images=images)
+    texts = ["a"] * 2 + ["b"] * (T - 2)
+    more = {"wrist": made["image"], "proprio": ROWS, "force": ROWS[:T], "instruction": texts, "state": ROWS}
+    before = read(tmp_path / "in", **{"image": made["image"], **more})
+    source = PpoRolloutSource(root=tmp_path / "in")
+    vd.run(source, (), vd.open_sink(tmp_path / "out", format="plain_rollout"), engine=Here())
+    again = PpoRolloutSource(root=tmp_path / "out")
+    after = again.read(again.episodes()[0])
+    assert after.arrays.keys() == before.arrays.keys()
+    for name, array in before.arrays.items():
+        assert np.array_equal(after.arrays[name], array), name
+    assert list(after.frames) == list(before.frames)
+    for name, frames in before.frames.items():
+        assert all(np.array_equal(after.frames[name].pixels(t), frames.pixels(t)) for t in range(T)), name
+    assert after.final.keys() == before.final.keys()
+    with np.load(tmp_path / "out/a.npz", allow_pickle=False) as plain:
+        assert {"wrist", "proprio", "force"} <= set(plain.files)
