@@ -177,8 +177,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
             say("interrupted; the same command goes on where this one stopped", program=program)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        message = error.format_message().replace("\n\t", " ")  # click puts each choice of an option on a line
-        say(f"E001 usage: {show(message, escaped=True)}{where}", program=program)
+        said = " ".join(error.format_message().split())  # choices stand in lines of their own
+        say(f"E001 usage: {show(said, escaped=True)}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code

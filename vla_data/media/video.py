@@ -27,7 +27,7 @@ from vla_data.media import mp4
 from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
-from vla_data.safety.files import opened
+from vla_data.safety.files import damage, opened
 
 # SVT-AV1 prints its settings for every episode otherwise, and its own lines beside our errors up to level 1.
 os.environ.setdefault("SVT_LOG", "0")
@@ -254,7 +254,7 @@ def describe(path: Path) -> About:
                 alpha=any(part.is_alpha for part in parts),
             )
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise DataError("E109", f"{path.name} is not a video ({type(error).__name__})") from None
+        raise DataError("E109", f"{path.name} is no video: {damage(path, error)}") from None
     if found.codec not in _DECODERS:
         raise DataError("E203", f"{path.name} has codec {found.codec!r}; known are {', '.join(_DECODERS)}")
     if max(found.height, found.width) > MAX_SIDE:
@@ -296,7 +296,7 @@ def _timeline(path: str, _mtime: int, _size: int) -> Timeline:
             shown = [p.pts for p in video.demux(track) if p.size and p.pts is not None and not p.is_discard]
             return Timeline(np.unique(np.asarray(shown, dtype=np.int64)), Fraction(track.time_base))
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise DataError("E109", f"{Path(path).name} is not a video ({type(error).__name__})") from None
+        raise DataError("E109", f"{Path(path).name} is no video: {damage(Path(path), error)}") from None
 
 
 class _Reader:
