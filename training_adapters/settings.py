@@ -51,7 +51,7 @@ def settings_of(
     facts |= {name: value for name, value in given.items() if value is not None}
     unknown = sorted(set(facts) - known)
     if unknown:
-        raise UsageError("E001", f"there is no option {show(unknown[0])}; there are {', '.join(sorted(known))}")
+        raise UsageError("E001", f"there is no option {show(unknown[0])}; known are {', '.join(sorted(known))}")
     try:
         return kind(**facts)
     except (TypeError, ValueError) as error:
@@ -63,7 +63,9 @@ def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
     try:
         data, _ = read_file(path, root=None, max_bytes=MAX_CONFIG)
     except (OSError, DataError):
-        raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
+        raise UsageError(
+            "E003", f"config is {show(name)}, which is neither a preset ({', '.join(presets)}) nor a file"
+        ) from None
     try:
         facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
     except DataError as error:
@@ -71,7 +73,7 @@ def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
     if not isinstance(facts, dict):
-        raise UsageError("E001", f"{show(name)} is no table of options")
+        raise UsageError("E001", f"{show(name)} is not a table of options")
     return facts
 
 

@@ -23,19 +23,15 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
-from vla_data.media import mp4
 from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
+from vla_data.media.mp4 import FORMAT, open_video
 from vla_data.media.video_settings import VideoSettings
-from vla_data.safety.files import opened
 
 # SVT-AV1 prints its settings for every episode otherwise, and its own lines beside our errors up to level 1.
 os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
-_FORMAT: Final = "mp4"
-_ALONE: Final = {"enable_drefs": "0", "use_absolute_path": "0"}
-"""What a file says of data in other files is not followed. It is FFmpeg's default too."""
 _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
@@ -59,7 +55,7 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
     """
     settings.check_rate(fps)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=_FORMAT, options=_BITEXACT) as container:
+    with av.open(buffer, "w", format=FORMAT, options=_BITEXACT) as container:
         stream: Any = None
         for number, pixels in enumerate(frames):
             if stream is None:
@@ -109,7 +105,7 @@ def decode(data: bytes) -> Iterator[Pixels]:
 
 def join(files: Iterable[bytes], target: Any) -> None:
     """One mp4 file (a path or a writable stream) of several of the same settings, packet by packet."""
-    with av.open(target, "w", format=_FORMAT, options=_BITEXACT) as output:
+    with av.open(target, "w", format=FORMAT, options=_BITEXACT) as output:
         stream: Any = None
         at = 0
         for data in files:
@@ -129,23 +125,6 @@ def join(files: Iterable[bytes], target: Any) -> None:
                     output.mux(packet)
                     count += 1
                 at += count
-
-
-def open_video(source: Any) -> Any:
-    """A video file (a path or a readable stream) to read from, as mp4 whatever it holds.
-
-    FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
-
-    Raises:
-        DataError: E131 or E133, the path is of no regular file; E107 or E109 for a header that means far more than
-            it holds.
-    """
-    if not isinstance(source, str | Path):
-        return av.open(source, "r", format=_FORMAT, options=dict(_ALONE))
-    with opened(Path(source)) as name:
-        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
-        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
-        return av.open(name, "r", format=_FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
 def packet_digests(source: Any) -> list[bytes]:
@@ -178,6 +157,19 @@ class Clip:
         Raises:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
+        pixels: Pixels = self._shown(number).to_ndarray(format="rgb24")
+        return pixels
+
+    def codes(self, number: int) -> NDArray[np.uint16]:
+        """Frame ``number`` of a run of 12-bit grey pictures, ``(height, width)`` uint16 of 0 to 4095.
+
+        Raises:
+            DataError: as `frame`.
+        """
+        found: NDArray[np.uint16] = self._shown(number).to_ndarray(format="gray12le")
+        return found
+
+    def _shown(self, number: int) -> Any:
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
 
 
@@ -311,7 +303,8 @@ class _Reader:
         self._entered: int | None = None  # pts of the key frame at which decoding began, until it is seen
         self._is_whole = False  # decoded from the beginning of the file: nothing better can come of another try
 
-    def frame(self, number: int) -> Pixels:
+    def frame(self, number: int) -> Any:
+        """FFmpeg's frame."""
         if not 0 <= number < len(self._pts):
             raise DataError("E105", f"{self._name} ends before frame {number:,}")
         wanted = self._pts[number]
@@ -325,8 +318,7 @@ class _Reader:
         except DataError:
             self._last = None
             raise
-        pixels: Pixels = self._last.to_ndarray(format="rgb24")
-        return pixels
+        return self._last
 
     def _is_near(self, number: int) -> bool:
         """Whether decoding on is cheaper than entering the file elsewhere."""

@@ -56,7 +56,7 @@ def loads(data: bytes, *, name: str, not_finite: bool = False) -> Any:
     try:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=special, **large)
     except (ValueError, RecursionError) as error:
-        raise DataError("E141", f"{name} is no sound JSON ({str(error)[:80]})") from None
+        raise DataError("E141", f"{name} is not valid JSON ({str(error)[:80]})") from None
 
 
 def read(path: Path, *, root: Path | None, name: str = "", max_bytes: int = MAX_BYTES) -> Any:
@@ -97,9 +97,9 @@ def _finite(token: str, special: Callable[[str], Any]) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is there twice")
     return out
 
 
 def _refuse(token: str) -> Any:
-    raise ValueError(f"{token[:40]} is no number that a float holds")
+    raise ValueError(f"{token[:40]} is not a number that a float holds")
