@@ -221,6 +221,8 @@ def describe(path: Path) -> About:
         with open_video(path) as video:
             track: Any = video.streams.video[0]
             context = track.codec_context
+            if context is None:
+                raise DataError("E203", f"{path.name} has frames of a codec that is not known here")
             pixels = context.format
             parts = pixels.components if pixels is not None else ()
             found = About(
