@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from training_adapters.recap.commands import recap
 from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
@@ -43,6 +44,9 @@ _common = stack(
     ),
     click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
 )
+
+
+cli.add_command(recap)
 
 
 @cli.command()
@@ -86,6 +90,23 @@ def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None
     given = {"dataset": dataset, "env": env, "start": start}
     options, run = _begin(SFTConfig, PRESETS, given, common)
     program = Program(options, run, resume=common["resume"])
+    folder = program.train()
+    after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, None, after, as_json=common["as_json"])
+
+
+@cli.command()
+@_common
+@click.option("--dataset", required=True, help="What to learn, in physical units: a path or FORMAT:PATH.")
+@click.option("--env", help="Environment to be evaluated in.  [default: none]")
+def rdt(dataset: str, env: str | None, **common: Any) -> None:
+    """Train a flow policy in RDT's 128 slots; data with a known mistake, such as a wrong unit, are refused."""
+    _need_extra()
+    from training_adapters.rdt.config import PRESETS, RdtConfig
+    from training_adapters.rdt.program import start
+
+    options, run = _begin(RdtConfig, PRESETS, {"dataset": dataset, "env": env}, common)
+    program = start(options, run)
     folder = program.train()
     after = program.evaluate() if options.eval_episodes else None
     _finish(run, folder, None, after, as_json=common["as_json"])
@@ -171,7 +192,7 @@ def collect(
         done = collect_expert(Place.of(env or "tabletop"), out, images=images, **how)
     else:
         _, playing = _player(checkpoint, env, temperature=temperature, **how)
-        tokens = playing["policy"].tokenizer.grammar.longest
+        tokens = playing["policy"].longest
         done = played(**playing, folder=out, tokens=tokens, images=images)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
@@ -189,7 +210,7 @@ def _player(
     from training_adapters.envs.table import Place
 
     saved = checkpoints.load(checkpoint)
-    policy, place = saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    policy, place = saved.player(), Place.of(env or str(saved.metadata.get("env", "")))
     how["temperature"] = 1.0 if temperature is None else temperature
     return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 

@@ -47,10 +47,10 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
     """Several texts; one alone is no list of letters."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{name} is {value!r}, not a list of texts")
-    value = tuple(value)
-    if not all(isinstance(text, str) and text for text in value):
-        raise ValueError(f"{name} is {value!r}, not a list of texts")
-    return value
+    found = tuple(value)
+    if not all(isinstance(text, str) and text for text in found):
+        raise ValueError(f"{name} is {found!r}, not a list of texts")
+    return found
 
 
 def pair(name: str, value: Any) -> tuple[float, float]:

@@ -111,6 +111,8 @@ OWN: Final = {
     | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
     | {"(folder / 'processor_config.json').read_bytes()"},
     "training_adapters/ppo/program.py": {"path.read_bytes()"},
+    "training_adapters/recap/project.py": {"path.read_bytes()", "facts.read_bytes()"},
+    "training_adapters/recap/record.py": {"self.path.read_bytes()"},
     "training_adapters/runs.py": {
         "open(self.folder / 'metrics.jsonl', 'a')",
         "path.read_bytes()",

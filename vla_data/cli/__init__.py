@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
+        "prepare": "Everything that a trainer needs beside its code, and the command to type.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
         "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",

@@ -68,7 +68,12 @@ class Made:
 
 
 def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Schema | None]:
-    """Read, curate and encode one episode."""
+    """Read, curate and encode one episode.
+
+    Raises:
+        MemoryError: what is left of this process's memory says nothing of the episode, nor of any after it; made
+            alone in a new process it is known whether it needs too much.
+    """
     record: Record | None = None
     try:
         source = job.source.read(ref)
@@ -79,11 +84,7 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
         return record, job.sink.encode(episode, schema), schema
-    except (DataError, MemoryError) as problem:
-        if isinstance(problem, DataError):
-            error = problem
-        else:
-            error = DataError("E504", "the episode needs more memory than a worker may use (Limits.memory)")
+    except DataError as error:
         if record is not None:  # it was read, and could not be encoded
             error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -379,9 +379,3 @@ def _decoded(first: Any, packets: Iterator[Any]) -> Iterator[Any]:
     yield from first.decode()
     for packet in packets:
         yield from packet.decode()
-
-
-def psnr(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:
-    """Peak signal-to-noise ratio of two runs of frames in decibels; infinite for equal ones."""
-    total = sum(float(np.mean((a.astype(np.float64) - b) ** 2)) for a, b in zip(first, second, strict=True))
-    return float("inf") if total == 0 else 10 * float(np.log10(255**2 * len(first) / total))
