@@ -37,7 +37,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lerobot": ("training_adapters/lerobot/",),
     "pandas": (),
     "pyarrow": (
-        *("vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
+        *("vla_data/files/arrow.py", "vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
         *("converters/lerobot/", "training_adapters/"),
     ),
     "tensorflow": ("training_adapters/", "builders/"),

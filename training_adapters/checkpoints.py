@@ -165,7 +165,7 @@ def fill(module: nn.Module, stored: params.Params, *, what: str) -> None:
     wanted = {name.replace(".", "/"): value for name, value in module.state_dict().items()}
     found = params.match(params.shapes(stored), {name: tuple(value.shape) for name, value in wanted.items()})
     if not found.whole:
-        raise UsageError("E301", f"the parameters of {show(what)} are not this model's: {found}")
+        raise UsageError("E301", f"the parameters of {show(what)} do not fit this model: {found}")
     module.load_state_dict(
         {
             name.replace("/", "."): torch.from_numpy(np.asarray(stored[name])).to(value.dtype)
@@ -253,7 +253,7 @@ def load(folder: str | Path) -> Saved:
     if not (folder / "params").is_dir():
         steps = numbered(folder)
         if not steps:
-            raise UsageError("E003", f"{show(folder)} is no checkpoint and holds none (step_N/params)")
+            raise UsageError("E003", f"{show(folder)} is not a checkpoint and has none inside (step_N/params)")
         folder = steps[-1]
     return Saved(folder, _json(folder / "metadata.json"), params.read(folder / "params"))
 
@@ -279,5 +279,5 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         facts = strict_json.loads(path.read_bytes(), name=path.name)
     except OSError:
-        raise UsageError("E003", f"{show(path)} is missing: no checkpoint of vla-train") from None
+        raise UsageError("E003", f"{show(path)} is missing, so this is not a checkpoint of vla-train") from None
     return facts if isinstance(facts, dict) else {}

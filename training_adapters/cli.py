@@ -66,7 +66,7 @@ def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | N
     from training_adapters.ppo.program import Program
 
     if start and from_scratch:
-        raise UsageError("E001", "--start and --from-scratch say two things")
+        raise UsageError("E001", "give --start or --from-scratch, not both")
     given = {"env": env, "start": "scratch" if from_scratch else start}
     options, run = _begin(PPOConfig, {name: facts_of(preset) for name, preset in PRESETS.items()}, given, common)
     with Program(options, run, resume=common["resume"], record=record) as program:
@@ -179,9 +179,9 @@ def collect(
 ) -> None:
     """Play a policy, or the expert, and write its episodes into the folder OUT, for vla-data align."""
     if expert == (checkpoint is not None):
-        raise UsageError("E001", "who plays: give --checkpoint or --expert, one of them")
+        raise UsageError("E001", "give --checkpoint or --expert, one of them: it plays the episodes")
     if expert and temperature is not None:
-        raise UsageError("E001", "--temperature is of a policy's sampling; the expert draws nothing by it")
+        raise UsageError("E001", "--temperature works with --checkpoint only; the expert does not sample")
     _need_extra()
     from training_adapters.collect import collect as played
     from training_adapters.collect_expert import collect_expert

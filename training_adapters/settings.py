@@ -52,7 +52,7 @@ def settings_of(
     facts |= {name: value for name, value in given.items() if value is not None}
     for name in sorted(set(facts) - known):
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
         raise UsageError("E001", f"there is no option {show(name)}; {hint}")
     try:
         return kind(**facts)
@@ -70,7 +70,9 @@ def read_settings(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
     try:
         data, _ = read_file(path, root=None, max_bytes=MAX_CONFIG)
     except (OSError, DataError):
-        raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
+        raise UsageError(
+            "E003", f"config is {show(name)}, which is neither a preset ({', '.join(presets)}) nor a file"
+        ) from None
     try:
         facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
     except DataError as error:
@@ -78,7 +80,7 @@ def read_settings(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
     if not isinstance(facts, dict):
-        raise UsageError("E001", f"{show(name)} is no table of options")
+        raise UsageError("E001", f"{show(name)} is not a table of options")
     return facts
 
 

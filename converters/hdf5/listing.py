@@ -71,9 +71,8 @@ def layout_of(top: Group, wanted: str) -> Layout:
     has = ", ".join(map(show, names[:_SHOWN])) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
     raise NotADemoFileError(
         "E206",
-        f"an HDF5 file, but of none of the layouts {known}: its top has {has or 'nothing'}, where data "
-        f"(robomimic, LIBERO), "
-        "traj_0 (ManiSkill) or action and observations (ALOHA) are looked for; see docs/hdf5.md",
+        f"an HDF5 file, but not one of {known}: its top has {has or 'nothing'}, and not data (robomimic, LIBERO), "
+        "traj_0 (ManiSkill) or action and observations (ALOHA); see docs/hdf5.md",
     )
 
 
@@ -89,7 +88,7 @@ def demos(top: Group, wanted: str, mask: str | None) -> list[str]:
         masks = top.group("mask") if "mask" in top else None
         if masks is None or mask not in masks:
             known = ", ".join(sorted(map(show, masks.names()), key=natural)) if masks is not None else "none"
-            raise UsageError("E007", f"there is no mask {show(mask)!r}; there is {known}")
+            raise UsageError("E007", f"there is no mask {show(mask)!r}; known are {known}")
         listed = masks.table(mask)
         names = list(dict.fromkeys(listed.texts())) if len(listed) else []
     elif not names:
@@ -178,7 +177,7 @@ class _Child:
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return DataError("E503", f"its demonstrations are not listed after {seconds:g} s")
+            return DataError("E503", f"its demonstrations could not be listed in {seconds:g} s")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return DataError("E502", f"the reader crashed while listing its demonstrations ({name})")
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from converters.lerobot import values
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 
 MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
@@ -43,8 +44,8 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
             table = reader.read_row_groups(groups, columns=list(only))
         else:
             tables = [_row_group(path, *_facts(path), group) for group in groups]
-            table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
-        own = np.flatnonzero(np.asarray(pc.equal(values.joined(table[_INDEX]), number)))
+            table = pa.concat_tables(tables) if tables else arrow.from_records([], reader.schema_arrow)
+        own = np.flatnonzero(arrow.to_numpy(values.joined(table[_INDEX])) == number)
         first, count = (int(own[0]), len(own)) if len(own) else (0, 0)
         if count == 0 or own[-1] - first == count - 1:  # Arrow filters no views
             return table.slice(first, count)

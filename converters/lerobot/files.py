@@ -68,7 +68,7 @@ class Files:
         except DataError as error:
             raise UsageError(error.code, error.message) from None
         if not all(isinstance(row, dict) for row in rows):
-            raise UsageError("E141", f"{name} has lines that are no objects")
+            raise UsageError("E141", f"{name} has lines that are not JSON objects")
         return rows
 
     def read(self, name: str) -> bytes:

@@ -35,7 +35,7 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
         if name not in (None, "none"):
             full = name if name in cameras else f"{_PREFIX}{name}"
             if full not in cameras:
-                raise DataError("E206", f"there is no camera {show(name)}; there is {_listed(cameras)}")
+                raise DataError("E206", f"there is no camera {show(name)}; known are {_listed(cameras)}")
             out[slot] = full
     open_slots = [slot for slot in SLOTS if declared.get(slot) is None]
     rest = [name for name in cameras if name not in out.values()]
@@ -54,10 +54,10 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
             continue
         if len(found[slot]) > 1:
             option = slot.replace("_", "-")
-            raise DataError("E231", f"which of {_listed(found[slot])} is --{option}")
+            raise DataError("E231", f"several cameras fit ({_listed(found[slot])}); choose one with --{option}")
         out[slot] = found[slot][0]
     if not out and any(declared.get(slot) != "none" for slot in SLOTS):
-        raise DataError("E206", "there is no camera")
+        raise DataError("E206", "there is no camera, and RDT needs one")
     return {slot: out[slot] for slot in SLOTS if slot in out}
 
 

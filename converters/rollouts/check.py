@@ -39,7 +39,7 @@ class RolloutAudit(Audit):
             if fitting:
                 waiting[digest].remove(fitting[0])
             else:
-                self.blame(file, "the content is that of no digest of the ledger, or of another file's")
+                self.blame(file, "the content is not that of the ledger's digest for this file")
         for names in waiting.values():
             for name in names:
                 self.blame(".", "an episode is not there as it was written", name)

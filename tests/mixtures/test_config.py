@@ -175,7 +175,7 @@ def test_recap_refuses(recap: dict[str, Any], change: dict[str, Any], message: s
         (("contract", "action_freq"), -1, "action_freq is -1"),
         (("contract", "action_freq"), float("nan"), "not a number"),
         (("contract", "vector_resample_strategy"), "cubic", "nearest, linear"),
-        (("contract", "delta_mask"), "6,-1", "without delta"),
+        (("contract", "delta_mask"), "6,-1", "need delta"),
         (("contract", "convention"), "libera", "libero"),
         (("contract", "convention"), 3, "preset"),
         (("datasets",), [], "1 to 10,000"),

@@ -296,7 +296,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "action not finite": ({"action": [0, 0, float("nan"), 0, 0, 0, 1]}, r"step 2: action\[2\] is nan"),
     "action beyond float32": ({"action": [1e300, 0, 0, 0, 0, 0, 1]}, r"step 2: action\[0\] is 1e\+300"),
     "action of flags": ({"action": [True] * 7}, "step 2: action is of bool, not of numbers"),
-    "action ragged": ({"action": [[1], [1, 2]]}, "step 2: action is a list that is no array"),
+    "action ragged": ({"action": [[1], [1, 2]]}, "step 2: action is a list, not an array"),
     "image of floats": ({"image": IMAGES[0] / 255.0}, "step 2: image is of float64 and shape"),
     "image channels first": ({"image": IMAGES[0].transpose(2, 0, 1)}, r"step 2: image .* \(3, 6, 8\), not uint8"),
     "image without pixels": ({"image": IMAGES[0][:0]}, "step 2: image has shape"),
@@ -316,8 +316,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "info of another kind": ({"info": {"near": 0.5, "elapsed_steps": 3}}, r"\['near'\] is 0.5, and True in"),
     "info with success": ({"info": {"success": True}}, "step 2: info has 'success', which is an argument"),
     "info with an odd key": ({"info": {"a/b": 1}}, "step 2: info's key 'a/b' is not a name"),
-    "info of before": ({"info": {"near": True, "elapsed_steps": 2}}, "elapsed_steps'. is 2 after 2: .* before"),
-    "info of the next episode": ({"info": {"near": True, "elapsed_steps": 0}}, "0 after 2: .* the next episode"),
+    "info of before": ({"info": {"near": True, "elapsed_steps": 2}}, "is 2 after 2; give .* after"),
+    "info of the next episode": ({"info": {"near": True, "elapsed_steps": 0}}, "0 after 2; .* of final_info"),
 }  # fmt: skip
 
 
@@ -355,7 +355,7 @@ def test_a_tensor_with_a_gradient_says_what_to_call(tmp_path: Path) -> None:
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
 
-    with pytest.raises(ValueError, match=r"action is a Tensor .*\.detach\(\)\.cpu\(\)\.numpy\(\)"):
+    with pytest.raises(ValueError, match=r"action is a Tensor, .*\.detach\(\)\.cpu\(\)\.numpy\(\)"):
         RolloutWriter(tmp_path, fps=20).episode(task="lift").add(**{**STEP, "action": Tensor()})
 
 

@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_data.advantages.annotation import FOLDER, Annotation, read_sums
-from vla_data.advantages.flat import Ints
 from vla_data.advantages.format import Exchanged, need_labels, need_tag
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Ints
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
+from vla_data.files import arrow
 from vla_data.files.sums import SEAL
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
@@ -65,9 +66,9 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     positive = need_labels(annotation, "evo-rl")
     value, advantage, indicator = columns(annotation.tag)
     new = {
-        value: pa.array(annotation.values.astype(np.float32)),
-        advantage: pa.array(annotation.advantages.astype(np.float32)),
-        indicator: pa.array(positive.astype(np.int64)),
+        value: arrow.from_numpy(annotation.values.astype(np.float32)),
+        advantage: arrow.from_numpy(annotation.advantages.astype(np.float32)),
+        indicator: arrow.from_numpy(positive.astype(np.int64)),
     }
     check_target(target, (table.root,), replace=False)
     with workspace(target) as work, machine_errors("cannot write the copy"):

@@ -61,7 +61,7 @@ class PolicyConfig:
         known = {field.name for field in fields(cls)}
         try:
             if set(facts) - known:
-                raise ValueError(f"unknown: {', '.join(sorted(set(facts) - known))}")
+                raise ValueError(f"it has unknown keys: {', '.join(sorted(set(facts) - known))}")
             return cls(**facts)
         except (TypeError, ValueError) as error:
             raise UsageError("E001", f"the checkpoint's policy: {show(error)}") from None

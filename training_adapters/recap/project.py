@@ -23,7 +23,7 @@ from training_adapters.recap.record import Record, checkpoint_digest, dataset_di
 from training_adapters.runs import Run
 from vla_data import formats
 from vla_data.advantages.frame_table import FrameTable
-from vla_data.advantages.recap import resolve_success
+from vla_data.advantages.numbers.recap import resolve_success
 from vla_data.errors import UsageError
 from vla_data.files.sums import hash_tree
 from vla_data.files.write import machine_errors, write_file

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vla_data.advantages.flat import Bools, Episodes, Ints
+from vla_data.advantages.numbers.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import files_below
@@ -84,7 +85,7 @@ class FrameTable:
         if "frame_index" in _file(root, found[0]).schema_arrow.names:
             wanted = (*wanted, "frame_index")
         tables = [_table(root, name, wanted) for name in found]
-        flat = {name: np.concatenate([np.asarray(table[name].to_numpy()) for table in tables]) for name in wanted}
+        flat = {name: np.concatenate([arrow.to_numpy(table[name]) for table in tables]) for name in wanted}
         number = flat["episode_index"].astype(np.int64)
         try:
             episodes = Episodes.from_numbers(number)
@@ -184,7 +185,7 @@ class FrameTable:
             labels = self._frame_labels(name)
         else:
             raise UsageError(
-                "E001", f"success is not found by {show(rule)!r}: auto, ledger, episodes:COLUMN or frames:COLUMN"
+                "E001", f"--success is {show(rule)!r}; give auto, ledger, episodes:COLUMN or frames:COLUMN"
             )
         if labels is None:
             raise UsageError("E003", f"the dataset has no {show(rule)}")
@@ -265,7 +266,7 @@ def _flag(value: Any, name: str) -> bool | None:
     if isinstance(value, str):
         text = f"{show(name)} is a text, {show(repr(value[:40]))}, where true or false (a boolean) is expected"
         raise DataError("E205", text)
-    raise DataError("E205", f"{show(name)} is {show(str(value)[:40])}, neither true nor false")
+    raise DataError("E205", f"{show(name)} is {show(str(value)[:40])}, not true or false")
 
 
 def _tasks(root: Path) -> Mapping[int, str]:

@@ -28,10 +28,10 @@ from vla_data.advantages.format import Exchanged
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import Coverage
 from vla_data.advantages.labels import Labels, label_frames
+from vla_data.advantages.numbers.recap import Recap, Unlabelled
+from vla_data.advantages.numbers.thresholds import percentile_lines, percentiles
 from vla_data.advantages.outcomes import Outcomes
-from vla_data.advantages.recap import Recap, Unlabelled
 from vla_data.advantages.scale import check_scale, resolution
-from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
 from vla_data.errors import DataError, LockedError, TargetExistsError, UsageError
@@ -155,7 +155,7 @@ def annotate(
     module = _layout(layout)
     row = None if layout is None else TRAINERS[FORMER.get(layout, layout)]
     if row is not None and row.needs_labels and not labels.wanted:
-        raise UsageError("E001", f"{layout} stores what is positive: say --positive-share or --epsilon")
+        raise UsageError("E001", f"{layout} stores which frames are positive: give --positive-share or --epsilon")
     table = FrameTable.read(root, (force_positive,) if force_positive else ())
     # Whatever can be refused is, before values are computed, which may take hours.
     outcomes = Outcomes.of(table, rules, success, unlabelled)
@@ -163,9 +163,7 @@ def annotate(
     if dry_run:
         _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
         if isinstance(values, FunctionValues):
-            raise UsageError(
-                "E001", "a dry run calls no function; all else fits, and values of a file can be tried"
-            )
+            raise UsageError("E001", "a dry run does not call --value-fn; everything else fits")
         found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
         made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive, critic)
         names = (name, *(module.files(tag) if module is not None else ()))
@@ -211,11 +209,11 @@ def read(root: str | Path, layout: str, *, tag: str | None = None) -> Exchanged:
     if layout != SIDECAR:
         module = _layout(layout)
         if module is None:
-            raise UsageError("E001", "no layout is named")
+            raise UsageError("E001", "no layout is given; name one with --layout")
         found: Exchanged = module.read(table, tag)
         return found
     if tag is None:
-        raise UsageError("E001", "a sidecar has a tag in its name: say --tag")
+        raise UsageError("E001", "the annotation's file is named by a tag: give --tag")
     made = read_annotation(table, tag)
     frames = len(table)
     return Exchanged(

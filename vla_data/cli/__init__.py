@@ -175,7 +175,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
             say("interrupted; the same command goes on where this one stopped", program=program)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        say(f"E001 usage: {show(error.format_message(), escaped=True)}{where}", program=program)
+        message = error.format_message().replace("\n\t", " ")  # click puts each choice of an option on a line
+        say(f"E001 usage: {show(message, escaped=True)}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code

@@ -83,11 +83,11 @@ def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, 
     from vla_data.advantages import FunctionValues, Labels, Recap, annotate
 
     if options["tag"] is None:
-        raise UsageError("E001", "an annotation needs a --tag")
+        raise UsageError("E001", "an annotation needs a name: give --tag")
     if (options["values"] is None) == (options["value_fn"] is None):
-        raise UsageError("E001", "values come from --values or --value-fn, one of them")
+        raise UsageError("E001", "give --values or --value-fn, one of them")
     if options["monte_carlo"] and options["n_step"] is not None:
-        raise UsageError("E001", "--monte-carlo and --n-step exclude each other")
+        raise UsageError("E001", "give --monte-carlo or --n-step, not both")
     model = options["value_model"]
     try:
         rules = Recap(

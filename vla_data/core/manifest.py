@@ -48,7 +48,7 @@ def upgraded(facts: Json) -> dict[str, Json]:
         DataError: E141 for what is no manifest, or one of a later version.
     """
     if not is_manifest(facts):
-        raise DataError("E141", f"{MANIFEST} is not what vla-data writes")
+        raise DataError("E141", f"{MANIFEST} is not a manifest of vla-data")
     version = facts["format_version"]
     if version == 1:
         out = {_RENAMED.get(name, name): value for name, value in facts.items()}

@@ -117,6 +117,10 @@ def write_seal(folder: Path, names: Iterable[str]) -> int:
             raise DataError(error.code, f"{show(name)}: {error.message}") from None
     for name, digest in sums.items():
         if old.get(name, digest) != digest:
-            raise DataError("E132", f"{show(name)} is not what was sealed; remove {SEAL} to seal it anew")
+            raise DataError(
+                "E132",
+                f"{show(name)} differs from its line in {SEAL}; get the file back, or remove {SEAL} and "
+                "seal again",
+            )
     write_file(folder / SEAL, format_sums({**old, **sums}))
     return len(sums)

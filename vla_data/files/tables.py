@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_data.errors import DataError
+from vla_data.files.arrow import from_records
 from vla_data.files.write import write_file
 from vla_data.safety.files import opened
 from vla_data.safety.text import show
@@ -38,7 +39,7 @@ def write_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], p
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         every = iter(rows)
         while batch := [dict(row) for row in itertools.islice(every, _BATCH)]:
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            writer.write_table(from_records(batch, schema))
     write_file(path, buffer.getbuffer())
 
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
+from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
@@ -83,7 +83,7 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         if isinstance(problem, DataError):
             error = problem
         else:
-            error = DataError("E504", "more memory is needed than a worker may use")
+            error = DataError("E504", "the episode needs more memory than a worker may use (Limits.memory)")
         if record is not None:  # it was read, and could not be encoded
             error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None
@@ -119,10 +119,10 @@ def _curated(
         success=curated.success,
         reason=curated.reason,
         message=f"rejected by rule {curated.reason}" if curated.reason else "",
-        source_sha256=episode.meta.get("source_sha256"),
+        source_sha256=episode.meta.source_sha256,
         spans=curated.spans,
         notes=_notes(curated.episode or episode),
-        meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
+        meta=EpisodeMeta((key, value) for key, value in episode.meta.items() if key not in _OWN_COLUMNS),
     )
     return record, curated.episode, curated.schema
 

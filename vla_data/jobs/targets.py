@@ -49,7 +49,7 @@ class Seen:
                 inner = show(place.removesuffix(f"/{nested}"))
                 raise TargetExistsError(
                     "E411",
-                    f"{show(target)} has another dataset inside: {inner}; move it away",
+                    f"{show(target)} has another dataset inside ({inner}); move that away",
                 )
         return cls(folder, entries)
 

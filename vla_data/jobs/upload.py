@@ -76,7 +76,9 @@ class Uploaded(WrappedSink):
                 self._remove(_MARK)
             raise TargetExistsError("E411", f"{where} exists; --replace replaces it")
         if there and not whole and _MARK not in there:
-            raise TargetExistsError("E411", f"{where} holds files that are no dataset of vla-data")
+            raise TargetExistsError(
+                "E411", f"{where} holds files that vla-data did not make; choose another target"
+            )
         if mark not in (None, self._own_mark()):
             raise LockedError("E801", f"another run uploads to {where}, or has died there: then remove {_MARK}")
 
@@ -124,7 +126,7 @@ class Uploaded(WrappedSink):
     def _check_mark(self) -> None:
         """Stop before another object is written where another run has taken over."""
         if self._mark() != self._own_mark():
-            raise LockedError("E801", f"another run has begun to upload to {show(self.storage.url)}")
+            raise LockedError("E801", f"another run is uploading to {show(self.storage.url)}")
 
     def _own_mark(self) -> bytes:
         """The mark of uploads from this cache; another machine's, or another user's, differs."""

@@ -172,6 +172,19 @@ class Clip:
         Raises:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
+        pixels: Pixels = self._shown(number).to_ndarray(format="rgb24")
+        return pixels
+
+    def codes(self, number: int) -> NDArray[np.uint16]:
+        """Frame ``number`` of a run of 12-bit grey pictures, ``(height, width)`` uint16 of 0 to 4095.
+
+        Raises:
+            DataError: as `frame`.
+        """
+        found: NDArray[np.uint16] = self._shown(number).to_ndarray(format="gray12le")
+        return found
+
+    def _shown(self, number: int) -> Any:
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
 
 
@@ -305,7 +318,8 @@ class _Reader:
         self._entered: int | None = None  # pts of the key frame at which decoding began, until it is seen
         self._is_whole = False  # decoded from the beginning of the file: nothing better can come of another try
 
-    def frame(self, number: int) -> Pixels:
+    def frame(self, number: int) -> Any:
+        """FFmpeg's frame."""
         if not 0 <= number < len(self._pts):
             raise DataError("E105", f"{self._name} ends before frame {number:,}")
         wanted = self._pts[number]
@@ -319,8 +333,7 @@ class _Reader:
         except DataError:
             self._last = None
             raise
-        pixels: Pixels = self._last.to_ndarray(format="rgb24")
-        return pixels
+        return self._last
 
     def _is_near(self, number: int) -> bool:
         """Whether decoding on is cheaper than entering the file elsewhere."""

@@ -229,7 +229,7 @@ def _contract(facts: Any) -> Contract:
 def _entry(facts: Any) -> Entry:
     given = table(facts, "[[datasets]]", Entry.__dataclass_fields__)
     if "root" not in given:
-        raise UsageError("E001", "a dataset has no root")
+        raise UsageError("E001", "a dataset has no root; give its path")
     for key in ("convention", "state_convention"):
         given[key] = convention_of(given.get(key))
     for key in ("open", "cameras"):

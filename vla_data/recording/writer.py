@@ -143,7 +143,7 @@ class RolloutWriter:
         Args:
             task: its instruction, of at most 1,024 characters.
             facts: of the whole episode, for example ``{"seed": 7, "init_hash": "9f3a", "policy_version": 12}``:
-                any values that JSON has. Readers have them in ``Episode.meta["episode_metadata"]``.
+                any values that JSON has. Readers have them in ``Episode.meta.episode_metadata``.
 
         Raises:
             RecordError: the instruction is empty or can't be stored, a fact is no JSON, or the writer is closed.

@@ -52,7 +52,7 @@ def pointer(head: bytes) -> str:
     """What is wrong with a file that begins so, if it is a pointer of Git LFS instead of data; else nothing."""
     if not head.startswith(_POINTER):
         return ""
-    return "a pointer of Git LFS, not the data; fetch them with: git lfs pull"
+    return "a Git LFS pointer, not the data; get the data with: git lfs pull"
 
 
 def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
@@ -74,7 +74,7 @@ def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
     except FileNotFoundError:
         raise DataError("E133", "the file is not there") from None
     except RuntimeError:  # before Python 3.13
-        raise DataError("E131", "a loop of links") from None
+        raise DataError("E131", "its links lead in a circle") from None
     except OSError as error:
         # The machine's failure, as the cause, is told from an odd file.
         raise DataError("E131", f"it can't be opened ({error.strerror})") from (
@@ -177,7 +177,7 @@ def folder_below(path: Path, *, root: Path, make: bool = False) -> Iterator[int]
                     raise
                 kind = "a link" if stat.S_ISLNK(facts.st_mode) else "no folder"
                 raise UsageError(
-                    "E131", f"{show(path)}: {show(name)} is {kind}, and is not written through"
+                    "E131", f"{show(path)}: {show(name)} is {kind}; it is not written to, so remove it first"
                 ) from error
             os.close(at)
             at = below
@@ -212,7 +212,7 @@ def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tu
     try:
         facts = os.fstat(handle)
         if facts.st_size > max_bytes:
-            raise DataError("E107", f"a file of {facts.st_size:,} bytes, more than {max_bytes:,}")
+            raise DataError("E107", f"the file has {facts.st_size:,} bytes, more than {max_bytes:,}")
         pieces = [os.read(handle, facts.st_size)]
         while missing := facts.st_size - sum(map(len, pieces)):
             pieces.append(os.read(handle, missing))

@@ -122,9 +122,7 @@ def _open(name: str) -> h5py.File:
             raise
     raise DataError(
         "E105",
-        "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
-        "killed: "
-        "h5clear -s FILE",
+        "the file is still marked as open for writing; if its recorder no longer runs: h5clear -s FILE",
     )
 
 
@@ -213,7 +211,7 @@ class Group(Node):
         """
         path = self._below(name)
         if not _is_plain(name):
-            raise DataError("E111", f"{show(path)} is no name of one thing")
+            raise DataError("E111", f"{show(path)} is not a plain path in the file")
         if name not in self:
             raise DataError("E206", f"{show(path)} is missing")
         with reading(show(path)):
@@ -342,7 +340,7 @@ def decode(value: Any, what: str) -> str:
     elif isinstance(value, bytes):
         data = value
     else:
-        raise DataError("E212", f"{what} is no text")
+        raise DataError("E212", f"{what} is not a text")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -42,7 +42,7 @@ def loads(data: bytes, *, name: str, not_finite: bool = False) -> Any:
     try:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=NotFinite if not_finite else _refuse)
     except (ValueError, RecursionError) as error:
-        raise DataError("E141", f"{name} is no sound JSON ({str(error)[:80]})") from None
+        raise DataError("E141", f"{name} is not valid JSON ({str(error)[:80]})") from None
 
 
 def read(path: Path, *, root: Path | None, name: str = "", max_bytes: int = MAX_BYTES) -> Any:
@@ -66,9 +66,9 @@ def _depth(data: bytes) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key is there twice")
     return out
 
 
 def _refuse(token: str) -> Any:
-    raise ValueError(f"{token} is no JSON number")
+    raise ValueError(f"{token} is not a JSON number")
