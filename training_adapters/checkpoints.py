@@ -2,7 +2,7 @@
 
     runs/first/step_100/params/model.safetensors    actor_backbone/..., value_head/...; or a policy's own names
     runs/first/step_100/metadata.json               what it is, and how it came to be
-    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files
+    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files; a flow policy has none
     runs/first/step_100/train_state/                the optimiser, generators and environments, of a run of ours
 
 A checkpoint is whole or not there: it is written under another name, which starts with a dot, and renamed.
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from training_adapters import params
 from training_adapters.fast import FastTokenizer
 from training_adapters.policies.config import PolicyConfig
+from training_adapters.policies.flow import FlowPolicy
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
 from vla_data.errors import UsageError
@@ -35,6 +36,8 @@ from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
 _STATE: Final = "state.safetensors"
+FLOW: Final = "flow_policy"
+"""The format of a policy of a flow, in ``metadata.json``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +59,33 @@ class Saved:
         """See `training_adapters.params.form`."""
         return params.form(self.params)
 
-    def policy(self) -> TokenPolicy:
-        """The policy in it, of whichever form.
+    @property
+    def is_flow(self) -> bool:
+        """Whether its policy draws chunks by a flow, and not as tokens."""
+        return bool(self.metadata.get("config", {}).get("format") == FLOW)
+
+    def flow_policy(self) -> FlowPolicy:
+        """The policy in it, which must be one of a flow.
 
         Raises:
-            UsageError: E301, not every parameter of the policy is there in its shape, or some have no place.
+            UsageError: E232, it is one of tokens; E301, see `policy`.
         """
+        if not self.is_flow:
+            raise UsageError("E232", f"the policy of {show(self.folder)} writes tokens; one of a flow is needed")
+        policy = FlowPolicy(PolicyConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
+        return policy
+
+    def policy(self) -> TokenPolicy:
+        """The policy in it, of whichever form, which must be one of tokens.
+
+        Raises:
+            UsageError: E232, it is one of a flow; E301, not every parameter of the policy is there in its shape,
+                or some have no place.
+        """
+        if self.is_flow:
+            raise UsageError("E232", f"the policy of {show(self.folder)} is of a flow; one of tokens is needed")
         config = PolicyConfig.of(self.metadata.get("policy", {}))
         tokenizer = FastTokenizer.load(self.folder / "tokenizer", horizon=config.horizon, dim=config.dim)
         policy = TokenPolicy(config, tokenizer)
@@ -121,7 +145,7 @@ def params_of(module: nn.Module) -> params.Params:
 
 def save(
     folder: Path,
-    model: TokenPolicy | ActorCritic,
+    model: TokenPolicy | FlowPolicy | ActorCritic,
     metadata: Mapping[str, Any],
     *,
     tensors: Mapping[str, Tensor] | None = None,
@@ -142,14 +166,15 @@ def save(
     from safetensors.torch import save_file
 
     actor = model.actor_backbone if isinstance(model, ActorCritic) else model
-    rl = isinstance(model, ActorCritic)
+    tokenizer = None if isinstance(actor, FlowPolicy) else actor.tokenizer
+    form = "rl_actor_critic" if isinstance(model, ActorCritic) else FLOW if tokenizer is None else "il_policy"
     facts = {
         **metadata,
         "config": {
             "action_dim": actor.config.dim,
             "action_horizon": actor.config.horizon,
-            "max_token_len": actor.tokenizer.grammar.longest,
-            "format": "rl_actor_critic" if rl else "il_policy",
+            "max_token_len": 0 if tokenizer is None else tokenizer.grammar.longest,
+            "format": form,
         },
         "policy": actor.config.to_json(),
     }
@@ -158,7 +183,8 @@ def save(
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         params.write(beside / "params", params_of(model))
-        actor.tokenizer.save(beside / "tokenizer")
+        if tokenizer is not None:
+            tokenizer.save(beside / "tokenizer")
         (beside / "metadata.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         if tensors is not None:
             (beside / "train_state").mkdir()

@@ -1,0 +1,73 @@
+"""What RIPT was measured to do in the table-top scene, in the nightly run; each prints its figures in a line.
+
+`docs/ript.md` has the figures, and says which of them are claimed.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("mujoco")
+
+from training_adapters.intervals import Share  # noqa: E402
+from training_adapters.ript.config import PRESETS  # noqa: E402
+from training_adapters.ript.ledger import sums  # noqa: E402
+from training_adapters.ript.program import Program  # noqa: E402
+from training_adapters.runs import Run  # noqa: E402
+
+pytestmark = pytest.mark.nightly
+
+
+def trained(folder: Path, **options: Any) -> tuple[Share, Share, dict[str, int], float]:
+    """Held-out success before and after, what was played, and CPU seconds of all of it."""
+    torch.set_num_threads(1)
+    config = replace(PRESETS["laptop"], save_interval=0, **options)
+    began = time.process_time()
+    with Program(config, Run(folder, config, out=io.StringIO())) as program:
+        before = program.before().success
+        program.train()
+        after = program.evaluate().success
+        counts = sums(program.collector.ledger)
+    spent = time.process_time() - began
+    told = ", ".join(f"{name} {value}" for name, value in options.items() if name != "start")
+    print(f"\nRIPT, {told}: {before} -> {after}, {counts}, {spent:.0f} CPU s")
+    assert counts["starts"] == counts["groups"] + counts["skipped"]
+    assert counts["groups"] == counts["kept"] + counts["uniform"] + counts["single"]
+    assert counts["rollouts"] + counts["malformed"] == 8 * counts["groups"]
+    return before, after, counts, spent
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_tokens_rise_from_a_weak_start(tmp_path: Path, seed: int) -> None:
+    """Each seed has its own demonstrations, its own start and its own rollouts."""
+    before, after, _, spent = trained(tmp_path / "run", seed=seed)
+    assert before.apart(after)
+    assert after.rate > before.rate
+    assert spent < 600
+
+
+@pytest.mark.timeout(7200)
+def test_advantages_that_are_dealt_out_by_lot_teach_nothing(tmp_path: Path) -> None:
+    """The control: the same start, the same number of updates, and no information in the advantages."""
+    before, after, _, _ = trained(tmp_path / "run", seed=1, shuffle="advantages")
+    assert not (after.rate > before.rate and before.apart(after))
+
+
+@pytest.mark.timeout(7200)
+def test_figures_of_groups_that_are_drawn_by_lot(tmp_path: Path) -> None:
+    """A rollout that is compared with any others is still better or worse than these: no claim either way."""
+    trained(tmp_path / "run", seed=1, shuffle="groups")
+
+
+@pytest.mark.timeout(7200)
+def test_figures_of_a_flow(tmp_path: Path) -> None:
+    """No claim that it rises."""
+    trained(tmp_path / "run", seed=1, optimisation="cfg")
