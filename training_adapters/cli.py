@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -13,7 +13,7 @@ import click
 from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
-from vla_data.cli.options import stack
+from vla_data.cli.options import Command, stack
 from vla_data.errors import UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
@@ -30,7 +30,7 @@ def cli() -> None:
     """Small policies learn from rollouts and datasets, with figures that can be checked."""
 
 
-def _common_of(*, named: bool) -> Any:
+def _common_of(*, named: bool) -> Callable[[Command], Command]:
     """The options of every program; the run's name may be left out where it is not ``named``."""
     return stack(
         click.option("--debug", is_flag=True, help="Show where a defect is."),

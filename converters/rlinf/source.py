@@ -201,7 +201,8 @@ def _success(infos: Sequence[Mapping[str, Any]], *, solved: bool) -> NDArray[np.
     """Whether the task is solved after each step, as far as the environment said; in the end as the file says."""
     out = np.zeros(len(infos), dtype=np.bool_)
     for t, info in enumerate(infos):
-        told = info.get("episode") if isinstance(info.get("episode"), dict) else info
+        episode = info.get("episode")
+        told = episode if isinstance(episode, dict) else info
         known = next((told[key] for key in _SUCCESS if key in told), None)
         if known is not None and np.asarray(known).size == 1:
             out[t] = bool(np.asarray(known).reshape(-1)[0])

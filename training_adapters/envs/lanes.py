@@ -123,7 +123,8 @@ class Lanes:
             malformed: lanes whose chunk is none: nothing is executed, and the episode ends there, unsolved.
         """
         bad = malformed or [False] * len(self._lanes)
-        out, going = [], []
+        out: list[Moved] = []
+        going: list[_Lane] = []
         for lane, chunk, skip in zip(self._lanes, chunks, bad, strict=True):
             moved = _skipped(lane) if skip else _moved(lane, chunk)
             out.append(moved)

@@ -18,7 +18,6 @@ import numpy as np
 
 from training_adapters.ript.groups import compare
 from training_adapters.ript.ledger import NAME, Ledger
-from vla_data.core.base import whole
 from vla_data.errors import DataError, UsageError
 from vla_data.formats import open_source
 from vla_data.mixtures import Contract, open_mixture
@@ -127,7 +126,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
 
 def _facts(dataset: str, ids: Iterable[str]) -> list[Mapping[str, Any]]:
     """What was recorded of each episode, by the ids of those that can be used."""
-    source = whole(open_source(dataset))
+    source = open_source(dataset)
     refs = {ref.id: ref for ref in source.episodes()}
     return [dict(source.read(refs[name]).meta.get("episode_metadata") or {}) for name in ids]
 
@@ -146,5 +145,5 @@ def _worth(run: Path, facts: Sequence[Mapping[str, Any]]) -> list[float]:
         key = (told.get("init_hash"), *(told.get(name) for name in _IDENTITY))
         if key not in known:
             raise DataError("E302", f"episode {number} is none of the rollouts of {show(run)}")
-        out.append(known[key])  # type: ignore[index]
+        out.append(known[key])
     return out
