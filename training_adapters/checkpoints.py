@@ -2,7 +2,7 @@
 
     runs/first/step_100/params/model.safetensors    actor_backbone/..., value_head/...; or a policy's own names
     runs/first/step_100/metadata.json               what it is, and how it came to be
-    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files; a flow policy has none
+    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files; of a policy of tokens
     runs/first/step_100/train_state/                the optimiser, generators and environments, of a run of ours
 
 A checkpoint is whole or not there: it is written under another name, which starts with a dot, and renamed.
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,19 +25,25 @@ from torch import Tensor, nn
 
 from training_adapters import params
 from training_adapters.fast import FastTokenizer
+from training_adapters.policies.asked import AskedFlow
+from training_adapters.policies.bins import BinConfig, BinPolicy
 from training_adapters.policies.config import PolicyConfig
-from training_adapters.policies.flow import FlowPolicy
+from training_adapters.policies.critic import BinCritic, CriticConfig
+from training_adapters.policies.flow import FlowConfig, FlowPolicy
+from training_adapters.policies.guided import Guided
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
+from training_adapters.rdt.player import UnifiedPlayer
 from vla_data.errors import UsageError
 from vla_data.files.write import machine_errors, sync_tree
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
+Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy | AskedFlow
 _STATE: Final = "state.safetensors"
-FLOW: Final = "flow_policy"
-"""The format of a policy of a flow, in ``metadata.json``."""
+_BINS, _CRITIC, _FLOW, _ASKED = "bins", "critic", "flow", "asked_flow"
+"""Values of ``kind`` in the metadata; without it, it is a policy of tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,33 +65,14 @@ class Saved:
         """See `training_adapters.params.form`."""
         return params.form(self.params)
 
-    @property
-    def is_flow(self) -> bool:
-        """Whether its policy draws chunks by a flow, and not as tokens."""
-        return bool(self.metadata.get("config", {}).get("format") == FLOW)
-
-    def flow_policy(self) -> FlowPolicy:
-        """The policy in it, which must be one of a flow.
-
-        Raises:
-            UsageError: E232, it is one of tokens; E301, see `policy`.
-        """
-        if not self.is_flow:
-            raise UsageError("E232", f"the policy of {show(self.folder)} writes tokens; one of a flow is needed")
-        policy = FlowPolicy(PolicyConfig.of(self.metadata.get("policy", {})))
-        fill(policy, self.params, what=str(self.folder))
-        policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
-        return policy
-
     def policy(self) -> TokenPolicy:
-        """The policy in it, of whichever form, which must be one of tokens.
+        """The policy of tokens in it, of whichever form.
 
         Raises:
-            UsageError: E232, it is one of a flow; E301, not every parameter of the policy is there in its shape,
+            UsageError: E001, it holds another kind; E301, not every parameter of the policy is there in its shape,
                 or some have no place.
         """
-        if self.is_flow:
-            raise UsageError("E232", f"the policy of {show(self.folder)} is of a flow; one of tokens is needed")
+        self._need("")
         config = PolicyConfig.of(self.metadata.get("policy", {}))
         tokenizer = FastTokenizer.load(self.folder / "tokenizer", horizon=config.horizon, dim=config.dim)
         policy = TokenPolicy(config, tokenizer)
@@ -98,6 +85,67 @@ class Saved:
             }
         fill(policy, own, what=str(self.folder))
         return policy
+
+    def bins(self) -> BinPolicy:
+        """The policy of bins in it; raises as `policy`."""
+        self._need(_BINS)
+        policy = BinPolicy(BinConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        return policy
+
+    def critic(self) -> BinCritic:
+        """The critic of bins in it; raises as `policy`."""
+        self._need(_CRITIC)
+        critic = BinCritic(CriticConfig.of(self.metadata.get("policy", {})))
+        fill(critic, self.params, what=str(self.folder))
+        return critic
+
+    def flow(self) -> FlowPolicy:
+        """The policy in RDT's slots in it; raises as `policy`."""
+        self._need(_FLOW)
+        policy = FlowPolicy(FlowConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        return policy
+
+    def asked_flow(self) -> AskedFlow:
+        """The policy of a flow with an indicator in it; raises as `policy`."""
+        self._need(_ASKED)
+        policy = AskedFlow(PolicyConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
+        return policy
+
+    def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer | AskedFlow:
+        """The policy as it is meant to be played: asked for good actions, or in its environment's units.
+
+        Raises:
+            UsageError: as `policy`; E231, a policy in RDT's slots that does not say of which environment.
+        """
+        if self.metadata.get("kind") == _FLOW:
+            if "slots" not in self.metadata:
+                raise UsageError("E231", f"{show(self.folder)} has no environment: train it with --set env=NAME")
+            return UnifiedPlayer.of(self.flow(), self.metadata["slots"])
+        if self.metadata.get("kind") == _ASKED:
+            return self.asked_flow()
+        if self.metadata.get("kind") != _BINS:
+            return self.policy()
+        policy, asked = self.bins(), self.metadata.get("asked")
+        return policy if asked is None else Guided(policy, asked["words"], beta=float(asked["beta"]))
+
+    def _need(self, kind: str) -> None:
+        """Raises UsageError, E001, where the checkpoint is of another kind."""
+        found = str(self.metadata.get("kind", ""))
+        if found != kind:
+            names = {
+                "": "a policy of FAST tokens",
+                _BINS: "a policy of bins",
+                _CRITIC: "a critic",
+                _FLOW: "a policy in RDT's slots",
+                _ASKED: "a policy of a flow with an indicator",
+            }
+            raise UsageError(
+                "E001", f"{show(self.folder)} is {names.get(found, show(found))}; wanted is {names[kind]}"
+            )
 
     def actor_critic(self) -> tuple[ActorCritic, bool]:
         """The policy with a value head, and whether that came from the checkpoint too; else it is a new one."""
@@ -145,7 +193,7 @@ def params_of(module: nn.Module) -> params.Params:
 
 def save(
     folder: Path,
-    model: TokenPolicy | FlowPolicy | ActorCritic,
+    model: Model,
     metadata: Mapping[str, Any],
     *,
     tensors: Mapping[str, Tensor] | None = None,
@@ -165,26 +213,14 @@ def save(
     """
     from safetensors.torch import save_file
 
-    actor = model.actor_backbone if isinstance(model, ActorCritic) else model
-    tokenizer = None if isinstance(actor, FlowPolicy) else actor.tokenizer
-    form = "rl_actor_critic" if isinstance(model, ActorCritic) else FLOW if tokenizer is None else "il_policy"
-    facts = {
-        **metadata,
-        "config": {
-            "action_dim": actor.config.dim,
-            "action_horizon": actor.config.horizon,
-            "max_token_len": 0 if tokenizer is None else tokenizer.grammar.longest,
-            "format": form,
-        },
-        "policy": actor.config.to_json(),
-    }
+    facts = {**metadata, **_form(model)}
     beside = folder.with_name(f".{folder.name}.tmp")
     with machine_errors(f"cannot write {show(folder.name)}"):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         params.write(beside / "params", params_of(model))
-        if tokenizer is not None:
-            tokenizer.save(beside / "tokenizer")
+        if isinstance(model, TokenPolicy | ActorCritic):
+            _actor(model).tokenizer.save(beside / "tokenizer")
         (beside / "metadata.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         if tensors is not None:
             (beside / "train_state").mkdir()
@@ -196,6 +232,28 @@ def save(
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(beside, folder)
+
+
+def _actor(model: TokenPolicy | ActorCritic) -> TokenPolicy:
+    return model.actor_backbone if isinstance(model, ActorCritic) else model
+
+
+def _form(model: Model) -> dict[str, Any]:
+    """What the metadata say of a model itself."""
+    if isinstance(model, BinCritic):
+        return {"kind": _CRITIC, "config": {"format": "critic"}, "policy": model.config.to_json()}
+    kinds = {BinPolicy: _BINS, FlowPolicy: _FLOW, AskedFlow: _ASKED}
+    kind = kinds.get(type(model), "")
+    actor = _actor(model) if isinstance(model, TokenPolicy | ActorCritic) else model
+    return ({"kind": kind} if kind else {}) | {
+        "config": {
+            "action_dim": actor.config.dim,
+            "action_horizon": actor.config.horizon,
+            "max_token_len": actor.longest,
+            "format": "rl_actor_critic" if isinstance(model, ActorCritic) else "il_policy",
+        },
+        "policy": actor.config.to_json(),
+    }
 
 
 def load(folder: str | Path) -> Saved:
@@ -217,6 +275,13 @@ def numbered(run: Path) -> list[Path]:
     """The checkpoints of a run, by their number."""
     found = [(int(match[1]), run / name) for name in _names(run) if (match := _STEP.fullmatch(name))]
     return [path for _, path in sorted(found)]
+
+
+def forget(folders: Iterable[Path]) -> None:
+    """Remove checkpoints."""
+    for folder in folders:
+        with machine_errors(f"cannot remove {show(folder.name)}"):
+            shutil.rmtree(folder)
 
 
 def _names(run: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from training_adapters.recap.commands import recap
 from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
@@ -60,6 +61,9 @@ _from = stack(
     ),
     click.option("--from-scratch", is_flag=True, help="Begin with random parameters."),
 )
+
+
+cli.add_command(recap)
 
 
 @cli.command()
@@ -138,6 +142,23 @@ def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None
     given = {"dataset": dataset, "env": env, "start": start}
     options, run = _begin(SFTConfig, PRESETS, given, common)
     program = Program(options, run, resume=common["resume"])
+    folder = program.train()
+    after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, None, after, as_json=common["as_json"])
+
+
+@cli.command()
+@_common
+@click.option("--dataset", required=True, help="What to learn, in physical units: a path or FORMAT:PATH.")
+@click.option("--env", help="Environment to be evaluated in.  [default: none]")
+def rdt(dataset: str, env: str | None, **common: Any) -> None:
+    """Train a flow policy in RDT's 128 slots; data with a known mistake, such as a wrong unit, are refused."""
+    _need_extra()
+    from training_adapters.rdt.config import PRESETS, RdtConfig
+    from training_adapters.rdt.program import start
+
+    options, run = _begin(RdtConfig, PRESETS, {"dataset": dataset, "env": env}, common)
+    program = start(options, run)
     folder = program.train()
     after = program.evaluate() if options.eval_episodes else None
     _finish(run, folder, None, after, as_json=common["as_json"])
@@ -222,8 +243,8 @@ def collect(
     if checkpoint is None:
         done = collect_expert(Place.of(env or "tabletop"), out, images=images, **how)
     else:
-        saved, playing = _player(checkpoint, env, temperature=temperature, **how)
-        tokens = None if saved.is_flow else playing["policy"].tokenizer.grammar.longest
+        _, playing = _player(checkpoint, env, temperature=temperature, **how)
+        tokens = playing["policy"].longest
         done = played(**playing, folder=out, tokens=tokens, images=images)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
@@ -241,8 +262,7 @@ def _player(
     from training_adapters.envs.table import Place
 
     saved = checkpoints.load(checkpoint)
-    policy = saved.flow_policy() if saved.is_flow else saved.policy()
-    place = Place.of(env or str(saved.metadata.get("env", "")))
+    policy, place = saved.player(), Place.of(env or str(saved.metadata.get("env", "")))
     how["temperature"] = 1.0 if temperature is None else temperature
     return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 

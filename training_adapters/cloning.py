@@ -13,14 +13,14 @@ from training_adapters.demonstrations import Demonstrations, Draws, demonstrate
 from training_adapters.envs.table import Place
 from training_adapters.fast import FastTokenizer
 from training_adapters.loop import Group, Optimisation, accelerator, cosine
+from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.config import PolicyConfig
-from training_adapters.policies.flow import FlowPolicy
 from training_adapters.policies.scaling import Scaling
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.words import Vocabulary
 from vla_data.errors import UsageError
 
-Made = TypeVar("Made", TokenPolicy, FlowPolicy)
+Made = TypeVar("Made", TokenPolicy, AskedFlow)
 
 SCALE, VOCABULARY = 6.0, 160
 """Of the FAST tokens of small policies: coarser than FAST's 10 and 1,024, for chunks of about 11 tokens."""
@@ -46,10 +46,10 @@ def new_policy(
     return policy
 
 
-def new_flow_policy(data: Demonstrations, *, slots: tuple[int, ...]) -> FlowPolicy:
+def new_flow_policy(data: Demonstrations, *, slots: tuple[int, ...]) -> AskedFlow:
     """The same for a policy without tokens."""
     config, scaling = _form(data, slots)
-    policy = FlowPolicy(config)
+    policy = AskedFlow(config)
     policy.scaling.load_state_dict(scaling.state_dict())
     return policy
 
@@ -110,7 +110,7 @@ def first_policy(
 
 
 def clone(
-    policy: TokenPolicy | FlowPolicy,
+    policy: TokenPolicy | AskedFlow,
     data: Demonstrations,
     *,
     updates: int,

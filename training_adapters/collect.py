@@ -15,7 +15,7 @@ import torch
 from training_adapters.envs.lanes import Lanes, Moved
 from training_adapters.envs.table import Begin, Place, Row
 from training_adapters.intervals import Share
-from training_adapters.policy import Chunk, Policy
+from training_adapters.policy import Actor, Chunk
 from vla_data.errors import UsageError
 from vla_data.recording import OpenEpisode, RolloutWriter
 
@@ -34,8 +34,7 @@ class Recorder:
     Args:
         folder: where the rollouts go; more of them are added to those that are there.
         row: of the environment; it says how many steps are a second, and what recordings mean.
-        tokens: L, the most tokens that a chunk has; shorter ones are filled up with 0. None: of a policy that has
-            none, steps have neither tokens nor a log-probability.
+        tokens: L, the most tokens that a chunk has; shorter ones are filled up with 0.
         wants: whether an episode that begins so is to be written; None: all are.
 
     Attributes:
@@ -49,7 +48,7 @@ class Recorder:
         folder: str | os.PathLike[str],
         row: Row,
         *,
-        tokens: int | None,
+        tokens: int,
         wants: Callable[[Begin], bool] | None = None,
     ) -> None:
         self._writer = RolloutWriter(folder, fps=row.fps, features=row.features)
@@ -83,7 +82,7 @@ class Recorder:
                 self._open[moved.lane] = self._writer.episode(task=moved.task, facts=self._facts(moved))
             self._add(self._open[moved.lane], moved, self._said(chunk, row))
             if ended:
-                self._open.pop(moved.lane).end(seen(moved.last))
+                self._open.pop(moved.lane).end(seen(moved.last), facts={"success": moved.success})
                 self.written += 1
 
     @property
@@ -107,8 +106,6 @@ class Recorder:
 
     def _said(self, chunk: Chunk, row: int) -> dict[str, Any]:
         """A chunk's tokens and log-probability, in the form that every step of a recording has."""
-        if self._tokens is None:
-            return {}
         length = chunk.tokens.shape[1]
         tokens, mask = np.zeros(self._tokens, dtype=np.int64), np.zeros(self._tokens, dtype=np.bool_)
         tokens[:length], mask[:length] = chunk.tokens[row].numpy(), chunk.mask[row].numpy()
@@ -153,13 +150,13 @@ class Collection:
 
 
 def collect(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     folder: str | Path,
     *,
     episodes: int,
     horizon: int,
-    tokens: int | None,
+    tokens: int,
     seed: int = 0,
     temperature: float = 1.0,
     lanes: int = 32,
@@ -173,7 +170,7 @@ def collect(
         folder: of the rollouts.
         episodes: how many.
         horizon: steps of a chunk.
-        tokens: the most tokens that one has; None: the policy has none.
+        tokens: the most tokens that one has.
         seed: of the starts and of sampling.
         temperature: of sampling.
         lanes: environments side by side.

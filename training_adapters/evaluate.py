@@ -14,7 +14,7 @@ from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import HELD_OUT_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.intervals import Share
-from training_adapters.policy import Policy
+from training_adapters.policy import Actor
 from vla_data.errors import UsageError
 from vla_data.files.write import write_file
 from vla_data.safety import strict_json
@@ -70,7 +70,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     *,
     episodes: int = 240,
@@ -132,7 +132,7 @@ class _Played:
 
 
 def _play(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     todo: list[Begin],
     horizon: int,

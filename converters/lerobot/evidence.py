@@ -16,9 +16,10 @@ from typing import Any
 import pyarrow as pa
 
 from converters.lerobot import columns, language, meta, subtasks
+from converters.lerobot.data_files import MAX_EPISODE
 from converters.lerobot.layout import Layout
 from vla_data.errors import DataError
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_groups
 
 
 def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[Any] | None]:
@@ -112,5 +113,6 @@ def _read(path: Path, _mtime: int, _size: int) -> tuple[list[str], pa.Table, lis
     """The columns of a file, those of them without bytes, and the episode of each row."""
     reader = open_parquet(path)
     small = [field.name for field in reader.schema_arrow if "binary" not in str(field.type)]
-    table = reader.read(small)
+    check_rows(reader.metadata, path)
+    table = read_groups(reader, range(reader.num_row_groups), columns=small, max_bytes=MAX_EPISODE)
     return reader.schema_arrow.names, table, table["episode_index"].to_pylist()

@@ -27,7 +27,8 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
         declared: slot -> camera, with or without ``observation.images.``; "none" for no camera; None: by name.
 
     Raises:
-        DataError: E206 for a camera that is not there, E231 where names don't tell.
+        DataError: E206 for a camera that is not there, and where there is none at all unless that was declared;
+            E231 where names don't tell.
     """
     out: dict[str, str] = {}
     for slot, name in declared.items():
@@ -55,7 +56,7 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
             option = slot.replace("_", "-")
             raise DataError("E231", f"several cameras fit ({_listed(found[slot])}); choose one with --{option}")
         out[slot] = found[slot][0]
-    if not out:
+    if not out and any(declared.get(slot) != "none" for slot in SLOTS):
         raise DataError("E206", "there is no camera, and RDT needs one")
     return {slot: out[slot] for slot in SLOTS if slot in out}
 

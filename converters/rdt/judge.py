@@ -17,6 +17,7 @@ from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError
+from vla_data.files.write import files_below
 from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -73,7 +74,7 @@ def judge(path: Path, *, source: Source | None = None) -> Judged:
     """
     if path.is_file():
         return _judge_stat(path)
-    files = sorted(path.rglob("*.hdf5"), key=lambda file: natural(file.relative_to(path).as_posix()))
+    files = sorted(files_below(path, ".hdf5"), key=lambda file: natural(file.relative_to(path).as_posix()))
     if not files:
         raise UsageError("E003", f"{show(path)} has no *.hdf5 file")
     facts = _facts(path)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from converters.rollouts.files import LocalFiles
 from converters.rollouts.images import read_images
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
@@ -155,7 +155,9 @@ class RlinfSource(RootedSource):
             final=final,
             task=text.instruction(_task(seen)),
             index=np.arange(steps),
-            meta={"source": "rlinf", "source_length": steps, "source_sha256": sha256, "episode_metadata": facts},
+            meta=EpisodeMeta(
+                {"source": "rlinf", "source_length": steps, "source_sha256": sha256, "episode_metadata": facts}
+            ),
             notes=tuple(notes),
         )
 

@@ -209,7 +209,7 @@ def test_a_formula_that_does_not_hold_is_a_failure(monkeypatch: pytest.MonkeyPat
 def _off(*args: Any, **options: Any) -> Any:
     from dataclasses import replace
 
-    from vla_data.advantages.groups import rloo
+    from vla_data.advantages.numbers.groups import rloo
 
     found = rloo(*args, **options)
     return replace(found, advantages=found.advantages + 0.1)
@@ -230,7 +230,7 @@ def test_a_demonstration_shows_groups(tmp_path: Path) -> None:
         (["--set", "target_state_dim=14"], "E001", "the transform StateDim"),
         (["--set", "rloo_batch_size=1"], "E001", "rloo_batch_size is 1"),
         (["--set", "advantage_negative_handling=softplus", "--set", "optimisation=cfg"], "E001", "reads the sign"),
-        (["--start", "nowhere"], "E003", "no checkpoint and holds none"),
+        (["--start", "nowhere"], "E003", "is not a checkpoint"),
         (["--env", "tabltop"], "E001", "there are gym_aloha"),
         (["--resume"], "E003", "there is no run to go on with"),
     ],

@@ -169,7 +169,7 @@ def test_lerobots_diffusion_learns_by_the_guided_loss() -> None:
 def test_padding_of_lerobots_diffusion_counts_nothing() -> None:
     pytest.importorskip("lerobot.policies.diffusion.modeling_diffusion")
     from training_adapters.lerobot.guided import GuidedDiffusion, small_config
-    from training_adapters.policies.flow import INDICATOR
+    from training_adapters.policies.asked import INDICATOR
 
     torch.manual_seed(0)
     model = GuidedDiffusion(small_config(state=19, dim=7, horizon=8))

@@ -12,7 +12,7 @@ pytest.importorskip("mujoco")
 
 from tests.training.small import SLOTS, demonstrations  # noqa: E402
 from training_adapters.cloning import new_flow_policy  # noqa: E402
-from training_adapters.policies.flow import INDICATOR, FlowPolicy  # noqa: E402
+from training_adapters.policies.asked import INDICATOR, AskedFlow  # noqa: E402
 from training_adapters.ppo.loss import clipped  # noqa: E402
 from training_adapters.ript.branches import (  # noqa: E402
     branches,
@@ -155,7 +155,7 @@ def test_guided_losses() -> None:
     assert found.mean() == pytest.approx(0.18)
 
 
-def flow() -> FlowPolicy:
+def flow() -> AskedFlow:
     torch.manual_seed(0)
     return new_flow_policy(demonstrations(), slots=SLOTS)
 

@@ -24,6 +24,9 @@ TASKS: Final = tuple(
 HELD_OUT_SEED: Final = 10_000
 """Starts of this seed are for evaluation alone."""
 
+SELECTION_SEED: Final = 333
+"""Of the starts that a run looks at while it goes on; those of its results are other ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:

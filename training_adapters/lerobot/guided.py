@@ -9,7 +9,7 @@ from lerobot.policies.diffusion.modeling_diffusion import DiffusionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training_adapters.policies.flow import INDICATOR
+from training_adapters.policies.asked import INDICATOR
 from training_adapters.policy import Batch
 
 _STATE, _ASKED = "observation.state", "observation.environment_state"

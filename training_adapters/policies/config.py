@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from vla_data import options as checks
 from vla_data.errors import UsageError
@@ -52,7 +52,7 @@ class PolicyConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> PolicyConfig:
+    def of(cls, facts: Mapping[str, Any]) -> Self:
         """The configuration of a stored one.
 
         Raises:

@@ -15,6 +15,7 @@ from training_adapters import checkpoints
 from training_adapters.cloning import first_policy, new_policy
 from training_adapters.collect import CAMERA, Recorder
 from training_adapters.envs.lanes import Lanes
+from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.evaluate import Evaluation, evaluate, kept
 from training_adapters.loop import Group, Optimisation, accelerator, linear
@@ -23,9 +24,6 @@ from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
 from training_adapters.ppo.update import update
 from training_adapters.runs import Run
-
-SELECTION_SEED = 333
-"""Of the starts that a run looks at while it goes on; those of its results are other ones."""
 
 
 @dataclass(slots=True)

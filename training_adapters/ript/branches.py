@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from training_adapters.policies.flow import INDICATOR
+from training_adapters.policies.asked import INDICATOR
 from training_adapters.policy import Batch
 from vla_data.advantages import losses
 from vla_data.errors import UsageError

@@ -79,7 +79,7 @@ class GroupCollector:
         folder: of the run.
         plan: see there.
         horizon: steps of a chunk.
-        tokens: the most tokens that one has; None: the policy has none.
+        tokens: the most tokens that one has.
 
     Attributes:
         ledger: of all waves.
@@ -89,7 +89,7 @@ class GroupCollector:
         UsageError: E301, the folder has rollouts that are not of such a run.
     """
 
-    def __init__(self, place: Place, folder: Path, plan: Plan, *, horizon: int, tokens: int | None) -> None:
+    def __init__(self, place: Place, folder: Path, plan: Plan, *, horizon: int, tokens: int) -> None:
         self._place, self._plan = place, plan
         self._horizon, self._tokens = horizon, tokens
         self.folder = folder / ROLLOUTS

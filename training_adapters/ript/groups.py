@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training_adapters.envs.table import Begin
-from vla_data.advantages.groups import rloo
+from vla_data.advantages.numbers.groups import rloo
 
 KEPT, UNIFORM, SINGLE = "kept", "uniform", "single"
 VERDICTS: Final = (KEPT, UNIFORM, SINGLE)

@@ -14,12 +14,12 @@ import torch
 from training_adapters import checkpoints
 from training_adapters.cloning import first_policy, new_flow_policy, new_policy
 from training_adapters.envs.lanes import observations
+from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Place
 from training_adapters.evaluate import Evaluation, evaluate, kept
 from training_adapters.loop import Group, Optimisation, accelerator
-from training_adapters.policies.flow import FlowPolicy
+from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.tokens import TokenPolicy
-from training_adapters.ppo.program import SELECTION_SEED
 from training_adapters.ript.branches import check_guided
 from training_adapters.ript.collect import GroupCollector
 from training_adapters.ript.config import RIPTConfig
@@ -70,12 +70,10 @@ class Program:
             self._optimisation.load(tensors)
             self.updates = int(saved.metadata["update_step"])
             run.keep(self.updates)
-        tokens = self.policy.tokenizer.grammar.longest if isinstance(self.policy, TokenPolicy) else None
-        self.collector = GroupCollector(
-            self._place, run.folder, config.plan, horizon=self.policy.config.horizon, tokens=tokens
-        )
+        form = {"horizon": self.policy.config.horizon, "tokens": self.policy.longest}
+        self.collector = GroupCollector(self._place, run.folder, config.plan, **form)
         self.collector.recall(self.updates)
-        if isinstance(self.policy, FlowPolicy):
+        if isinstance(self.policy, AskedFlow):
             check_guided(self.policy, self._look())
         if saved is None:
             self.save()
@@ -127,7 +125,7 @@ class Program:
             "program": "ript",
             "start": self.config.start,
         }
-        if isinstance(self.policy, FlowPolicy):
+        if isinstance(self.policy, AskedFlow):
             facts["cfg_scale"] = self.policy.cfg_scale
         checkpoints.save(
             folder,
@@ -196,14 +194,14 @@ class Program:
         batch["action"] = self.policy.scaling.action_mean.expand(1, form.horizon, form.dim)
         return batch
 
-    def _load(self, saved: checkpoints.Saved) -> TokenPolicy | FlowPolicy:
+    def _load(self, saved: checkpoints.Saved) -> TokenPolicy | AskedFlow:
         if self.config.optimisation == "ppo":
             return saved.policy()
-        policy = saved.flow_policy()
+        policy = saved.asked_flow()
         policy.cfg_scale = self.config.cfg_scale
         return policy
 
-    def _start(self) -> TokenPolicy | FlowPolicy:
+    def _start(self) -> TokenPolicy | AskedFlow:
         """The policy that the configuration begins with; a random one only where it says so."""
         config = self.config
         if config.start not in ("demos", "scratch"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training_adapters.loop import Optimisation
-from training_adapters.policies.flow import FlowPolicy
+from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policy import Scores
 from training_adapters.ppo.buffer import partition, stack
@@ -59,7 +59,7 @@ def update(
     """Learn from chunks: each epoch a new partition of them, until the policy has moved far enough.
 
     Args:
-        optimisation: of a `TokenPolicy` (``ppo``) or a `FlowPolicy` (``cfg``).
+        optimisation: of a `TokenPolicy` (``ppo``) or a `AskedFlow` (``cfg``).
         chunks: with their advantages, and for ``ppo`` their tokens.
         config: of the losses.
         generator: of the partitions and of noise.
@@ -136,7 +136,7 @@ def _score(model: TokenPolicy, part: Chunks, config: RIPTConfig) -> Scores:
     return out
 
 
-def _guided(model: FlowPolicy, part: Chunks, config: RIPTConfig, generator: torch.Generator, told: Told) -> Tensor:
+def _guided(model: AskedFlow, part: Chunks, config: RIPTConfig, generator: torch.Generator, told: Told) -> Tensor:
     """``(B,)``: the guided loss."""
     loss = guided_losses(model, part.observations, part.advantage, alpha=config.cfg_alpha, generator=generator)
     told.add(guided_loss=loss.mean(), positive_share=(part.advantage > 0).float().mean())

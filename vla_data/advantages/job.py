@@ -115,6 +115,7 @@ def annotate(
     force_positive: str | None = None,
     layout: str | None = None,
     copy_to: str | Path | None = None,
+    critic: Mapping[str, Json] | None = None,
     replace: bool = False,
     on_progress: Progress | None = None,
     dry_run: bool = False,
@@ -136,6 +137,8 @@ def annotate(
         layout: also write it as another project stores it, a trainer of `vla_data.formats.TRAINERS` that has
             advantages.
         copy_to: where a layout that makes a copy puts it; by default ``<root>-<tag>`` beside it.
+        critic: what is known of the critic, such as how well it tells episodes apart that it has not seen; kept in
+            the provenance.
         replace: overwrite an annotation with this tag, and interchange files that are there.
         on_progress: called with (frames done, frames in all) while a function computes values.
         dry_run: write nothing; values must be in a file then.
@@ -162,7 +165,7 @@ def annotate(
         if isinstance(values, FunctionValues):
             raise UsageError("E001", "a dry run does not call --value-fn; everything else fits")
         found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive, critic)
         names = (name, *(module.files(tag) if module is not None else ()))
         return Annotated(
             annotation=made, files=names, percentiles=percentiles(made.advantages), layout={}, warnings=told
@@ -176,7 +179,7 @@ def annotate(
             found = values.compute(table, work, on_progress)
         else:
             found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive, critic)
         with machine_errors("cannot write the annotation"):
             files, facts = _write(table, made, layout, target)
             remove_tree(work)
@@ -232,6 +235,7 @@ def _compute(
     labels: Labels,
     outcomes: Outcomes,
     force_positive: str | None,
+    critic: Mapping[str, Json] | None,
 ) -> tuple[Annotation, tuple[str, ...]]:
     solved, scales = outcomes.success, outcomes.scales
     returns = rules.returns(table.episodes, solved)
@@ -263,6 +267,7 @@ def _compute(
             "wanted_share": labels.share,
             "thresholds": bounds,
             "force_positive": force_positive,
+            **({} if critic is None else {"critic": dict(critic)}),
             "vla_data": __version__,
         },
     )

@@ -23,7 +23,7 @@ from vla_data.advantages.numbers.flat import Floats
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
-from vla_data.files.sums import hash_file
+from vla_data.files.sums import hash_file, hash_tree
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.jobs.workspace import check_made_here
@@ -301,13 +301,9 @@ def _model(path: Path | None) -> dict[str, Json]:
     """SHA-256 of a file, or over the names and SHA-256 of a folder's files."""
     if path is None:
         return {}
-    if path.is_file():
-        return {"model_sha256": hash_file(path)}
-    if not path.is_dir():
+    if not path.is_file() and not path.is_dir():
         raise UsageError("E003", f"{show(path)} is not there")
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    lines = "".join(f"{hash_file(p)}  {p.relative_to(path).as_posix()}\n" for p in files)
-    return {"model_sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
+    return {"model_sha256": hash_tree(path)}
 
 
 def _write_part(path: Path, job: str, values: Floats, root: Path) -> None:

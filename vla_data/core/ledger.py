@@ -21,6 +21,7 @@ Status = Literal["published", "rejected", "failed", "ignored"]
 
 BUCKETS: Final = ("kept", "pruned", "truncated", "rejected", "failed")
 FILE: Final = "ledger.parquet"
+_DIGITS: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class Ledger:
             UsageError: E007 when no episode or more than one fits.
         """
         by_id = [record for record in self.records if record.id == episode]
-        if not by_id and episode.isdecimal():
+        if not by_id and episode.isdecimal() and len(episode) <= _DIGITS:
             by_id = [record for record in self.records if record.output_index == int(episode)]
         seen = [record for record in self.records if record.status != "ignored"]
         found = by_id or [record for record in seen if episode in record.id]

@@ -4,6 +4,7 @@ from vla_data.formats.detection import beside, detect
 from vla_data.formats.open import (
     find,
     locate,
+    names_code,
     open_sink,
     open_source,
     parse_address,
@@ -41,6 +42,7 @@ __all__ = [
     "load_part",
     "load_trainer",
     "locate",
+    "names_code",
     "open_sink",
     "open_source",
     "parse_address",

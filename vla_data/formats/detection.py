@@ -18,6 +18,7 @@ HDF5: Final = FORMATS["hdf5"].suffixes
 ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
+_CALVIN: Final = "ep_start_end_ids.npy"
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
@@ -67,8 +68,8 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), HDF5 files (hdf5), or rollout files
-    (ppo_rollout), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
+    files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -88,6 +89,8 @@ def detect(path: Path) -> str:
         if format is None or FORMATS[format].source is None:
             raise left_to(path, name)
         return format
+    if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
+        return "calvin"
     return _of_files(path)
 
 

@@ -68,6 +68,11 @@ def _split(address: str | Path) -> tuple[str | None, str]:
     return None, plain(address)
 
 
+def names_code(address: str | Path) -> bool:
+    """Whether an address is that of a source of a user's own, whose module is imported to open it."""
+    return ":" in (_split(address)[0] or "")
+
+
 def storage_of(where: str) -> Any:
     """The `vla_data.remote.storage.Storage` at a URL, or at a folder of this machine."""
     url = where if is_url(where) else f"file://{Path(plain(where)).absolute()}"  # fsspec knows no escapes

@@ -23,6 +23,7 @@ from vla_data.safety.text import show
 FORMATS: Final = Table(
     "vla_data.formats",
     {
+        "calvin": Format(source="converters.calvin.source:CalvinSource"),
         "hdf5": Format(
             source="converters.hdf5.source:Hdf5Source",
             masks="converters.hdf5.masks",
@@ -70,31 +71,45 @@ TRAINERS: Final = Table(
     {
         "evo-rl": Trainer(advantages="training_adapters.evo_rl.advantages", needs_labels=True, copies=True),
         "frame-labels": Trainer(advantages="training_adapters.frame_labels.advantages", needs_labels=True),
-        "gr00t": Trainer(stats="training_adapters.gr00t.stats:Gr00t"),
+        "gr00t": Trainer(
+            reads="lerobot",
+            gate="training_adapters.gr00t.gate",
+            stats="training_adapters.gr00t.stats:Gr00t",
+            prepare="training_adapters.gr00t.prepare",
+        ),
         "lerobot": Trainer(
             reads="lerobot",
             gate="training_adapters.lerobot.gate",
             stats="training_adapters.lerobot.stats:Lerobot",
+            prepare="training_adapters.lerobot.prepare",
             extra="lerobot",
+        ),
+        "lerobot-recap": Trainer(
+            advantages="training_adapters.lerobot_recap.advantages", needs_labels=True, copies=True
         ),
         "octo": Trainer(
             reads="rlds",
             gate="training_adapters.octo.gate",
             stats="training_adapters.octo.stats:Octo",
+            prepare="training_adapters.octo.prepare",
             extra="tfds",
         ),
         "openpi": Trainer(
             reads="lerobot",
             gate="training_adapters.openpi.gate",
             stats="training_adapters.openpi.stats:Openpi",
+            prepare="training_adapters.openpi.prepare",
         ),
         "opentau": Trainer(
-            advantages="training_adapters.opentau.advantages", mixture="training_adapters.opentau.mixture"
+            advantages="training_adapters.opentau.advantages",
+            mixture="training_adapters.opentau.mixture",
+            prepare="training_adapters.opentau.prepare",
         ),
         "openvla": Trainer(
             reads="rlds",
             gate="training_adapters.openvla.gate",
             stats="training_adapters.openvla.stats:Openvla",
+            prepare="training_adapters.openvla.prepare",
             extra="tfds",
         ),
         "rabc": Trainer(advantages="training_adapters.lerobot.advantages"),
@@ -105,7 +120,13 @@ TRAINERS: Final = Table(
             judge="converters.rdt.judge",
             extra="hdf5",
         ),
-        "rlinf": Trainer(advantages="training_adapters.rlinf.advantages", needs_labels=True),
+        "rlinf": Trainer(
+            advantages="training_adapters.rlinf.advantages",
+            needs_labels=True,
+            prepare="training_adapters.rlinf.prepare",
+        ),
+        "sample-weights": Trainer(advantages="training_adapters.sample_weights.advantages"),
+        "task-text": Trainer(advantages="training_adapters.task_text.advantages", needs_labels=True, copies=True),
         "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
     },
 )
@@ -127,7 +148,7 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 SIDECARS: Final = tuple(sorted(row.sidecar for row in FORMATS.values() if row.sidecar and row.sidecar != "."))
 """Folders in which a dataset carries its ledger and manifest, by format."""
 
-Role = Literal["gate", "stats", "advantages", "judge", "mixture"]
+Role = Literal["gate", "stats", "advantages", "judge", "mixture", "prepare"]
 
 
 def trainers(role: Role) -> list[str]:
@@ -238,4 +259,5 @@ def _entry(row: Trainer, role: Role) -> str | None:
         "advantages": row.advantages,
         "judge": row.judge,
         "mixture": row.mixture,
+        "prepare": row.prepare,
     }[role]

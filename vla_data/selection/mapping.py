@@ -136,7 +136,7 @@ def unreadable(episode: str, error: DataError) -> UsageError:
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         return _table(tomllib.loads(read_config(path).decode()), str(path), ("source", "all"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
 
 
