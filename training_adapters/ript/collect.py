@@ -19,7 +19,7 @@ import vla_data as vd
 from training_adapters.collect import CAMERA, Recorder
 from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.table import Begin, Place
-from training_adapters.policy import Chunk, Policy
+from training_adapters.policy import Actor, Chunk
 from training_adapters.ript.groups import KEPT, Member, Outcome, verdict
 from training_adapters.ript.ledger import Group, Ledger, Played, Wave
 from training_adapters.ript.rollouts import Rollout, read
@@ -106,7 +106,7 @@ class GroupCollector:
         if self._lanes is not None:
             self._lanes.close()
 
-    def collect(self, policy: Policy, update: int) -> list[Wave]:
+    def collect(self, policy: Actor, update: int) -> list[Wave]:
         """The waves of an update, as far as they are not on the disk already.
 
         Args:
@@ -155,7 +155,7 @@ class GroupCollector:
         results = {group.init_hash: [played.success for played in group.whole] for group in wave.groups}
         self.skips.note(results, skipped=wave.skipped, again=wave.again)
 
-    def _play(self, policy: Policy, update: int, number: int, used: set[str]) -> Wave:
+    def _play(self, policy: Actor, update: int, number: int, used: set[str]) -> Wave:
         begins, skipped, again = self._draw(update, number, used)
         members = [
             Member(
@@ -205,7 +205,7 @@ class GroupCollector:
         return (self._place.draw(random) for _ in range(self._plan.starts))
 
     def _run(
-        self, policy: Policy, members: Sequence[Member], update: int, number: int
+        self, policy: Actor, members: Sequence[Member], update: int, number: int
     ) -> tuple[dict[str, str], set[Identity]]:
         """Play a wave and write what is missing; prompts by init_hash, and which rollouts were malformed."""
         for member in members:
