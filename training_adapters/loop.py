@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from vla_data import options as checks
@@ -70,6 +71,8 @@ def accelerator(*, precision: str = "no", cpu: bool = True) -> Accelerator:
         checks.one_of("precision", precision, PRECISIONS)
     except ValueError as error:
         raise UsageError("E001", str(error)) from None
+    if AcceleratorState._shared_state:  # of an earlier one in this process, which may have had another precision
+        AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision, cpu=cpu)
 
 
@@ -130,7 +133,7 @@ class Optimisation:
         counts = [_size(part) for part in parts]
         total = 0.0
         for part in parts:
-            with self._accelerator.autocast():
+            with self.autocast():
                 loss = losses(part).sum() / sum(counts)
             self._accelerator.backward(loss)
             total += loss.item()
@@ -145,6 +148,10 @@ class Optimisation:
         self._optimizer.zero_grad()
         self.updates += 1
         return total
+
+    def autocast(self) -> Any:
+        """The precision of losses, as a context."""
+        return self._accelerator.autocast()
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's memory and the count of updates, as tensors by name."""

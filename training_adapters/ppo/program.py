@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,18 @@ import numpy as np
 import torch
 
 from training_adapters import checkpoints
-from training_adapters.cloning import clone, new_policy
+from training_adapters.cloning import first_policy, new_policy
 from training_adapters.collect import CAMERA, Recorder
-from training_adapters.demonstrations import demonstrate
 from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Begin, Place
-from training_adapters.evaluate import Evaluation, evaluate
+from training_adapters.evaluate import Evaluation, evaluate, kept
 from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
 from training_adapters.policies.value import ActorCritic
 from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
 from training_adapters.ppo.update import update
 from training_adapters.runs import Run
-from vla_data.errors import UsageError
-from vla_data.files.write import write_file
-from vla_data.safety import strict_json
 
 
 @dataclass(slots=True)
@@ -199,12 +194,7 @@ class Program:
 
     def before(self) -> Evaluation:
         """What the start achieves; a run that goes on has it from its beginning."""
-        path = self.run.folder / "before.json"
-        if path.exists():
-            return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
-        found = self.evaluate()
-        write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
-        return found
+        return kept(self.run.folder / "before.json", self.evaluate)
 
     def evaluate(self, **options: Any) -> Evaluation:
         """Success on held-out starts, and a line of it."""
@@ -261,23 +251,18 @@ class Program:
 
     def _start(self) -> ActorCritic:
         """The policy that the configuration begins with; a random one only where it says so."""
-        config, row = self.config, self._place.row
+        config = self.config
         if config.start not in ("demos", "scratch"):
             model, whole = checkpoints.load(config.start).actor_critic()
             self.run.say(f"start: {config.start}" + ("" if whole else "; its value head is new"))
             return model
-        if not row.expert:
-            raise UsageError(
-                "E231",
-                f"{config.env} has no scripted expert to clone: give a checkpoint (--start FOLDER), which"
-                " vla-train sft makes of a dataset",
-            )
-        horizon = config.horizon or row.horizon
-        data = demonstrate(config.demos, seed=config.seed, horizon=horizon)
-        policy = new_policy(data, slots=row.slots)
-        if config.start == "scratch":
-            self.run.say("start: random parameters, as asked for; tokens are fitted on demonstrations")
-        else:
-            clone(policy, data, updates=config.demo_updates, seed=config.seed)
-            self.run.say(f"start: cloned from {config.demos} episodes of the scripted expert ({len(data)} frames)")
+        policy = first_policy(
+            self._place,
+            new_policy,
+            episodes=config.demos,
+            updates=None if config.start == "scratch" else config.demo_updates,
+            seed=config.seed,
+            say=self.run.say,
+            horizon=config.horizon,
+        )
         return ActorCritic(policy)

@@ -48,6 +48,8 @@ FORMATS: Final = Table(
             audit="converters.rdt.check:RdtAudit",
             extra="hdf5",
         ),
+        # Not found by its ending: a pickle may be anything, so the format has to be named.
+        "rlinf": Format(source="converters.rlinf.source:RlinfSource"),
         "rlds": Format(
             source="converters.rlds.source:RldsSource",
             sink="converters.rlds.sink:RldsSink",
