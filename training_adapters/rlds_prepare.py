@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from vla_data.preparing import Prepared
 from vla_data.statistics.make import Statistics, make
 from vla_data.statistics.trainers import writer
+
+FORMAT: Final = "rlds"
 
 
 def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

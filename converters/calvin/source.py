@@ -46,35 +46,28 @@ _DEPTH: Final = "depth_"
 _NAMES: Final = {"robot_obs": "observation.state", "scene_obs": "observation.scene"}
 _ACTIONS: Final = {"relative": "rel_actions", "absolute": "actions"}
 _POSE: Final = {"translation": (0, 1, 2), "rotation": (3, 4, 5), "gripper": (6,)}
-_ACTION: Final[Mapping[str, Json]] = {
-    "relative": Convention(
-        layout=_POSE,
-        kind="delta",
-        reference="current_state",
-        frame="world",
-        translation_unit="controller",
-        rotation_unit="controller",
-        rotation="euler_extrinsic_xyz",
-        rotation_delta="angle_difference",
-        gripper_control="direction",
-        gripper_open=1.0,
-        gripper_closed=-1.0,
-        controller=Controller(translation_scale=0.02, rotation_scale=0.05),
-        control_rate=30.0,
-    ).to_json(),
-    "absolute": Convention(
-        layout=_POSE,
-        kind="absolute",
-        frame="world",
-        translation_unit="m",
-        rotation_unit="rad",
-        rotation="euler_extrinsic_xyz",
-        gripper_control="direction",
-        gripper_open=1.0,
-        gripper_closed=-1.0,
-        control_rate=30.0,
-    ).to_json(),
-}
+_ABSOLUTE: Final = Convention(
+    layout=_POSE,
+    kind="absolute",
+    frame="world",
+    translation_unit="m",
+    rotation_unit="rad",
+    rotation="euler_extrinsic_xyz",
+    gripper_control="direction",
+    gripper_open=1.0,
+    gripper_closed=-1.0,
+    control_rate=30.0,
+)
+_RELATIVE: Final = replace(
+    _ABSOLUTE,
+    kind="delta",
+    reference="current_state",
+    translation_unit="controller",
+    rotation_unit="controller",
+    rotation_delta="angle_difference",
+    controller=Controller(translation_scale=0.02, rotation_scale=0.05),
+)
+_ACTION: Final[Mapping[str, Json]] = {"relative": _RELATIVE.to_json(), "absolute": _ABSOLUTE.to_json()}
 _STATE: Final = Convention(
     layout={**_POSE, "joints": tuple(range(7, 14))},
     size=15,  # the last one is the gripper's command, which no part of a pose is

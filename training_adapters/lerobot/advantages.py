@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from vla_data.advantages.annotation import Annotation, parquet_bytes, parquet_table
-from vla_data.advantages.format import Exchanged, Written
+from vla_data.advantages.format import Exchanged, Written, need_counted
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover, place
 from vla_data.errors import UsageError
@@ -28,8 +28,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
     Raises:
         UsageError: E302 when ``index`` is not 0, 1, 2, ... over the dataset: lerobot looks frames up by it.
     """
-    if not np.array_equal(np.sort(table.index), np.arange(len(table))):
-        raise UsageError("E302", "the dataset's index does not count 0, 1, 2, ..., and RA-BC finds frames by it")
+    need_counted(table, "RA-BC")
     progress = (annotation.values + 1).astype(np.float32)
     columns = {
         "index": table.index,

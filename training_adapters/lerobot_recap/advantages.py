@@ -24,9 +24,8 @@ from converters.lerobot.totals import LANGUAGE
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.format import Exchanged, need_labels
+from vla_data.advantages.format import Exchanged, labelled, need_labels
 from vla_data.advantages.frame_table import FrameTable, as_flags
-from vla_data.advantages.join import cover
 from vla_data.advantages.numbers.flat import Bools
 from vla_data.errors import UsageError
 from vla_data.files import arrow
@@ -129,14 +128,8 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
         labels += [
             _label(rows, time) for rows, time in zip(part[language.PERSISTENT].to_pylist(), times, strict=True)
         ]
-    there = np.flatnonzero([label is not None for label in labels])
-    return Exchanged(
-        layout="lerobot-recap",
-        files=table.files,
-        coverage=cover(table, there),
-        positive=np.asarray([bool(label) for label in labels]),
-        facts={"mc_return": [float(found[RETURN].min()), float(found[RETURN].max())] if len(table) else []},
-    )
+    bounds = [float(found[RETURN].min()), float(found[RETURN].max())] if len(table) else []
+    return labelled("lerobot-recap", table, labels, mc_return=bounds)
 
 
 def _label(rows: Any, time: float) -> bool | None:

@@ -13,25 +13,19 @@ no rotation, nor of grippers; and not where nothing is declared, which is said.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from training_adapters.v21_prepare import FORMAT as FORMAT
+from training_adapters.v21_prepare import sink_options as sink_options
 from vla_data.core import Feature, Json
 from vla_data.preparing import Extras, Prepared
 from vla_data.statistics.make import make
 from vla_data.statistics.trainers import writer
 
-FORMAT: Final = "lerobot"
 NEEDS_GATE: Final = False
 HORIZON: Final = 50
 SLOTS: Final = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 _ALIKE: Final = {"joints": ("joint_unit",), "translation": ("translation_unit", "frame")}
-
-
-def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """See `vla_data.preparing.job.Preparation`."""
-    del name
-    return {**given, "version": "v2.1"}
 
 
 def place(name: str) -> str:

@@ -7,30 +7,21 @@ of it is edited.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from training_adapters import rlds_prepare
+from training_adapters.rlds_prepare import FORMAT as FORMAT
+from training_adapters.rlds_prepare import place as place
+from training_adapters.rlds_prepare import sink_options as sink_options
+from training_adapters.rlds_prepare import statistics
 from vla_data.preparing import Extras, Prepared
 
-FORMAT: Final = "rlds"
 NEEDS_GATE: Final = True
-
-
-def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """See `vla_data.preparing.job.Preparation`."""
-    return rlds_prepare.sink_options(name, given)
-
-
-def place(name: str) -> str:
-    """See `vla_data.preparing.job.Preparation`."""
-    return rlds_prepare.place(name)
 
 
 def extras(prepared: Prepared) -> Extras:
     """See `vla_data.preparing.job.Preparation`."""
     entry = prepared.gate["config"]
-    made = rlds_prepare.statistics(prepared, "openvla")
+    made = statistics(prepared, "openvla")
     return Extras(
         files={
             "dataset_statistics.json": made.text,

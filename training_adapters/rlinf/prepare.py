@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from training_adapters.v21_prepare import FORMAT as FORMAT
+from training_adapters.v21_prepare import place as place
+from training_adapters.v21_prepare import sink_options as sink_options
 from vla_data.preparing import Extras, Prepared
 
-FORMAT: Final = "lerobot"
 NEEDS_GATE: Final = False
-
-
-def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """See `vla_data.preparing.job.Preparation`."""
-    del name
-    return {**given, "version": "v2.1"}
-
-
-def place(name: str) -> str:
-    """See `vla_data.preparing.job.Preparation`."""
-    return name
 
 
 def extras(prepared: Prepared) -> Extras:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from vla_data.advantages.annotation import Annotation, parquet_bytes
-from vla_data.advantages.format import Exchanged, Written, file_of
+from vla_data.advantages.format import Exchanged, Written, file_of, need_counted
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover
 from vla_data.advantages.losses import awr_weights
@@ -31,8 +31,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
     Raises:
         UsageError: E302 when ``index`` is not 0, 1, 2, ... over the dataset: frames are looked up by it.
     """
-    if not np.array_equal(np.sort(table.index), np.arange(len(table))):
-        raise UsageError("E302", "the dataset's index does not count its frames, and weights are looked up by it")
+    need_counted(table, FILE)
     beta = float(annotation.advantages.std()) or 1.0
     weights: Floats = (
         annotation.positive.astype(np.float64)

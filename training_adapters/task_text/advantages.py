@@ -20,9 +20,8 @@ from converters.lerobot import meta, v21
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE, Indicator
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.format import Exchanged, need_labels
+from vla_data.advantages.format import Exchanged, labelled, need_labels
 from vla_data.advantages.frame_table import FrameTable
-from vla_data.advantages.join import cover
 from vla_data.advantages.numbers.flat import Ints
 from vla_data.core import Json
 from vla_data.errors import UsageError
@@ -171,10 +170,4 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
     del tag  # tasks have no tag in them
     labels = {number: label_of(text) for number, text in table.tasks.items()}
     found = [labels.get(number) for number in table.task.tolist()]
-    there = np.flatnonzero([label is not None for label in found])
-    return Exchanged(
-        layout="task-text",
-        files=table.files,
-        coverage=cover(table, there),
-        positive=np.asarray([bool(label) for label in found]),
-    )
+    return labelled("task-text", table, found)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from vla_data.advantages.annotation import Annotation
 from vla_data.advantages.frame_table import FrameTable
-from vla_data.advantages.join import Coverage
+from vla_data.advantages.join import Coverage, cover
 from vla_data.advantages.numbers.flat import Bools, Floats
 from vla_data.core import Json
 from vla_data.errors import UsageError
@@ -77,6 +79,30 @@ def need_labels(annotation: Annotation, layout: str) -> Bools:
     if annotation.positive is None:
         raise UsageError("E001", f"{layout} stores which frames are positive: give --positive-share or --epsilon")
     return annotation.positive
+
+
+def need_counted(table: FrameTable, layout: str) -> None:
+    """That the dataset's ``index`` counts its frames, for readers who look them up by it.
+
+    Raises:
+        UsageError: E302 when it does not.
+    """
+    if not np.array_equal(np.sort(table.index), np.arange(len(table))):
+        problem = "the dataset's index does not count 0, 1, 2, ..., and"
+        raise UsageError("E302", f"{problem} {layout} finds frames by it")
+            "E302", f"the dataset's index does not count 0, 1, 2, ..., and {layout} finds frames by it"
+        )
+
+
+def labelled(layout: str, table: FrameTable, labels: Sequence[bool | None], **facts: Json) -> Exchanged:
+    """What was read of a label a frame; None: the frame has none."""
+    return Exchanged(
+        layout=layout,
+        files=table.files,
+        coverage=cover(table, np.flatnonzero([label is not None for label in labels])),
+        positive=np.asarray([bool(label) for label in labels]),
+        facts=facts,
+    )
 
 
 def need_tag(tag: str | None, layout: str) -> str:
