@@ -90,8 +90,6 @@ def need_counted(table: FrameTable, layout: str) -> None:
     if not np.array_equal(np.sort(table.index), np.arange(len(table))):
         problem = "the dataset's index does not count 0, 1, 2, ..., and"
         raise UsageError("E302", f"{problem} {layout} finds frames by it")
-            "E302", f"the dataset's index does not count 0, 1, 2, ..., and {layout} finds frames by it"
-        )
 
 
 def labelled(layout: str, table: FrameTable, labels: Sequence[bool | None], **facts: Json) -> Exchanged:
