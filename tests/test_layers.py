@@ -20,7 +20,7 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
     *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
-    *("advantages", "verification", "report", "mixtures", "vla_data", "cli", "__main__"),
+    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""
@@ -32,7 +32,13 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "apache_beam": ("vla_data/jobs/beam/",),
     "av": ("vla_data/media/video.py", "converters/lerobot/"),
     "fsspec": ("vla_data/remote/",),
-    "h5py": ("vla_data/safety/hdf5.py", "converters/hdf5/", "converters/rdt/", "converters/robomimic/"),
+    "h5py": (
+        "vla_data/safety/hdf5.py",
+        "vla_data/safety/hdf5_types.py",
+        "converters/hdf5/",
+        "converters/rdt/",
+        "converters/robomimic/",
+    ),
     "jax": ("training_adapters/",),
     "lerobot": ("training_adapters/lerobot/",),
     "pandas": (),

@@ -36,6 +36,7 @@ from vla_data.safety.text import show
 DIALECTS: Final[tuple[Layout, ...]] = (ManiSkill(), Aloha(), Libero(), Robomimic())
 """In the order in which a file is tried; robomimic's is the most general."""
 
+MAX_NAMES: Final = 64 << 20
 MEMORY: Final = 4 << 30
 SECONDS: Final = 60.0
 _START_SECONDS: Final = 60.0
@@ -81,7 +82,7 @@ def demos(top: Group, wanted: str, mask: str | None) -> list[str]:
 
     Raises:
         UsageError: E007 when the file has no such mask.
-        DataError: E207 when there are none.
+        DataError: E207 when there are none, E107 for names that are too long taken together.
     """
     names = layout_of(top, wanted).demos(top)
     if mask is not None:
@@ -93,6 +94,10 @@ def demos(top: Group, wanted: str, mask: str | None) -> list[str]:
         names = list(dict.fromkeys(listed.texts())) if len(listed) else []
     elif not names:
         raise DataError("E207", "the file has no demonstrations")
+    if sum(map(len, names)) > MAX_NAMES:
+        raise DataError(
+            "E107", f"the names of {len(names):,} demonstrations have more than {MAX_NAMES:,} characters"
+        )
     return sorted(names, key=natural)
 
 
@@ -162,12 +167,13 @@ class _Child:
             raise AssertionError("the child was started without a pipe")
         deadline = time.monotonic() + seconds
         handle = self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
+        pieces = [self._buffer]
+        while b"\n" not in pieces[-1]:
             ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(handle, 1 << 16) if ready else b""
-            if not data:
+            pieces.append(os.read(handle, 1 << 16) if ready else b"")
+            if not pieces[-1]:
                 return None
-            self._buffer += data
+        self._buffer = b"".join(pieces)
         line, _, self._buffer = self._buffer.partition(b"\n")
         value: dict[str, Any] = json.loads(line)
         return value

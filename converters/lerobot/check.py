@@ -21,13 +21,15 @@ from converters.lerobot import check_numbers as numbers
 from converters.lerobot import check_v21 as older
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.check_videos import Piece, Track
+from converters.lerobot.data_files import MAX_EPISODE
+from converters.lerobot.files import MAX_TABLE
 from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
 from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
 from vla_data.files import arrow
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_groups, read_whole
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
@@ -111,11 +113,11 @@ class LerobotAudit(Audit):
         if not self._is_v3:
             return older.tasks(self)
         try:
-            table = open_parquet(self.root / TASKS, root=self.root).read()
+            table = read_whole(self.root / TASKS, root=self.root, max_bytes=MAX_TABLE)
             if table["task_index"].to_pylist() != list(range(len(table))):
                 self.blame(TASKS, "task_index is not 0, 1, 2, ...")
             return [str(task) for task in table["task"].to_pylist()]
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, DataError) as error:
             self.blame(TASKS, f"can't be read ({type(error).__name__})")
             return None
 
@@ -128,9 +130,10 @@ class LerobotAudit(Audit):
             name = path.relative_to(self.root).as_posix()
             try:
                 reader = open_parquet(path, root=self.root)
+                check_rows(reader.metadata, path)
                 for group in range(reader.num_row_groups):
-                    yield name, reader.read_row_group(group)
-            except (pa.ArrowException, OSError) as error:
+                    yield name, read_groups(reader, [group], max_bytes=MAX_EPISODE)
+            except (pa.ArrowException, OSError, DataError) as error:
                 self.blame(name, f"can't be read ({type(error).__name__}: {show(error, escaped=True)[:100]})")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from converters.lerobot import values
 from vla_data.errors import DataError
 from vla_data.files import arrow
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_groups
+from vla_data.safety.files import damage
 
 MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _INDEX: Final = "episode_index"
@@ -41,7 +42,7 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
         if size > MAX_EPISODE:
             raise DataError("E107", f"the episode's rows in {path.name} have {size:,} bytes")
         if only:
-            table = reader.read_row_groups(groups, columns=list(only))
+            table = read_groups(reader, groups, columns=only, max_bytes=MAX_EPISODE)
         else:
             tables = [_row_group(path, *_facts(path), group) for group in groups]
             table = pa.concat_tables(tables) if tables else arrow.from_records([], reader.schema_arrow)
@@ -51,7 +52,7 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
             return table.slice(first, count)
         return table.take(own)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
 
 
 def column_names(path: Path) -> list[str]:
@@ -63,7 +64,7 @@ def column_names(path: Path) -> list[str]:
     try:
         names: list[str] = _footer(path, *_facts(path)).schema.to_arrow_schema().names
     except (pa.ArrowException, OSError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     return names
 
 
@@ -92,10 +93,10 @@ def _episodes(path: Path, mtime: int, size: int) -> frozenset[int]:
     found = {int(number) for number in low[low == high]}
     try:
         if mixed := np.flatnonzero(low != high).tolist():
-            table = _open(path, mtime, size).read_row_groups(mixed, columns=[_INDEX])
+            table = read_groups(_open(path, mtime, size), mixed, columns=[_INDEX], max_bytes=MAX_EPISODE)
             found |= set(pc.unique(values.joined(table[_INDEX])).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     return frozenset(found)
 
 
@@ -106,7 +107,9 @@ def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:
 
 @functools.lru_cache(maxsize=4)
 def _footer(path: Path, _mtime: int, _size: int) -> pq.FileMetaData:
-    return open_parquet(path).metadata
+    metadata = open_parquet(path).metadata
+    check_rows(metadata, path)
+    return metadata
 
 
 @functools.lru_cache(maxsize=4)
@@ -119,7 +122,7 @@ def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], ND
     try:
         footer = _footer(path, mtime, size)
     except (pa.ArrowException, OSError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     leaves = [footer.schema.column(i).path for i in range(len(footer.schema))]
     if _INDEX not in leaves:
         raise DataError("E206", f"{path.name} has no {_INDEX}")
@@ -136,7 +139,7 @@ def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], ND
 @functools.lru_cache(maxsize=1)
 def _row_group(path: Path, mtime: int, size: int, group: int) -> pa.Table:
     """A row group; the last one is kept, because some writers put all episodes of a file into one."""
-    return _open(path, mtime, size).read_row_group(group)
+    return read_groups(_open(path, mtime, size), [group], max_bytes=MAX_EPISODE)
 
 
 def _facts(path: Path) -> tuple[int, int]:

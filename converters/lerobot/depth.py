@@ -10,8 +10,10 @@ has ``depth_unit``: ``mm``, ``m``, or ``undeclared`` where ``info.json`` does no
     q / 4095 (max - min) + min                                                            without
 
 metres, between ``min`` and ``max``; millimetres are rounded to whole ones. These are lerobot's numbers, computed
-in float32 in its order; depth that has been a video once is written as images, so that no level is taken twice,
-with the note ``depth_from_video:<feature>``. A video without its four numbers in ``info.json`` is refused.
+in float32 in the order of its reader: equal without ``use_log``; with it an exponential may differ in its last
+place, and with that 2 of 4,096 levels by a millimetre. Depth that has been a video once is written as images, so
+that no level is taken twice, with the note ``depth_from_video:<feature>``. A video without its four numbers in
+``info.json`` is refused.
 
 What has ``depth_unit`` is written as TIFF images, and opens as depth in lerobot 0.6.1.
 """

@@ -16,9 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 from converters.lerobot import columns, language, meta, subtasks
+from converters.lerobot.data_files import MAX_EPISODE
 from converters.lerobot.layout import Layout
 from vla_data.errors import DataError
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_groups
+from vla_data.safety.files import damage
 
 
 def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[Any] | None]:
@@ -36,7 +38,7 @@ def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[A
     try:
         names, table, numbers = _read(path, facts.st_mtime_ns, facts.st_size)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     rows = [row for row, own in enumerate(numbers) if own == number]
     whole = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
     features = dict.fromkeys([*layout.info["features"], *names])
@@ -112,5 +114,6 @@ def _read(path: Path, _mtime: int, _size: int) -> tuple[list[str], pa.Table, lis
     """The columns of a file, those of them without bytes, and the episode of each row."""
     reader = open_parquet(path)
     small = [field.name for field in reader.schema_arrow if "binary" not in str(field.type)]
-    table = reader.read(small)
+    check_rows(reader.metadata, path)
+    table = read_groups(reader, range(reader.num_row_groups), columns=small, max_bytes=MAX_EPISODE)
     return reader.schema_arrow.names, table, table["episode_index"].to_pylist()

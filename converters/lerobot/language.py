@@ -287,8 +287,8 @@ def column(texts: Sequence[str], name: str, fps: float) -> pa.Array:
     steps = [_parsed(text, name, t) for t, text in enumerate(texts)]
     kind = arrow_type(name)
     if name == EVENTS:
-        return arrow.from_rows([[_stored(row) for row in rows] for rows in steps], kind)
-    rows = [{**_stored(row), "timestamp": np.float32(step / fps)} for step, row in _timed(steps)]
+        return arrow.from_rows([[stored(row) for row in rows] for rows in steps], kind)
+    rows = [{**stored(row), "timestamp": np.float32(step / fps)} for step, row in _timed(steps)]
     once = arrow.from_rows(rows, kind.value_type)
     every = once.take(arrow.from_numpy(np.tile(np.arange(len(rows)), len(steps))))
     offsets = np.arange(len(steps) + 1, dtype=np.int64) * len(rows)
@@ -335,9 +335,9 @@ def _plain(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != _AGAIN}
 
 
-def _stored(row: Row) -> Row:
-    """A row as Arrow is given it."""
-    stored = {key: row.get(key) for key in _KEYS}
+def stored(row: Mapping[str, Any], *, timed: bool = False) -> Row:
+    """A row as Arrow is given it, with its ``timestamp`` where that is asked for."""
+    kept = {key: row.get(key) for key in (*_KEYS, *(("timestamp",) if timed else ()))}
     if (calls := row.get("tool_calls")) is not None:
-        stored["tool_calls"] = [_dumped(call) for call in calls]
-    return stored
+        kept["tool_calls"] = [call if timed and isinstance(call, str) else _dumped(call) for call in calls]
+    return kept

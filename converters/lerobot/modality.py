@@ -48,11 +48,12 @@ def _parts(name: str, feature: Feature, kind: str, *, is_main: bool) -> dict[str
     convention = feature.convention
     size = feature.shape[0]
     layout = convention.get("layout")
-    ranges = {part: _range(places) for part, places in layout.items()} if isinstance(layout, Mapping) else {}
-    if not ranges or None in ranges.values():
+    declared = dict(layout) if isinstance(layout, Mapping) else {}
+    ranges = [(where, part) for part, places in declared.items() if (where := _range(places)) is not None]
+    if not ranges or len(ranges) != len(declared):
         return {kind if is_main else name.rpartition(".")[2]: {"start": 0, "end": size, "original_key": name}}
     found: dict[str, Json] = {}
-    for part, (start, end) in ranges.items():  # type: ignore[misc]
+    for (start, end), part in sorted(ranges):
         key = part if is_main else f"{name.rpartition('.')[2]}.{part}"
         found[key] = {"start": start, "end": end, "original_key": name}
         if (absolute := _is_absolute(part, convention)) is not None:

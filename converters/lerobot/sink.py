@@ -75,6 +75,8 @@ class LerobotSink(BaseSink):
         checks.whole("data_file_mb", self.data_file_mb, low=1)
         checks.whole("video_file_mb", self.video_file_mb, low=1)
         checks.one_of("version", self.version, (meta.VERSION, meta.V21))
+        if self.video is not None and not isinstance(self.video, VideoSettings):
+            raise ValueError(f"video is {self.video!r}, not VideoSettings")
         if self.video is not None and importlib.util.find_spec("av") is None:
             raise missing("av", "video")
 

@@ -269,10 +269,34 @@ def test_a_copy_with_a_description_of_its_own_is_repaired(copied: Path, tmp_path
     assert file.read_bytes() == healthy
 
 
-def test_tfds_builds_a_copy_of_a_dataset_under_its_own_name(copied: Path, tmp_path: Path) -> None:
+STEPS = """
+
+class OnlyCarrots:
+    def reject(self, episode):
+        return None if "carrot" in episode.task else "no_carrot"
+
+
+def recipe(min_success_steps=6):
+    return (OnlyCarrots(), *ppo_sft(min_success_steps=min_success_steps))
+
+
+class Definition"""
+
+
+def test_tfds_builds_a_copy_of_a_dataset_with_steps_of_its_own_as_we_do(copied: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow_datasets")
+    definition = copied / "definition.py"
+    text = definition.read_text().replace("\n\nclass Definition", STEPS)
+    definition.write_text(text.replace("staticmethod(ppo_sft)", "staticmethod(recipe)"))
     tool = Path(sys.executable).with_name("tfds")
     words = [str(tool), "build", str(copied), f"--manual_dir={ROLLOUTS}", f"--data_dir={tmp_path / 'data'}"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert vd.verify(tmp_path / "data/kitchen_sft/default/1.0.0", deep=True).ok
+    made = tmp_path / "data/kitchen_sft/default/1.0.0"
+    assert vd.verify(made, deep=True).ok
+    assert b"kitchen_sft.definition:OnlyCarrots" in (made / "vla_data/manifest.json").read_bytes()
+    ours = formats.load_builder(str(copied))({})
+    ours.build(ROLLOUTS, tmp_path / "ours", workers=2)
+    files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "ours") for p in (tmp_path / "ours").rglob("*") if p.is_file())
+    assert [(made / name).read_bytes() for name in files] == [(tmp_path / "ours" / n).read_bytes() for n in files]

@@ -607,3 +607,35 @@ def test_memory_is_that_of_the_encoded_images(tmp_path: Path) -> None:
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < 1.2 * size + 2_000_000
+
+
+@pytest.mark.parametrize("digits", [19, 240, 5000])
+def test_a_seal_of_a_stranger_gives_no_number_that_is_none(digits: int, tmp_path: Path) -> None:
+    name = f"episode_{'9' * digits}.npz"
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  {name}\n")
+    with vd.RolloutWriter(tmp_path, fps=5) as writer:
+        episode = writer.episode(task="t")
+        episode.add(image=np.zeros((8, 8, 3), np.uint8), action=np.zeros(7, np.float32), success=True)
+        assert episode.end(image=np.zeros((8, 8, 3), np.uint8)).name == "episode_000000.npz"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_comes_at_the_last_moment_is_not_replaced(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no hard links, one that was there before."""
+    from vla_data.files import write
+
+    def others(step: str, path: Path) -> None:
+        if step == ("rename" if links else "lock") and not (tmp_path / "episode_000000.npz").exists():
+            (tmp_path / "episode_000000.npz").write_bytes(b"precious")
+
+    if not links:
+        monkeypatch.setattr(write, "_named", lambda *_: False)
+    with vd.RolloutWriter(tmp_path, fps=5) as writer:
+        monkeypatch.setattr(write, "hook", others)
+        episode = writer.episode(task="t")
+        episode.add(image=np.zeros((8, 8, 3), np.uint8), action=np.zeros(7, np.float32), success=True)
+        assert episode.end(image=np.zeros((8, 8, 3), np.uint8)).name == "episode_000001.npz"
+    assert (tmp_path / "episode_000000.npz").read_bytes() == b"precious"
+    assert not list(tmp_path.glob(".*.tmp"))

@@ -32,7 +32,13 @@ OPENERS: Final = {
 
 STRANGERS: Final = {
     # regular files alone, never waited for, the last link not followed: safety.files is where all others go
-    ("vla_data/safety/files.py", "os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)"),
+    ("vla_data/safety/files.py", "os.open(real, _REGULAR)"),
+    ("vla_data/safety/files.py", "os.open(name, _REGULAR, dir_fd=at)"),
+    ("vla_data/safety/files.py", "os.open(whole, _PASSED | os.O_DIRECTORY | os.O_CLOEXEC)"),  # what a user named
+    (
+        "vla_data/safety/files.py",
+        "os.open(folder, _PASSED | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)",
+    ),
     (
         "vla_data/safety/files.py",
         "os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
@@ -43,7 +49,10 @@ STRANGERS: Final = {
     # libraries, which are given the descriptor that was checked
     ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
-    ("vla_data/media/video.py", "av.open(name, 'r', format=_FORMAT, options={'protocol_whitelist': 'file'})"),
+    (
+        "vla_data/media/mp4.py",
+        "av.open(name, 'r', format=FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
+    ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
@@ -74,8 +83,11 @@ OWN: Final = {
     # the private work folder, and staging in it
     "converters/hdf5/masks.py": {"beside.open('rb')", "copy.open('rb')", "h5py.File(copy, 'r', locking=False)"}
     | {"h5py.File(path, 'r+', locking=False)"},
-    "converters/lerobot/meta.py": {"pq.ParquetFile(file)"},
-    "converters/lerobot/sink.py": {"pq.ParquetFile(file, page_checksum_verification=True)"},
+    "converters/lerobot/sink.py": {
+        "pq.ParquetFile(file, page_checksum_verification=True)",
+        "(folder / 'meta/info.json').read_bytes()",
+    },
+    "converters/lerobot/totals.py": {"pq.ParquetFile(file)"},
     "converters/rdt/sink.py": {"(folder / name).read_bytes()", "text.read_bytes()"},
     "converters/rlds/sink.py": {"(folder / file).open('rb')"},
     "converters/robomimic/sink.py": {"(folder / FILE).open('rb')", "h5py.File(handle, 'r')"},
@@ -99,21 +111,29 @@ OWN: Final = {
     | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
     | {"(folder / 'processor_config.json').read_bytes()"},
     "training_adapters/ppo/program.py": {"path.read_bytes()"},
+    "training_adapters/recap/project.py": {"path.read_bytes()", "facts.read_bytes()"},
+    "training_adapters/recap/record.py": {"self.path.read_bytes()"},
     "training_adapters/runs.py": {
         "open(self.folder / 'metrics.jsonl', 'a')",
         "path.read_bytes()",
         "path.read_text()",
     },
     # this user's own cache
-    "vla_data/jobs/upload.py": {"file.read_bytes()"},
-    "vla_data/remote/cache.py": {"(path.parent / ADDRESS).read_text()"},
-    "vla_data/remote/fetch.py": {"(folder / _LISTING).read_bytes()"}
-    | {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
+    "vla_data/remote/fetch.py": {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
     "vla_data/remote/storage.py": {"fs.open(path, 'rb', block_size=_CHUNK, cache_type='readahead')"},
 }
 """Opens of what no stranger can write, file by file. All others are of bytes in memory, see `IN_MEMORY`."""
 
-IN_MEMORY: Final = ("io.BytesIO(", "buffer", "os.devnull", "handle, 'w'", "out, 'w'", "info, 'w'", "target, 'w'")
+IN_MEMORY: Final = (
+    "io.BytesIO(",
+    "read_table(episode)",
+    "buffer",
+    "os.devnull",
+    "handle, 'w'",
+    "out, 'w'",
+    "info, 'w'",
+    "target, 'w'",
+)
 SAFE: Final = (
     "packed.open(",
     "root=",
@@ -168,7 +188,8 @@ _hooked: list[bool] = []
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and _root and isinstance(arguments[0], str | bytes | os.PathLike):
         path = Path(os.fsdecode(arguments[0]))
-        if path.is_absolute() and path.is_relative_to(_root[0]):
+        # A bare name is one below a folder that is open already; no test is in such a folder.
+        if (path.is_absolute() and path.is_relative_to(_root[0])) or len(path.parts) == 1:
             _watched.append((path, arguments[2]))
 
 

@@ -182,14 +182,14 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
 
 def _check_labels(found: Annotation, table: FrameTable, name: str) -> None:
     """Refuse labels that do not follow from the advantages beside them, by E302."""
-    if found.positive is None or found.thresholds is None:
-        return
     try:
         bounds = found.epsilons(table)
-        assert bounds is not None  # there are thresholds
-        above = found.advantages > bounds if found.thresholds["op"] == ">" else found.advantages >= bounds
+        op = found.thresholds["op"] if found.thresholds is not None else None
     except (KeyError, TypeError):
         raise UsageError("E302", f"{name} does not say what is positive") from None
+    if found.positive is None or bounds is None:
+        return
+    above = found.advantages > bounds if op == ">" else found.advantages >= bounds
     wrong = int((found.positive != (above if found.forced is None else above | found.forced)).sum())
     if wrong:
         raise UsageError(

@@ -62,7 +62,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="What an episode counts as that does not say.",
 )
 @click.option("--layout", type=TrainerName("advantages"), help="Also write it as this project stores it.")
-@click.option("--copy-to", type=Local(), help="Where evo-rl's copy goes.  [default: DATASET-TAG]")
+@click.option("--copy-to", type=Local(), help="Where a layout's copy goes.  [default: DATASET-TAG]")
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
 @click.option("--read", "read_layout", type=TrainerName("advantages", "sidecar"), help="Only say what is there.")
 @dry_run_option

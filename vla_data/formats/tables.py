@@ -23,6 +23,7 @@ from vla_data.safety.text import show
 FORMATS: Final = Table(
     "vla_data.formats",
     {
+        "calvin": Format(source="converters.calvin.source:CalvinSource"),
         "hdf5": Format(
             source="converters.hdf5.source:Hdf5Source",
             masks="converters.hdf5.masks",
@@ -47,6 +48,8 @@ FORMATS: Final = Table(
             audit="converters.rdt.check:RdtAudit",
             extra="hdf5",
         ),
+        # Not found by its ending: a pickle may be anything, so the format has to be named.
+        "rlinf": Format(source="converters.rlinf.source:RlinfSource"),
         "rlds": Format(
             source="converters.rlds.source:RldsSource",
             sink="converters.rlds.sink:RldsSink",
@@ -68,31 +71,45 @@ TRAINERS: Final = Table(
     {
         "evo-rl": Trainer(advantages="training_adapters.evo_rl.advantages", needs_labels=True, copies=True),
         "frame-labels": Trainer(advantages="training_adapters.frame_labels.advantages", needs_labels=True),
-        "gr00t": Trainer(stats="training_adapters.gr00t.stats:Gr00t"),
+        "gr00t": Trainer(
+            reads="lerobot",
+            gate="training_adapters.gr00t.gate",
+            stats="training_adapters.gr00t.stats:Gr00t",
+            prepare="training_adapters.gr00t.prepare",
+        ),
         "lerobot": Trainer(
             reads="lerobot",
             gate="training_adapters.lerobot.gate",
             stats="training_adapters.lerobot.stats:Lerobot",
+            prepare="training_adapters.lerobot.prepare",
             extra="lerobot",
+        ),
+        "lerobot-recap": Trainer(
+            advantages="training_adapters.lerobot_recap.advantages", needs_labels=True, copies=True
         ),
         "octo": Trainer(
             reads="rlds",
             gate="training_adapters.octo.gate",
             stats="training_adapters.octo.stats:Octo",
+            prepare="training_adapters.octo.prepare",
             extra="tfds",
         ),
         "openpi": Trainer(
             reads="lerobot",
             gate="training_adapters.openpi.gate",
             stats="training_adapters.openpi.stats:Openpi",
+            prepare="training_adapters.openpi.prepare",
         ),
         "opentau": Trainer(
-            advantages="training_adapters.opentau.advantages", mixture="training_adapters.opentau.mixture"
+            advantages="training_adapters.opentau.advantages",
+            mixture="training_adapters.opentau.mixture",
+            prepare="training_adapters.opentau.prepare",
         ),
         "openvla": Trainer(
             reads="rlds",
             gate="training_adapters.openvla.gate",
             stats="training_adapters.openvla.stats:Openvla",
+            prepare="training_adapters.openvla.prepare",
             extra="tfds",
         ),
         "rabc": Trainer(advantages="training_adapters.lerobot.advantages"),
@@ -103,7 +120,13 @@ TRAINERS: Final = Table(
             judge="converters.rdt.judge",
             extra="hdf5",
         ),
-        "rlinf": Trainer(advantages="training_adapters.rlinf.advantages", needs_labels=True),
+        "rlinf": Trainer(
+            advantages="training_adapters.rlinf.advantages",
+            needs_labels=True,
+            prepare="training_adapters.rlinf.prepare",
+        ),
+        "sample-weights": Trainer(advantages="training_adapters.sample_weights.advantages"),
+        "task-text": Trainer(advantages="training_adapters.task_text.advantages", needs_labels=True, copies=True),
         "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
     },
 )
@@ -115,6 +138,9 @@ BUILDERS: Final = Table("vla_data.builders", {"ppo_sft_aligned": "builders.ppo_s
 ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam.engine:BeamEngine"})
 """Engines that are not part of this package, each with the extra of its name. Sorted."""
 
+TOKENIZERS: Final[Mapping[str, str]] = MappingProxyType({"fast": "training_adapters.fast.fit"})
+"""Tokens of actions that can be fitted on a dataset -> module. Sorted."""
+
 FORMER: Final[Mapping[str, str]] = MappingProxyType({"zhhhming": "frame-labels"})
 """Names of trainers in version 0.1 -> the name of today."""
 
@@ -125,7 +151,7 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 SIDECARS: Final = tuple(sorted(row.sidecar for row in FORMATS.values() if row.sidecar and row.sidecar != "."))
 """Folders in which a dataset carries its ledger and manifest, by format."""
 
-Role = Literal["gate", "stats", "advantages", "judge", "mixture"]
+Role = Literal["gate", "stats", "advantages", "judge", "mixture", "prepare"]
 
 
 def trainers(role: Role) -> list[str]:
@@ -203,6 +229,15 @@ def load_engine(name: str) -> Any:
     return getattr(load_module(module, name), attribute)
 
 
+def load_tokenizer(name: str) -> ModuleType:
+    """The module that fits tokens of this name.
+
+    Raises:
+        MissingExtraError: E006, what it needs is not installed.
+    """
+    return load_module(TOKENIZERS[name], "train")
+
+
 def load_part(name: str, role: Literal["source", "sink"]) -> Any:
     """The source or the sink class of a format."""
     if ":" in name:
@@ -236,4 +271,5 @@ def _entry(row: Trainer, role: Role) -> str | None:
         "advantages": row.advantages,
         "judge": row.judge,
         "mixture": row.mixture,
+        "prepare": row.prepare,
     }[role]

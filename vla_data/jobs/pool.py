@@ -204,6 +204,8 @@ def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) 
             error: BaseException | None = None
             try:
                 make_part(job, digest, part)
+            except MemoryError:
+                error = MemoryError()  # without what holds the memory
             except Exception as problem:
                 error = _portable(problem)
             pipe.send(error)

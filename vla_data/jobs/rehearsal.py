@@ -15,9 +15,9 @@ from vla_data.core.base import narrowed
 from vla_data.core.curate import Step
 from vla_data.core.ledger import Record
 from vla_data.core.parts import check_sink, check_source, check_steps
-from vla_data.errors import CODES, RefusedError, VlaDataError
+from vla_data.errors import CODES, DataError, RefusedError, VlaDataError
 from vla_data.jobs.job import Job
-from vla_data.jobs.part import make_episode
+from vla_data.jobs.part import failed, make_episode
 from vla_data.jobs.remarks import tell, undeclared
 from vla_data.jobs.run import check_bad, check_place, noted
 from vla_data.safety.text import show
@@ -142,6 +142,9 @@ def rehearse(
         except VlaDataError as error:
             refusal = refusal or error
             break
+        except MemoryError:
+            records.append(failed(ref, DataError("E504", "more memory is needed than there is")))
+            continue
         records.append(record)
         if encoded is not None and schema is not None:
             sizes.append(sum(map(len, encoded.blob)))
@@ -167,7 +170,7 @@ def rehearse(
         undeclared=tuple(undeclared(first)) if first is not None else (),
         warnings=(
             *_several(len(schemas), sink),
-            *(noted(records, first) if first is not None else ()),
+            *(noted(records, first, steps) if first is not None else ()),
         ),
         bytes=round(sum(sizes) / len(records) * len(refs)) if sizes else None,
         refusal=refusal,

@@ -26,7 +26,7 @@ from vla_data.steps.resample import Resample
 
 Ranges = list[list[int]]
 
-_EPISODE: Final = re.compile(r"episode_([0-9]{6,})")
+_EPISODE: Final = re.compile(r"episode_([0-9]{6,18})")
 
 
 def write_episode_list(ids: Sequence[str], target: str | Path, *, replace: bool = False) -> dict[str, Json]:

@@ -59,7 +59,7 @@ class Rename(_Features):
 
     def __post_init__(self) -> None:
         for position, what in enumerate(("old", "new")):
-            column = [pair[position] for pair in self.names]
+            column = checks.texts("rename", [pair[position] for pair in self.names])
             if len(set(column)) != len(column):
                 raise ValueError(f"rename has an {what} name twice: {', '.join(column)}")
 
@@ -110,6 +110,10 @@ class SelectFeatures(_Features):
 
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "drop"):
+            object.__setattr__(self, name, checks.texts(name, getattr(self, name)))
 
     def becomes(self, name: str) -> str | None:
         """None for what goes."""

@@ -18,7 +18,7 @@ from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.manifest import is_made_by
 from vla_data.core.provenance import type_name
-from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.formats import BUILDERS, load_builder, load_part, open_sink, open_source, parse_address
 from vla_data.formats.made import format_named
 from vla_data.jobs.job import provenance
@@ -68,7 +68,9 @@ def open_provenance(
                 load_builder(options["name"]).DESCRIPTION if ours else _description(root or target)
             )
         sink = _sink(target, _format(name, "sink"), options)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except VlaDataError:
+        raise
+    except Exception as error:  # a stranger's options may be anything, and so may what our classes make of them
         raise VerifyError(
             "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
         ) from None
