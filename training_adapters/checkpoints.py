@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from training_adapters import params
 from training_adapters.fast import FastTokenizer
+from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.bins import BinConfig, BinPolicy
 from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.critic import BinCritic, CriticConfig
@@ -39,9 +40,9 @@ from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
-Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy
+Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy | AskedFlow
 _STATE: Final = "state.safetensors"
-_BINS, _CRITIC, _FLOW = "bins", "critic", "flow"
+_BINS, _CRITIC, _FLOW, _ASKED = "bins", "critic", "flow", "asked_flow"
 """Values of ``kind`` in the metadata; without it, it is a policy of tokens."""
 
 
@@ -106,7 +107,15 @@ class Saved:
         fill(policy, self.params, what=str(self.folder))
         return policy
 
-    def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer:
+    def asked_flow(self) -> AskedFlow:
+        """The policy of a flow with an indicator in it; raises as `policy`."""
+        self._need(_ASKED)
+        policy = AskedFlow(PolicyConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
+        return policy
+
+    def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer | AskedFlow:
         """The policy as it is meant to be played: asked for good actions, or in its environment's units.
 
         Raises:
@@ -116,6 +125,8 @@ class Saved:
             if "slots" not in self.metadata:
                 raise UsageError("E231", f"{show(self.folder)} has no environment: train it with --set env=NAME")
             return UnifiedPlayer.of(self.flow(), self.metadata["slots"])
+        if self.metadata.get("kind") == _ASKED:
+            return self.asked_flow()
         if self.metadata.get("kind") != _BINS:
             return self.policy()
         policy, asked = self.bins(), self.metadata.get("asked")
@@ -130,6 +141,7 @@ class Saved:
                 _BINS: "a policy of bins",
                 _CRITIC: "a critic",
                 _FLOW: "a policy in RDT's slots",
+                _ASKED: "a policy of a flow with an indicator",
             }
             raise UsageError(
                 "E001", f"{show(self.folder)} is {names.get(found, show(found))}; wanted is {names[kind]}"
@@ -230,8 +242,9 @@ def _form(model: Model) -> dict[str, Any]:
     """What the metadata say of a model itself."""
     if isinstance(model, BinCritic):
         return {"kind": _CRITIC, "config": {"format": "critic"}, "policy": model.config.to_json()}
-    kind = _BINS if isinstance(model, BinPolicy) else _FLOW if isinstance(model, FlowPolicy) else ""
-    actor = model if isinstance(model, BinPolicy | FlowPolicy) else _actor(model)
+    kinds = {BinPolicy: _BINS, FlowPolicy: _FLOW, AskedFlow: _ASKED}
+    kind = kinds.get(type(model), "")
+    actor = _actor(model) if isinstance(model, TokenPolicy | ActorCritic) else model
     return ({"kind": kind} if kind else {}) | {
         "config": {
             "action_dim": actor.config.dim,

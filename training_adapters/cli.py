@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -13,7 +14,7 @@ from training_adapters.recap.commands import recap
 from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
-from vla_data.cli.options import stack
+from vla_data.cli.options import Command, stack
 from vla_data.errors import UsageError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
@@ -30,19 +31,35 @@ def cli() -> None:
     """Small policies learn from rollouts and datasets, with figures that can be checked."""
 
 
-_common = stack(
-    click.option("--debug", is_flag=True, help="Show where a defect is."),
-    click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
-    click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
-    click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
-    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+def _common_of(*, named: bool) -> Callable[[Command], Command]:
+    """The options of every program; the run's name may be left out where it is not ``named``."""
+    return stack(
+        click.option("--debug", is_flag=True, help="Show where a defect is."),
+        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
+        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
+        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+        click.option(
+            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+        ),
+        click.option(
+            "--runs",
+            type=click.Path(path_type=Path),
+            default=Path("runs"),
+            show_default=True,
+            help="Where runs are.",
+        ),
+        click.option("--exp-name", required=named, help="Name of the run: its folder in --runs."),
+    )
+
+
+_common = _common_of(named=True)
+_from = stack(
+    click.option("--env", help="Environment, for example tabletop or gym_aloha/AlohaTransferCube-v0."),
     click.option(
-        "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+        "--start", metavar="CHECKPOINT", help="Policy to begin with.  [default: cloned from a scripted expert]"
     ),
-    click.option(
-        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs are."
-    ),
-    click.option("--exp-name", required=True, help="Name of the run: its folder in --runs."),
+    click.option("--from-scratch", is_flag=True, help="Begin with random parameters."),
 )
 
 
@@ -51,11 +68,7 @@ cli.add_command(recap)
 
 @cli.command()
 @_common
-@click.option("--env", help="Environment, for example tabletop or gym_aloha/AlohaTransferCube-v0.")
-@click.option(
-    "--start", metavar="CHECKPOINT", help="Policy to begin with.  [default: cloned from a scripted expert]"
-)
-@click.option("--from-scratch", is_flag=True, help="Begin with random parameters.")
+@_from
 @click.option(
     "--record", type=click.Path(path_type=Path), help="Write every episode of training here, as rollouts."
 )
@@ -65,11 +78,50 @@ def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | N
     from training_adapters.ppo.config import PRESETS, PPOConfig
     from training_adapters.ppo.program import Program
 
-    if start and from_scratch:
-        raise UsageError("E001", "give --start or --from-scratch, not both")
-    given = {"env": env, "start": "scratch" if from_scratch else start}
+    given = _given(env, start, scratch=from_scratch)
     options, run = _begin(PPOConfig, {name: facts_of(preset) for name, preset in PRESETS.items()}, given, common)
     with Program(options, run, resume=common["resume"], record=record) as program:
+        before = program.before() if options.eval_episodes else None
+        folder = program.train()
+        after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, before, after, as_json=common["as_json"])
+
+
+@cli.command()
+@click.option(
+    "--mode",
+    type=click.Choice(("train", "info", "test", "demo")),
+    default="train",
+    show_default=True,
+    help="Train; say what there is; check the formulas here; or play two groups and show them.",
+)
+@_common_of(named=False)
+@_from
+def ript(mode: str, env: str | None, start: str | None, from_scratch: bool, **common: Any) -> None:
+    """Train a policy on groups of rollouts from the same start, by leave-one-out advantages."""
+    _need_extra()
+    from training_adapters.ript import modes
+    from training_adapters.ript.config import ELSEWHERE, PRESETS, RIPTConfig
+    from training_adapters.ript.program import Program
+
+    if mode == "info":
+        emit("\n".join(modes.info()))
+        return
+    if mode == "test":
+        emit("\n".join(modes.test()))
+        return
+    given = _given(env, start, scratch=from_scratch)
+    presets = {name: facts_of(preset) for name, preset in PRESETS.items()}
+    if mode == "demo":
+        options = settings_of(
+            RIPTConfig, presets | {"laptop": modes.DEMO}, common["config"], common["settings"], given, ELSEWHERE
+        )
+        emit("\n".join(modes.demo(options, common["runs"] / common["exp_name"] if common["exp_name"] else None)))
+        return
+    if not common["exp_name"]:
+        raise UsageError("E001", "--exp-name is missing: the name of the run, its folder in --runs")
+    options, run = _begin(RIPTConfig, presets, given, common, ELSEWHERE)
+    with Program(options, run, resume=common["resume"]) as program:
         before = program.before() if options.eval_episodes else None
         folder = program.train()
         after = program.evaluate() if options.eval_episodes else None
@@ -224,16 +276,24 @@ def _need_extra() -> None:
         raise missing(str(error.name), "train") from None
 
 
+def _given(env: str | None, start: str | None, *, scratch: bool) -> dict[str, Any]:
+    """What the options of `_from` say."""
+    if start and scratch:
+        raise UsageError("E001", "give --start or --from-scratch, not both")
+    return {"env": env, "start": "scratch" if scratch else start}
+
+
 def _begin(
     kind: type[Settings],
     presets: Mapping[str, Mapping[str, Any]],
     given: Mapping[str, Any],
     common: Mapping[str, Any],
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Settings, Run]:
     """The options of a program, and its run, by the options of `_common`."""
     from training_adapters.runs import Run
 
-    options = settings_of(kind, presets, common["config"], common["settings"], given)
+    options = settings_of(kind, presets, common["config"], common["settings"], given, elsewhere)
     folder = common["runs"] / common["exp_name"]
     return options, Run(folder, options, resume=common["resume"], wandb=common["wandb"])
 

@@ -1,20 +1,26 @@
-"""A policy from demonstrations: tokens and scales are fitted on them, then it learns to say these."""
+"""A policy from demonstrations: tokens and scales are fitted on them, then it learns their chunks."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from training_adapters.demonstrations import Demonstrations, Draws
+from training_adapters.demonstrations import Demonstrations, Draws, demonstrate
+from training_adapters.envs.table import Place
 from training_adapters.fast import FastTokenizer
 from training_adapters.loop import Group, Optimisation, accelerator, cosine
+from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.scaling import Scaling
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.words import Vocabulary
+from vla_data.errors import UsageError
+
+Made = TypeVar("Made", TokenPolicy, AskedFlow)
 
 SCALE, VOCABULARY = 6.0, 160
 """Of the FAST tokens of small policies: coarser than FAST's 10 and 1,024, for chunks of about 11 tokens."""
@@ -31,6 +37,24 @@ def new_policy(
         scale: of the FAST tokens.
         vocab_size: of the FAST tokens.
     """
+    config, scaling = _form(data, slots)
+    tokenizer = FastTokenizer.fit(
+        scaling.scaled(torch.from_numpy(data.action)), scale=scale, vocab_size=vocab_size
+    )
+    policy = TokenPolicy(config, tokenizer)
+    policy.scaling.load_state_dict(scaling.state_dict())
+    return policy
+
+
+def new_flow_policy(data: Demonstrations, *, slots: tuple[int, ...]) -> AskedFlow:
+    """The same for a policy without tokens."""
+    config, scaling = _form(data, slots)
+    policy = AskedFlow(config)
+    policy.scaling.load_state_dict(scaling.state_dict())
+    return policy
+
+
+def _form(data: Demonstrations, slots: tuple[int, ...]) -> tuple[PolicyConfig, Scaling]:
     _, horizon, dim = data.action.shape
     config = PolicyConfig(
         state=data.state.shape[1],
@@ -41,16 +65,52 @@ def new_policy(
     )
     scaling = Scaling(config.state, dim, slots)
     scaling.fit(data.state, data.action.reshape(-1, dim))
-    tokenizer = FastTokenizer.fit(
-        scaling.scaled(torch.from_numpy(data.action)), scale=scale, vocab_size=vocab_size
-    )
-    policy = TokenPolicy(config, tokenizer)
-    policy.scaling.load_state_dict(scaling.state_dict())
+    return config, scaling
+
+
+def first_policy(
+    place: Place,
+    make: Callable[..., Made],
+    *,
+    episodes: int,
+    updates: int | None,
+    seed: int,
+    say: Callable[[str], None],
+    horizon: int | None = None,
+) -> Made:
+    """A policy for an environment that has none yet: cloned from its expert, or random where that is said.
+
+    Args:
+        place: the environment.
+        make: `new_policy` or `new_flow_policy`.
+        episodes: of the expert, which scales and tokens are fitted on too.
+        updates: of the optimiser, to clone them; None: parameters stay random.
+        seed: of the episodes and draws.
+        say: is told in a line what the policy is.
+        horizon: steps of a chunk; None: the environment's.
+
+    Raises:
+        UsageError: E231, the environment has no expert.
+    """
+    row = place.row
+    if not row.expert:
+        raise UsageError(
+            "E231",
+            f"{place.name} has no scripted expert to clone: give a checkpoint (--start FOLDER), which"
+            " vla-train sft makes of a dataset",
+        )
+    data = demonstrate(episodes, seed=seed, horizon=horizon or row.horizon)
+    policy = make(data, slots=row.slots)
+    if updates is None:
+        say("start: random parameters, as asked for; scales and tokens are fitted on demonstrations")
+    else:
+        clone(policy, data, updates=updates, seed=seed)
+        say(f"start: cloned from {episodes} episodes of the scripted expert ({len(data)} frames)")
     return policy
 
 
 def clone(
-    policy: TokenPolicy,
+    policy: TokenPolicy | AskedFlow,
     data: Demonstrations,
     *,
     updates: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +28,14 @@ class Recorder:
 
     A step has the image and state before its action, the action as it was executed, reward and success after it,
     and of its chunk: the step within it, ``chunk.tokens`` ``(L,)`` with their ``chunk.tokens_mask``, and the
-    log-probability of the whole chunk when it was sampled. An episode's facts are ``init_hash``, ``seed`` where it
-    began by one, and ``policy_version``, that of its first chunk.
+    log-probability of the whole chunk when it was sampled. An episode's facts are those of its start
+    (``init_hash``, and ``seed`` where it began by one) and ``policy_version``, that of its first chunk.
 
     Args:
         folder: where the rollouts go; more of them are added to those that are there.
         row: of the environment; it says how many steps are a second, and what recordings mean.
         tokens: L, the most tokens that a chunk has; shorter ones are filled up with 0.
+        wants: whether an episode that begins so is to be written; None: all are.
 
     Attributes:
         written: episodes that were written.
@@ -42,9 +43,16 @@ class Recorder:
         version: of the policy that acts now; a number that whoever trains it raises.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], row: Row, *, tokens: int) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        row: Row,
+        *,
+        tokens: int,
+        wants: Callable[[Begin], bool] | None = None,
+    ) -> None:
         self._writer = RolloutWriter(folder, fps=row.fps, features=row.features)
-        self._tokens = tokens
+        self._tokens, self._wants = tokens, wants
         self._open: dict[int, OpenEpisode] = {}
         self._skipped: set[int] = set()
         self.written = self.dropped = self.version = 0
@@ -61,6 +69,9 @@ class Recorder:
         """Take a chunk of every lane."""
         for row, (moved, malformed) in enumerate(zip(moves, chunk.malformed.tolist(), strict=True)):
             ended = moved.terminated or moved.truncated
+            new = moved.lane not in self._open and moved.lane not in self._skipped
+            if new and self._wants is not None and not self._wants(moved.begin):
+                self._skipped.add(moved.lane)
             if moved.lane in self._skipped:
                 self._skipped -= {moved.lane} if ended else set()
                 continue
@@ -74,6 +85,11 @@ class Recorder:
                 self._open.pop(moved.lane).end(seen(moved.last), facts={"success": moved.success})
                 self.written += 1
 
+    @property
+    def files(self) -> list[Path]:
+        """What was written, in the order in which the episodes ended."""
+        return self._writer.written
+
     def skip(self, lanes: Iterable[int]) -> None:
         """Leave out what these lanes are in the middle of: its beginning was not seen."""
         self._skipped.update(lanes)
@@ -86,8 +102,7 @@ class Recorder:
         self._writer.close()
 
     def _facts(self, moved: Moved) -> dict[str, Any]:
-        facts = {"init_hash": moved.begin.init_hash, "seed": moved.begin.seed, "policy_version": self.version}
-        return {name: value for name, value in facts.items() if value is not None}
+        return moved.begin.facts() | {"policy_version": self.version}
 
     def _said(self, chunk: Chunk, row: int) -> dict[str, Any]:
         """A chunk's tokens and log-probability, in the form that every step of a recording has."""

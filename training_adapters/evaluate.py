@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from training_adapters.envs.table import Begin, Place
 from training_adapters.intervals import Share
 from training_adapters.policy import Actor
 from vla_data.errors import UsageError
+from vla_data.files.write import write_file
+from vla_data.safety import strict_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,15 @@ def evaluate(
         seed=seed,
         temperature=temperature,
     )
+
+
+def kept(path: Path, measure: Callable[[], Evaluation]) -> Evaluation:
+    """What is measured once and kept in a file, for a run that is gone on with."""
+    if path.exists():
+        return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
+    found = measure()
+    write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
+    return found
 
 
 @dataclass(slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from vla_data import options as checks
@@ -26,6 +28,22 @@ def cosine(share: float) -> float:
 def linear(share: float) -> float:
     """A factor of the learning rate: from 1 down to a tenth."""
     return 1.0 - 0.9 * min(share, 1.0)
+
+
+def warm_linear(share: float) -> float:
+    """As `linear`, after a rise from a tenth over the first 2 %: Adam's first steps are as large as its rate."""
+    return min(1.0, 0.1 + 0.9 * share / 0.02) * linear(share)
+
+
+def constant(share: float) -> float:
+    """A factor of the learning rate: 1."""
+    return 1.0
+
+
+SCHEDULES: Final[Mapping[str, Schedule]] = MappingProxyType(
+    {"constant": constant, "cosine": cosine, "linear": linear, "warm_linear": warm_linear}
+)
+"""By name. Sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +71,8 @@ def accelerator(*, precision: str = "no", cpu: bool = True) -> Accelerator:
         checks.one_of("precision", precision, PRECISIONS)
     except ValueError as error:
         raise UsageError("E001", str(error)) from None
+    if AcceleratorState._shared_state:  # of an earlier one in this process, which may have had another precision
+        AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision, cpu=cpu)
 
 
@@ -113,7 +133,7 @@ class Optimisation:
         counts = [_size(part) for part in parts]
         total = 0.0
         for part in parts:
-            with self._accelerator.autocast():
+            with self.autocast():
                 loss = losses(part).sum() / sum(counts)
             self._accelerator.backward(loss)
             total += loss.item()
@@ -128,6 +148,10 @@ class Optimisation:
         self._optimizer.zero_grad()
         self.updates += 1
         return total
+
+    def autocast(self) -> Any:
+        """The precision of losses, as a context."""
+        return self._accelerator.autocast()
 
     def state(self) -> dict[str, Tensor]:
         """The optimiser's memory and the count of updates, as tensors by name."""

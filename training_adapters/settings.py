@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from vla_data.errors import DataError, UsageError
@@ -29,6 +30,7 @@ def settings_of(
     config: str,
     pairs: tuple[str, ...],
     given: Mapping[str, Any],
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
     """The options of a preset or a file, then those of ``--set``, then those with an option of their own.
 
@@ -38,6 +40,7 @@ def settings_of(
         config: the name of one, or a TOML or JSON file.
         pairs: each as ``KEY=VALUE``.
         given: options of their own; None is not given.
+        elsewhere: options of other programs that are none here -> what to do instead.
 
     Raises:
         UsageError: E001, one is unknown or makes no sense; E003, there is no such file.
@@ -51,6 +54,8 @@ def settings_of(
         facts[name] = _value(value)
     facts |= {name: value for name, value in given.items() if value is not None}
     for name in sorted(set(facts) - known):
+        if name in elsewhere:
+            raise UsageError("E001", f"{name} is no option here: {elsewhere[name]}")
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
         raise UsageError("E001", f"there is no option {show(name)}; {hint}")

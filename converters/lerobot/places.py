@@ -94,6 +94,10 @@ class Places:
                 "E002",
                 f"LeRobot format {show(version)[:40]} is not read; {known} are; lerobot's scripts convert others",
             )
+        storage = info.get("storage_format")
+        if storage not in (None, "parquet"):
+            what = f"{show(self.root)} keeps its data as {show(storage)[:40]}, not as Parquet files"
+            raise UsageError("E002", f"{what}, and is not read; write it again as Parquet with lerobot first")
         features = info.get("features")
         if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
             raise UsageError("E141", "meta/info.json has no table of features")

@@ -84,7 +84,7 @@ class Lanes:
         place: the environment.
         count: lanes.
         horizon: steps of a chunk.
-        begins: the next start of a lane; None ends the lane, for a fixed number of episodes.
+        begins: the next start of a lane; None lets the lane rest, for a fixed number of episodes.
         cameras: that are rendered in every step.
     """
 
@@ -102,9 +102,10 @@ class Lanes:
         self._lanes: list[_Lane] = []
 
     def begin(self) -> None:
-        """Begin an episode in each lane."""
-        lanes = [*self._lanes, *self._spare]
-        self._lanes, self._spare = [lane for lane in lanes if self._start(lane)], []
+        """Begin an episode in each lane, also in those that had no more; what was going on is over."""
+        lanes = sorted([*self._lanes, *self._spare], key=lambda lane: lane.number)
+        self._lanes = [lane for lane in lanes if self._start(lane)]
+        self._spare = [lane for lane in lanes if lane not in self._lanes]
 
     def __len__(self) -> int:
         """Lanes with an episode in them."""
@@ -115,19 +116,20 @@ class Lanes:
         return observations([lane.seen for lane in self._lanes], [lane.env.task for lane in self._lanes])
 
     def step(self, chunks: NDArray[Any], *, malformed: Sequence[bool] = ()) -> list[Moved]:
-        """Execute a chunk ``(H, D)`` in each lane; lanes whose episode ends begin the next, or are no more.
+        """Execute a chunk ``(H, D)`` in each lane; lanes whose episode ends begin the next, or rest until `begin`.
 
         Args:
             chunks: ``(lanes, H, D)``.
             malformed: lanes whose chunk is none: nothing is executed, and the episode ends there, unsolved.
         """
         bad = malformed or [False] * len(self._lanes)
-        out, going = [], []
+        out: list[Moved] = []
+        going: list[_Lane] = []
         for lane, chunk, skip in zip(self._lanes, chunks, bad, strict=True):
             moved = _skipped(lane) if skip else _moved(lane, chunk)
             out.append(moved)
-            if not (moved.terminated or moved.truncated) or self._start(lane):
-                going.append(lane)
+            goes_on = not (moved.terminated or moved.truncated) or self._start(lane)
+            (going if goes_on else self._spare).append(lane)
         self._lanes = going
         return out
 
@@ -159,7 +161,6 @@ class Lanes:
     def _start(self, lane: _Lane) -> bool:
         begin = self._begins()
         if begin is None:
-            lane.env.close()
             return False
         self._reset(lane, begin)
         return True

@@ -38,6 +38,11 @@ class Begin:
         """A plain dictionary; ``Begin(**value)`` is the way back."""
         return {"seed": self.seed, "initial_state": self.initial_state, "init_hash": self.init_hash}
 
+    def facts(self) -> dict[str, Any]:
+        """What a recording says of the episode that begins so."""
+        facts = {"init_hash": self.init_hash, "seed": self.seed}
+        return {name: value for name, value in facts.items() if value is not None}
+
     def reset(self, env: Env) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode so."""
         options = None if self.initial_state is None else {"initial_state": self.initial_state}

@@ -57,9 +57,13 @@ class TokenPolicy(nn.Module):
         self.register_buffer("_count", torch.from_numpy(grammar.count), persistent=False)
         self.register_buffer("_looks", _looks(self.prefix.length, self.longest), persistent=False)
 
-    def forward(self, batch: Batch, tokens: Tensor | None = None, mask: Tensor | None = None) -> Any:
+    def forward(
+        self, batch: Batch, tokens: Tensor | None = None, mask: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Any:
         """`loss`, or `score` where tokens are given: what a wrapper for several devices calls."""
-        return self.loss(batch) if tokens is None or mask is None else self.score(batch, tokens, mask)
+        if tokens is None or mask is None:
+            return self.loss(batch)
+        return self.score(batch, tokens, mask, temperature=temperature)
 
     def encode(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``(B, L)`` and their mask of ``(B, H, D)`` actions, each with its end token.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,18 @@ import numpy as np
 import torch
 
 from training_adapters import checkpoints
-from training_adapters.cloning import clone, new_policy
+from training_adapters.cloning import first_policy, new_policy
 from training_adapters.collect import CAMERA, Recorder
-from training_adapters.demonstrations import demonstrate
 from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Begin, Place
-from training_adapters.evaluate import Evaluation, evaluate
-from training_adapters.loop import Group, Optimisation, accelerator, linear
+from training_adapters.evaluate import Evaluation, evaluate, kept
+from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
 from training_adapters.policies.value import ActorCritic
 from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
 from training_adapters.ppo.update import update
 from training_adapters.runs import Run
-from vla_data.errors import UsageError
-from vla_data.files.write import write_file
-from vla_data.safety import strict_json
 
 
 @dataclass(slots=True)
@@ -39,6 +34,35 @@ class Counts:
     chunks: int = 0
     episodes: int = 0
     steps: int = 0
+
+
+@dataclass(slots=True)
+class Spent:
+    """What CPU time went to, in this process.
+
+    Attributes:
+        steps: of the environment.
+        updates: of the optimiser.
+        collecting: CPU seconds.
+        learning: CPU seconds.
+    """
+
+    steps: int = 0
+    updates: int = 0
+    collecting: float = 0.0
+    learning: float = 0.0
+
+    def add(self, steps: int, updates: int, collecting: float, learning: float) -> None:
+        """And so much more."""
+        self.steps, self.updates = self.steps + steps, self.updates + updates
+        self.collecting, self.learning = self.collecting + collecting, self.learning + learning
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} environment steps in {self.collecting:.1f} CPU s"
+            f" ({self.steps / max(self.collecting, 1e-9):,.0f} a second), {self.updates:,} updates in"
+            f" {self.learning:.1f} CPU s ({self.updates / max(self.learning, 1e-9):,.1f} a second)"
+        )
 
 
 class Program:
@@ -78,7 +102,7 @@ class Program:
                 ),
             ],
             accelerator=accelerator(precision=config.precision),
-            schedule=linear,
+            schedule=SCHEDULES[config.schedule],
             eps=1e-5,
         )
         longest = self.model.actor_backbone.tokenizer.grammar.longest
@@ -124,7 +148,7 @@ class Program:
         Raises:
             UsageError: E001, the lanes have no episode that could begin.
         """
-        config = self.config
+        config, spent = self.config, Spent()
         while self.counts.steps < config.total_timesteps and (until is None or self.counts.updates < until):
             began = time.process_time()
             if self._recorder is not None:
@@ -133,8 +157,10 @@ class Program:
             collected = time.process_time()
             share = min(1.0, self.counts.steps / config.total_timesteps)
             warmup = self.counts.updates < config.value_warmup
+            stepped = self._optimisation.updates
             told = update(self._optimisation, got.rollout, config, self._generator, share=share, warmup=warmup)
-            now = time.process_time()
+            now, stepped = time.process_time(), self._optimisation.updates - stepped
+            spent.add(got.steps, stepped, collected - began, now - collected)
             counts = self.counts
             counts.updates += 1
             counts.chunks += len(got.rollout)
@@ -152,7 +178,9 @@ class Program:
                     **told.means(),
                     "epochs": told.epochs,
                     "malformed": got.malformed,
+                    "explained": got.explained,
                     "steps_per_cpu_s": got.steps / max(collected - began, 1e-9),
+                    "updates_per_cpu_s": stepped / max(now - collected, 1e-9),
                     "update_cpu_s": now - collected,
                 },
             )
@@ -160,16 +188,13 @@ class Program:
                 self.save()
             if config.eval_every and counts.updates % config.eval_every == 0:
                 self.evaluate(starts_seed=SELECTION_SEED, episodes=90)
+        if spent.steps:
+            self.run.say(str(spent))
         return self.save()
 
     def before(self) -> Evaluation:
         """What the start achieves; a run that goes on has it from its beginning."""
-        path = self.run.folder / "before.json"
-        if path.exists():
-            return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
-        found = self.evaluate()
-        write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
-        return found
+        return kept(self.run.folder / "before.json", self.evaluate)
 
     def evaluate(self, **options: Any) -> Evaluation:
         """Success on held-out starts, and a line of it."""
@@ -226,23 +251,18 @@ class Program:
 
     def _start(self) -> ActorCritic:
         """The policy that the configuration begins with; a random one only where it says so."""
-        config, row = self.config, self._place.row
+        config = self.config
         if config.start not in ("demos", "scratch"):
             model, whole = checkpoints.load(config.start).actor_critic()
             self.run.say(f"start: {config.start}" + ("" if whole else "; its value head is new"))
             return model
-        if not row.expert:
-            raise UsageError(
-                "E231",
-                f"{config.env} has no scripted expert to clone: give a checkpoint (--start FOLDER), which"
-                " vla-train sft makes of a dataset",
-            )
-        horizon = config.horizon or row.horizon
-        data = demonstrate(config.demos, seed=config.seed, horizon=horizon)
-        policy = new_policy(data, slots=row.slots)
-        if config.start == "scratch":
-            self.run.say("start: random parameters, as asked for; tokens are fitted on demonstrations")
-        else:
-            clone(policy, data, updates=config.demo_updates, seed=config.seed)
-            self.run.say(f"start: cloned from {config.demos} episodes of the scripted expert ({len(data)} frames)")
+        policy = first_policy(
+            self._place,
+            new_policy,
+            episodes=config.demos,
+            updates=None if config.start == "scratch" else config.demo_updates,
+            seed=config.seed,
+            say=self.run.say,
+            horizon=config.horizon,
+        )
         return ActorCritic(policy)

@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
         "doctor": "Which extras work on this machine, and why the others do not.",
+        "fast-fit": "FAST tokens for the action chunks of a dataset, as Hugging Face's processor reads them.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",

@@ -30,7 +30,8 @@ _READ: Final = "lerobot, rlds, hdf5, ppo_rollout"
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "pickle": (
         "pickled files (.pkl), which run code when they are opened",
-        "record with vla_data.RolloutWriter, or re-save them as .npz where you trust them",
+        "those of RLinf are rlinf:PATH; record others with vla_data.RolloutWriter, or re-save them as .npz where "
+        "you trust them",
     ),
     "zarr": ("a zarr store", "convert it to LeRobot or HDF5 first"),
     "bag": ("a ROS bag", "convert it to LeRobot or HDF5 first"),

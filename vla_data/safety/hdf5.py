@@ -119,8 +119,7 @@ def _open(name: str) -> h5py.File:
             raise
     raise DataError(
         "E105",
-        "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
-        "killed: h5clear -s FILE",
+        "the file is still marked as open for writing; if its recorder no longer runs: h5clear -s FILE",
     )
 
 

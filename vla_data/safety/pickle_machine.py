@@ -23,6 +23,8 @@ from vla_data.safety.stand_ins import (
     hashable,
     make_array,
 )
+from vla_data.safety.tensors import LOAD, ORDERED, REBUILD, storage, tensor
+from vla_data.safety.tensors import NAMES as TENSOR_NAMES
 from vla_data.safety.text import show
 
 MAX_OPCODES: Final = 1_000_000
@@ -45,10 +47,16 @@ MARK: Final = object()
 
 
 class Machine:
-    """One run over one pickle. ``view`` is the input, ``at`` the position of the next opcode."""
+    """One run over one pickle. ``view`` is the input, ``at`` the position of the next opcode.
 
-    def __init__(self, view: memoryview) -> None:
+    Args:
+        view: the pickle.
+        tensors: whether PyTorch's tensors are read, as arrays.
+    """
+
+    def __init__(self, view: memoryview, *, tensors: bool = False) -> None:
         self.view = view
+        self._names = {**ALLOWED, **TENSOR_NAMES} if tensors else ALLOWED
         self.at = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -138,7 +146,7 @@ class Machine:
         if type(module) is not str or type(name) is not str:
             raise DataError("E104", "the pickle has a class name that is not text")
         try:
-            self.push(ALLOWED[module, name])
+            self.push(self._names[module, name])
         except KeyError:
             hint = _HINTS.get(module.split(".")[0])
             raise DataError(
@@ -161,6 +169,14 @@ class Machine:
             self.push(DTypeState(args[0]))
         elif func is SCALAR:
             self.push(self._scalar(args))
+        elif func is LOAD:
+            self.push(storage(args[0] if len(args) == 1 else None))
+        elif func is REBUILD:
+            self.push(tensor(args))
+        elif func is ORDERED:
+            if args:
+                raise DataError("E104", "an ordered dictionary that is not empty")
+            self.push({})
         elif func is SET:
             if len(args) != 1 or type(args[0]) is not list:
                 raise DataError("E104", "a set that is not made from a list")

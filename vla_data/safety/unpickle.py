@@ -151,16 +151,20 @@ def _frame(m: Machine) -> None:
         raise DataError("E105", f"the pickle claims {n:,} bytes where {len(m.view) - m.at:,} are left")
 
 
-def loads(data: bytes | memoryview) -> Any:
+def loads(data: bytes | memoryview, *, tensors: bool = False) -> Any:
     """The plain Python value in a pickle: dict, list, tuple, set, str, bytes, numbers, arrays, `Image`.
 
     Byte strings of 256 bytes or more come back as read-only views of ``data``.
+
+    Args:
+        data: the pickle.
+        tensors: read PyTorch's tensors too, as arrays; else they are E101.
 
     Raises:
         DataError: E101 for any class that is not on the list, E103 for an opcode no collector needs, E104
             for a malformed state, E105 where the data ends early, E106 for too many or too deep objects.
     """
-    machine = Machine(memoryview(data).toreadonly())
+    machine = Machine(memoryview(data).toreadonly(), tensors=tensors)
     view, table = machine.view, _OPCODES
     for _ in range(MAX_OPCODES):
         if machine.at >= len(view):
