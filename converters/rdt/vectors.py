@@ -8,8 +8,8 @@
 - ``feature``: the convention that ``observation.state`` carries; its part ``fingers`` are two positions
 
 How far apart the fingers of the open gripper are is told by `converters.rdt.opening`. ``libero`` and
-``robomimic`` of seven joints fill 17 slots: 0-6 joints in rad, 10 gripper_open, 30-32 position in m, 33-38 the first
-two columns of the rotation matrix.
+``robomimic`` of seven joints fill 17 slots: 0-6 joints in rad, 10 gripper_open, 30-32 position in m, 33-38 the
+first two columns of the rotation matrix.
 
 **Actions** mean what was given (``declared``) or what their feature says (``feature``); of LIBERO that is x0.05 m,
 x0.5 rad of a rotation vector, -1 opens. They are written by one of four layouts:

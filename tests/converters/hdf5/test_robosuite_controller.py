@@ -9,6 +9,7 @@ import pytest
 
 from converters.hdf5.conventions import action_convention
 from converters.hdf5.robosuite_controller import controller_of
+from vla_data.core import EpisodeMeta
 
 FACTS: dict[str, Any] = {
     "type": "OSC_POSE",
@@ -40,7 +41,7 @@ def convention(
         "fps": 20,
         **more,
     }
-    return action_convention(meta, 7)
+    return action_convention(EpisodeMeta(meta, source="hdf5", source_length=1), 7)
 
 
 def composite(arm: Any, kind: str = "BASIC", **others: Any) -> dict[str, Any]:
