@@ -12,9 +12,10 @@ import numpy as np
 from converters.rdt import bugs as rdt_bugs
 from converters.rdt import file as rdt_file
 from converters.rdt.beside import compare
+from converters.rdt.opening import opening_of
 from converters.rdt.sink import FACTS, action_convention
 from converters.rdt.slots import GRIPPER
-from converters.rdt.vectors import opening_of, vectors
+from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError

@@ -7,9 +7,9 @@
 - ``robomimic``: arrays robot0_joint_pos, robot0_gripper_qpos, robot0_eef_pos and robot0_eef_quat (xyzw)
 - ``feature``: the convention that ``observation.state`` carries; its part ``fingers`` are two positions
 
-How far apart the fingers of the open gripper are is declared, or that of a Panda (0.08 m) where the source names
-one as its robot. ``libero`` and ``robomimic`` of seven joints fill 17 slots: 0-6 joints in rad, 10 gripper_open,
-30-32 position in m, 33-38 the first two columns of the rotation matrix.
+How far apart the fingers of the open gripper are is told by `converters.rdt.opening`. ``libero`` and
+``robomimic`` of seven joints fill 17 slots: 0-6 joints in rad, 10 gripper_open, 30-32 position in m, 33-38 the
+first two columns of the rotation matrix.
 
 **Actions** mean what was given (``declared``) or what their feature says (``feature``); of LIBERO that is x0.05 m,
 x0.5 rad of a rotation vector, -1 opens. They are written by one of four layouts:
@@ -26,7 +26,7 @@ Joints are always positions, in slots 0-9 and 50-59. The gripper is slot 10 (60)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.rdt import slots as rdt_slots
+from converters.rdt.opening import width
 from vla_data.actions import UNDECLARED, Convention, convert, gripper_opening, preset, resolve
 from vla_data.actions.convention import arm, quantity
 from vla_data.actions.rotations import convert_rotation
@@ -45,24 +46,8 @@ from vla_data.safety.text import show
 Layout = Literal["pose_delta", "velocity", "velocity_per_step", "absolute"]
 LAYOUTS: Final = get_args(Layout)
 Floats = NDArray[np.float64]
-
-PANDA_OPENING: Final = 0.08
-"""Metres between the fingers of an open Panda gripper."""
-_OPENINGS: Final = dict.fromkeys(
-    (
-        "panda",
-        "franka",
-        "franka_panda",
-        "franka_emika_panda",
-        "panda_wristcam",
-        "mountedpanda",
-        "onthegroundpanda",
-    ),
-    PANDA_OPENING,
-)
-"""Robot, in small letters -> metres between the fingers of its open gripper."""
-_FURTHER: Final = 1.05
-"""Of the opening: fingers that are further apart are of another gripper."""
+Opened = Callable[[Floats], Floats]
+"""How far open a gripper is, ``(T,)`` in [0, 1], from the positions ``(T, 2)`` of its fingers."""
 
 POSE: Final = preset("rdt_absolute")
 """A pose and a gripper in their slots: metres, columns of the rotation matrix, 1 open."""
@@ -121,7 +106,7 @@ def vectors(
         layout: of the actions.
         action_convention: what the actions mean, or the name of a preset; None: by the rules.
         state_convention: what ``observation.state`` means, or the name of a preset; None: by the rules.
-        opening: metres between the fingers of the open gripper; None: the robot's, where the schema names one.
+        opening: metres between the fingers of the open gripper; None: see `converters.rdt.opening`.
 
     Raises:
         DataError: E206 without actions or states, E231 and E232 for such whose meaning is not known or does not
@@ -130,8 +115,13 @@ def vectors(
     if "action" not in episode.arrays:
         raise DataError("E206", no_action(episode.arrays))
     try:
-        state, meaning, state_rule = _state(episode, schema, state_convention, opening)
         source, action_rule = _action_convention(schema, action_convention)
+        numbers = np.asarray(episode.arrays["action"], np.float64)
+
+        def opened(fingers: Floats) -> Floats:
+            return gripper_opening(fingers, width=width(fingers, schema, opening, numbers, source))
+
+        state, meaning, state_rule = _state(episode, schema, state_convention, opened)
         target = slotted(source, layout)
         action = convert(
             episode.arrays["action"], source, target, state=state, state_convention=_framed(meaning, source)
@@ -225,52 +215,27 @@ def _action_convention(schema: Schema, given: Convention | str | None) -> tuple[
     return convention, "feature"
 
 
-def opening_of(schema: Schema) -> float | None:
-    """Metres between the fingers of the open gripper of the robot that a schema names."""
-    return _OPENINGS.get((schema.robot or "").lower())
-
-
-def _opened(fingers: Floats, schema: Schema, declared: float | None) -> Floats:
-    """``(T,)``: how far open a gripper is, 1 open, from the positions ``(T, 2)`` of its fingers."""
-    width = declared if declared is not None else opening_of(schema)
-    if width is None:
-        robot = f" of a {show(schema.robot)}" if schema.robot else ", and of which robot"
-        raise UsageError(
-            "E231",
-            f"how far apart the fingers of the open gripper are{robot}; declare it with --gripper-opening METRES "
-            "(a Panda's: 0.08)",
-        )
-    most = float((fingers[:, 0] - fingers[:, 1]).max(initial=0.0))
-    if most > width * _FURTHER:
-        raise UsageError(
-            "E202", f"the fingers are {most:.4g} m apart, further than the {width:g} m of the open gripper"
-        )
-    return gripper_opening(fingers, width=width)
-
-
 def _state(
-    episode: Episode, schema: Schema, given: Convention | str | None, opening: float | None
+    episode: Episode, schema: Schema, given: Convention | str | None, opened: Opened
 ) -> tuple[Floats, Convention, str]:
     if given is not None:
         convention = preset(given) if isinstance(given, str) else given
-        return *_converted(episode, convention, schema, opening), "declared"
+        return *_converted(episode, convention, opened), "declared"
     for rule, (joints, fingers, position, rotation, form) in _STATES.items():
         names = [f"observation.{name}" for name in (joints, fingers, position, rotation)]
         if all(name in episode.arrays for name in names):
             parts = [_rows(episode.arrays[name], name) for name in names]
-            return *_arm(parts, form, schema, opening), rule
+            return *_arm(parts, form, opened), rule
     feature = schema.features.get("observation.state")
     if feature is None:
         raise UsageError("E206", "there is no observation.state, and RDT needs one")
     if feature.convention.get("layout"):
         convention = Convention.from_json(feature.convention)
-        return *_converted(episode, convention, schema, opening), "feature"
+        return *_converted(episode, convention, opened), "feature"
     raise UsageError("E231", "what observation.state means is not known; declare it with --state-convention")
 
 
-def _converted(
-    episode: Episode, convention: Convention, schema: Schema, opening: float | None
-) -> tuple[Floats, Convention]:
+def _converted(episode: Episode, convention: Convention, opened: Opened) -> tuple[Floats, Convention]:
     if "observation.state" not in episode.arrays:
         raise UsageError("E206", "missing key 'observation.state'")
     values = _rows(episode.arrays["observation.state"], "observation.state")
@@ -280,7 +245,7 @@ def _converted(
             raise UsageError("E232", "fingers must be two positions, and the only gripper")
         # In the place of the first finger; the other says the same.
         values = values.copy()
-        values[:, fingers[0]] = _opened(values[:, list(fingers)], schema, opening)
+        values[:, fingers[0]] = opened(values[:, list(fingers)])
         layout = {name: positions for name, positions in convention.layout.items() if name != "fingers"}
         convention = replace(
             convention,
@@ -294,7 +259,7 @@ def _converted(
     return convert(values, convention, target), resolve(convention, target)
 
 
-def _arm(parts: Sequence[Floats], form: str, schema: Schema, opening: float | None) -> tuple[Floats, Convention]:
+def _arm(parts: Sequence[Floats], form: str, opened: Opened) -> tuple[Floats, Convention]:
     joints, fingers, position, rotation = parts
     count = joints.shape[1]
     if fingers.shape[1] != 2 or position.shape[1] != 3 or count > rdt_slots.ARM_JOINTS:
@@ -303,7 +268,7 @@ def _arm(parts: Sequence[Floats], form: str, schema: Schema, opening: float | No
     layout = {"joints": tuple(range(count)), **POSE.layout}
     meaning = replace(POSE, layout=layout, frame="world", joint_unit="rad")
     state[:, meaning.layout["joints"]] = joints
-    state[:, rdt_slots.GRIPPER] = _opened(fingers, schema, opening)
+    state[:, rdt_slots.GRIPPER] = opened(fingers)
     state[:, meaning.layout["translation"]] = position
     state[:, meaning.layout["rotation"]] = convert_rotation(rotation, form, "6d_columns")
     return state, meaning

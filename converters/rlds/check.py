@@ -56,7 +56,7 @@ class RldsAudit(Audit):
         info = self.read_object(INFO) or {}
         tree = self.read_object(FEATURES) or {}
         try:
-            self._declared = {leaf.path: leaf for leaf in rlds_features.leaves(tree)}
+            self._declared = {leaf.path: leaf for leaf in rlds_features.of_ours(rlds_features.leaves(tree))}
         except UsageError as error:
             self.blame(FEATURES, error.message)
             self._declared = {}

@@ -9,8 +9,8 @@ that is not TFDS's own is refused, unless the user leaves its feature out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -117,6 +117,11 @@ def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
     if not any(leaf.in_steps for leaf in found):
         raise UsageError("E002", "features.json has no steps, so this is not an RLDS dataset")
     return sorted(found, key=lambda leaf: leaf.path)
+
+
+def of_ours(found: Iterable[Leaf]) -> tuple[Leaf, ...]:
+    """The same leaves of a dataset of ours, where each camera is encoded and pixels as numbers are an array."""
+    return tuple(replace(leaf, pixels=False) for leaf in found)
 
 
 def _inner(feature: Any) -> Any:

@@ -33,7 +33,7 @@ from converters.rlds import own as rlds_own
 from converters.rlds import values as rlds_values
 from converters.rlds.evidence import evidence
 from converters.rlds.example import parse
-from converters.rlds.features import Leaf
+from converters.rlds.features import Leaf, of_ours
 from converters.rlds.steps import read_steps
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
@@ -175,7 +175,7 @@ class RldsSource(RootedSource):
         found = rlds_files.load(self.root, splits=self.splits, leave_out=self.leave_out)
         if rlds_own.load(found.folder) is None:
             return found
-        return replace(found, leaves=tuple(replace(leaf, pixels=False) for leaf in found.leaves))
+        return replace(found, leaves=of_ours(found.leaves))
 
     @functools.cached_property
     def _own(self) -> rlds_own.Own | None:

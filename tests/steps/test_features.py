@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vla_data as vd
+from converters.lerobot.source import LerobotSource
+from tests.lerobot_sets import vector, write
 from tests.rollouts import CAMERA, MOVE, episode
 from vla_data.core import Feature, Schema
+from vla_data.core.base import narrowed
 from vla_data.core.curate import curate, describe
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
@@ -157,3 +161,14 @@ def test_schema_and_episode_change_alike_and_no_frame_is_lost(steps: tuple[vd.Tr
     for name, array in after.arrays.items():
         feature = schema.features[name]
         assert (feature.dtype, feature.shape) == (str(array.dtype), array.shape[1:] or (1,))
+
+
+def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    """Also where nothing was read because nothing that is there is wanted."""
+    root = write(
+        tmp_path / "in", [{"action": [[1.0]] * 4, "x": [[2.0]] * 4}], {"action": vector(1), "x": vector(1)}
+    )
+    for step in (SelectFeatures(keep=("actoin",)), Rename(names=(("actoin", "b"),))):
+        source = narrowed(LerobotSource(root=root), (step,))
+        with pytest.raises(DataError, match=r"no feature actoin to .*; known are action, x"):
+            step.apply(source.read(source.episodes()[0]))

@@ -40,7 +40,7 @@ from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.join import Join
 from vla_data.steps.resample import Resample
 
-_COMMON: Final = ("join", "declare", "robot", "actions", "base", "rename", "keep", "drop", "fill", "fps")
+_COMMON: Final = ("declare", "join", "robot", "actions", "base", "rename", "keep", "drop", "fill", "fps")
 _SOURCE: Final = ("name", "open", *_COMMON)
 
 

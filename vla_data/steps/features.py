@@ -80,7 +80,7 @@ class Rename(_Features):
         present = {*episode.arrays, *episode.frames}
         for old, new in self.names:
             if old not in present:
-                raise DataError("E206", f"there is no feature {show(old)} to rename")
+                raise DataError("E206", f"there is no feature {show(old)} to rename; known are {_listed(present)}")
             if new in present and new not in dict(self.names):
                 raise DataError("E203", f"{show(old)} can't become {show(new)}, which is there already")
         return replace(
@@ -130,7 +130,8 @@ class SelectFeatures(_Features):
         for pattern in self.keep:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in [*present, *unread]):
                 raise DataError(
-                    "E206", f"there is no feature {show(pattern)} to keep; known are {_listed(present)}"
+                    "E206",
+                    f"there is no feature {show(pattern)} to keep; known are {_listed([*present, *unread])}",
                 )
         return replace(
             episode,

@@ -9,6 +9,7 @@ import pytest
 
 from converters.hdf5.conventions import action_convention
 from converters.hdf5.robosuite_controller import controller_of
+from vla_data.core import EpisodeMeta
 
 FACTS: dict[str, Any] = {
     "type": "OSC_POSE",
@@ -28,6 +29,10 @@ SCALES = ("type", "input_max", "input_min", "output_max", "output_min")
 SUBSETS = [keep for count in range(len(FACTS) + 1) for keep in combinations(FACTS, count)]
 
 
+def told(meta: dict[str, Any]) -> dict[str, Any]:
+    return action_convention(EpisodeMeta(meta, source="hdf5", source_length=1), 7)
+
+
 def convention(
     configs: Any, version: str | None = "1.5.1", robot: str | None = "panda", **more: Any
 ) -> dict[str, Any]:
@@ -40,7 +45,7 @@ def convention(
         "fps": 20,
         **more,
     }
-    return action_convention(meta, 7)
+    return told(meta)
 
 
 def composite(arm: Any, kind: str = "BASIC", **others: Any) -> dict[str, Any]:
@@ -137,5 +142,5 @@ def test_a_list_of_one_is_its_controller_and_other_things_are_none() -> None:
     assert convention([FACTS, FACTS]) == convention("OSC_POSE") == convention(None) == {}
     # LIBERO's environment has a controller of its own; what a file says against it counts.
     about = {"layout": "libero", "fps": 20, "robot": "panda"}
-    assert action_convention({**about, "controller": None}, 7)["controller"]["translation_scale"] == 0.05
-    assert action_convention({**about, "controller": controller_of({"controller_configs": [1, 2]})}, 7) == {}
+    assert told({**about, "controller": None})["controller"]["translation_scale"] == 0.05
+    assert told({**about, "controller": controller_of({"controller_configs": [1, 2]})}) == {}

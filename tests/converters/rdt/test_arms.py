@@ -11,12 +11,14 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from converters.hdf5.dialects.in_data import robot_of
 from converters.rdt import bugs
+from converters.rdt.opening import width
 from converters.rdt.panda import is_panda, panda_orientation
 from converters.rdt.vectors import vectors
 from tests import hdf5_files
 from tests.paths import ROOT
+from vla_data.actions import preset
 from vla_data.core import Episode, Schema
-from vla_data.errors import DataError
+from vla_data.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
 POSES = ROOT / "tests/data/hdf5/libero_spatial0_poses.npz"
@@ -200,6 +202,23 @@ def test_an_opening_that_nobody_tells_is_asked_for(robot: str | None) -> None:
     with pytest.raises(DataError, match="--gripper-opening METRES") as caught:
         vectors(episode, schema)
     assert caught.value.code == "E231"
+
+
+@pytest.mark.parametrize("gap", [0.05, 0.0855, 0.14])
+@pytest.mark.parametrize(("steps", "rests"), [(20, True), (40, True), (19, False), (0, False)])
+def test_an_opening_is_measured_where_the_gripper_rests_open(gap: float, steps: int, rests: bool) -> None:
+    """Told to be open for so many steps, then to close; it opens and closes within five steps."""
+    convention = preset("libero")
+    actions = np.zeros((60, 7))
+    actions[:, 6] = np.where(np.arange(60) < steps, convention.gripper_open, convention.gripper_closed)
+    apart = np.clip(np.minimum(np.arange(60) / 5, 1 - (np.arange(60) - steps) / 5), 0, 1) * gap
+    fingers = np.stack([apart / 2, -apart / 2], axis=1)
+    silent = Schema(features={}, fps=20)
+    if rests:
+        assert width(fingers, silent, None, actions, convention) == pytest.approx(gap, abs=6e-4)
+    else:
+        with pytest.raises(UsageError, match="--gripper-opening"):
+            width(fingers, silent, None, actions, convention)
 
 
 def test_fingers_that_are_further_apart_than_their_gripper_opens_are_refused() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import vla_data as vd
 from converters.rlds import tfds_json
 from tests.rlds_toys import STEPS, numbers, source, write
 from vla_data.core import Episode
 from vla_data.errors import DataError, UsageError
+from vla_data.verification.check import verify
 
 IMAGE = "observation.images.image"
 
@@ -157,3 +159,20 @@ def test_a_shard_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
     next(folder.glob("*.tfrecord-*")).unlink()
     with pytest.raises(UsageError, match=r"1 shard is not there, as toy-train.*fetch them"):
         read(folder)
+
+
+def test_pixels_that_are_an_array_of_ours_stay_one(tmp_path: Path) -> None:
+    from tests.hdf5_files import robomimic_file
+    from tests.hdf5_files import source as hdf5
+    from tests.lerobot_sets import Here
+
+    mask = np.random.default_rng(1).integers(0, 256, (5, 20, 24, 3), dtype=np.uint8)
+    path = robomimic_file(tmp_path / "a.h5", obs__front=None, mask=mask)
+    vd.run(
+        hdf5(path, task="x"), (), vd.open_sink(tmp_path / "out", format="rlds", step_fields="rlds"), engine=Here()
+    )
+    assert not verify(tmp_path / "out", deep=True).damages
+    found = vd.open_source(tmp_path / "out")
+    episode = found.read(found.episodes()[0])
+    assert np.array_equal(episode.arrays["mask"], mask)
+    assert not episode.frames
