@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.harness import alternate, machine, median, spread, table
 from vla_data import advantages as adv
-from vla_data.advantages.scan import reverse_scan
+from vla_data.advantages.numbers.scan import reverse_scan
 
 N_STEP, NORMALIZER, C_NEG = 50, 1600, -1000
 FPS = 20

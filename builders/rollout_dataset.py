@@ -82,6 +82,11 @@ class RolloutDataset:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        lacking = [
+            name for name in ("NAME", "VERSION", "DESCRIPTION", "IMAGE_SIZE", "RECIPE") if not hasattr(cls, name)
+        ]
+        if lacking:
+            raise TypeError(f"class {cls.__qualname__} must say {', '.join(lacking)}")
         cls.OPTIONS = {**_SOURCE_OPTIONS, **cls._recipe_options(), **_SINK_OPTIONS}
 
     @classmethod

@@ -64,9 +64,11 @@ def _checked(name: Any, by_options: str) -> str:
     if name == "":
         return ""
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+-]{0,99}", name, re.ASCII):
-        raise UsageError("E001", f"{show(name)!r} is no config name: letters, digits and _ . + - make one")
+        raise UsageError("E001", f"{show(name)!r} is not a config name; use letters, digits and _ . + -")
     if tfds.core.Version.is_valid(name):
-        raise UsageError("E001", f"{name!r} is no config name, TFDS takes it for a version")
+        raise UsageError(
+            "E001", f"{name!r} is not a config name, because TFDS takes it for a version; use another"
+        )
     if name in (_DEFAULT, _RLDS) and name != by_options:
         raise UsageError("E001", f"config name {name!r} stands for other options; choose another, or none")
     return name
@@ -96,7 +98,7 @@ class RolloutBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self, *, data_dir: Any = None, config: Any = None, version: Any = None, file_format: Any = None
     ) -> None:
         if "://" in str(data_dir or ""):
-            raise UsageError("E001", f"{show(data_dir)} is no local folder; `vla-data build` writes there")
+            raise UsageError("E001", f"{show(data_dir)} is not a local folder; use `vla-data build` for it")
         _check_format(file_format)
         super().__init__(data_dir=data_dir, config=self._known(config), version=version)
 
@@ -198,7 +200,7 @@ class RolloutBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if name != _DEFAULT:
                 raise UsageError(
                     "E001",
-                    f"there is no config {show(name)!r}; there are {_DEFAULT} and {_RLDS}, and options as JSON, "
+                    f"there is no config {show(name)!r}; known are {_DEFAULT} and {_RLDS}, and options as JSON, "
                     "for example --config='{\"min_success_steps\": 6}'",
                 )
         elif config is not None and config.name == _DEFAULT:
@@ -233,7 +235,7 @@ def _flag(name: str, value: Any) -> str:
 
 def _check_format(file_format: Any) -> None:
     if file_format is not None and str(getattr(file_format, "value", file_format)) != "tfrecord":
-        raise UsageError("E001", "this dataset is written as tfrecord only")
+        raise UsageError("E001", "this dataset is written as tfrecord only; leave out --file_format")
 
 
 def _say(line: str) -> None:
@@ -254,7 +256,7 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         _say("interrupted; the same command goes on where this one stopped")
         sys.exit(130)
     if isinstance(error, json.JSONDecodeError):
-        error = UsageError("E001", f"--config or --download_config is no JSON: {error}")
+        error = UsageError("E001", f"--config or --download_config is not JSON: {error}")
     elif isinstance(error, RuntimeError) and str(error).startswith("The `fail_if_exists` flag was True"):
         error = TargetExistsError("E411", str(error).partition(" and ")[2])
     if not isinstance(error, VlaDataError):

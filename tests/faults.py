@@ -55,8 +55,8 @@ _LOADED = (
 )
 """What the zygote imports, so that its children need not."""
 
-JOBS = ("rlds", "lerobot", "h264", "av1", "convert")
-"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video, and LeRobot to RLDS."""
+JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert")
+"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, and LeRobot to RLDS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +240,8 @@ def finished(target: Path) -> set[str]:
     done = set()
     for receipt in (work_of(target) / "parts").glob("*.json"):
         with contextlib.suppress(ValueError):
-            done |= {row["record"]["id"] for row in json.loads(receipt.read_bytes())["episodes"]}
+            _, _, facts = receipt.read_bytes().partition(b"\n")
+            done |= {row["record"]["id"] for row in json.loads(facts)["episodes"]}
     return done
 
 
@@ -326,6 +327,7 @@ def perform(case: Case, count: Count) -> Outcome:
         "lerobot": {"images": "jpeg"},
         "h264": {"video": VideoSettings(codec="h264")},
         "av1": {"video": VideoSettings(codec="av1")},
+        "v21": {"version": "v2.1", "video": VideoSettings(codec="h264")},
     }
     sinks["convert"] = sinks["rlds"]
     sink = open_sink(target, **sinks[case.job])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import vla_data as vd
 from tests.paths import ROOT
 from tests.rollouts import MOVE, STILL, rollout, save
 
@@ -22,6 +23,7 @@ PRINTED = {
     "lines.py": "24 lines",
 }
 """Script -> what it prints of the rollouts here."""
+DATASET = "carrots/definition.py"
 
 
 def blocks(language: str) -> list[str]:
@@ -44,6 +46,15 @@ def run(folder: Path, *command: object) -> str:
     return done.stdout.strip()
 
 
+def refused(folder: Path, *words: object) -> str:
+    """What a command says that is wrong."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "vla_data", *map(str, words)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    return done.stderr
+
+
 @pytest.mark.parametrize("number", range(len(PRINTED)))
 def test_a_block_runs_as_it_stands(folder: Path, number: int) -> None:
     script = blocks("python")[number]
@@ -58,7 +69,25 @@ def test_a_block_runs_as_it_stands(folder: Path, number: int) -> None:
 
 
 def test_every_block_is_run() -> None:
-    assert [script.split()[1] for script in blocks("python")] == list(PRINTED)
+    assert [script.split()[1] for script in blocks("python")] == [*PRINTED, DATASET]
+
+
+def test_a_dataset_with_steps_of_its_own_builds_as_it_stands(folder: Path) -> None:
+    """Its steps are of the file, which only the folder's name says how to import."""
+    script = blocks("python")[-1]
+    (folder / "carrots").mkdir()
+    (folder / DATASET).write_text(script)
+    (command,) = blocks("sh")[-1].splitlines()
+    told = run(folder, "-m", "vla_data", *shlex.split(command)[1:], "--workers", 2)
+    assert "data/carrots/" in told
+    (made,) = folder.glob("data/carrots/*/1.0.0/vla_data")
+    assert {record.reason for record in vd.open_ledger(made.parent).records} == {"", "no_carrot"}
+    lacking = script.replace("    RECIPE = staticmethod(recipe)\n", "")
+    (folder / DATASET).write_text(lacking)
+    assert "class Definition must say RECIPE" in refused(folder, *shlex.split(command)[1:])
+    (folder / DATASET).write_text(script)
+    told = refused(folder, *shlex.split(command)[1:], "--pos-thresh", "0.5")
+    assert "--pos-thresh is no option of carrots" in told
 
 
 def test_a_dataset_of_another_distribution_is_built_by_its_name(folder: Path) -> None:

@@ -20,7 +20,7 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
     *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
-    *("advantages", "verification", "report", "mixtures", "vla_data", "cli", "__main__"),
+    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""
@@ -37,7 +37,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lerobot": ("training_adapters/lerobot/",),
     "pandas": (),
     "pyarrow": (
-        *("vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
+        *("vla_data/files/arrow.py", "vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
         *("converters/lerobot/", "training_adapters/"),
     ),
     "tensorflow": ("training_adapters/", "builders/"),

@@ -2,7 +2,7 @@
 
     runs/first/step_100/params/model.safetensors    actor_backbone/..., value_head/...; or a policy's own names
     runs/first/step_100/metadata.json               what it is, and how it came to be
-    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files
+    runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files; of a policy of tokens
     runs/first/step_100/train_state/                the optimiser, generators and environments, of a run of ours
 
 A checkpoint is whole or not there: it is written under another name, which starts with a dot, and renamed.
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,16 +25,24 @@ from torch import Tensor, nn
 
 from training_adapters import params
 from training_adapters.fast import FastTokenizer
+from training_adapters.policies.bins import BinConfig, BinPolicy
 from training_adapters.policies.config import PolicyConfig
+from training_adapters.policies.critic import BinCritic, CriticConfig
+from training_adapters.policies.flow import FlowConfig, FlowPolicy
+from training_adapters.policies.guided import Guided
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
+from training_adapters.rdt.player import UnifiedPlayer
 from vla_data.errors import UsageError
 from vla_data.files.write import machine_errors, sync_tree
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
+Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy
 _STATE: Final = "state.safetensors"
+_BINS, _CRITIC, _FLOW = "bins", "critic", "flow"
+"""Values of ``kind`` in the metadata; without it, it is a policy of tokens."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +65,13 @@ class Saved:
         return params.form(self.params)
 
     def policy(self) -> TokenPolicy:
-        """The policy in it, of whichever form.
+        """The policy of tokens in it, of whichever form.
 
         Raises:
-            UsageError: E301, not every parameter of the policy is there in its shape, or some have no place.
+            UsageError: E001, it holds another kind; E301, not every parameter of the policy is there in its shape,
+                or some have no place.
         """
+        self._need("")
         config = PolicyConfig.of(self.metadata.get("policy", {}))
         tokenizer = FastTokenizer.load(self.folder / "tokenizer", horizon=config.horizon, dim=config.dim)
         policy = TokenPolicy(config, tokenizer)
@@ -74,6 +84,56 @@ class Saved:
             }
         fill(policy, own, what=str(self.folder))
         return policy
+
+    def bins(self) -> BinPolicy:
+        """The policy of bins in it; raises as `policy`."""
+        self._need(_BINS)
+        policy = BinPolicy(BinConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        return policy
+
+    def critic(self) -> BinCritic:
+        """The critic of bins in it; raises as `policy`."""
+        self._need(_CRITIC)
+        critic = BinCritic(CriticConfig.of(self.metadata.get("policy", {})))
+        fill(critic, self.params, what=str(self.folder))
+        return critic
+
+    def flow(self) -> FlowPolicy:
+        """The policy in RDT's slots in it; raises as `policy`."""
+        self._need(_FLOW)
+        policy = FlowPolicy(FlowConfig.of(self.metadata.get("policy", {})))
+        fill(policy, self.params, what=str(self.folder))
+        return policy
+
+    def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer:
+        """The policy as it is meant to be played: asked for good actions, or in its environment's units.
+
+        Raises:
+            UsageError: as `policy`; E231, a policy in RDT's slots that does not say of which environment.
+        """
+        if self.metadata.get("kind") == _FLOW:
+            if "slots" not in self.metadata:
+                raise UsageError("E231", f"{show(self.folder)} has no environment: train it with --set env=NAME")
+            return UnifiedPlayer.of(self.flow(), self.metadata["slots"])
+        if self.metadata.get("kind") != _BINS:
+            return self.policy()
+        policy, asked = self.bins(), self.metadata.get("asked")
+        return policy if asked is None else Guided(policy, asked["words"], beta=float(asked["beta"]))
+
+    def _need(self, kind: str) -> None:
+        """Raises UsageError, E001, where the checkpoint is of another kind."""
+        found = str(self.metadata.get("kind", ""))
+        if found != kind:
+            names = {
+                "": "a policy of FAST tokens",
+                _BINS: "a policy of bins",
+                _CRITIC: "a critic",
+                _FLOW: "a policy in RDT's slots",
+            }
+            raise UsageError(
+                "E001", f"{show(self.folder)} is {names.get(found, show(found))}; wanted is {names[kind]}"
+            )
 
     def actor_critic(self) -> tuple[ActorCritic, bool]:
         """The policy with a value head, and whether that came from the checkpoint too; else it is a new one."""
@@ -105,7 +165,7 @@ def fill(module: nn.Module, stored: params.Params, *, what: str) -> None:
     wanted = {name.replace(".", "/"): value for name, value in module.state_dict().items()}
     found = params.match(params.shapes(stored), {name: tuple(value.shape) for name, value in wanted.items()})
     if not found.whole:
-        raise UsageError("E301", f"the parameters of {show(what)} are not this model's: {found}")
+        raise UsageError("E301", f"the parameters of {show(what)} do not fit this model: {found}")
     module.load_state_dict(
         {
             name.replace("/", "."): torch.from_numpy(np.asarray(stored[name])).to(value.dtype)
@@ -121,7 +181,7 @@ def params_of(module: nn.Module) -> params.Params:
 
 def save(
     folder: Path,
-    model: TokenPolicy | ActorCritic,
+    model: Model,
     metadata: Mapping[str, Any],
     *,
     tensors: Mapping[str, Tensor] | None = None,
@@ -141,24 +201,14 @@ def save(
     """
     from safetensors.torch import save_file
 
-    actor = model.actor_backbone if isinstance(model, ActorCritic) else model
-    rl = isinstance(model, ActorCritic)
-    facts = {
-        **metadata,
-        "config": {
-            "action_dim": actor.config.dim,
-            "action_horizon": actor.config.horizon,
-            "max_token_len": actor.tokenizer.grammar.longest,
-            "format": "rl_actor_critic" if rl else "il_policy",
-        },
-        "policy": actor.config.to_json(),
-    }
+    facts = {**metadata, **_form(model)}
     beside = folder.with_name(f".{folder.name}.tmp")
     with machine_errors(f"cannot write {show(folder.name)}"):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         params.write(beside / "params", params_of(model))
-        actor.tokenizer.save(beside / "tokenizer")
+        if isinstance(model, TokenPolicy | ActorCritic):
+            _actor(model).tokenizer.save(beside / "tokenizer")
         (beside / "metadata.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         if tensors is not None:
             (beside / "train_state").mkdir()
@@ -172,6 +222,27 @@ def save(
         os.replace(beside, folder)
 
 
+def _actor(model: TokenPolicy | ActorCritic) -> TokenPolicy:
+    return model.actor_backbone if isinstance(model, ActorCritic) else model
+
+
+def _form(model: Model) -> dict[str, Any]:
+    """What the metadata say of a model itself."""
+    if isinstance(model, BinCritic):
+        return {"kind": _CRITIC, "config": {"format": "critic"}, "policy": model.config.to_json()}
+    kind = _BINS if isinstance(model, BinPolicy) else _FLOW if isinstance(model, FlowPolicy) else ""
+    actor = model if isinstance(model, BinPolicy | FlowPolicy) else _actor(model)
+    return ({"kind": kind} if kind else {}) | {
+        "config": {
+            "action_dim": actor.config.dim,
+            "action_horizon": actor.config.horizon,
+            "max_token_len": actor.longest,
+            "format": "rl_actor_critic" if isinstance(model, ActorCritic) else "il_policy",
+        },
+        "policy": actor.config.to_json(),
+    }
+
+
 def load(folder: str | Path) -> Saved:
     """A checkpoint; of a run's folder, the last one.
 
@@ -182,7 +253,7 @@ def load(folder: str | Path) -> Saved:
     if not (folder / "params").is_dir():
         steps = numbered(folder)
         if not steps:
-            raise UsageError("E003", f"{show(folder)} is no checkpoint and holds none (step_N/params)")
+            raise UsageError("E003", f"{show(folder)} is not a checkpoint and has none inside (step_N/params)")
         folder = steps[-1]
     return Saved(folder, _json(folder / "metadata.json"), params.read(folder / "params"))
 
@@ -193,6 +264,13 @@ def numbered(run: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def forget(folders: Iterable[Path]) -> None:
+    """Remove checkpoints."""
+    for folder in folders:
+        with machine_errors(f"cannot remove {show(folder.name)}"):
+            shutil.rmtree(folder)
+
+
 def _names(run: Path) -> list[str]:
     return os.listdir(run) if run.is_dir() else []
 
@@ -201,5 +279,5 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         facts = strict_json.loads(path.read_bytes(), name=path.name)
     except OSError:
-        raise UsageError("E003", f"{show(path)} is missing: no checkpoint of vla-train") from None
+        raise UsageError("E003", f"{show(path)} is missing, so this is not a checkpoint of vla-train") from None
     return facts if isinstance(facts, dict) else {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from training_adapters.recap.commands import recap
 from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
@@ -45,6 +46,9 @@ _common = stack(
 )
 
 
+cli.add_command(recap)
+
+
 @cli.command()
 @_common
 @click.option("--env", help="Environment, for example tabletop or gym_aloha/AlohaTransferCube-v0.")
@@ -62,7 +66,7 @@ def ppo(env: str | None, start: str | None, from_scratch: bool, record: Path | N
     from training_adapters.ppo.program import Program
 
     if start and from_scratch:
-        raise UsageError("E001", "--start and --from-scratch say two things")
+        raise UsageError("E001", "give --start or --from-scratch, not both")
     given = {"env": env, "start": "scratch" if from_scratch else start}
     options, run = _begin(PPOConfig, {name: facts_of(preset) for name, preset in PRESETS.items()}, given, common)
     with Program(options, run, resume=common["resume"], record=record) as program:
@@ -86,6 +90,23 @@ def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None
     given = {"dataset": dataset, "env": env, "start": start}
     options, run = _begin(SFTConfig, PRESETS, given, common)
     program = Program(options, run, resume=common["resume"])
+    folder = program.train()
+    after = program.evaluate() if options.eval_episodes else None
+    _finish(run, folder, None, after, as_json=common["as_json"])
+
+
+@cli.command()
+@_common
+@click.option("--dataset", required=True, help="What to learn, in physical units: a path or FORMAT:PATH.")
+@click.option("--env", help="Environment to be evaluated in.  [default: none]")
+def rdt(dataset: str, env: str | None, **common: Any) -> None:
+    """Train a flow policy in RDT's 128 slots; data with a known mistake, such as a wrong unit, are refused."""
+    _need_extra()
+    from training_adapters.rdt.config import PRESETS, RdtConfig
+    from training_adapters.rdt.program import start
+
+    options, run = _begin(RdtConfig, PRESETS, {"dataset": dataset, "env": env}, common)
+    program = start(options, run)
     folder = program.train()
     after = program.evaluate() if options.eval_episodes else None
     _finish(run, folder, None, after, as_json=common["as_json"])
@@ -158,9 +179,9 @@ def collect(
 ) -> None:
     """Play a policy, or the expert, and write its episodes into the folder OUT, for vla-data align."""
     if expert == (checkpoint is not None):
-        raise UsageError("E001", "who plays: give --checkpoint or --expert, one of them")
+        raise UsageError("E001", "give --checkpoint or --expert, one of them: it plays the episodes")
     if expert and temperature is not None:
-        raise UsageError("E001", "--temperature is of a policy's sampling; the expert draws nothing by it")
+        raise UsageError("E001", "--temperature works with --checkpoint only; the expert does not sample")
     _need_extra()
     from training_adapters.collect import collect as played
     from training_adapters.collect_expert import collect_expert
@@ -171,7 +192,7 @@ def collect(
         done = collect_expert(Place.of(env or "tabletop"), out, images=images, **how)
     else:
         _, playing = _player(checkpoint, env, temperature=temperature, **how)
-        tokens = playing["policy"].tokenizer.grammar.longest
+        tokens = playing["policy"].longest
         done = played(**playing, folder=out, tokens=tokens, images=images)
     emit(f"{done.written} episodes, {done.dropped} dropped for a malformed chunk; solved {done.success}")
 
@@ -189,7 +210,7 @@ def _player(
     from training_adapters.envs.table import Place
 
     saved = checkpoints.load(checkpoint)
-    policy, place = saved.policy(), Place.of(env or str(saved.metadata.get("env", "")))
+    policy, place = saved.player(), Place.of(env or str(saved.metadata.get("env", "")))
     how["temperature"] = 1.0 if temperature is None else temperature
     return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
 

@@ -15,7 +15,7 @@ import torch
 from training_adapters.envs.lanes import Lanes, Moved
 from training_adapters.envs.table import Begin, Place, Row
 from training_adapters.intervals import Share
-from training_adapters.policy import Chunk, Policy
+from training_adapters.policy import Actor, Chunk
 from vla_data.errors import UsageError
 from vla_data.recording import OpenEpisode, RolloutWriter
 
@@ -71,7 +71,7 @@ class Recorder:
                 self._open[moved.lane] = self._writer.episode(task=moved.task, facts=self._facts(moved))
             self._add(self._open[moved.lane], moved, self._said(chunk, row))
             if ended:
-                self._open.pop(moved.lane).end(seen(moved.last))
+                self._open.pop(moved.lane).end(seen(moved.last), facts={"success": moved.success})
                 self.written += 1
 
     def skip(self, lanes: Iterable[int]) -> None:
@@ -135,7 +135,7 @@ class Collection:
 
 
 def collect(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     folder: str | Path,
     *,

@@ -54,7 +54,7 @@ def collect_expert(
             )
             for step in steps:
                 episode.add(seen(step.observation) | _done(step))
-            episode.end(seen(last))
+            episode.end(seen(last), facts={"success": steps[-1].success})
             solved, count = solved + steps[-1].success, count + len(steps)
     env.close()
     return Collection(success=Share(solved, episodes), written=episodes, dropped=0, steps=count)

@@ -12,7 +12,7 @@ from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import HELD_OUT_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.intervals import Share
-from training_adapters.policy import Policy
+from training_adapters.policy import Actor
 from vla_data.errors import UsageError
 
 
@@ -66,7 +66,7 @@ class Evaluation:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     *,
     episodes: int = 240,
@@ -119,7 +119,7 @@ class _Played:
 
 
 def _play(
-    policy: Policy,
+    policy: Actor,
     place: Place,
     todo: list[Begin],
     horizon: int,

@@ -166,7 +166,7 @@ def _read_orbax(folder: Path) -> Params:
     try:
         tree = _orbax().PyTreeCheckpointer().restore(folder.absolute())
     except (ValueError, OSError, KeyError) as error:
-        raise DataError("E105", f"{show(folder.name)} is no whole orbax tree: {show(error)}") from None
+        raise DataError("E105", f"{show(folder.name)} is not a complete orbax tree: {show(error)}") from None
     return flat(tree.get("params", tree))
 
 

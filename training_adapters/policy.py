@@ -53,12 +53,16 @@ class Scores:
     entropy: Tensor
 
 
-class Policy(Protocol):
-    """A policy over chunks of tokens."""
+class Actor(Protocol):
+    """What plays."""
 
     def act(self, batch: Batch, generator: torch.Generator, *, temperature: float = 1.0) -> Chunk:
         """Sample a chunk for each observation; temperature 0 takes the likeliest token each time."""
         ...
+
+
+class Policy(Actor, Protocol):
+    """A policy over chunks of tokens."""
 
     def score(self, batch: Batch, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0) -> Scores:
         """Log-probabilities of stored tokens, under the same mask of allowed tokens as `act`'s."""

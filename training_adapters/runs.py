@@ -41,7 +41,7 @@ class Run:
         if resume:
             _same(stored, facts)
         elif folder.exists() and any(folder.iterdir()):
-            raise TargetExistsError("E411", f"{show(folder)} is there; --resume goes on with it")
+            raise TargetExistsError("E411", f"{show(folder)} exists; --resume goes on with it")
         self._wandb: Any = _wandb(folder, facts) if wandb else None
         with machine_errors("cannot write the run's folder"):
             folder.mkdir(parents=True, exist_ok=True)

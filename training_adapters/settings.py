@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -42,36 +43,44 @@ def settings_of(
         UsageError: E001, one is unknown or makes no sense; E003, there is no such file.
     """
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    facts = dict(presets[config]) if config in presets else _file(config, presets)
+    facts = dict(presets[config]) if config in presets else read_settings(config, presets)
     for pair in pairs:
         name, equal, value = pair.partition("=")
         if not equal:
             raise UsageError("E001", f"--set {show(pair)} is not KEY=VALUE")
         facts[name] = _value(value)
     facts |= {name: value for name, value in given.items() if value is not None}
-    unknown = sorted(set(facts) - known)
-    if unknown:
-        raise UsageError("E001", f"there is no option {show(unknown[0])}; there are {', '.join(sorted(known))}")
+    for name in sorted(set(facts) - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+        raise UsageError("E001", f"there is no option {show(name)}; {hint}")
     try:
         return kind(**facts)
     except (TypeError, ValueError) as error:
         raise UsageError("E001", show(error)) from None
 
 
-def _file(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(name: str, presets: Mapping[str, Any]) -> dict[str, Any]:
+    """The table in a TOML or JSON file.
+
+    Raises:
+        UsageError: E001, it is none; E003, there is no such file, nor a preset of this name.
+    """
     path = Path(name)
     try:
         data, _ = read_file(path, root=None, max_bytes=MAX_CONFIG)
     except (OSError, DataError):
-        raise UsageError("E003", f"config is {show(name)}: no preset ({', '.join(presets)}) and no file") from None
+        raise UsageError(
+            "E003", f"config is {show(name)}, which is neither a preset ({', '.join(presets)}) nor a file"
+        ) from None
     try:
         facts = strict_json.loads(data, name=path.name) if path.suffix == ".json" else tomllib.loads(data.decode())
     except DataError as error:
         raise UsageError(error.code, error.message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(name)} is not TOML: {show(error)}") from None
     if not isinstance(facts, dict):
-        raise UsageError("E001", f"{show(name)} is no table of options")
+        raise UsageError("E001", f"{show(name)} is not a table of options")
     return facts
 
 

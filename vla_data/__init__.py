@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vla_data import former_names, steps
 from vla_data._version import __version__
-from vla_data.core import Encoded, Episode, EpisodeRef, Feature, Published, Schema, Sink, Source
+from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Feature, Published, Schema, Sink, Source
 from vla_data.core.base import BaseSink, BaseSource, Traits, WrappedSink, WrappedSource
 from vla_data.core.curate import Curated, Filter, Transform, curate
 from vla_data.core.ledger import Ledger, Record, Span
@@ -62,6 +62,7 @@ __all__ = [
     "DataError",
     "Encoded",
     "Episode",
+    "EpisodeMeta",
     "EpisodeRef",
     "Feature",
     "Filter",

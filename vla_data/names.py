@@ -10,9 +10,13 @@ _NUMBER: Final = re.compile(r"([0-9]+)")
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts ``demo_2`` before ``demo_10``; equal only for equal names."""
-    parts = tuple((0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(_NUMBER.split(name)))
-    return (*parts, (2, 0, name))
+    """Sort key that puts ``demo_2`` before ``demo_10``; equal only for equal names.
+
+    Numbers are compared by their digits, since a stranger's name may have more than Python makes a number of.
+    """
+    parts = (part.lstrip("0") if i % 2 else part for i, part in enumerate(_NUMBER.split(name)))
+    keys = tuple((0, len(part), part) if i % 2 else (1, 0, part) for i, part in enumerate(parts))
+    return (*keys, (2, 0, name))
 
 
 def unit_hash(name: str, *, salt: str) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -19,7 +20,7 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
 
 def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite number from ``low`` to ``high``, both included."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} is {value!r}, not a number")
     if not low <= value <= high:
         raise ValueError(f"{name} is {value!r}, not {_between(low, high)}")
@@ -44,9 +45,12 @@ def flag(name: str, value: Any) -> bool:
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
     """Several texts; one alone is no list of letters."""
-    if isinstance(value, str) or not all(isinstance(text, str) and text for text in value):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"{name} is {value!r}, not a list of texts")
-    return tuple(value)
+    found = tuple(value)
+    if not all(isinstance(text, str) and text for text in found):
+        raise ValueError(f"{name} is {found!r}, not a list of texts")
+    return found
 
 
 def pair(name: str, value: Any) -> tuple[float, float]:

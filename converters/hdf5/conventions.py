@@ -13,13 +13,13 @@ ManiSkill ``agents/controllers/pd_ee_pose.py``, ACT ``record_sim_episodes.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from converters.hdf5.robosuite_controller import osc_pose
 from vla_data.actions import Convention, preset
-from vla_data.core import Json
+from vla_data.core import EpisodeMeta, Json
 
 _MODES: Final = {
     "pd_ee_delta_pose": "maniskill_pd_ee_delta_pose",
@@ -36,7 +36,7 @@ _POSE: Final = Convention(
 _PLACE: Final = Convention(layout={"translation": (0, 1, 2)}, kind="absolute", frame="world", translation_unit="m")
 
 
-def action_convention(meta: Mapping[str, Json], width: int) -> dict[str, Json]:
+def action_convention(meta: EpisodeMeta, width: int) -> dict[str, Json]:
     """The convention of ``action``; empty where nothing is known.
 
     Args:
@@ -46,41 +46,41 @@ def action_convention(meta: Mapping[str, Json], width: int) -> dict[str, Json]:
     found = _action(meta, width)
     if found is None or found.width != width:
         return {}
-    rate = meta.get("fps")
+    rate = meta.fps
     if rate and rate != found.control_rate and found.controller is not None:
         # How much of a command a controller carries out in a step is measured at its usual rate.
         found = replace(found, controller=replace(found.controller, translation_gain=None, rotation_gain=None))
     return replace(found, control_rate=float(rate) if rate else None).to_json()
 
 
-def state_convention(meta: Mapping[str, Json], name: str, width: int) -> dict[str, Json]:
+def state_convention(meta: EpisodeMeta, name: str, width: int) -> dict[str, Json]:
     """The convention of an observation; empty where nothing is known."""
     found = _states(meta).get(name)
     return found.to_json() if found is not None and found.width == width else {}
 
 
-def _action(meta: Mapping[str, Json], width: int) -> Convention | None:
-    layout, controller = meta["layout"], meta.get("controller")
+def _action(meta: EpisodeMeta, width: int) -> Convention | None:
+    layout, controller = meta.layout, meta.controller
     if layout == "libero":
-        return preset("libero") if controller is None else osc_pose(controller, "1.4", meta.get("robot"))
+        return preset("libero") if controller is None else osc_pose(controller, "1.4", meta.robot)
     if layout == "robomimic":
-        return osc_pose(controller, meta.get("env_version"), meta.get("robot"))
+        return osc_pose(controller, meta.env_version, meta.robot)
     if layout == "maniskill":
         mode = controller.get("type") if controller else None
         return preset(_MODES[mode]) if mode in _MODES else None
     return _aloha(meta) if layout == "aloha" and width == 14 else None
 
 
-def _aloha(meta: Mapping[str, Json]) -> Convention:
+def _aloha(meta: EpisodeMeta) -> Convention:
     known = preset("aloha")
-    file = (meta.get("episode_metadata") or {}).get("file") or {}
+    file = (meta.episode_metadata or {}).get("file") or {}
     if str(file.get("sim")) == "True":
         return known
     return replace(known, gripper_control="undeclared", gripper_open=None, gripper_closed=None)
 
 
-def _states(meta: Mapping[str, Json]) -> dict[str, Convention]:
-    layout = meta["layout"]
+def _states(meta: EpisodeMeta) -> dict[str, Convention]:
+    layout = meta.layout
     if layout == "libero":
         return {
             "observation.state": _with(_POSE, "fingers", (6, 7)),

@@ -19,7 +19,7 @@ from converters.hdf5.declared import Options, told
 from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, is_images, without
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
-from vla_data.core import Episode, Json
+from vla_data.core import Episode, EpisodeMeta, Json
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
 from vla_data.safety.text import show
@@ -60,7 +60,7 @@ def build(
         first = int(known.time.value == "after")
         steps = len(action) - first
         if steps == 0:
-            raise DataError("E207", "one action, and what was seen before it is not in the file")
+            raise DataError("E207", "there is only one action, and what was seen before it is not in the file")
         _check_rows(demo, len(action), first)
         if first:
             notes.append("first_action_dropped")
@@ -92,6 +92,7 @@ def build(
         **pictures.meta(known),
         **demo.facts,
     }
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
     return Episode(
         id=name,
         arrays=arrays,
@@ -99,12 +100,7 @@ def build(
         final=final,
         task=known.task.value,
         index=np.arange(steps),
-        meta={
-            "source": "hdf5",
-            "source_length": steps,
-            **{k: v for k, v in facts.items() if v is not None},
-            **meta,
-        },
+        meta=EpisodeMeta({**facts, **meta}, source="hdf5", source_length=steps),
         notes=tuple(notes),
     )
 
@@ -164,7 +160,7 @@ def _check_rows(demo: Demo, actions: int, first: int) -> None:
     arrays += [table for key, table in demo.seen.items() if key not in demo.encoded and not is_images(table)]
     total = sum(table.nbytes for table in arrays)
     if total > MAX_ARRAYS:
-        raise DataError("E107", f"{total:,} bytes of numbers in one episode, more than {MAX_ARRAYS:,}")
+        raise DataError("E107", f"the episode has {total:,} bytes of numbers, more than {MAX_ARRAYS:,}")
 
 
 def _extra(demo: Demo, actions: int, taken: set[str], notes: list[str]) -> dict[str, Table]:
@@ -191,7 +187,7 @@ def _action(table: Table, limit: float) -> Array:
     if len(table) == 0:
         raise DataError("E207", "the episode has no steps")
     if table.kind != "number" or table.dtype.kind not in "iuf":
-        raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a number's")
+        raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
     if table.nbytes > MAX_ARRAYS:
         raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
     action = table.read()
@@ -216,7 +212,7 @@ def _values(table: Table, key: str, start: int, stop: int) -> Array:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or not np.isin(values, (0, 1)).all():
-        raise DataError("E205", f"{show(table.path)} holds other values than true and false{without(table.path)}")
+        raise DataError("E205", f"{show(table.path)} has values other than true and false{without(table.path)}")
     return values.astype(np.bool_)
 
 

@@ -94,7 +94,9 @@ def stored_frames(table: Table, orientation: str, channels: str) -> Frames:
     if height == 0 or width == 0:
         raise DataError("E203", f"images of {show(table.path)} have the shape {table.shape[1:]}")
     if max(height, width) > images.MAX_SIDE:
-        raise DataError("E107", f"images of {width:,}x{height:,} pixels; at most {images.MAX_SIDE:,} a side")
+        raise DataError(
+            "E107", f"images have {width:,}x{height:,} pixels; at most {images.MAX_SIDE:,} a side are read"
+        )
     blocks, how = _Blocks(table), (orientation, channels)
     return Frames(tuple(_Stored(blocks, at, how) for at in range(len(table))), height, width)
 
@@ -126,7 +128,9 @@ def image_files(table: Table) -> list[bytes]:
     """
     numbers = table.kind == "number"
     if len(table.shape) != (2 if numbers else 1) or (numbers and table.dtype != np.uint8):
-        raise DataError("E203", f"{show(table.path)} {table.shape} {table.dtype} holds neither images nor files")
+        raise DataError(
+            "E203", f"{show(table.path)} {table.shape} {table.dtype} holds neither images nor encoded image files"
+        )
     step = max(1, BLOCK // max(1, table.row_bytes)) if table.kind != "bytes" else 1
     out: list[bytes] = []
     total = 0

@@ -36,6 +36,7 @@ from vla_data.safety.text import show
 DIALECTS: Final[tuple[Layout, ...]] = (ManiSkill(), Aloha(), Libero(), Robomimic())
 """In the order in which a file is tried; robomimic's is the most general."""
 
+MAX_NAMES: Final = 64 << 20
 MEMORY: Final = 4 << 30
 SECONDS: Final = 60.0
 _START_SECONDS: Final = 60.0
@@ -71,9 +72,8 @@ def layout_of(top: Group, wanted: str) -> Layout:
     has = ", ".join(map(show, names[:_SHOWN])) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
     raise NotADemoFileError(
         "E206",
-        f"an HDF5 file, but of none of the layouts {known}: its top has {has or 'nothing'}, where data "
-        f"(robomimic, LIBERO), "
-        "traj_0 (ManiSkill) or action and observations (ALOHA) are looked for; see docs/hdf5.md",
+        f"an HDF5 file, but not one of {known}: its top has {has or 'nothing'}, and not data (robomimic, LIBERO), "
+        "traj_0 (ManiSkill) or action and observations (ALOHA); see docs/hdf5.md",
     )
 
 
@@ -82,18 +82,22 @@ def demos(top: Group, wanted: str, mask: str | None) -> list[str]:
 
     Raises:
         UsageError: E007 when the file has no such mask.
-        DataError: E207 when there are none.
+        DataError: E207 when there are none, E107 for names that are too long taken together.
     """
     names = layout_of(top, wanted).demos(top)
     if mask is not None:
         masks = top.group("mask") if "mask" in top else None
         if masks is None or mask not in masks:
             known = ", ".join(sorted(map(show, masks.names()), key=natural)) if masks is not None else "none"
-            raise UsageError("E007", f"there is no mask {show(mask)!r}; there is {known}")
+            raise UsageError("E007", f"there is no mask {show(mask)!r}; known are {known}")
         listed = masks.table(mask)
         names = list(dict.fromkeys(listed.texts())) if len(listed) else []
     elif not names:
         raise DataError("E207", "the file has no demonstrations")
+    if sum(map(len, names)) > MAX_NAMES:
+        raise DataError(
+            "E107", f"the names of {len(names):,} demonstrations have more than {MAX_NAMES:,} characters"
+        )
     return sorted(names, key=natural)
 
 
@@ -163,12 +167,13 @@ class _Child:
             raise AssertionError("the child was started without a pipe")
         deadline = time.monotonic() + seconds
         handle = self._process.stdout.fileno()
-        while b"\n" not in self._buffer:
+        pieces = [self._buffer]
+        while b"\n" not in pieces[-1]:
             ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(handle, 1 << 16) if ready else b""
-            if not data:
+            pieces.append(os.read(handle, 1 << 16) if ready else b"")
+            if not pieces[-1]:
                 return None
-            self._buffer += data
+        self._buffer = b"".join(pieces)
         line, _, self._buffer = self._buffer.partition(b"\n")
         value: dict[str, Any] = json.loads(line)
         return value
@@ -178,7 +183,7 @@ class _Child:
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return DataError("E503", f"its demonstrations are not listed after {seconds:g} s")
+            return DataError("E503", f"its demonstrations could not be listed in {seconds:g} s")
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return DataError("E502", f"the reader crashed while listing its demonstrations ({name})")
 

@@ -98,7 +98,7 @@ def _plan(file: Path, masks: Mapping[str, Sequence[str]], *, replace: bool) -> d
         finally:
             opened.close()
     except DataError as error:
-        raise UsageError("E002", f"{show(file)} is no robomimic or LIBERO file: {error.message}") from None
+        raise UsageError("E002", f"{show(file)} is not a robomimic or LIBERO file: {error.message}") from None
     out = {}
     for key, names in sorted(masks.items()):
         if not key or "/" in key or "\0" in key or key == ".":

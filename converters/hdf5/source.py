@@ -25,7 +25,7 @@ from converters.hdf5.dialects.base import Layout
 from converters.hdf5.episode import build
 from converters.hdf5.listing import DIALECTS, Listing, NotADemoFileError, layout_of, list_files
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import LINKED_FOLDER, is_apple_double, is_litter
@@ -152,7 +152,10 @@ class Hdf5Source(RootedSource):
         try:
             seal = read_seal(self.folder)
             if seal is not None and seal.get(name, digest) != digest:
-                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+                raise DataError(
+                    "E132",
+                    f"its SHA-256 is not the one in {SEAL}; get the file back, or remove {SEAL} and seal again",
+                )
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
             if self.leave_out or self.unwanted:
@@ -162,14 +165,14 @@ class Hdf5Source(RootedSource):
             made = layout.read(top, demo, path, self._limit)
             made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out)))
             masks = [key for key, names in keys.items() if demo in names]
-            meta: dict[str, Json] = {"source_sha256": sha256}
+            meta = EpisodeMeta(source_sha256=sha256)
             splits = [split for split in _SPLITS if split in masks]
             if len(splits) == 1:
-                meta["split"] = splits[0]
+                meta = EpisodeMeta(meta, split=splits[0])
             if masks:
-                meta["masks"] = masks
+                meta = EpisodeMeta(meta, masks=masks)
             if keys:  # also of those that list nobody, which a selection of demos may make of any
-                meta["mask_names"] = list(keys)
+                meta = EpisodeMeta(meta, mask_names=list(keys))
             return build(made, layout, self, name=ref.id, file=path.name, meta=meta)
         except DataError as error:
             error.source_sha256 = sha256
@@ -180,8 +183,8 @@ class Hdf5Source(RootedSource):
         features: dict[str, Feature] = {}
         meta = episode.meta
         # The rules end in upright images; a declared "none" may mean anything.
-        told = meta.get("image_orientation_rule") != "declared"
-        orientation = "upright" if told else _UPRIGHT[meta["image_orientation"]] if episode.frames else ""
+        told = meta.image_orientation_rule != "declared"
+        orientation = "upright" if told else _UPRIGHT[str(meta.image_orientation)] if episode.frames else ""
         for name, frames in episode.frames.items():
             features[name] = Feature(
                 dtype="image",
@@ -196,10 +199,10 @@ class Hdf5Source(RootedSource):
                 names=_state_names(episode) if name == "observation.state" else None,
                 convention=_convention(meta, name, array),
             )
-        for name, told in meta.get("declared", {}).items():
+        for name, told in meta.declared.items():
             if name in features and not (name in episode.frames and orientation != "upright"):
                 features[name] = _declared(features[name], told)
-        return Schema(features=features, fps=float(meta["fps"]), robot=meta.get("robot"))
+        return Schema(features=features, fps=float(meta.fps or 0), robot=meta.robot)
 
     def _hidden(self, demo: str, layout: Layout, path: str) -> str:
         """What of a demo is not read, by its path or feature; nothing for what is."""
@@ -268,7 +271,7 @@ class Hdf5Source(RootedSource):
     def _unlisted(self, path: Path) -> DataError:
         """Why a file has one reference for all of its demos."""
         found = list_files([path], root=self._limit, layout=self.layout, mask=self.mask)[0].error
-        return found or DataError("E502", "listing its demonstrations failed, and works now: run it again")
+        return found or DataError("E502", "listing its demonstrations failed at first and works now; run it again")
 
 
 _MAX_LISTED: Final = 100_000
@@ -299,7 +302,7 @@ def _check_kind(path: Path) -> None:
         is_named = path.name.lower().endswith(hdf5_files.SUFFIXES)  # as if it were a file that is meant
         raise (DataError if is_named else NotADemoFileError)("E131", LINKED_FOLDER)
     if is_litter(path.name) and is_apple_double(path):
-        raise NotADemoFileError("E206", "attributes of another file, which macOS leaves beside it")
+        raise NotADemoFileError("E206", "a file of macOS with attributes of another file; it can be removed")
 
 
 def _opened(path: Path, limit: Path, facts: Facts) -> Group:
@@ -341,7 +344,7 @@ def _described(
 
 def _state_names(episode: Episode) -> tuple[str, ...] | None:
     """Names for an ``observation.state`` that was put together here: ``<observation>_<i>`` for each number."""
-    keys = _DIALECTS[episode.meta["layout"]].state
+    keys = _DIALECTS[episode.meta.layout].state
     if not keys or not all(key in episode.arrays for key in keys):
         return None
     names = []
@@ -362,7 +365,7 @@ def _declared(feature: Feature, told: Mapping[str, Json]) -> Feature:
     return feature
 
 
-def _convention(meta: Mapping[str, Json], name: str, array: NDArray[Any]) -> Mapping[str, Json]:
+def _convention(meta: EpisodeMeta, name: str, array: NDArray[Any]) -> Mapping[str, Json]:
     if array.ndim != 2:
         return {}
     if name == "action":

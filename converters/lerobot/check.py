@@ -1,4 +1,4 @@
-"""A second look at LeRobot v3.0 datasets of ours: everything that can be computed again, is.
+"""A second look at LeRobot datasets of ours, v3.0 or v2.1: everything that can be computed again, is.
 
 It shares no code with the writer but the statistics themselves: files are read as a stranger's, in the order in
 which readers find them, episode by episode, so that memory stays at one episode and the numbers of each frame.
@@ -17,14 +17,19 @@ import numpy as np
 import pyarrow as pa
 
 from converters.lerobot import check_info as infos
+from converters.lerobot import check_numbers as numbers
+from converters.lerobot import check_v21 as older
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.check_videos import Piece, Track
+from converters.lerobot.data_files import MAX_EPISODE
+from converters.lerobot.files import MAX_TABLE
 from converters.lerobot.stats import ArrayStats, VectorTotals, array_stats
 from vla_data.core import Array, Json
 from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
-from vla_data.files.tables import open_parquet
+from vla_data.files import arrow
+from vla_data.files.tables import check_rows, open_parquet, read_groups, read_whole
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
@@ -34,12 +39,6 @@ from vla_data.verification.audit import Audit
 INFO: Final = "meta/info.json"
 STATS: Final = "meta/stats.json"
 TASKS: Final = "meta/tasks.parquet"
-_MOMENTS: Final = ("min", "max", "mean", "std")
-# Statistics may come from another release of NumPy, which may add up in another order.
-_RELATIVE: Final = 1e-6
-_ABSOLUTE: Final = 1e-9
-# JPEG changes pixels, and statistics are of those before it: by so much of the range the mean may move.
-_JPEG_MEAN: Final = 0.05
 
 
 @dataclass
@@ -59,6 +58,7 @@ class LerobotAudit(Audit):
     _image_rows: dict[str, list[Mapping[str, Json]]] = field(default_factory=dict)
     _splits: list[str | None] = field(default_factory=list)
     _steps: int = 0
+    _is_v3: bool = True
     _used: dict[int, None] = field(default_factory=dict)
     _lossy: bool = False
     _row_file: str = "meta/episodes"
@@ -67,12 +67,13 @@ class LerobotAudit(Audit):
     def examine(self) -> None:
         """See `Audit`."""
         info = self.read_object(INFO)
-        stats = self.read_object(STATS)
-        self._tasks = self._read_tasks()
         # By the schema: a damaged info.json alone is to blame for itself.
         options = infos.sink_options(self.root)
+        self._is_v3 = infos.is_v3(self.root, options)
+        stats = self.read_object(STATS) if self._is_v3 else None
+        self._tasks = self._read_tasks()
         has_video = infos.has_video(self.root, options)
-        self._features: Mapping[str, Json] = infos.features(self.schema, video=has_video)
+        self._features: Mapping[str, Json] = infos.features(self.schema, video=has_video, v3=self._is_v3)
         self._videos = [name for name, f in self._features.items() if f.get("dtype") == "video"]
         published = self.published()
         self._steps = sum(record.frames("kept") for record in published)
@@ -81,7 +82,7 @@ class LerobotAudit(Audit):
         rows, tables = self._rows(), self._tables()
         for record, row, found in itertools.zip_longest(published, rows, tables):
             if record is None:
-                self.blame("." if found is None else found[0], "there is more than the ledger's episodes")
+                self.blame("." if found is None else found[0], "it has more episodes than the ledger")
                 break
             file = found[0] if found else "data"
             if found is None:
@@ -101,7 +102,7 @@ class LerobotAudit(Audit):
             self._compare_info(info, options)
         if stats is not None:
             self._compare_stats(stats)
-        own = {r.meta.get(lerobot_tasks.TABLE) if r.meta.get("source") == "lerobot" else None for r in published}
+        own = {r.meta.task_table if r.meta.source == "lerobot" else None for r in published}
         if self._tasks is not None and not lerobot_tasks.is_right(self._tasks, own, self._used):
             self.blame(TASKS, "the tasks are not those of the source, or of the episodes as they first appear")
         for name in self._videos:
@@ -109,12 +110,14 @@ class LerobotAudit(Audit):
 
     def _read_tasks(self) -> list[str] | None:
         """The instructions by number, or None where it is told already that they can't be read."""
+        if not self._is_v3:
+            return older.tasks(self)
         try:
-            table = open_parquet(self.root / TASKS, root=self.root).read()
+            table = read_whole(self.root / TASKS, root=self.root, max_bytes=MAX_TABLE)
             if table["task_index"].to_pylist() != list(range(len(table))):
                 self.blame(TASKS, "task_index is not 0, 1, 2, ...")
             return [str(task) for task in table["task"].to_pylist()]
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, DataError) as error:
             self.blame(TASKS, f"can't be read ({type(error).__name__})")
             return None
 
@@ -127,12 +130,17 @@ class LerobotAudit(Audit):
             name = path.relative_to(self.root).as_posix()
             try:
                 reader = open_parquet(path, root=self.root)
+                check_rows(reader.metadata, path)
                 for group in range(reader.num_row_groups):
-                    yield name, reader.read_row_group(group)
-            except (pa.ArrowException, OSError) as error:
+                    yield name, read_groups(reader, [group], max_bytes=MAX_EPISODE)
+            except (pa.ArrowException, OSError, DataError) as error:
                 self.blame(name, f"can't be read ({type(error).__name__}: {show(error, escaped=True)[:100]})")
 
     def _rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        if not self._is_v3:
+            self._row_file = older.EPISODES
+            yield from older.rows(self)
+            return
         for name, table in self._batches("meta/episodes/*/*.parquet"):
             self._row_file = name
             for row in table.to_pylist():
@@ -142,7 +150,7 @@ class LerobotAudit(Audit):
         """(file, rows) of each episode, however the file is cut into row groups."""
         last: tuple[str, pa.Table] | None = None
         for name, table in self._batches("data/*/*.parquet"):
-            index = table["episode_index"].to_numpy()
+            index = arrow.to_numpy(table["episode_index"])
             cuts = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(table)]
             for start, stop in itertools.pairwise(cuts):
                 piece = table.slice(start, stop - start)
@@ -170,7 +178,7 @@ class LerobotAudit(Audit):
             "timestamp": (np.arange(n) / self.schema.fps).astype(np.float32),
         }
         for name, want in counted.items():
-            if not np.array_equal(table[name].to_numpy(), want):
+            if not np.array_equal(arrow.to_numpy(table[name]), want):
                 wrong(f"{name} is not what counting gives")
         index = table["task_index"].to_pylist()
         self._used |= dict.fromkeys(index)
@@ -187,7 +195,7 @@ class LerobotAudit(Audit):
                 encoded[name] = table[name].combine_chunks().field("bytes").to_pylist()
                 stats[name] = self._examine_images(name, encoded[name], feature["shape"], wrong)
             elif feature["dtype"] != "video":
-                values = _values(table[name], feature["shape"])
+                values = numbers.array(table, name, feature)
                 if name in self.schema.features:
                     arrays[name] = values
                 if values.dtype.kind in "biuf" and values.ndim <= 2:
@@ -195,7 +203,7 @@ class LerobotAudit(Audit):
                     width = values.size // max(len(values), 1)
                     self._vectors.setdefault(name, VectorTotals(width)).add(values)
                 elif values.dtype.kind in "biuf":
-                    stats[name] = array_stats(values)
+                    stats[name] = numbers.as_stored(array_stats(values), feature)
                     self._maps.setdefault(name, ArrayStats(self._steps, values.shape[1:])).add(values)
         if row is None:
             wrong("the episode has no row", self._row_file)
@@ -210,6 +218,8 @@ class LerobotAudit(Audit):
                 wrong("the task of the episode's frames is another", TASKS)
             else:
                 wrong("the content is not that of the ledger's digest")
+        if not self._is_v3:
+            stats = {name: facts for name, facts in stats.items() if older.has_stats(name, self._features)}
         self._compare_row(record, *row, file, n, list(dict.fromkeys(tasks)), stats)
         if readable:
             self._compare_tracks(record, *row, shown)
@@ -258,18 +268,21 @@ class LerobotAudit(Audit):
             "data/chunk_index and data/file_index": (named, file),
             "vla_data/source": (row.get("vla_data/source"), record.id),
         }
+        if not self._is_v3:
+            want = {name: want[name] for name in older.KEYS}
+            want["the file's number"] = (older.number(file), self.episodes)
         for name, (found, expected) in want.items():
             if found != expected:
                 self.blame(where, f"{name} is {show(found)[:60]}, not {show(expected)[:60]}", record.id)
         for name, facts in stats.items():
-            found = {key: row.get(f"stats/{name}/{key}") for key in (*_MOMENTS, "count", *QUANTILES)}
+            found = {key: row.get(f"stats/{name}/{key}") for key in (*numbers.MOMENTS, "count", *QUANTILES)}
             is_image = self._features[name]["dtype"] == "image"
             if is_image:
                 self._image_rows.setdefault(name, []).append(found)
-            if facts is not None and not _fits(found, facts, lossy=is_image and self._lossy):
+            if facts is not None and not numbers.fits(found, facts, lossy=is_image and self._lossy):
                 self.blame(where, f"the statistics of {show(name)} are not those of the data", record.id)
         for name in self._videos:
-            facts = {key: row.get(f"stats/{name}/{key}") for key in (*_MOMENTS, "count", *QUANTILES)}
+            facts = {key: row.get(f"stats/{name}/{key}") for key in (*numbers.MOMENTS, "count", *QUANTILES)}
             self._image_rows.setdefault(name, []).append(facts)
             if facts["count"] != [length]:
                 self.blame(where, f"the statistics of {show(name)} are not of {length:,} frames", record.id)
@@ -279,6 +292,10 @@ class LerobotAudit(Audit):
     ) -> None:
         """The places in video files that the metadata names against those where the frames are."""
         for name, piece in shown.items():
+            if not self._is_v3:
+                if (older.number(piece.file), piece.start) != (self.episodes, 0):
+                    self.blame(where, f"the frames of {show(name)} are not in a file of their own", record.id)
+                continue
             place: dict[str, Any] = {key: row.get(f"videos/{name}/{key}") for key in ("chunk_index", "file_index")}
             try:
                 named = infos.VIDEO.format(video_key=name, **place)
@@ -289,7 +306,7 @@ class LerobotAudit(Audit):
                 self.blame(where, text, record.id)
             for key, frame in (("from_timestamp", piece.start), ("to_timestamp", piece.stop)):
                 found, want = row.get(f"videos/{name}/{key}"), frame / self.schema.fps
-                if not isinstance(found, float) or not abs(found - want) <= _ABSOLUTE * max(1.0, want):
+                if not isinstance(found, float) or not abs(found - want) <= numbers.ABSOLUTE * max(1.0, want):
                     text = f"{key} of {show(name)} is {show(found)[:40]}, not {want:g}"
                     self.blame(where, text, record.id)
 
@@ -299,6 +316,9 @@ class LerobotAudit(Audit):
             counted["total_tasks"] = len(self._tasks)
         for problem in infos.problems(self.root, info, self.schema, counted, options):
             self.blame(INFO, problem)
+        known = [tool for record in self.published() for tool in record.meta.tools]
+        if info.get("tools") != ([t for i, t in enumerate(known) if t not in known[:i]] or None):
+            self.blame(INFO, "tools are not those of the ledger")
         if not self._right_splits(info.get("splits")):
             self.blame(INFO, f"splits is {show(info.get('splits'))[:60]}, which is not the ledger's")
 
@@ -314,14 +334,15 @@ class LerobotAudit(Audit):
     def _compare_stats(self, stats: Mapping[str, Any]) -> None:
         want: dict[str, Any] = {name: counted.to_json() for name, counted in self._vectors.items()}
         if self.frames == self._steps:  # otherwise it is told already that steps are missing
-            want |= {name: counted.to_json() for name, counted in self._maps.items()}
+            maps = {name: counted.to_json() for name, counted in self._maps.items()}
+            want |= {name: numbers.as_stored(counted, self._features[name]) for name, counted in maps.items()}
         for name, rows in self._image_rows.items():
             exact = name in self._images and not self._lossy
-            want[name] = self._images[name].to_json() if exact else _pooled(rows)
+            want[name] = self._images[name].to_json() if exact else numbers.pooled(rows)
         if sorted(stats) != sorted(want):
             self.blame(STATS, "the features are not those of the data")
         for name in sorted(stats.keys() & want.keys()):
-            if want[name] is None or not _fits(stats[name], want[name], lossy=False):
+            if want[name] is None or not numbers.fits(stats[name], want[name], lossy=False):
                 self.blame(STATS, f"the statistics of {show(name)} are not those of the data")
 
     def _examine_videos(self, name: str) -> None:
@@ -330,7 +351,7 @@ class LerobotAudit(Audit):
 
         total = 0
         height, width = self._features[name]["shape"][:2]
-        for path in self._files(f"videos/{name}/*/*.mp4"):
+        for path in infos.video_files(self.root, name):
             where = path.relative_to(self.root).as_posix()
             try:
                 frames = len(video.packet_digests(str(path)))
@@ -344,54 +365,3 @@ class LerobotAudit(Audit):
                 self.blame(where, f"can't be read ({type(error).__name__})")
         if total != self.frames:
             self.blame(f"videos/{name}", f"{total:,} frames for {self.frames:,} rows")
-
-
-def _values(column: pa.ChunkedArray, shape: Sequence[int]) -> Array:
-    """A column as the array of shape ``(N,)``, ``(N, D)`` or more that was written."""
-    array = column.combine_chunks()
-    n = len(array)
-    if pa.types.is_string(array.type):
-        return np.asarray(array.to_pylist(), dtype=np.str_)
-    while pa.types.is_fixed_size_list(array.type) or pa.types.is_list(array.type):
-        array = array.flatten()
-    flat: Array = np.asarray(array.to_numpy(zero_copy_only=False))
-    return flat if list(shape) == [1] else flat.reshape(n, *shape)
-
-
-def _fits(found: Json, want: Mapping[str, Json], *, lossy: bool) -> bool:
-    """Whether statistics are the wanted ones; ``lossy``: of pixels that an encoder has changed since."""
-    try:
-        numbers = {key: np.asarray(found[key], dtype=np.float64) for key in want}
-    except (KeyError, TypeError, ValueError):
-        return False
-    wanted = {key: np.asarray(value, dtype=np.float64) for key, value in want.items()}
-    if any(numbers[key].shape != wanted[key].shape for key in want):
-        return False
-    equal = all(np.allclose(numbers[key], wanted[key], rtol=_RELATIVE, atol=_ABSOLUTE) for key in want)
-    if equal or not lossy:
-        return equal
-    order = ["min", *sorted(QUANTILES, key=lambda name: QUANTILES[name]), "max"]
-    rising = all((numbers[a] <= numbers[b] + _ABSOLUTE).all() for a, b in itertools.pairwise(order))
-    near = np.abs(numbers["mean"] - wanted["mean"]).max() <= _JPEG_MEAN
-    return bool(rising and near and np.array_equal(numbers["count"], wanted["count"]))
-
-
-def _pooled(rows: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:
-    """The statistics of all images from those of each episode, where pixels can't be counted again; they have no
-    quantiles, which don't add up. None when a row lacks some.
-    """
-    try:
-        count = np.asarray([row["count"][0] for row in rows], dtype=np.float64)
-        low, high, mean, std = (np.asarray([row[key] for row in rows], dtype=np.float64) for key in _MOMENTS)
-        weights = (count / count.sum()).reshape(-1, *[1] * (mean.ndim - 1))
-    except (TypeError, ValueError, IndexError):
-        return None
-    pooled = (weights * mean).sum(axis=0)
-    spread = (weights * (std**2 + mean**2)).sum(axis=0) - pooled**2
-    return {
-        "min": low.min(axis=0).tolist(),
-        "max": high.max(axis=0).tolist(),
-        "mean": pooled.tolist(),
-        "std": np.sqrt(np.maximum(spread, 0)).tolist(),
-        "count": [int(count.sum())],
-    }

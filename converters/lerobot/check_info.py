@@ -17,6 +17,8 @@ from vla_data.safety.text import show
 
 SIDE: Final = "meta/vla_data"
 DATA: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+V2_DATA: Final = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
+V2_VIDEO: Final = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 VIDEO: Final = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 _INDEX: Final = {
@@ -39,12 +41,36 @@ def sink_options(root: Path) -> Mapping[str, Any]:
         return {}
 
 
-def features(schema: Schema, *, video: bool) -> dict[str, dict[str, Json]]:
-    """Every feature with its ``dtype``, ``shape`` and ``names``."""
+def is_v3(root: Path, options: Mapping[str, Any]) -> bool:
+    """Whether a dataset is of v3.0, by its recipe, or else by its files."""
+    if options:
+        return bool(options.get("version", "v3.0") == "v3.0")
+    return not (root / "meta/episodes.jsonl").is_file()
+
+
+def video_files(root: Path, name: str) -> list[Path]:
+    """A camera's files, in order, of whichever version."""
+    found = [*root.glob(f"videos/{name}/*/*.mp4"), *root.glob(f"videos/*/{name}/*.mp4")]
+    return sorted(found)
+
+
+def features(schema: Schema, *, video: bool, v3: bool = True) -> dict[str, dict[str, Json]]:
+    """Every feature with its ``dtype``, ``shape`` and ``names``; ``depth`` is one that is TIFF images."""
     out: dict[str, dict[str, Json]] = {}
     for name, feature in sorted(schema.features.items()):
         kind = "video" if video and feature.dtype == "image" else feature.dtype
         names = list(feature.names) if feature.names else None
+        if name in ("language_events", "language_persistent") and kind == "string" and v3:
+            kind = "language"
+        unit = feature.convention.get("depth_unit")
+        if (
+            v3
+            and unit is not None
+            and kind in ("uint16", "float32")
+            and len(feature.shape) == 3
+            and feature.shape[2] == 1
+        ):
+            kind, names = "depth", ["height", "width", "channels"]
         out[name] = {"dtype": kind, "shape": list(feature.shape), "names": names}
     return out | {name: {"dtype": kind, "shape": [1], "names": None} for name, kind in _INDEX.items()}
 
@@ -61,19 +87,24 @@ def problems(
         counted: what follows from its data: totals.
         options: `sink_options`.
     """
-    wanted = features(schema, video=has_video(root, options))
+    v3 = is_v3(root, options)
+    wanted = features(schema, video=has_video(root, options), v3=v3)
     videos = [name for name, feature in wanted.items() if feature["dtype"] == "video"]
     want: dict[str, Json] = {
-        "codebase_version": "v3.0",
+        "codebase_version": "v3.0" if v3 else "v2.1",
         **counted,
         "fps": schema.fps,
         "chunks_size": 1000,
-        "data_path": DATA,
-        "video_path": VIDEO if has_video(root, options) else None,
+        "data_path": DATA if v3 else V2_DATA,
+        "video_path": (VIDEO if v3 else V2_VIDEO) if has_video(root, options) and (v3 or videos) else None,
     }
+    if not v3:
+        count = counted["total_episodes"]
+        want |= {"total_videos": len(videos) * count, "total_chunks": -(-count // 1000)}
+    if options and v3:
+        want |= {f"{key}s_size_in_mb": options.get(f"{key}_mb") for key in ("data_file", "video_file")}
     if options:
         want["robot_type"] = options.get("robot") or schema.robot
-        want |= {f"{key}s_size_in_mb": options.get(f"{key}_mb") for key in ("data_file", "video_file")}
     for name, value in want.items():
         if info.get(name) != value or type(info.get(name)) is bool:
             yield f"{name} is {show(info.get(name))[:60]}, not {show(value)}"
@@ -83,10 +114,18 @@ def problems(
         yield f"feature {show(name)[:80]} is not there"
     for name, feature in wanted.items():
         own = found.get(name)
-        if not isinstance(own, dict) or {key: own.get(key) for key in feature} != feature:
+        said = {**feature, "dtype": "image"} if feature["dtype"] == "depth" else feature
+        if not isinstance(own, dict) or {key: own.get(key) for key in said} != said:
             yield f"feature {show(name)} is not that of the schema"
+        elif feature["dtype"] == "depth" and own.get("info") != _depth_info(schema, name):
+            yield f"info of {show(name)} is not that of depth in its unit"
         elif name in videos:
             yield from _video_problems(root, name, own.get("info"), schema, options)
+
+
+def _depth_info(schema: Schema, name: str) -> dict[str, Json]:
+    unit = schema.features[name].convention["depth_unit"]
+    return {"is_depth_map": True, "depth_unit": unit if unit in ("mm", "m") else None}
 
 
 def has_video(root: Path, options: Mapping[str, Any]) -> bool:
@@ -109,7 +148,7 @@ def _video_problems(
         "video.is_depth_map": False,
         "has_audio": False,
     }
-    for path in sorted(root.glob(f"videos/{name}/*/*.mp4"))[:1]:
+    for path in video_files(root, name)[:1]:
         try:
             codec = video.describe(path).codec
         except DataError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.lerobot.check_info import video_files
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -21,7 +23,7 @@ class Track:
 
     def __init__(self, root: Path, name: str) -> None:
         self._root = root
-        self._left = iter(sorted(root.glob(f"videos/{name}/*/*.mp4")))
+        self._left = iter(video_files(root, name))
         self._file = ""
         self._packets: list[bytes] = []
         self._at = 0

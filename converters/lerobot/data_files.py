@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from converters.lerobot import values
 from vla_data.errors import DataError
-from vla_data.files.tables import open_parquet
+from vla_data.files import arrow
+from vla_data.files.tables import check_rows, open_parquet, read_groups
 
 MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _INDEX: Final = "episode_index"
@@ -40,11 +41,11 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
         if size > MAX_EPISODE:
             raise DataError("E107", f"the episode's rows in {path.name} have {size:,} bytes")
         if only:
-            table = reader.read_row_groups(groups, columns=list(only))
+            table = read_groups(reader, groups, columns=only, max_bytes=MAX_EPISODE)
         else:
             tables = [_row_group(path, *_facts(path), group) for group in groups]
-            table = pa.concat_tables(tables) if tables else reader.schema_arrow.empty_table()
-        own = np.flatnonzero(np.asarray(pc.equal(values.joined(table[_INDEX]), number)))
+            table = pa.concat_tables(tables) if tables else arrow.from_records([], reader.schema_arrow)
+        own = np.flatnonzero(arrow.to_numpy(values.joined(table[_INDEX])) == number)
         first, count = (int(own[0]), len(own)) if len(own) else (0, 0)
         if count == 0 or own[-1] - first == count - 1:  # Arrow filters no views
             return table.slice(first, count)
@@ -91,7 +92,7 @@ def _episodes(path: Path, mtime: int, size: int) -> frozenset[int]:
     found = {int(number) for number in low[low == high]}
     try:
         if mixed := np.flatnonzero(low != high).tolist():
-            table = _open(path, mtime, size).read_row_groups(mixed, columns=[_INDEX])
+            table = read_groups(_open(path, mtime, size), mixed, columns=[_INDEX], max_bytes=MAX_EPISODE)
             found |= set(pc.unique(values.joined(table[_INDEX])).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
@@ -105,7 +106,9 @@ def _open(path: Path, mtime: int, size: int) -> pq.ParquetFile:
 
 @functools.lru_cache(maxsize=4)
 def _footer(path: Path, _mtime: int, _size: int) -> pq.FileMetaData:
-    return open_parquet(path).metadata
+    metadata = open_parquet(path).metadata
+    check_rows(metadata, path)
+    return metadata
 
 
 @functools.lru_cache(maxsize=4)
@@ -135,7 +138,7 @@ def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], ND
 @functools.lru_cache(maxsize=1)
 def _row_group(path: Path, mtime: int, size: int, group: int) -> pa.Table:
     """A row group; the last one is kept, because some writers put all episodes of a file into one."""
-    return _open(path, mtime, size).read_row_group(group)
+    return read_groups(_open(path, mtime, size), [group], max_bytes=MAX_EPISODE)
 
 
 def _facts(path: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from converters.lerobot import images, meta, values
+from converters.lerobot import depth, images, language, meta, subtasks, totals, values
 from converters.lerobot.layout import Layout, Place, Track
 from converters.lerobot.names import element_names
 from vla_data.core import Array
@@ -18,8 +18,6 @@ from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
-
-_LANGUAGE = "language"
 
 
 class Contents:
@@ -29,9 +27,15 @@ class Contents:
         arrays: name -> array.
         frames: name -> images.
         notes: for `vla_data.core.Episode.notes`.
+
+    Args:
+        layout: of the dataset.
+        is_left_out: whether nobody wants a feature.
+        time: ``(T,)`` seconds, of each row.
     """
 
-    def __init__(self, layout: Layout, is_left_out: Callable[[str], bool]) -> None:
+    def __init__(self, layout: Layout, is_left_out: Callable[[str], bool], time: NDArray[np.float64]) -> None:
+        self._time = time
         self.arrays: dict[str, Array] = {}
         self.frames: dict[str, Frames] = {}
         self.notes: list[str] = []
@@ -51,7 +55,9 @@ class Contents:
             elif feature.get("dtype") == "video":
                 if not meta.NAME.fullmatch(name):
                     way = values.way_out(name)
-                    raise DataError("E122", f"a camera is named {show(name)[:80]}, which can be no folder; {way}")
+                    raise DataError(
+                        "E122", f"a camera is named {show(name)[:80]}, which can't be the name of a folder; {way}"
+                    )
                 self.notes.append(f"no_video_of:{name}")
             else:
                 self.notes.append(f"no_column_of:{name}")
@@ -67,8 +73,13 @@ class Contents:
             self.notes.append(f"left_out:{name}")
         elif name == "task":
             self.notes.append(f"column_left_out:{name}")
-        elif declared.get("dtype") == _LANGUAGE:
+        elif declared.get("dtype") == totals.LANGUAGE and name in language.COLUMNS:
+            self.arrays[name], notes = language.read(column, name, self._time)
+            self.notes += notes
+        elif declared.get("dtype") == totals.LANGUAGE:
             self.notes.append(f"language_left_out:{name}")
+        elif images.is_image(kind, declared, column) and depth.is_tiff(column):
+            self.arrays[name] = depth.from_images(column, name, self._file)
         elif images.is_image(kind, declared, column):
             self.frames[name] = images.encoded(column, name, self._file)
         elif values.holds_array(kind):
@@ -96,13 +107,28 @@ class Contents:
         if names and element_names(names, array.shape[1:] or (1,)) is None:
             self.notes.append(f"names_left_out:{name}")
 
-    def add_video(self, camera: str, track: Track, time: NDArray[np.float64]) -> None:
+    def add_subtasks(self) -> None:
+        """The numbers of a table of subtasks, as lerobot 0.4.4 has it, become the texts that it has for them.
+
+        Raises:
+            DataError: E206 for a number that the table does not have.
+        """
+        numbers, table = self.arrays.get(subtasks.INDEX), self._layout.subtasks
+        if numbers is None or not table or subtasks.TEXT in {*self.arrays, *self.frames}:
+            return
+        del self.arrays[subtasks.INDEX]
+        if self._is_left_out(subtasks.TEXT):
+            self.notes.append(f"left_out:{subtasks.TEXT}")
+            return
+        self.arrays[subtasks.TEXT] = subtasks.texts(numbers, table)
+        self.notes.append(f"subtasks_as_text:{subtasks.INDEX}")
+
+    def add_video(self, camera: str, track: Track) -> None:
         """A camera's video.
 
         Args:
             camera: the feature.
             track: where the episode is in which file.
-            time: ``(T,)`` seconds, of each row.
 
         Raises:
             DataError: see `converters.lerobot.video`.
@@ -112,7 +138,11 @@ class Contents:
         fps = float(self._layout.info["fps"])
         try:
             path = self._layout.files.path(track.file)
-            self.frames[camera], notes = video.read(path, camera, track, time, fps, self._declared(camera))
+            declared = self._declared(camera)
+            if depth.has_levels(declared):
+                self.arrays[camera], notes = video.read_depth(path, camera, track, self._time, fps, declared)
+            else:
+                self.frames[camera], notes = video.read(path, camera, track, self._time, fps, declared)
         except DataError as error:
             way = "" if "--drop" in error.message else f"; {values.way_out(camera)}"
             raise DataError(error.code, error.message + way) from None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vla_data.errors import DataError, UsageError
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import read_whole
 from vla_data.safety import strict_json
 from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import show
@@ -68,7 +67,7 @@ class Files:
         except DataError as error:
             raise UsageError(error.code, error.message) from None
         if not all(isinstance(row, dict) for row in rows):
-            raise UsageError("E141", f"{name} has lines that are no objects")
+            raise UsageError("E141", f"{name} has lines that are not JSON objects")
         return rows
 
     def read(self, name: str) -> bytes:
@@ -81,20 +80,8 @@ class Files:
     def parquet(self, name: str, wanted: Callable[[str], bool]) -> pa.Table:
         """The wanted columns of a Parquet file of metadata."""
         try:
-            reader = open_parquet(self.path(name))
-            columns = [column for column in reader.schema_arrow.names if wanted(column)]
-            size = sum(_sizes(reader, wanted))
-            if reader.metadata.num_rows > MAX_ROWS or size > MAX_TABLE:
-                raise UsageError("E107", f"{name} has {reader.metadata.num_rows:,} rows of {size:,} bytes")
-            return reader.read(columns)
+            return read_whole(self.path(name), root=self.root, wanted=wanted, max_bytes=MAX_TABLE)
         except DataError as error:
-            raise UsageError("E003", error.message) from None
+            raise UsageError("E107" if error.code == "E107" else "E003", error.message) from None
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise UsageError("E003", f"{name} can't be read ({type(error).__name__})") from None
-
-
-def _sizes(reader: pq.ParquetFile, wanted: Callable[[str], bool]) -> Iterator[int]:
-    leaves = [i for i in range(len(reader.schema)) if wanted(reader.schema.column(i).path)]
-    for group in range(reader.num_row_groups):
-        for i in leaves:
-            yield int(reader.metadata.row_group(group).column(i).total_uncompressed_size)

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from converters.lerobot import meta
+from converters.lerobot import meta, subtasks, tools
 from converters.lerobot import tasks as tasks_
 from converters.lerobot.places import VERSIONS, Place, Places, Track, whole_numbers
 from vla_data.core import Json
@@ -37,7 +37,7 @@ _OWN_PREFIXES: Final = ("data/", "videos/", "meta/", "stats/")
 _FACTS: Final = ("env", "episode_metadata", "mask_names", "masks", "scene", "seed", "success")
 """Facts of an episode that keep their place; the others say how the first source was read."""
 
-_RUN: Final = ("split", tasks_.TABLE, tasks_.COLUMNS)
+_RUN: Final = ("split", tasks_.TABLE, tasks_.COLUMNS, tools.TOOLS)
 """Facts of the conversion, which the next one finds out for itself."""
 
 
@@ -83,6 +83,8 @@ class Layout(Places):
             out["split"] = split
         if self.task_table is not None:
             out[tasks_.TABLE] = self._table_name
+        if found := tools.declared(self.info):
+            out[tools.TOOLS] = found
         if self._task_columns:
             out[tasks_.COLUMNS] = list(self._task_columns)
         return out
@@ -126,6 +128,9 @@ class Layout(Places):
 
     @functools.cached_property
     def _source_ids(self) -> list[Any] | None:
+        if not self.is_v3:
+            told = [line.get(meta.SOURCE_ID) for line in self._episode_lines]
+            return told if any(name is not None for name in told) else None
         return self._table[meta.SOURCE_ID].to_pylist() if meta.SOURCE_ID in self._table.column_names else None
 
     @functools.cached_property
@@ -156,10 +161,15 @@ class Layout(Places):
                 zip(whole_numbers(number for number, _ in pairs), (task for _, task in pairs), strict=True)
             )
         except (KeyError, TypeError, ValueError):
-            raise UsageError("E141", "the tasks are no list of task_index and task") from None
+            raise UsageError("E141", "the tasks must be a list of task_index and task") from None
         if len(tasks) != len(pairs) or not all(isinstance(task, str) for task in tasks.values()):
-            raise UsageError("E141", "the tasks are not a text for each of different numbers")
+            raise UsageError("E141", "the tasks must be one text for each number, each number once")
         return tasks
+
+    @functools.cached_property
+    def subtasks(self) -> Mapping[int, str]:
+        """``subtask_index`` -> text; empty where there is no such table."""
+        return subtasks.read(self.files)
 
     @functools.cached_property
     def task_table(self) -> tuple[str, ...] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.lerobot import values
-from converters.lerobot.stats import ArrayStats, VectorTotals
+from converters.lerobot import depth, language
+from converters.lerobot.totals import LANGUAGE, Totals
 from vla_data.core import Json, Published, Schema
-from vla_data.files.write import files_below, write_file
+from vla_data.files import arrow
+from vla_data.files.write import write_file
 from vla_data.media.video_settings import VideoSettings
-from vla_data.statistics import ImageStats
 
 VERSION: Final = "v3.0"
+V21: Final = "v2.1"
 CHUNK_FILES: Final = 1000
 DATA_PATH: Final = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH: Final = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -60,19 +60,28 @@ DTYPES: Final = (
 """Element types that lerobot's reader turns into tensors, and text."""
 
 _EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
-_VALUES: Final = 1 << 16  # values of a feature that are read at a time
 
 
-def features_json(schema: Schema, video: VideoSettings | None) -> dict[str, Json]:
-    """The ``features`` of ``info.json``: ours in order of name, then LeRobot's own."""
+def features_json(schema: Schema, video: VideoSettings | None, version: str = VERSION) -> dict[str, Json]:
+    """The ``features`` of ``info.json``: ours in order of name, then LeRobot's own.
+
+    v2.1 knows neither columns of language nor depth: there they are texts and numbers.
+    """
     features: dict[str, Json] = {}
     for name in sorted(schema.features):
         feature = schema.features[name]
+        if depth.is_depth(feature) and version == VERSION:
+            features[name] = depth.feature_json(feature)
+            continue
         features[name] = {
             "dtype": feature.dtype,
             "shape": list(feature.shape),
             "names": list(feature.names) if feature.names else None,
         }
+        if depth.is_depth(feature):
+            features[name]["info"] = depth.feature_json(feature)["info"]
+        if name in language.COLUMNS and feature.dtype == "string" and version == VERSION:
+            features[name]["dtype"] = LANGUAGE
         if feature.dtype == "image" and video is not None:
             features[name]["dtype"] = "video"
             features[name]["info"] = _video_info(feature.shape, schema.fps, video)
@@ -103,8 +112,12 @@ def whole_if_it_is(fps: float) -> int | float:
     return int(fps) if float(fps).is_integer() else fps
 
 
-def arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
-    """Arrow fields of the data files, with the metadata by which Hugging Face ``datasets`` knows them."""
+def arrow_schema(features: Mapping[str, Json], version: str = VERSION) -> pa.Schema:
+    """Arrow fields of the data files, with the metadata by which Hugging Face ``datasets`` knows them.
+
+    Readers of v2.1 come with releases of it before 4, which do not know ``List``; later ones know both words.
+    """
+    word = "List" if version == VERSION else "Sequence"
     fields = []
     hf: dict[str, Json] = {}
     for name, feature in features.items():
@@ -114,6 +127,10 @@ def arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
             fields.append(pa.field(name, IMAGE))
             hf[name] = {"_type": "Image"}
             continue
+        if feature["dtype"] == LANGUAGE:
+            fields.append(pa.field(name, language.arrow_type(name)))
+            hf[name] = language.hf_feature(name)
+            continue
         kind = INDEX_FEATURES.get(name) or _arrow_type(feature["dtype"])
         shape = feature["shape"]
         value = {"dtype": feature["dtype"], "_type": "Value"}
@@ -122,7 +139,7 @@ def arrow_schema(features: Mapping[str, Json]) -> pa.Schema:
             hf[name] = value
         elif len(shape) == 1:
             fields.append(pa.field(name, pa.list_(kind, shape[0])))
-            hf[name] = {"feature": value, "length": shape[0], "_type": "List"}
+            hf[name] = {"feature": value, "length": shape[0], "_type": word}
         else:
             fields.append(pa.field(name, nested(kind, len(shape))))
             hf[name] = {"shape": shape, "dtype": feature["dtype"], "_type": f"Array{len(shape)}D"}
@@ -140,16 +157,21 @@ def _arrow_type(dtype: str) -> pa.DataType:
 
 def compressed_columns(features: Mapping[str, Json]) -> list[str]:
     """Parquet paths of the columns that are worth compressing; encoded images are not."""
-    return [
-        name if feature["shape"] == [1] else name + ".list.element" * len(feature["shape"])
-        for name, feature in features.items()
-        if feature["dtype"] not in ("image", "video")
-    ]
+    out = []
+    for name, feature in features.items():
+        if feature["dtype"] == LANGUAGE:
+            out += language.leaves(name)
+        elif feature["dtype"] == "image" and depth.is_declared(feature):
+            out.append(f"{name}.bytes")
+        elif feature["dtype"] not in ("image", "video"):
+            out.append(name if feature["shape"] == [1] else name + ".list.element" * len(feature["shape"]))
+    return out
 
 
-def is_numeric(feature: Mapping[str, Json]) -> bool:
-    """Whether a feature has statistics over its values."""
-    return feature["dtype"] not in ("image", "video", "string")
+def dictionary_columns(features: Mapping[str, Json]) -> list[str]:
+    """Parquet paths of the columns whose values are kept once each."""
+    plain = [n for n, f in features.items() if f["dtype"] not in ("image", "video", LANGUAGE)]
+    return plain + [leaf for n, f in features.items() if f["dtype"] == LANGUAGE for leaf in language.leaves(n)]
 
 
 def fact_columns(episodes: Sequence[Published]) -> dict[str, pa.DataType]:
@@ -178,18 +200,16 @@ def _fact_type(value: Json) -> pa.DataType | None:
     return scalars.get(type(value))
 
 
-class Episodes:
-    """``meta/episodes``, written as the dataset grows, and what adds up over its episodes."""
+class Episodes(Totals):
+    """``meta/episodes``, written as the dataset grows."""
 
     def __init__(self, folder: Path, facts: Mapping[str, pa.DataType]) -> None:
-        self.count = 0
+        super().__init__(folder)
         self._facts = facts
-        self.frames = 0
-        self._folder = folder
         self._rows: list[dict[str, Any]] = []
+        self._schema = pa.schema([])
         self._writer: pq.ParquetWriter | None = None
         self._sink: io.BytesIO | None = None
-        self._images: dict[str, ImageStats] = {}
 
     def add(
         self,
@@ -200,9 +220,6 @@ class Episodes:
         places: Mapping[str, Any],
     ) -> None:
         """One more episode: its statistics, counted pixels, and the files that it is in."""
-        for name, counted in counts.items():
-            more = ImageStats(np.asarray(counted, dtype=np.int64), length)
-            self._images[name] = self._images[name] + more if name in self._images else more
         row: dict[str, Any] = {
             "episode_index": self.count,
             "tasks": list(episode.summary["tasks"]),
@@ -219,24 +236,22 @@ class Episodes:
         for name in sorted(stats):
             row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
         self._rows.append(row)
-        self.count += 1
-        self.frames += length
+        self.add_counts(length, counts)
         if len(self._rows) == _EPISODE_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         if not self._rows:
             return
-        table = pa.Table.from_pylist(self._rows, schema=self._writer.schema if self._writer else None)
         if self._writer is None or self._sink is None:
-            for name, kind in self._facts.items():  # the first of them may all have nothing
-                at = table.column_names.index(name)
-                table = table.set_column(at, name, pa.array(table[name].to_pylist(), kind))
+            # The facts have their types already: the first rows of them may all have nothing.
+            kinds = {name: arrow.type_of(row[name] for row in self._rows) for name in self._rows[0]}
+            self._schema = pa.schema({**kinds, **self._facts})
             self._sink = io.BytesIO()
             self._writer = pq.ParquetWriter(
-                self._sink, table.schema, compression="snappy", write_page_checksum=True
+                self._sink, self._schema, compression="snappy", write_page_checksum=True
             )
-        self._writer.write_table(table)
+        self._writer.write_table(arrow.from_records(self._rows, self._schema))
         self._rows = []
 
     def write(self) -> None:
@@ -249,31 +264,10 @@ class Episodes:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, self._sink.getbuffer(), sync=False)
 
-    def stats(self, features: Mapping[str, Json]) -> dict[str, Json]:
-        """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature and some
-        rows at a time.
-        """
-        out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
-        for name, feature in features.items():
-            if is_numeric(feature):
-                out[name] = self._totals(name, tuple(feature["shape"]))
-        return dict(sorted(out.items()))
-
-    def _totals(self, name: str, shape: tuple[int, ...]) -> dict[str, Json]:
-        vector = len(shape) == 1
-        # Beside the data, which is where there is room.
-        counted = VectorTotals(shape[0], self._folder) if vector else ArrayStats(self.frames, shape)
-        rows = max(1, _VALUES // math.prod(shape))
-        for file in files_below(self._folder / "data", ".parquet"):
-            for batch in pq.ParquetFile(file).iter_batches(rows, columns=[name]):
-                column = pa.chunked_array([batch.column(0)])
-                counted.add(values.array_of(column, name, {"shape": list(shape)})[0])
-        return counted.to_json()
-
 
 def write_tasks(folder: Path, tasks: Sequence[str]) -> None:
     """``meta/tasks.parquet``. Readers use pandas and want the text as its index, a matter of metadata."""
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    table = arrow.table({"task_index": np.arange(len(tasks)), "task": arrow.from_rows(tasks, pa.string())})
     columns = [
         {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": numpy, "metadata": None}
         for name, kind, numpy in (("task_index", "int64", "int64"), ("task", "unicode", "object"))

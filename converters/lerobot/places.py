@@ -88,13 +88,13 @@ class Places:
         version = info.get("codebase_version") if isinstance(info, dict) else None
         if version not in VERSIONS:
             known = ", ".join(VERSIONS)
-            raise UsageError("E002", f"LeRobot format {show(version)[:40]} is not known; {known} are")
+            raise UsageError("E002", f"LeRobot format {show(version)[:40]} is not read; {known} are")
         features = info.get("features")
         if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
             raise UsageError("E141", "meta/info.json has no table of features")
         fps = info.get("fps")
         if not _is_number(fps) or not 1e-3 <= fps <= 1e6:
-            raise UsageError("E221", f"meta/info.json has an fps of {show(fps)[:40]}")
+            raise UsageError("E221", f"meta/info.json has the fps {show(fps)[:40]}, not a number above 0")
         _templates(info)
         return dict(info)
 
@@ -163,7 +163,7 @@ class Places:
                     {name: whole_numbers(row[name] for row in self._episode_lines) for name in wanted}
                 )
             except (KeyError, TypeError, ValueError, pa.ArrowException):
-                raise UsageError("E141", "meta/episodes.jsonl is no list of episodes") from None
+                raise UsageError("E141", "meta/episodes.jsonl is not a list of episodes") from None
         if table is None or len(table) == 0:
             raise UsageError("E003", f"{show(self.root)} lists no episodes")
         return table
@@ -242,7 +242,7 @@ class Places:
             where = index(f"videos/{camera}")
             if min(where.values()) < 0 or not np.isfinite((starts[at], stops[at])).all():
                 raise DataError(
-                    "E133", f"meta/episodes says not where the video of {show(camera)} is; {way_out(camera)}"
+                    "E133", f"meta/episodes does not say where the video of {show(camera)} is; {way_out(camera)}"
                 )
             file = self.video_path.format(video_key=camera, **where)
             videos[camera] = Track(file, float(starts[at]), float(stops[at]), bool(shared[at]))
@@ -252,7 +252,9 @@ class Places:
     def _chunk(self) -> int:
         chunk = self.info.get("chunks_size", meta.CHUNK_FILES)
         if not _is_number(chunk) or chunk != int(chunk) or chunk < 1:
-            raise UsageError("E141", f"meta/info.json has a chunks_size of {show(chunk)[:40]}")
+            raise UsageError(
+                "E141", f"meta/info.json has the chunks_size {show(chunk)[:40]}, not a whole number above 0"
+            )
         return int(chunk)
 
     def _column(self, name: str, *, gaps: bool = False) -> list[int]:
@@ -264,7 +266,7 @@ class Places:
         try:
             values = whole_numbers(-1 if gaps and (cell is None or cell != cell) else cell for cell in cells)
         except (TypeError, ValueError):
-            raise UsageError("E141", f"the episodes' {name} is not there as integers") from None
+            raise UsageError("E141", f"the episodes' {name} is not a column of integers") from None
         if min(values) < -gaps or max(values) > MAX_ROWS:
             raise UsageError("E141", f"the episodes' {name} goes from {min(values)} to {max(values)}")
         return values
@@ -295,7 +297,7 @@ def _template(given: Any, known: str, pattern: re.Pattern[str], needed: Sequence
     if given == known:
         return known
     if not isinstance(given, str) or not pattern.fullmatch(given) or ".." in given:
-        raise UsageError("E122", f"paths {show(given)[:200]} are not made of LeRobot's parts, as {known}")
+        raise UsageError("E122", f"paths {show(given)[:200]} are not made of LeRobot's parts, such as {known}")
     fields = set(_FIELD.findall(given))
     if not fields & set(needed) or fields - {*_FIELD.findall(known), *needed}:
         raise UsageError("E122", f"paths {show(given)[:200]} have other parts than {known}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from converters.lerobot import meta
+from converters.lerobot import language, meta
 from vla_data.core import Array, Episode, Schema
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.media.images import Encoding
 from vla_data.safety.text import show
 
@@ -60,7 +62,8 @@ def check_names(episode: Episode, schema: Schema, arrays: Mapping[str, Array]) -
     for name, feature in schema.features.items():
         if not meta.NAME.fullmatch(name):
             raise DataError(
-                "E232", f"LeRobot has no feature named {show(name)[:80]}; names become paths; {_way(name)}"
+                "E232",
+                f"LeRobot can't have a feature named {show(name)[:80]}, because names become paths; {_way(name)}",
             )
         if name not in (episode.frames if feature.dtype == "image" else arrays):
             raise DataError("E206", f"the episode has no {name}, which its schema has")
@@ -73,21 +76,36 @@ def _way(name: str) -> str:
 def column(array: Array) -> pa.Array:
     """One row a step: plain, as lists of one length, or as lists in lists."""
     if array.ndim == 1:
-        return pa.array(array.tolist() if array.dtype.kind == "U" else array)
-    column = pa.array(np.ascontiguousarray(array).reshape(-1))
+        return arrow.from_numpy(array)
+    column = arrow.from_numpy(np.ascontiguousarray(array).reshape(-1))
     if array.ndim == 2:
         return pa.FixedSizeListArray.from_arrays(column, array.shape[1])
     for size in array.shape[:0:-1]:
-        offsets = np.arange(0, len(column) + 1, size, dtype=np.int64)
-        if offsets[-1] > np.iinfo(np.int32).max:
-            raise DataError("E107", f"an episode of {offsets[-1]:,} values in one feature")
-        column = pa.ListArray.from_arrays(offsets.astype(np.int32), column)
+        try:
+            column = arrow.lists(column, size)
+        except OverflowError as error:
+            raise DataError("E107", f"the episode has {error} in one feature, more than Arrow can hold") from None
     return column
 
 
-def image_column(items: Iterable[bytes], encoding: Encoding) -> pa.Array:
+def language_in(schema: Schema) -> list[str]:
+    """The features that become lerobot's columns of language."""
+    texts = [name for name, feature in schema.features.items() if feature.dtype == "string"]
+    return [name for name in language.COLUMNS if name in texts]
+
+
+def with_language(table: pa.Table, typed: pa.Schema, fps: float) -> pa.Table:
+    """Rows whose texts of language are lerobot's columns, where ``typed`` has these."""
+    for name in language.COLUMNS:
+        if name in table.column_names and pa.types.is_list(typed.field(name).type):
+            column = language.column(table[name].to_pylist(), name, fps)
+            table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def image_column(items: Iterable[bytes], encoding: Encoding | Literal["tiff"]) -> pa.Array:
     """Encoded images as Hugging Face ``datasets`` stores them."""
-    data = pa.array(items, pa.binary())
-    suffix = "jpg" if encoding == "jpeg" else "png"
-    paths = pa.array([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
+    data = arrow.from_rows(items, pa.binary())
+    suffix = "jpg" if encoding == "jpeg" else encoding
+    paths = arrow.from_rows([f"frame-{i:06d}.{suffix}" for i in range(len(data))], pa.string())
     return pa.StructArray.from_arrays([data, paths], fields=list(meta.IMAGE))

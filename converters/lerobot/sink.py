@@ -1,5 +1,5 @@
 """LeRobot datasets, format v3.0 (https://github.com/huggingface/lerobot, ``src/lerobot/datasets``), written
-without lerobot or torch.
+without lerobot or torch; for v2.1 see `converters.lerobot.v21`.
 
     meta/info.json                                 features, totals, paths
     meta/stats.json                                statistics of the dataset
@@ -20,18 +20,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from converters.lerobot import meta, rows
+from converters.lerobot import blob, depth, language, meta, rows, tools, v21
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.stats import array_stats
+from converters.lerobot.totals import Totals
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError, VerifyError
+from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file
 from vla_data.installed import missing
 from vla_data.media.frames import Frames
@@ -45,7 +46,7 @@ VIDEO_FILE_MB: Final = 200
 
 @dataclass(frozen=True, kw_only=True)
 class LerobotSink(BaseSink):
-    """Writes a LeRobot v3.0 dataset.
+    """Writes a LeRobot dataset of v3.0 or v2.1.
 
     Attributes:
         target: the dataset's root.
@@ -56,6 +57,7 @@ class LerobotSink(BaseSink):
         data_file_mb: a data file is closed when it would grow beyond this; one episode is never split.
         video_file_mb: the same for video files.
         robot: ``robot_type``; None: the schema's, which may have none.
+        version: "v3.0" or "v2.1"; the limits of file sizes play no part in v2.1, where each episode has its own.
     """
 
     target: Path = field(repr=False)
@@ -65,12 +67,16 @@ class LerobotSink(BaseSink):
     data_file_mb: int = DATA_FILE_MB
     video_file_mb: int = VIDEO_FILE_MB
     robot: str | None = None
+    version: str = meta.VERSION
 
     def __post_init__(self) -> None:
         checks.one_of("images", self.images, ("jpeg", "png"))
         checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
         checks.whole("data_file_mb", self.data_file_mb, low=1)
         checks.whole("video_file_mb", self.video_file_mb, low=1)
+        checks.one_of("version", self.version, (meta.VERSION, meta.V21))
+        if self.video is not None and not isinstance(self.video, VideoSettings):
+            raise ValueError(f"video is {self.video!r}, not VideoSettings")
         if self.video is not None and importlib.util.find_spec("av") is None:
             raise missing("av", "video")
 
@@ -94,14 +100,22 @@ class LerobotSink(BaseSink):
             if name in schema.features
         }
         rows.check_names(episode, schema, arrays)
-        columns: dict[str, pa.Array] = {name: rows.column(array) for name, array in arrays.items()}
+        is_v3 = self.version == meta.VERSION
+        held = rows.language_in(schema) if is_v3 else ()
+        arrays |= {name: language.checked(arrays[name], name) for name in held}
+        maps = {name for name in arrays if is_v3 and depth.is_depth(schema.features[name])}
+        columns: dict[str, pa.Array] = {
+            name: rows.image_column(depth.to_images(array), "tiff") if name in maps else rows.column(array)
+            for name, array in arrays.items()
+        }
         tasks = rows.tasks(episode)
-        columns["task"] = pa.array(tasks)
+        columns["task"] = arrow.from_rows(tasks, pa.string())
         stats: dict[str, Json] = {
             name: array_stats(array) if array.ndim > 2 else vector_stats(array)
             for name, array in arrays.items()
             if array.dtype.kind in "biuf"
         }
+        stats |= {name: depth.stats_json(stats[name]) for name in maps}
         counts: dict[str, Json] = {}
         content: dict[str, Sequence[bytes]] = {}
         videos: dict[str, bytes] = {}
@@ -128,12 +142,14 @@ class LerobotSink(BaseSink):
             "table": buffer.getbuffer().nbytes,
             "videos": {name: len(data) for name, data in videos.items()},
         }
-        if isinstance(episode.meta.get("split"), str):
-            summary["split"] = episode.meta["split"]
-        if isinstance(episode.meta.get("episode_metadata"), dict):
-            summary["facts"] = episode.meta["episode_metadata"]
+        if isinstance(episode.meta.split, str):
+            summary["split"] = episode.meta.split
+        if episode.meta.episode_metadata is not None:
+            summary["facts"] = episode.meta.episode_metadata
+        if episode.meta.tools:
+            summary[tools.TOOLS] = list(episode.meta.tools)
         for key in (lerobot_tasks.TABLE, lerobot_tasks.COLUMNS):
-            if episode.meta["source"] == "lerobot" and key in episode.meta:
+            if episode.meta.source == "lerobot" and key in episode.meta:
                 summary[key] = episode.meta[key]
         digest = content_digest(json.dumps(tasks), arrays, content)
         return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)
@@ -155,8 +171,28 @@ class LerobotSink(BaseSink):
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data and video files, episode metadata, tasks, statistics, ``info.json`` and the card."""
-        features = meta.features_json(schema, self.video)
+        features = meta.features_json(schema, self.video, self.version)
         tasks = lerobot_tasks.task_table(episodes, schema)
+        if self.version == meta.V21:
+            totals: Totals = v21.write(episodes, schema, features, tasks, folder)
+        else:
+            totals = self._write(episodes, schema, features, tasks, folder)
+        splits = meta.split_ranges(list(self.split_of(episodes).values()))
+        info = self._info(features, schema, totals, tasks, splits)
+        if known := tools.joined(episode.summary.get(tools.TOOLS) for episode in episodes):
+            info[tools.TOOLS] = known
+        meta.write_json(folder / "meta/info.json", info)
+        write_file(folder / "README.md", meta.card(info), sync=False)
+
+    def _write(
+        self,
+        episodes: Sequence[Published],
+        schema: Schema,
+        features: Mapping[str, Json],
+        tasks: Sequence[str],
+        folder: Path,
+    ) -> Totals:
+        """The data, the videos and the metadata of v3.0, without ``info.json``."""
         number_of = lerobot_tasks.numbers(tasks)
         where = self._write_videos(episodes, features, schema.fps, folder)
         totals = meta.Episodes(folder, meta.fact_columns(episodes))
@@ -170,22 +206,21 @@ class LerobotSink(BaseSink):
                     file,
                     meta.arrow_schema(features),
                     compression=dict.fromkeys(meta.compressed_columns(features), "snappy"),
-                    use_dictionary=[n for n, f in features.items() if f["dtype"] not in ("image", "video")],
+                    use_dictionary=meta.dictionary_columns(features),
                     write_page_checksum=True,
                 ) as writer,
             ):
                 for i in members:
-                    table, stats, counts = _table(episodes[i], schema, features, number_of, totals)
+                    table, stats, counts = blob.table_of(
+                        episodes[i], schema, features, number_of, totals, self.version
+                    )
                     data = {f"data/{key}": value for key, value in place.items()}
                     totals.add(episodes[i], len(table), stats, counts, data | where[i])
                     writer.write_table(table, row_group_size=len(table))
         totals.write()
         meta.write_tasks(folder, tasks)
         meta.write_json(folder / "meta/stats.json", totals.stats(features))
-        splits = meta.split_ranges(list(self.split_of(episodes).values()))
-        info = self._info(features, schema, totals, tasks, splits)
-        meta.write_json(folder / "meta/info.json", info)
-        write_file(folder / "README.md", meta.card(info), sync=False)
+        return totals
 
     def _write_videos(
         self, episodes: Sequence[Published], features: Mapping[str, Json], fps: float, folder: Path
@@ -202,7 +237,7 @@ class LerobotSink(BaseSink):
                 path = folder / meta.VIDEO_PATH.format(video_key=name, **place)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 buffer = io.BytesIO()
-                video.join((_video(episodes[i], name) for i in members), buffer)
+                video.join((blob.video_of(episodes[i], name) for i in members), buffer)
                 write_file(path, buffer.getbuffer(), sync=False)
                 at = 0
                 for i in members:
@@ -216,25 +251,27 @@ class LerobotSink(BaseSink):
 
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read rows and video packets back, with checksums, and compare them with what was encoded."""
-        at = 0
+        at, fps = 0, float(json.loads((folder / "meta/info.json").read_bytes())["fps"])
         for file in files_below(folder / "data", ".parquet"):
             reader = pq.ParquetFile(file, page_checksum_verification=True)
             for group in range(reader.num_row_groups):
-                _compare(reader.read_row_group(group), episodes[at], at, file.name)
+                blob.compare(reader.read_row_group(group), episodes[at], at, file.name, fps)
                 at += 1
         if at != len(episodes):
             raise VerifyError("E601", f"{at} of {len(episodes)} episodes were read back")
         if self.video is not None:
-            _compare_videos(folder, episodes)
+            blob.compare_videos(folder, episodes, self.version)
 
     def _info(
         self,
         features: Mapping[str, Json],
         schema: Schema,
-        totals: meta.Episodes,
+        totals: Totals,
         tasks: Sequence[str],
         splits: Mapping[str, str],
     ) -> dict[str, Json]:
+        if self.version == meta.V21:
+            return v21.info_json(features, schema, totals, tasks, splits, robot=self.robot)
         return {
             "codebase_version": meta.VERSION,
             "robot_type": self.robot or schema.robot,
@@ -250,75 +287,3 @@ class LerobotSink(BaseSink):
             "video_path": meta.VIDEO_PATH if self.video is not None else None,
             "features": features,
         }
-
-
-def _video(episode: Published, name: str) -> bytes:
-    """One camera's mp4 file from an episode's bytes."""
-    at = int(episode.summary["table"])
-    for camera, size in episode.summary["videos"].items():
-        if camera == name:
-            return episode.read()[at : at + size]
-        at += size
-    raise KeyError(name)
-
-
-def _read_table(episode: Published) -> pa.Table:
-    return pa.ipc.open_stream(memoryview(episode.read())[: int(episode.summary["table"])]).read_all()
-
-
-def _table(
-    episode: Published,
-    schema: Schema,
-    features: Mapping[str, Json],
-    tasks: Mapping[str, int],
-    totals: meta.Episodes,
-) -> tuple[pa.Table, dict[str, Json], dict[str, Json]]:
-    """One episode's rows with the index columns, its statistics and its counted pixels."""
-    table = _read_table(episode)
-    length = len(table)
-    stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
-    counts: dict[str, Json] = json.loads(table.schema.metadata[b"counts"])
-    own: dict[str, np.ndarray[Any, Any]] = {
-        "timestamp": (np.arange(length) / schema.fps).astype(np.float32),
-        "frame_index": np.arange(length),
-        "episode_index": np.full(length, totals.count),
-        "index": np.arange(totals.frames, totals.frames + length),
-        "task_index": np.asarray([tasks[task] for task in table["task"].to_pylist()], dtype=np.int64),
-    }
-    for name, values in own.items():
-        table = table.append_column(name, pa.array(values, meta.INDEX_FEATURES[name]))
-        stats[name] = vector_stats(values)
-    arrow = meta.arrow_schema(features)
-    return table.select(arrow.names).cast(arrow), stats, counts
-
-
-def _compare_videos(folder: Path, episodes: Sequence[Published]) -> None:
-    from vla_data.media import video
-
-    for name in episodes[0].summary["videos"]:
-        files = files_below(folder / "videos" / name, ".mp4")
-        found = [digest for file in files for digest in video.packet_digests(str(file))]
-        want = [d for e in episodes for d in video.packet_digests(io.BytesIO(_video(e, name)))]
-        if found != want:
-            raise VerifyError("E601", f"the videos of {name} do not hold the packets that were encoded")
-
-
-def _compare(found: pa.Table, episode: Published, number: int, file: str) -> None:
-    want = _read_table(episode).drop_columns(["task"])
-    names = want.column_names
-    typed = want.cast(pa.schema([found.schema.field(name) for name in names]))
-    if found["episode_index"].unique().to_pylist() != [number] or not (
-        all(_same(found[name], typed[name]) for name in names)
-    ):
-        raise VerifyError("E601", f"episode {number} in {file} is not what was written")
-
-
-def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
-    """Whether two columns of one type are equal; Arrow takes no NaN for another, which a map of depth may have."""
-    if found.equals(want):
-        return True
-    a, b = found.combine_chunks(), want.combine_chunks()
-    while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
-        a, b = a.flatten(), b.flatten()
-    floats = pa.types.is_floating(a.type)
-    return floats and np.array_equal(a.to_numpy(), b.to_numpy(), equal_nan=True)

@@ -6,16 +6,18 @@ or text that ``info.json`` does not name are kept as features without convention
 
 **Nothing goes without a word.** A column that ``info.json`` declares, or that holds numbers, texts or images, is
 read as that, or the episode is refused with the feature, the row and the option that leaves it out. By rule these
-are left out with a note: ``column_left_out:<name>`` for one that is neither declared nor any of these, for
-lerobot's columns of language events, and for one named ``task``, because ``task_index`` says what the instruction
-is; ``no_column_of:<name>`` and ``no_video_of:<name>`` for what is declared and not there;
-``data_files_of_no_episode:<count>`` for files that the metadata does not list. What was not asked for is not read,
-with the note ``left_out:<name>``. Elements lose names that can't be theirs, with ``names_left_out:<name>``.
+are left out with a note: ``column_left_out:<name>`` for one that is neither declared nor any of these, and for one
+named ``task``, because ``task_index`` says what the instruction is; ``language_left_out:<name>`` for one that is
+declared as language and none of lerobot's two; ``no_column_of:<name>`` and ``no_video_of:<name>`` for what is
+declared and not there; ``data_files_of_no_episode:<count>`` for files that the metadata does not list. What was
+not asked for is not read, with the note ``left_out:<name>``. Elements lose names that can't be theirs, with
+``names_left_out:<name>``.
 
 The rules of values are stated by `converters.lerobot.values` and `converters.lerobot.images`, those of time by
 `converters.lerobot.columns` and `converters.lerobot.video`, those of splits and facts by
-`converters.lerobot.layout`, those of tasks by `converters.lerobot.tasks`, those of files of others by
-`converters.lerobot.extra`.
+`converters.lerobot.layout`, those of tasks by `converters.lerobot.tasks`, those of language, subtasks and depth by
+`converters.lerobot.language`, `converters.lerobot.subtasks` and `converters.lerobot.depth`, those of files of
+others by `converters.lerobot.extra`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from converters.lerobot import columns, data_files, located_images, meta
+from converters.lerobot import columns, data_files, depth, located_images, meta
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.evidence import evidence
 from converters.lerobot.extra import CARD, ExtraFile, extra_files
@@ -44,7 +46,7 @@ from converters.lerobot.numbers import read_numbers
 from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
@@ -126,7 +128,9 @@ class LerobotSource(RootedSource):
                 names += data_files.column_names(self._layout.files.path(file))
         for pattern in self.leave_out:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UsageError("E003", f"leave_out names {show(pattern)!r}, which is no feature of the dataset")
+                raise UsageError(
+                    "E003", f"leave_out names {show(pattern)!r}, which is not a feature of the dataset"
+                )
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the files that an episode lies in, and of the metadata."""
@@ -174,11 +178,13 @@ class LerobotSource(RootedSource):
             if name == "task":
                 continue
             shape = array.shape[1:] or (1,)
+            declared = info["features"].get(name, {})
+            unit = {depth.UNIT: depth.unit_of(declared)} if depth.is_declared(declared) else {}
             features[name] = Feature(
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=shape,
-                names=element_names(info["features"].get(name, {}).get("names"), shape),
-                convention=ours.get(name, {}),
+                names=element_names(declared.get("names"), shape),
+                convention={**ours.get(name, {}), **unit},
             )
         robot = info.get("robot_type")
         return Schema(features=features, fps=float(info["fps"]), robot=robot if isinstance(robot, str) else None)
@@ -231,7 +237,14 @@ class LerobotSource(RootedSource):
     @functools.cached_property
     def _metadata(self) -> Sequence[str]:
         """The files of metadata that decide about what is read, where they are there."""
-        names = ["info.json", "modality.json", "tasks.parquet", "tasks.jsonl", "episodes.jsonl"]
+        names = [
+            "info.json",
+            "modality.json",
+            "tasks.parquet",
+            "tasks.jsonl",
+            "episodes.jsonl",
+            "subtasks.parquet",
+        ]
         paths = [f"meta/{name}" for name in names]
         paths += [f"{SIDECAR}/{name}" for name in ("ledger.parquet", "schema.json")]
         found = [name for name in paths if (self.root / name).is_file()]
@@ -258,7 +271,7 @@ class LerobotSource(RootedSource):
             raise DataError("E207", "the episode has no steps")
         time = columns.check_time(table, float(layout.info["fps"]))
         tasks = self._tasks(table, place)
-        made = Contents(layout, self._is_left_out)
+        made = Contents(layout, self._is_left_out, time)
         made.add_missing(table, place)
         made.notes += columns.start_notes(table, time)
         made.notes += [f"rows_in_another_file:{place.data}"] if self._data(place) != place.data else []
@@ -269,7 +282,8 @@ class LerobotSource(RootedSource):
         if "action" in made.arrays:
             check_numbers("action", made.arrays["action"], self.action_limit)
         for camera, track in place.videos.items():
-            made.add_video(camera, track, time)
+            made.add_video(camera, track)
+        made.add_subtasks()
         if len(set(tasks)) > 1:
             made.arrays["task"] = np.asarray(tasks)
         facts = layout.facts(place.number)
@@ -279,7 +293,7 @@ class LerobotSource(RootedSource):
             frames=made.frames,
             task=tasks[0],
             index=np.arange(length),
-            meta={**facts, "source": "lerobot", "source_length": length, "source_sha256": sha256},
+            meta=EpisodeMeta(facts, source="lerobot", source_length=length, source_sha256=sha256),
             notes=tuple(made.notes),
         )
 

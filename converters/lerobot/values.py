@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from converters.lerobot.names import flat_names
 from vla_data.core import Array
 from vla_data.errors import DataError
+from vla_data.files import arrow
 from vla_data.safety.text import show
 
 _NUMBERS: Final = frozenset(
@@ -76,7 +77,7 @@ def joined(column: pa.ChunkedArray) -> pa.Array:
     chunks = [plain(chunk) for chunk in column.chunks]
     if len(chunks) == 1:
         return chunks[0]
-    return pa.concat_arrays(chunks) if chunks else pa.array([], plain_type(column.type))
+    return pa.concat_arrays(chunks) if chunks else arrow.from_rows([], plain_type(column.type))
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -162,7 +163,7 @@ def _nested(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
     while True:
         each = max(1, int(np.prod(shape[1:], dtype=np.int64)))
         if array.null_count:
-            row = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0]) // each
+            row = int(np.flatnonzero(arrow.to_numpy(array.is_null()))[0]) // each
             raise DataError("E203", f"{show(name)} has no value in row {row} ({array.type}); {way_out(name)}")
         if not is_list(array.type):
             break
@@ -170,7 +171,7 @@ def _nested(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
             shape.append(array.type.list_size)
             array = plain(array.flatten())
             continue
-        lengths = np.asarray(pc.list_value_length(array))
+        lengths = arrow.to_numpy(pc.list_value_length(array))
         if len(odd := np.flatnonzero(lengths != lengths[:1])):
             row = int(odd[0]) // each
             raise DataError(
@@ -190,8 +191,7 @@ def _nested(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
 def _numbers(array: pa.Array) -> Array:
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.float64())
-    values: Array = array.to_numpy(zero_copy_only=False)
-    return values
+    return arrow.to_numpy(array)
 
 
 def _records(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
@@ -208,7 +208,7 @@ def _records(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
     for field in names or fields:
         inner = plain(array.field(field))
         if inner.null_count:
-            row = int(np.flatnonzero(inner.is_null().to_numpy(zero_copy_only=False))[0])
+            row = int(np.flatnonzero(arrow.to_numpy(inner.is_null()))[0])
             raise DataError("E203", f"{show(name)} has no {show(field)} in row {row}; {way_out(name)}")
         columns.append(_numbers(inner))
     return np.stack(columns, axis=1)

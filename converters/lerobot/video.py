@@ -15,7 +15,8 @@ dataset's rate and exactly as many frames as the episode has rows, they are take
 the end. Anything else is refused (E221).
 
 **Depth.** Frames are RGB images of 8 bits. A camera of more bits that has no colours, that ``info.json`` calls a
-depth map, or that has opacity is refused (E208). Colours of more bits are rounded to 8, as lerobot's reader does,
+depth map, or that has opacity is refused (E208), but for depth whose levels ``info.json`` explains (see
+`converters.lerobot.depth`). Colours of more bits are rounded to 8, as lerobot's reader does,
 with the note ``video_of_more_bits:<camera>=<bits>``.
 """
 
@@ -30,8 +31,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.lerobot import depth
 from converters.lerobot.columns import TOLERANCE
 from converters.lerobot.layout import Track
+from vla_data.core import Array
 from vla_data.errors import DataError
 from vla_data.media import video
 from vla_data.media.frames import ClipFrame, Frames
@@ -60,27 +63,48 @@ def read(
     """
     about = video.describe(path)
     notes = _check_pixels(about, camera, declared)
-    chosen, by_position = _numbers(path, track, time, fps, about.rate)
-    if by_position:
-        notes.append(f"video_by_position:{camera}")
-    elif _is_other(about.rate, fps):
-        notes.append(f"video_at_other_rate:{camera}={float(about.rate):g}")
+    chosen, more = choose(path, camera, track, time, fps)
     clip = video.Clip(path, 0)
-    items = tuple(ClipFrame(clip, number) for number in chosen.tolist())
-    return Frames(items, about.height, about.width), notes
+    items = tuple(ClipFrame(clip, number) for number in chosen)
+    return Frames(items, about.height, about.width), [*notes, *more]
 
 
-def is_depth(declared: Mapping[str, Any]) -> bool:
-    """Whether ``info.json`` says that a camera sees distances, under any of the names that lerobot has used."""
-    told = [declared, declared.get("info"), declared.get("video_info")]
-    facts = [fact for fact in told if isinstance(fact, dict)]
-    return any(fact.get(key) is True for fact in facts for key in ("is_depth_map", "video.is_depth_map"))
+def read_depth(
+    path: Path, camera: str, track: Track, time: NDArray[np.float64], fps: float, declared: Mapping[str, Any]
+) -> tuple[Array, list[str]]:
+    """The distances of an episode's rows, ``(T, height, width, 1)``, and notes; see `converters.lerobot.depth`.
+
+    Raises:
+        DataError: as `read`; E208 for a video that is not grey of 12 bits.
+    """
+    about = video.describe(path)
+    if not about.gray or about.bits != depth.BITS:
+        what = f"{show(camera)} is video of {about.pixel_format} ({about.bits} bits)"
+        raise DataError(
+            "E208", f"{what}, not the grey of 12 bits of a depth map; --drop {show(camera)} leaves it out"
+        )
+    chosen, notes = choose(path, camera, track, time, fps)
+    clip = video.Clip(path, 0)
+    levels = depth.from_levels((clip.codes(number) for number in chosen), camera, declared)
+    return levels, [*notes, f"depth_from_video:{camera}"]
+
+
+def choose(
+    path: Path, camera: str, track: Track, time: NDArray[np.float64], fps: float
+) -> tuple[list[int], list[str]]:
+    """The number of each row's frame in a file, and notes; arguments and errors as of `read`."""
+    rate = video.describe(path).rate
+    chosen, by_position = _numbers(path, track, time, fps, rate)
+    notes = [f"video_by_position:{camera}"] if by_position else []
+    if not by_position and _is_other(rate, fps):
+        notes.append(f"video_at_other_rate:{camera}={float(rate):g}")
+    return chosen.tolist(), notes
 
 
 def _check_pixels(about: video.About, camera: str, declared: Mapping[str, Any]) -> list[str]:
     what = f"{show(camera)} is video of {about.pixel_format} ({about.bits} bits)"
     way = f"--drop {show(camera)} leaves it out"
-    if is_depth(declared):
+    if depth.is_declared(declared):
         raise DataError("E208", f"{what} and a depth map, which RGB images can't hold; {way}")
     if about.gray and about.bits > _BITS:
         raise DataError("E208", f"{what}, which RGB images of 8 bits would cut; {way}")
@@ -133,22 +157,22 @@ def _named(
         raise DataError("E221", _unnamed(track.file, len(shown), rate, time, fps))
     start, between = _nearest(shown, np.asarray([track.start]), slack)
     if between.any():
-        raise DataError("E221", f"from_timestamp {track.start:g} is the time of no frame of {track.file}")
+        raise DataError("E221", f"{track.file} has no frame at from_timestamp {track.start:g}")
     half = _ROUNDING / max(fps, float(rate))
     stop = int(np.searchsorted(shown, track.stop - half))
     if off.any():
         row = int(np.flatnonzero(off)[0])
-        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is the time of no frame of {track.file}")
+        raise DataError("E221", f"{track.file} has no frame at timestamp {time[row]:g} of row {row}")
     ends = shown[numbers[-1]] < track.stop <= shown[numbers[-1]] + 1 / fps + half
     if stop - start[0] != len(time) and not ends:
         raise DataError(
             "E204", f"{track.file} has {stop - start[0]:,} frames of the episode, which has {len(time):,} rows"
         )
     if track.shared:
-        raise DataError("E204", f"frames of the episode in {track.file} are another episode's too")
+        raise DataError("E204", f"frames of the episode in {track.file} belong to another episode, too")
     if numbers[0] < start[0] or numbers[-1] >= stop:
         row = int(np.flatnonzero((numbers < start[0]) | (numbers >= stop))[0])
-        raise DataError("E221", f"timestamp {time[row]:g} of row {row} is of no frame of the episode's")
+        raise DataError("E221", f"the episode has no frame at timestamp {time[row]:g} of row {row}")
     return numbers, False
 
 

@@ -27,14 +27,15 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
         declared: slot -> camera, with or without ``observation.images.``; "none" for no camera; None: by name.
 
     Raises:
-        DataError: E206 for a camera that is not there, E231 where names don't tell.
+        DataError: E206 for a camera that is not there, and where there is none at all unless that was declared;
+            E231 where names don't tell.
     """
     out: dict[str, str] = {}
     for slot, name in declared.items():
         if name not in (None, "none"):
             full = name if name in cameras else f"{_PREFIX}{name}"
             if full not in cameras:
-                raise DataError("E206", f"there is no camera {show(name)}; there is {_listed(cameras)}")
+                raise DataError("E206", f"there is no camera {show(name)}; known are {_listed(cameras)}")
             out[slot] = full
     open_slots = [slot for slot in SLOTS if declared.get(slot) is None]
     rest = [name for name in cameras if name not in out.values()]
@@ -53,10 +54,10 @@ def choose(cameras: Sequence[str], declared: Mapping[str, str | None]) -> dict[s
             continue
         if len(found[slot]) > 1:
             option = slot.replace("_", "-")
-            raise DataError("E231", f"which of {_listed(found[slot])} is --{option}")
+            raise DataError("E231", f"several cameras fit ({_listed(found[slot])}); choose one with --{option}")
         out[slot] = found[slot][0]
-    if not out:
-        raise DataError("E206", "there is no camera")
+    if not out and any(declared.get(slot) != "none" for slot in SLOTS):
+        raise DataError("E206", "there is no camera, and RDT needs one")
     return {slot: out[slot] for slot in SLOTS if slot in out}
 
 

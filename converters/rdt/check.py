@@ -71,7 +71,7 @@ class RdtAudit(Audit):
             if convention.kind == "delta" and convention.size == rdt_slots.SIZE:
                 self._std = stat["action_std"][30:33]
         if facts.get("episodes") != self.episodes:
-            self.blame(FACTS, f"says {facts.get('episodes')} episodes, where {self.episodes:,} are")
+            self.blame(FACTS, f"says {facts.get('episodes')} episodes, but there are {self.episodes:,}")
 
     def _trained(self, rules: Rules) -> Iterator[rdt_bugs.Pair]:
         """Look at every episode; yields what is trained on of those that can be read."""
@@ -99,7 +99,7 @@ class RdtAudit(Audit):
                 self._judge()
             yield found.state[first:], found.action[first:]
         for path in places.values():
-            self.blame(path.relative_to(self.root).as_posix(), "is no episode of the ledger")
+            self.blame(path.relative_to(self.root).as_posix(), "is not an episode of the ledger")
 
     def _judge(self) -> None:
         """RDT's documented checks and known mistakes, of the episodes since the last time."""

@@ -156,7 +156,7 @@ def read(path: Path, *, root: Path, channels: Channels | None = None, images: bo
     qpos = _numbers(top.group("observations"), "qpos")
     action = _numbers(top, "action")
     if qpos.shape != action.shape:
-        raise DataError("E204", f"qpos is {qpos.shape} and action {action.shape}")
+        raise DataError("E204", f"qpos has shape {qpos.shape} and action {action.shape}; they must be alike")
     facts = top.attributes()
     state_mask, action_mask, declared = _masks(top, qpos, action)
     if qpos.shape[1] == len(AGILEX):

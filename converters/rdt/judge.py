@@ -17,6 +17,7 @@ from converters.rdt.vectors import vectors
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError
+from vla_data.files.write import files_below
 from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -73,7 +74,7 @@ def judge(path: Path, *, source: Source | None = None) -> Judged:
     """
     if path.is_file():
         return _judge_stat(path)
-    files = sorted(path.rglob("*.hdf5"), key=lambda file: natural(file.relative_to(path).as_posix()))
+    files = sorted(files_below(path, ".hdf5"), key=lambda file: natural(file.relative_to(path).as_posix()))
     if not files:
         raise UsageError("E003", f"{show(path)} has no *.hdf5 file")
     facts = _facts(path)
@@ -97,7 +98,9 @@ def _compared(found: list[rdt_file.RdtFile], source: Source) -> list[rdt_bugs.Bu
     named = [by_id.get(str(one.facts.get("vla_data_id"))) for one in found]
     if None in named:
         if len(refs) != len(found):
-            raise UsageError("E005", f"{len(found):,} files, and {len(refs):,} episodes to compare them with")
+            raise UsageError(
+                "E005", f"there are {len(found):,} files, but {len(refs):,} episodes to compare them with"
+            )
         named = list(refs)
     bugs: dict[str, rdt_bugs.Bug] = {}
     for one, ref in zip(found, named, strict=True):
@@ -113,7 +116,7 @@ def _compared(found: list[rdt_file.RdtFile], source: Source) -> list[rdt_bugs.Bu
 def _judge_stat(path: Path) -> Judged:
     content = strict_json.loads(read_file(path, root=path.resolve().parent)[0], name=path.name)
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
-        raise DataError("E141", f"{show(path.name)} is no table of datasets")
+        raise DataError("E141", f"{show(path.name)} is not a table of datasets")
     bugs = [(show(name), bug) for name, entry in content.items() for bug in rdt_bugs.stat_bugs(entry)]
     entries: list[dict[str, Any]] = list(content.values())
     first = entries[0].get("action_std") if len(entries) == 1 else None

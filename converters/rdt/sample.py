@@ -128,7 +128,7 @@ def instruction_of(episode: Episode) -> str:
     tasks = {str(task) for task in episode.arrays["task"]} if "task" in episode.arrays else {episode.task}
     if len(tasks) > 1:
         raise DataError(
-            "E232", f"the instruction changes in the episode ({len(tasks)} texts), RDT has one for all"
+            "E232", f"the instruction changes in the episode ({len(tasks)} texts), but RDT has one for all steps"
         )
     return tasks.pop() if tasks else episode.task
 

@@ -92,7 +92,7 @@ class RdtSink(BaseSink):
         checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
         checks.whole("shortest", self.shortest, low=1)
         if not _NAME.fullmatch(self.name):
-            raise UsageError("E001", f"{show(self.name)} is no name for a dataset: letters, digits, _ . -")
+            raise UsageError("E001", f"{show(self.name)} is not a name for a dataset; use letters, digits, _ . -")
 
     @property
     def traits(self) -> Traits:
@@ -150,7 +150,7 @@ class RdtSink(BaseSink):
                 "source_action": found.source.to_json(),
             },
             "rules": dict(found.rules),
-            "split": str(episode.meta.get("split", "train")),
+            "split": str("train" if episode.meta.split is None else episode.meta.split),
         }
         return Encoded([blob], summary, content_digest(task, {"action": action, "state": state}, images))
 
@@ -162,9 +162,9 @@ class RdtSink(BaseSink):
             return found.state, found.action, (found.state_mask, found.action_mask)
         slots = set(rdt_file.AGILEX)
         if {*_used(found.state_mask)} != slots or {*_used(found.action_mask)} != slots:
-            raise DataError("E232", "the layout agilex takes two arms of six joints and a gripper each")
+            raise DataError("E232", "the layout agilex needs two arms of six joints and a gripper each")
         if len(cameras) != 3:
-            raise DataError("E206", f"RDT's class wants three cameras; there is {', '.join(cameras)}")
+            raise DataError("E206", f"RDT's class needs three cameras; there are {', '.join(cameras)}")
         at = list(rdt_file.AGILEX)
         state = found.state[:, at] * rdt_file.AGILEX_STATE
         return state, found.action[:, at] * rdt_file.AGILEX_ACTION, None

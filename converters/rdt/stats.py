@@ -53,7 +53,7 @@ class Rdt(BaseWriter):
 
     def __post_init__(self) -> None:
         if len(set(self.slots)) != len(self.slots) or any(not 0 <= slot < SLOTS for slot in self.slots):
-            raise UsageError("E001", f"slots are different numbers from 0 to {SLOTS - 1}")
+            raise UsageError("E001", f"slots must be different numbers from 0 to {SLOTS - 1}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def trimmed(states: Array) -> Array:
         DataError: E207 for an episode that it does not use.
     """
     if len(states) < SHORTEST:
-        raise DataError("E207", f"{len(states)} steps, and RDT uses episodes from {SHORTEST} steps on")
+        raise DataError("E207", f"the episode has {len(states)} steps; RDT trains on {SHORTEST} or more")
     moved = np.flatnonzero((np.abs(states - states[:1]) > MOVES).any(axis=1))
     if len(moved) == 0:
         raise DataError("E207", f"no element of the state ever moves by more than {MOVES:g}")

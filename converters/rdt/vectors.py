@@ -202,7 +202,7 @@ def _action_convention(schema: Schema, given: Convention | str | None) -> tuple[
     except UsageError:
         convention = Convention()
     if not convention.layout:
-        raise UsageError("E231", "what the actions mean; declare it with --action-convention")
+        raise UsageError("E231", "what the actions mean is not known; declare it with --action-convention")
     return convention, "feature"
 
 
@@ -216,10 +216,10 @@ def _state(episode: Episode, schema: Schema, given: Convention | str | None) -> 
             return *_panda(parts, form), rule
     feature = schema.features.get("observation.state")
     if feature is None:
-        raise UsageError("E206", "there is no observation.state, and RDT can't do without one")
+        raise UsageError("E206", "there is no observation.state, and RDT needs one")
     if feature.convention.get("layout"):
         return *_converted(episode, Convention.from_json(feature.convention)), "feature"
-    raise UsageError("E231", "what observation.state means; declare it with --state-convention")
+    raise UsageError("E231", "what observation.state means is not known; declare it with --state-convention")
 
 
 def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Convention]:
@@ -229,7 +229,7 @@ def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Conven
     fingers = convention.layout.get("fingers")
     if fingers is not None and values.shape[1] == convention.width:
         if len(fingers) != 2 or any(quantity(name) == "gripper" for name in convention.layout):
-            raise UsageError("E232", "fingers are two positions, and the only gripper")
+            raise UsageError("E232", "fingers must be two positions, and the only gripper")
         # In the place of the first finger; the other says the same.
         values = values.copy()
         values[:, fingers[0]] = gripper_opening(values[:, list(fingers)], width=PANDA_OPENING)

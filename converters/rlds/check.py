@@ -93,7 +93,7 @@ class RldsAudit(Audit):
             except OSError as error:
                 self.blame(file, f"can't be read ({error.strerror})")
             if count != length:
-                self.blame(INFO, f"{length:,} records in {file}, where {count:,} are")
+                self.blame(INFO, f"says {length:,} records in {file}, but there are {count:,}")
         if int(facts["numBytes"]) != size:
             self.blame(INFO, f"numBytes of {split} is {show(facts['numBytes'])}, not {size:,}")
         wanted = sorted(order, key=rlds_own.order)
@@ -162,10 +162,10 @@ class RldsAudit(Audit):
 
     def _fact_problems(self, record: Record, found: rlds_values.Record) -> Iterator[str]:
         """What the source said of the episode, against the ledger."""
-        want = record.meta.get("episode_metadata") or {}
+        want = record.meta.episode_metadata or {}
         if json.loads(_text(found[_SOURCE_METADATA])) != want:
             yield "source_metadata is not what the ledger has"
-        types = record.meta.get("episode_metadata_types") or {}
+        types = record.meta.episode_metadata_types
         for name, dtype in types.items():
             leaf = self._declared.get(f"episode_metadata/{rlds_fields.fact_key(name)}")
             if leaf is not None and leaf.dtype == dtype and rlds_values.fact(leaf, found) != want[name]:
@@ -267,7 +267,10 @@ def _against_outcome(
         return
     success = np.asarray(values["steps/next/success"]).reshape(n, -1)
     # By a success rule of the recipe, and without one. The ledger has the outcome, and not whether there was one.
-    outcomes = {bool(record.success), bool(record.meta.get("solved", success[-1].any()))}
+    outcomes = {
+        bool(record.success),
+        bool(success[-1].any() if (solved := record.meta.solved) is None else solved),
+    }
     yield from (name for name, end in ends.items() if end not in outcomes)
     if len(set(ends.values())) > 1:
         yield "reward"

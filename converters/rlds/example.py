@@ -105,7 +105,7 @@ def parse(data: bytes | memoryview) -> dict[str, Values]:
             parts = dict(_pair(entry))
             name = _name(parts[1])
             if name in out:
-                raise DataError("E105", f"{show(name)} stands twice in the record")
+                raise DataError("E105", f"{show(name)} is there twice in the record")
             out[name] = _values(name, parts[2])
     return out
 
@@ -215,4 +215,4 @@ def _name(data: memoryview) -> str:
 
 
 def _broken(what: str) -> DataError:
-    return DataError("E105", f"{show(what)} is no part of a tf.train.Example")
+    return DataError("E105", f"{show(what)} is not a part of a tf.train.Example")

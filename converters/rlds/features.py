@@ -100,7 +100,7 @@ def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
     """
     left = {path: _cut(tree, path) for path in dict.fromkeys(leave_out)}
     if unknown := [path for path, feature in left.items() if feature is None]:
-        raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is no feature of the dataset")
+        raise UsageError("E003", f"leave_out names {show(unknown[0])!r}, which is not a feature of the dataset")
     for path in left:
         tree = _without(tree, path.split("/"))
     _check_classes(tree)
@@ -110,7 +110,7 @@ def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise _odd(f"is no description of features ({type(error).__name__})") from None
     if not any(leaf.in_steps for leaf in found):
-        raise UsageError("E002", "features.json has no steps, so this is no RLDS dataset")
+        raise UsageError("E002", "features.json has no steps, so this is not an RLDS dataset")
     return sorted(found, key=lambda leaf: leaf.path)
 
 
@@ -175,9 +175,8 @@ def _check_classes(tree: Any) -> None:
                 if not isinstance(name, str) or not (name in CLASSES or _OWN_CLASS.fullmatch(name)):
                     raise UsageError(
                         "E121",
-                        f"features.json has a feature of class {show(name)[:120]}, which is not TFDS's own and "
-                        f"is not "
-                        "imported; --leave-out PATH does without it",
+                        f"features.json has a feature of class {show(name)[:120]}, which is not one of TFDS, "
+                        "and is not imported; --leave-out PATH leaves the feature out",
                     )
             todo.extend(item.values())
         elif isinstance(item, list):
@@ -255,7 +254,7 @@ def _shape(facts: Mapping[str, Any]) -> Shape:
 def _dimension(value: Any) -> int | None:
     """A size; protobuf writes 64-bit numbers as text and -1 where it is not known."""
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise TypeError("a size that is no number")
+        raise TypeError("a size that is not a number")
     number = int(value)
     if number > MAX_DIMENSION:
         raise UsageError("E107", f"features.json has a size of {number:,}")

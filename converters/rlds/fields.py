@@ -14,7 +14,7 @@ have them, they follow from a rule and are no part of its content:
 - ``is_terminal`` is ``next.terminated``, else the last step of an episode that was solved, is done, or of which
   neither is known. An episode that was cut by a limit is not terminal: its last step has ``is_last`` alone
 - ``reward`` is ``next.reward``, else 1 on the last step of an episode that has ``next.success`` and was solved
-  (``meta["solved"]``, without it ``next.success`` of the last step) and 0 everywhere else: never 1 where an
+  (``meta.solved``, without it ``next.success`` of the last step) and 0 everywhere else: never 1 where an
   episode failed, or where nobody said
 - ``discount`` is ``next.discount``, else 0 on a terminal step and 1 on others
 
@@ -135,14 +135,14 @@ def _is_solved(episode: Episode, arrays: Mapping[str, Array]) -> bool:
     success = arrays.get("next.success")
     if success is None or len(success) == 0:
         return False
-    return bool(episode.meta.get("solved", _per_step("next.success", success)[-1]))
+    return bool(_per_step("next.success", success)[-1] if episode.meta.solved is None else episode.meta.solved)
 
 
 def terminal_by_rule(episode: Episode) -> Array:
     """``is_terminal`` of an episode without ``next.terminated``."""
     last: Array = np.arange(len(episode)) == len(episode) - 1
-    if "solved" in episode.meta:  # the flag itself may be on a step that was pruned
-        return last if episode.meta["solved"] else np.zeros_like(last)
+    if episode.meta.solved is not None:  # the flag itself may be on a step that was pruned
+        return last if episode.meta.solved else np.zeros_like(last)
     for flag in ("next.success", "next.done"):  # without either, a recording ends because the task is done
         if flag in episode.arrays:
             flags: Array = _per_step(flag, episode.arrays[flag]).astype(np.bool_)
@@ -152,7 +152,7 @@ def terminal_by_rule(episode: Episode) -> Array:
 
 def _per_step(name: str, array: Array) -> Array:
     if array.size != len(array):
-        raise DataError("E203", f"{show(name)} has {array.shape[1:]} values a step, where one belongs")
+        raise DataError("E203", f"{show(name)} has {array.shape[1:]} values a step; RLDS needs one")
     return array.reshape(len(array))
 
 
@@ -267,12 +267,12 @@ def facts_of(episode: Episode) -> tuple[dict[str, tfrecord.Value], dict[str, str
     All of it is in ``source_metadata`` as JSON. Facts whose types the source declares (RLDS) are also fields of
     their own; those that are called like ours have ``source_`` before their names.
     """
-    facts = episode.meta.get("episode_metadata") or {}
-    types = episode.meta.get("episode_metadata_types") or {}
+    facts = episode.meta.episode_metadata or {}
+    types = episode.meta.episode_metadata_types
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     fields: dict[str, tfrecord.Value] = {SOURCE_METADATA: [text.encode("utf-8", "surrogatepass")]}
     declared: dict[str, str] = {}
-    for name, dtype in sorted(types.items()) if isinstance(facts, dict) and isinstance(types, dict) else ():
+    for name, dtype in sorted(types.items()):
         value = fact_field(facts.get(name), dtype)
         if value is not None:
             key = fact_key(name)

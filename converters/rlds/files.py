@@ -123,7 +123,7 @@ def load(root: Path, *, splits: Sequence[str] = (), leave_out: Sequence[str] = (
     if len({shard.name for shard in shards}) != len(shards):
         raise UsageError("E141", f"{INFO} has a split twice")
     if unknown := sorted(set(splits) - there):
-        raise UsageError("E003", f"there is no split {show(unknown[0])!r}; there is {', '.join(sorted(there))}")
+        raise UsageError("E003", f"there is no split {show(unknown[0])!r}; known are {', '.join(sorted(there))}")
     _check_left_over(folder, name, format, {shard.name for shard in shards}, info["splits"])
     wanted = tuple(shard for shard in shards if not splits or shard.split in splits)
     if missing := [shard.name for shard in wanted if not (folder / shard.name).is_file()]:
@@ -172,7 +172,7 @@ def shard_name(template: str, name: str, split: str, format: str, number: int, c
 
 def _checked(pattern: re.Pattern[str], value: Any, what: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
-        raise UsageError("E122", f"{what} is named {show(value)[:80]!r}")
+        raise UsageError("E122", f"{what} is named {show(value)[:80]!r}, which is not a plain name")
     return value
 
 
@@ -284,5 +284,5 @@ def _array_record(folder: Path, name: str) -> Any:
         return array_record_module.ArrayRecordReader(str((folder / name).resolve()))
     except (ValueError, RuntimeError) as error:
         raise UsageError(
-            "E105", f"{show(name)} is no ArrayRecord file ({show(error, escaped=True)[:80]})"
+            "E105", f"{show(name)} is not an ArrayRecord file ({show(error, escaped=True)[:80]})"
         ) from None

@@ -36,9 +36,8 @@ def find(leaves: Iterable[Leaf], wanted: str | None, *, task: str | None, rate_i
             rate = "" if rate_is_known else "; and the control rate, which RLDS does not say (--fps)"
             raise UsageError(
                 "E231",
-                f"no feature is an instruction by its name; declare which{among} (--instruction PATH), or one "
-                f"for all "
-                f"(--task TEXT){rate}",
+                f"no feature has the name of an instruction; say which one is it{among} (--instruction PATH), "
+                f"or give one for all (--task TEXT){rate}",
             )
         if found is None:
             return None
@@ -47,7 +46,8 @@ def find(leaves: Iterable[Leaf], wanted: str | None, *, task: str | None, rate_i
     leaf = known.get(named)
     if leaf is None or leaf.kind != "text" or len((*leaf.lists, *leaf.shape)) > 1:
         raise UsageError(
-            "E003", f"{show(named)} is no text of each step or of the episode; such texts are: {texts or 'none'}"
+            "E003",
+            f"{show(named)} is not a text of each step or of the episode; such texts are: {texts or 'none'}",
         )
     return leaf
 

@@ -50,7 +50,7 @@ class Own:
         record = self.records[split][number]
         out = {key: record.meta[key] for key in _FACTS if key in record.meta}
         origin = {key: value for key, value in record.meta.items() if key not in (*_FACTS, "split")}
-        out["origin"] = origin.get("origin") or {"id": record.id, **origin}
+        out["origin"] = record.meta.origin or {"id": record.id, **origin}
         return out
 
 
@@ -92,6 +92,7 @@ def load(folder: Path) -> Own | None:
             records.setdefault(str(record.split), []).append(record)
     return Own(
         schema=schema,
-        is_undivided=set(records) == {"train"} and not any("split" in record.meta for record in records["train"]),
+        is_undivided=set(records) == {"train"}
+        and not any(record.meta.split is not None for record in records["train"]),
         records={split: tuple(sorted(rows, key=lambda row: order(row.id))) for split, rows in records.items()},
     )

@@ -56,7 +56,7 @@ class RldsSink(BaseSink):
             filtered_length, and with "rlds" what the source says of an episode) or "rl4vla" (file_path alone; the
             others are in the records all the same).
         val_fraction: share of episodes in ``val``, by hash of their ids; the others are in ``train``. Episodes
-            whose source declares their split (``meta["split"]``) stay in it. `vla_data.open_sink` draws none
+            whose source declares their split (``meta.split``) stay in it. `vla_data.open_sink` draws none
             unless it is told to, for a conversion makes up no split.
         num_shards: shards of each split; None: as many as keep them below 512 MiB.
         jpeg_quality: for images that are not JPEG yet.
@@ -105,8 +105,8 @@ class RldsSink(BaseSink):
         }
         fields: dict[str, tfrecord.Value] = {
             "episode_metadata/file_path": [episode.id.encode("utf-8", "surrogateescape")],
-            "episode_metadata/source": [str(episode.meta.get("source", "ppo_rollout")).encode()],
-            "episode_metadata/original_length": np.asarray([episode.meta["source_length"]], np.int64),
+            "episode_metadata/source": [str(episode.meta.source or "ppo_rollout").encode()],
+            "episode_metadata/original_length": np.asarray([episode.meta.source_length], np.int64),
             "episode_metadata/filtered_length": np.asarray([len(episode)], np.int64),
         }
         summary: dict[str, Json] = {"length": len(episode)}
@@ -120,9 +120,9 @@ class RldsSink(BaseSink):
             digest = content.digest()
         else:
             digest = _rl4vla_fields(episode, frames, fields)
-        if (split := episode.meta.get("split")) is not None:
+        if (split := episode.meta.split) is not None:
             if not isinstance(split, str) or not _SPLIT.fullmatch(split):
-                raise DataError("E122", f"a split is called {show(split)[:80]!r}, which is no name in TFDS")
+                raise DataError("E122", f"a split is called {show(split)[:80]!r}, which can't be a name in TFDS")
             summary["split"] = split
         record = tfrecord.frame(tfrecord.example(fields))
         summary["bytes"] = sum(map(len, record)) - tfrecord.FRAME
@@ -163,7 +163,9 @@ class RldsSink(BaseSink):
         plain = _common([episode.summary.get("scalars", []) for episode in episodes])
         if plain is None:
             raise UsageError(
-                "E005", "one feature has one number a step in some episodes and a list of one in others"
+                "E005",
+                "a feature has a number a step in some episodes and a list of one number in others; "
+                "convert them one by one",
             )
         types = _common([episode.summary.get("facts", {}) for episode in episodes])
         _write_json(folder / "features.json", self.features(schema, scalars=plain, facts=types or {}))

@@ -1,14 +1,14 @@
 """Reads RLDS datasets of anybody (https://github.com/google-research/rlds), without TensorFlow or TFDS.
 
 Every feature of the steps is an array or a camera, called by the rule of `converters.rlds.names`; the values are
-read by those of `converters.rlds.values`; every other feature of the record is in ``meta["episode_metadata"]``.
+read by those of `converters.rlds.values`; every other feature of the record is in ``meta.episode_metadata``.
 
 - the instruction is the first of ``language_instruction`` and ``natural_language_instruction``, in the step, the
   observation, the episode's metadata or the episode, or the one that ``instruction`` names. Where it changes
   within an episode there is an array ``task``. ``task`` is taken where there is none, or an empty one
 - ``is_terminal`` is ``next.terminated``; a last step (``is_last``) that is not terminal is ``next.truncated``,
   unless the dataset says that itself (``next/truncated``). Without ``is_terminal`` or ``is_last`` nothing is
-  concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta["recorded_positions"]`` has the
+  concluded. Where ``is_first`` or ``is_last`` contradict the positions, ``meta.recorded_positions`` has the
   steps that they mark, and a note says so
 - of a dataset of ours, ``next.*`` that no episode had is left out: RLDS must say how an episode ended, and where
   that was not recorded the values follow from a rule (`converters.rlds.fields`), which is no recording
@@ -35,7 +35,7 @@ from converters.rlds.example import parse
 from converters.rlds.features import Leaf
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Array, Episode, EpisodeRef, Feature, Json, Schema
+from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource, refresh
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import INFO
@@ -182,7 +182,8 @@ class RldsSource(RootedSource):
             if wrong := [split for split in counts if listed[split] != counts[split]]:
                 split = wrong[0]
                 raise UsageError(
-                    "E204", f"the ledger has {listed[split]:,} episodes in {split}, where {counts[split]:,} are"
+                    "E204",
+                    f"the ledger has {listed[split]:,} episodes in {split}, but there are {counts[split]:,}",
                 )
         return found
 
@@ -281,9 +282,8 @@ class RldsSource(RootedSource):
                 elif feature == "observation.state":
                     check_numbers(feature, array)
             self._restore(arrays)
-            meta = {**self._meta(name, record, place.shard.split, number), **self._without_derived(arrays)}
-            if recorded:
-                meta["recorded_positions"] = recorded
+            told = {**self._meta(name, record, place.shard.split, number), **self._without_derived(arrays)}
+            meta = EpisodeMeta(told, recorded_positions=recorded) if recorded else EpisodeMeta(told)
         except DataError as error:
             error.frames = steps
             raise
@@ -293,7 +293,7 @@ class RldsSource(RootedSource):
             frames=frames,
             task=tasks[0],
             index=np.arange(steps),
-            meta={**meta, "source": "rlds", "source_length": steps, "source_sha256": sha256},
+            meta=EpisodeMeta(meta, source="rlds", source_length=steps, source_sha256=sha256),
             notes=tuple(notes),
         )
 
@@ -348,31 +348,28 @@ class RldsSource(RootedSource):
         solved = bool(end[-1])
         return {"solved": solved} if solved != bool(success.reshape(-1)[-1]) else {}
 
-    def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> dict[str, Json]:
-        meta: dict[str, Json] = {
-            "split": split,
-            "instruction_feature": self._instruction and _below(self._instruction),
-        }
+    def _meta(self, name: str, record: rlds_values.Record, split: str, number: int) -> EpisodeMeta:
+        feature = self._instruction and _below(self._instruction)
         if self._own is not None:
             path = record.get("episode_metadata/file_path")
             if path is None or [bytes(item) for item in path.strings()] != [
                 name.encode("utf-8", "surrogateescape")
             ]:
                 raise DataError("E204", "the record is not that of the episode that the ledger has in its place")
-            if self._own.is_undivided:  # nobody ever said so
-                del meta["split"]
-            return {**meta, **self._own.facts(split, number)}
+            said = {} if self._own.is_undivided else {"split": split}  # nobody ever said so
+            return EpisodeMeta({**said, **self._own.facts(split, number)}, instruction_feature=feature)
         facts = {key: rlds_values.fact(leaf, record) for key, leaf in self._facts.items()}
         if sum(len(str(value)) for value in facts.values()) > _MAX_FACTS:
-            raise DataError("E107", "the facts of the episode are too large; leave_out does without some")
-        if facts:
-            meta["episode_metadata"] = facts
-            meta["episode_metadata_types"] = {
-                key: leaf.dtype
-                for key, leaf in self._facts.items()
-                if not leaf.shape and not leaf.lists and not leaf.optional
-            }
-        return meta
+            raise DataError("E107", "episode_metadata is too large; leave some of it out (--leave-out PATH)")
+        meta = EpisodeMeta(split=split, instruction_feature=feature)
+        if not facts:
+            return meta
+        types = {
+            key: leaf.dtype
+            for key, leaf in self._facts.items()
+            if not leaf.shape and not leaf.lists and not leaf.optional
+        }
+        return EpisodeMeta(meta, episode_metadata=facts, episode_metadata_types=types)
 
 
 def _our_name(leaf: Leaf) -> str:

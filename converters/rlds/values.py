@@ -47,7 +47,7 @@ def count_steps(leaf: Leaf, record: Record) -> int | None:
         return None
     size = len(_raw(leaf, values))
     if size % each:
-        raise DataError("E204", f"{show(leaf.path)} has {size:,} values, no multiple of {each:,}")
+        raise DataError("E204", f"{show(leaf.path)} has {size:,} values, not a multiple of {each:,}")
     return size // each
 
 
@@ -57,7 +57,7 @@ def frames(leaf: Leaf, record: Record) -> Frames:
     sizes = set()
     for item in items:
         if len(item) == 0:
-            raise DataError("E109", f"{show(leaf.path)} has an image of no bytes; leave_out does without it")
+            raise DataError("E109", f"{show(leaf.path)} has an image of 0 bytes; --leave-out PATH leaves it out")
         head = images.header(item)
         sizes.add((head.height, head.width))
     if len(sizes) != 1:
@@ -73,7 +73,9 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
     lists = _list_shape(leaf, record)
     if leaf.kind == "image":
         if leaf.lists:
-            raise DataError("E203", f"{show(leaf.path)} has several images a step; leave_out does without them")
+            raise DataError(
+                "E203", f"{show(leaf.path)} has several images a step; --leave-out PATH leaves them out"
+            )
         return rlds_images.decode_all(record[leaf.path].strings(), leaf.shape, leaf.dtype, name=leaf.path)
     stored = _stored(leaf, record)
     if leaf.kind == "text":
@@ -98,7 +100,9 @@ def fact(leaf: Leaf, record: Record) -> Json:
     if leaf.path not in record and leaf.optional:
         return None
     if leaf.kind == "image" or (leaf.encoding != "none" and None in leaf.shape) or len(leaf.lists) > 1:
-        raise DataError("E203", f"{show(leaf.path)} is no simple fact of an episode; leave_out does without it")
+        raise DataError(
+            "E203", f"{show(leaf.path)} is not a number, a text or a list of these; --leave-out PATH leaves it out"
+        )
     stored = _stored(leaf, record)
     raw = _raw(leaf, stored)
     if len(raw) > MAX_FACTS:
@@ -111,7 +115,7 @@ def fact(leaf: Leaf, record: Record) -> Json:
     else:
         values = _numbers(leaf, raw)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("E201", f"{show(leaf.path)} is not finite; leave_out does without it")
+        raise DataError("E201", f"{show(leaf.path)} is not finite; --leave-out PATH leaves it out")
     shape = tuple(-1 if n is None else n for n in (*leaf.lists, *leaf.shape))
     if shape.count(-1) > 1:
         raise DataError("E203", f"{show(leaf.path)} has several sizes that are not declared")
@@ -162,7 +166,7 @@ def _raw(leaf: Leaf, values: Values) -> Any:
 def _known(leaf: Leaf, shape: Sequence[int | None]) -> tuple[int, ...]:
     """A shape whose sizes are all declared."""
     if None in shape:
-        raise DataError("E203", f"{show(leaf.path)} has no fixed size; leave_out does without it")
+        raise DataError("E203", f"{show(leaf.path)} has no fixed size; --leave-out PATH leaves it out")
     return tuple(n or 0 for n in shape)
 
 
@@ -174,10 +178,10 @@ def _list_shape(leaf: Leaf, record: Record) -> tuple[int, ...]:
     if rows is None:
         return _known(leaf, leaf.lists)
     if len(leaf.lists) > 1:
-        raise DataError("E203", f"{show(leaf.path)} has lists of lists; leave_out does without it")
+        raise DataError("E203", f"{show(leaf.path)} has lists of lists; --leave-out PATH leaves it out")
     lengths = {int(n) for n in np.unique(rows.integers())}
     if len(lengths) != 1 or leaf.lists[0] not in (None, *lengths) or min(lengths) < 0:
-        raise DataError("E203", f"lists of {show(leaf.path)} differ in length; leave_out does without it")
+        raise DataError("E203", f"lists of {show(leaf.path)} differ in length; --leave-out PATH leaves them out")
     return (lengths.pop(),)
 
 
@@ -200,11 +204,11 @@ def _numbers(leaf: Leaf, raw: Array) -> Array:
         least, most = int(raw.min()), int(raw.max())
         if least < low or most > high:
             worst = least if least < low else most
-            raise DataError("E202", f"{show(leaf.path)} has {worst}, which is no {want.name}")
+            raise DataError("E202", f"{show(leaf.path)} has {worst}, which {want.name} can't hold")
     with np.errstate(over="ignore"):
         values = raw.astype(want, copy=False)
     if want == np.float16 and not np.array_equal(values.astype(np.float32), raw, equal_nan=True):
-        raise DataError("E208", f"{show(leaf.path)} has numbers that are no float16")
+        raise DataError("E208", f"{show(leaf.path)} has numbers that float16 can't hold")
     return values
 
 
@@ -212,7 +216,7 @@ def _memory(leaf: Leaf, items: Sequence[memoryview]) -> Array:
     """Arrays that were stored as their memory; ``(N, ...)``."""
     if leaf.dtype == "bfloat16" or leaf.shape.count(None) > 1:
         raise DataError(
-            "E203", f"{show(leaf.path)} is stored in a form that is not read; leave_out does without it"
+            "E203", f"{show(leaf.path)} is stored in a form that is not read; --leave-out PATH leaves it out"
         )
     dtype = numpy_dtype(leaf).newbyteorder("<")
     fixed = math.prod(n for n in leaf.shape if n is not None) * dtype.itemsize

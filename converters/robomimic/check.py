@@ -91,7 +91,7 @@ class RobomimicAudit(Audit):
         if own.get(ID) != record.id:
             yield f"says that it is {show(own.get('vla_data_id'))}"
         if own.get("num_samples") != length or any(len(table) != length for table in tables.values()):
-            yield f"has not {show(own.get('num_samples'))} rows in every dataset"
+            yield f"says num_samples {show(own.get('num_samples'))}, but a dataset has another number of rows"
         if length < record.frames("kept"):
             yield f"has {length:,} steps, but the ledger kept {record.frames('kept'):,} frames"
         if "env_args" in own:

@@ -21,9 +21,9 @@ def env_args(episode: Episode, schema: Schema, declared: Mapping[str, Json] | No
     args: dict[str, Any] | None = dict(declared) if declared is not None else _of_source(episode)
     if args is None:
         known: dict[str, Json] = {"robots": schema.robot} if schema.robot else {}
-        if isinstance(episode.meta.get("controller"), Mapping):
-            known["controller_configs"] = dict(episode.meta["controller"])
-        args = {"env_name": str(episode.meta.get("env") or ""), "type": None, "env_kwargs": known}
+        if episode.meta.controller is not None:
+            known["controller_configs"] = dict(episode.meta.controller)
+        args = {"env_name": str(episode.meta.env or ""), "type": None, "env_kwargs": known}
     kwargs = dict(args.get("env_kwargs") or {})
     rate = int(schema.fps) if schema.fps == int(schema.fps) else schema.fps
     if kwargs.get("control_freq") != rate:
@@ -32,11 +32,8 @@ def env_args(episode: Episode, schema: Schema, declared: Mapping[str, Json] | No
 
 
 def _of_source(episode: Episode) -> dict[str, Json] | None:
-    told = episode.meta.get("episode_metadata")
-    of_file = told.get("file") if isinstance(told, Mapping) else None
-    value: Any = episode.meta.get("env_args") or (
-        of_file.get("env_args") if isinstance(of_file, Mapping) else None
-    )
+    of_file = (episode.meta.episode_metadata or {}).get("file")
+    value: Any = episode.meta.env_args or (of_file.get("env_args") if isinstance(of_file, Mapping) else None)
     if isinstance(value, str):
         try:
             value = strict_json.loads(value.encode("utf-8", "replace"), name="env_args")

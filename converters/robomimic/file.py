@@ -109,7 +109,7 @@ def storable(name: str, array: Array) -> Array:
         try:
             text = np.char.encode(array, "utf-8")
         except UnicodeEncodeError:
-            raise DataError("E212", f"{show(name)} has text that is no Unicode") from None
+            raise DataError("E212", f"{show(name)} has text that is not Unicode") from None
         # Of a fixed size, so that the checksum covers it.
         return text.astype(h5py.string_dtype("utf-8", max(1, text.dtype.itemsize)))
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:

@@ -22,7 +22,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from vla_data.core import Json
+from vla_data.core import EpisodeMeta, Json
 from vla_data.errors import DataError
 from vla_data.safety.text import show
 
@@ -118,7 +118,7 @@ def mask_name(text: str) -> str:
     return "%2e" + safe[1:] if safe.startswith(".") else safe or "%"
 
 
-def masks_of(meta: Mapping[str, Json]) -> tuple[list[str], list[str]]:
+def masks_of(meta: EpisodeMeta) -> tuple[list[str], list[str]]:
     """The masks that an episode's source puts it in, and all that the source had, as `mask_name` calls them.
 
     Its split is one more, unless the source had a mask of that name: then that says who is in it.
@@ -126,11 +126,10 @@ def masks_of(meta: Mapping[str, Json]) -> tuple[list[str], list[str]]:
     Args:
         meta: of the episode; where it went through another format, its masks are in its ``origin``.
     """
-    origin = meta.get("origin")
-    places = (meta, origin if isinstance(origin, Mapping) else {})
-    found = [next((place[key] for place in places if key in place), ()) for key in ("masks", "mask_names")]
-    masks, names = ([mask_name(str(n)) for n in value] if isinstance(value, list) else [] for value in found)
-    split = [mask_name(str(meta["split"]))] if "split" in meta else []
+    first = EpisodeMeta(meta.origin or {})
+    masks = [mask_name(str(n)) for n in (meta if "masks" in meta else first).masks]
+    names = [mask_name(str(n)) for n in (meta if "mask_names" in meta else first).mask_names]
+    split = [mask_name(str(meta.split))] if meta.split is not None else []
     return list(dict.fromkeys([*masks, *(key for key in split if key not in names)])), names
 
 
@@ -142,12 +141,9 @@ def origin_of(told: Mapping[str, Json]) -> dict[str, Json]:
     return {key[:_LONGEST]: out[key] for key in sorted(out)[:_NOTES]} | ({"notes": kept} if kept else {})
 
 
-def facts_of(meta: Mapping[str, Json]) -> str | None:
+def facts_of(meta: EpisodeMeta) -> str | None:
     """What `FACTS` holds for an episode with such facts; None where there are none, or none that it can hold."""
-    told = meta.get("episode_metadata")
-    facts = (
-        {key: value for key, value in told.items() if key not in _OF_FILES} if isinstance(told, Mapping) else {}
-    )
+    facts = {key: value for key, value in (meta.episode_metadata or {}).items() if key not in _OF_FILES}
     try:
         text = json.dumps(facts, sort_keys=True, allow_nan=False)
     except ValueError:  # NaN, which is no JSON

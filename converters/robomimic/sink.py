@@ -130,7 +130,7 @@ class RobomimicSink(BaseSink):
             content = content_digest(episode.task, values, pictures)
         summary = {
             "length": len(episode),
-            "split": str(episode.meta["split"]) if "split" in episode.meta else None,
+            "split": str(episode.meta.split) if episode.meta.split is not None else None,
             "masks": self._masks(episode),
             "mask_names": masks_of(episode.meta)[1],
             "env_args": env_args(episode, schema, self.env_args),
@@ -230,11 +230,10 @@ class RobomimicSink(BaseSink):
     def _masks(self, episode: Episode) -> list[str]:
         masks = masks_of(episode.meta)[0]
         for key in self.masks_by:
-            told = episode.meta.get("episode_metadata")
-            places = (episode.meta, told if isinstance(told, dict) else {})
+            places = (episode.meta, episode.meta.episode_metadata or {})
             value = next((place[key] for place in places if place.get(key) is not None), None)
             if value is None:
-                raise DataError("E206", f"there is no {show(key)} to make a mask by")
+                raise DataError("E206", f"the episode has no {show(key)} to make a mask by")
             text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
             masks.append(mask_name(f"{key}_{text}"))
         return list(dict.fromkeys(masks))
@@ -260,16 +259,15 @@ def _plain(array: Array) -> Array:
 
 def _about(episode: Episode) -> dict[str, Json]:
     """``ep_meta``: robomimic and RoboCasa look for ``lang``."""
-    told = episode.meta.get("episode_metadata")
-    places = (told if isinstance(told, Mapping) else {}, episode.meta)
+    places = (episode.meta.episode_metadata or {}, episode.meta)
     known = {key: place[key] for place in places for key in _ABOUT if place.get(key) is not None}
     return {"lang": episode.task, **known}
 
 
 def _origin(episode: Episode) -> dict[str, Json]:
     """The first source's id, and how it was read: what no other place of the file tells."""
-    known = episode.meta.get("origin")
-    if not isinstance(known, Mapping):
+    known = episode.meta.origin
+    if known is None:
         rest = {key: value for key, value in episode.meta.items() if key not in (*_FACTS, *_RUN)}
         known = {"id": episode.id, **rest, "notes": list(episode.notes)}
     return origin_of(known)

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_data.core.content import content_digest
 from vla_data.errors import DataError
+from vla_data.files.write import files_below
 from vla_data.recording.recorded import HEADER, Header
 from vla_data.safety import npy
 from vla_data.safety.archive import Archive
@@ -26,7 +27,7 @@ class RolloutAudit(Audit):
         waiting: dict[str, list[str]] = defaultdict(list)
         for record in self.published():
             waiting[str(record.content_sha256)].append(record.id)
-        for path in sorted(self.root.rglob("*.npz")):
+        for path in files_below(self.root, ".npz"):
             file = path.relative_to(self.root).as_posix()
             try:
                 digest, steps = _digest(path, self.root)
@@ -39,7 +40,7 @@ class RolloutAudit(Audit):
             if fitting:
                 waiting[digest].remove(fitting[0])
             else:
-                self.blame(file, "the content is that of no digest of the ledger, or of another file's")
+                self.blame(file, "the content is not that of the ledger's digest for this file")
         for names in waiting.values():
             for name in names:
                 self.blame(".", "an episode is not there as it was written", name)

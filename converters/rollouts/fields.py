@@ -35,7 +35,7 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
     if raw.ndim != 2 or raw.shape[1] != 7:
         raise _with_frames(DataError("E203", f"action has shape {raw.shape}, not (T, 7)"), raw)
     if raw.dtype.kind not in "iuf":
-        raise _with_frames(DataError("E208", f"action has dtype {raw.dtype}, not a number's"), raw)
+        raise _with_frames(DataError("E208", f"action has dtype {raw.dtype}, not a type of numbers"), raw)
     try:
         check_numbers("action", raw, limit)
     except DataError as error:
@@ -63,10 +63,11 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
     """
     if isinstance(value, dict):  # one dictionary of arrays over time
         if "success" in value and not _is_column(value["success"]):
-            raise DataError("E204", f"one info for {steps} actions")
+            raise DataError("E204", f"there is one info for {steps} actions")
         lengths = {len(column) for column in value.values() if _is_column(column)}
         if lengths != {steps}:
-            raise DataError("E204", f"info of {sorted(lengths)} steps for {steps} actions")
+            listed = ", ".join(map(str, sorted(lengths))) or "no"
+            raise DataError("E204", f"the lists in info have {listed} steps, and there are {steps} actions")
         value = [{key: _row(column, t) for key, column in value.items()} for t in range(steps)]
     if not isinstance(value, list | tuple | np.ndarray) or (isinstance(value, np.ndarray) and value.ndim != 1):
         raise DataError("E206", f"info is a {type(value).__name__}, not a list of dictionaries")
@@ -115,7 +116,7 @@ def next_fields(info: Mapping[str, NDArray[Any]], timing: str) -> dict[str, NDAr
             reward = info["reward"].astype(np.float32)
         if not np.isfinite(reward).all():
             t = int(np.argmax(~np.isfinite(reward)))
-            raise DataError("E201", f"info[{t}].reward is {info['reward'][t]}")
+            raise DataError("E201", f"info[{t}].reward is {info['reward'][t]}, not a finite number")
         fields["next.reward"] = reward
     for key in ("terminated", "truncated", "done"):
         if key in info and np.isin(info[key], (0, 1)).all():
@@ -162,7 +163,7 @@ def read_fps(value: Any) -> float | None:
         return None
     good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not good or not np.isfinite(value) or not 1e-3 <= value <= 1e6:
-        raise DataError("E203", "fps is not a rate")
+        raise DataError("E203", "fps is not a number above 0")
     return float(value)
 
 
@@ -171,7 +172,7 @@ def read_text(value: Any) -> str:
     if isinstance(value, np.ndarray | list | tuple):
         items = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else list(value)
         if len(items) != 1:
-            raise DataError("E212", f"the instruction is a list of {len(items)} texts")
+            raise DataError("E212", f"the instruction is a list of {len(items)} texts, not one text")
         value = items[0]
     if isinstance(value, bytes | memoryview):
         try:
@@ -181,7 +182,7 @@ def read_text(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise DataError("E212", f"the instruction is a {type(value).__name__}")
+        raise DataError("E212", f"the instruction is a {type(value).__name__}, not a text")
     return str(value)
 
 
@@ -195,5 +196,5 @@ def read_state(value: Any, steps: int) -> NDArray[np.float32]:
         raise DataError("E204", f"state has shape {state.shape} for {steps} actions")
     if not np.isfinite(state).all():
         t, d = np.argwhere(~np.isfinite(state))[0]
-        raise DataError("E201", f"state[{t}][{d}] is {state[t, d]}")
+        raise DataError("E201", f"state[{t}][{d}] is {state[t, d]}, not a finite number")
     return state

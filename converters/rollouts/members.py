@@ -40,7 +40,7 @@ def load_members(data: bytes, name: str) -> Mapping[str, Any]:
     if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
         if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
             raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
-        raise DataError("E108", "an archive with other members than arr_0.npy")
+        raise DataError("E108", "the archive has members other than arr_0.npy")
     return _unflatten({key: _member(archive, key) for key in keys})
 
 
@@ -73,7 +73,7 @@ def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
         ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
         ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
         if not ok or (sizes < 0).any():
-            raise DataError("E203", "image_sizes does not fit image")
+            raise DataError("E203", "image_sizes must be one size in bytes for each image")
         total = sum(sizes.tolist())  # in Python's integers, which don't overflow
         if total != len(image):
             raise DataError("E204", f"image_sizes add up to {total:,}, not to {len(image):,} bytes")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from converters.rollouts.images import read_images
 from vla_data.actions.convention import Convention
 from vla_data.actions.limits import WIDE, check_numbers
-from vla_data.core import Episode, Feature, Json, Schema
+from vla_data.core import Episode, EpisodeMeta, Feature, Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.recording.recorded import HEADER, IMAGE_CONVENTION, SIZES, Header
@@ -20,8 +20,6 @@ from vla_data.safety.text import show
 
 RULE: Final = "recorder"
 """``info_timing_rule`` of such an episode: what is called ``next.*`` or ``info.*`` is of after the action."""
-MEANINGS: Final = "declared_features"
-"""Key of ``Episode.meta``: feature -> ``names`` and ``convention``, where the recorder was told."""
 METRES: Final = 100.0
 """Largest absolute action in metres and radians that a robot can mean."""
 FLAGS: Final = ("next.success", "next.terminated", "next.truncated", "next.done")
@@ -30,7 +28,7 @@ OUTCOMES: Final = ("next.reward", "next.terminated", "next.truncated", "next.don
 
 def is_described(episode: Episode) -> bool:
     """Whether an episode came from here."""
-    return episode.meta.get("info_timing_rule") == RULE
+    return episode.meta.info_timing_rule == RULE
 
 
 def read_recorded(
@@ -62,7 +60,7 @@ def read_recorded(
     """
     head = members[HEADER]
     if not isinstance(head, np.ndarray) or head.dtype.kind != "U" or head.shape != ():
-        raise DataError("E141", f"{HEADER} is no text")
+        raise DataError("E141", f"{HEADER} is not a text")
     header = Header.from_text(str(head))
     try:
         return _episode(
@@ -121,21 +119,21 @@ def _episode(
     for key, array in arrays.items():
         if not key.startswith("info."):
             check_numbers(key, array, _limit(features[key], action_limit) if key == "action" else np.inf)
-    meta: dict[str, Json] = {
-        "source": "ppo_rollout",
-        "source_length": header.steps,
-        "source_sha256": sha256,
-        "info_timing": "after",
-        "info_timing_rule": RULE,
-        "motion_planner": False,
-        "fps": header.schema.fps,
+    told = {
+        "robot": header.schema.robot,
+        "episode_metadata": dict(header.facts) or None,
+        "declared_features": _meanings(features) or None,
     }
-    if header.schema.robot is not None:
-        meta["robot"] = header.schema.robot
-    if header.facts:
-        meta["episode_metadata"] = dict(header.facts)
-    if meanings := _meanings(features):
-        meta[MEANINGS] = meanings
+    meta = EpisodeMeta(
+        source="ppo_rollout",
+        source_length=header.steps,
+        source_sha256=sha256,
+        info_timing="after",
+        info_timing_rule=RULE,
+        motion_planner=False,
+        fps=header.schema.fps,
+        **{name: fact for name, fact in told.items() if fact is not None},
+    )
     return Episode(
         id=name,
         arrays=arrays,
@@ -150,7 +148,7 @@ def _episode(
 
 def recorded_schema(episode: Episode, *, fps: float | None, info: bool) -> Schema:
     """What a recorded episode holds, and what was declared of it."""
-    meanings = episode.meta.get(MEANINGS, {})
+    meanings = episode.meta.declared_features
     features: dict[str, Feature] = {}
     for name, frames in episode.frames.items():
         told = {"names": ["height", "width", "channels"], "convention": IMAGE_CONVENTION, **meanings.get(name, {})}
@@ -160,7 +158,9 @@ def recorded_schema(episode: Episode, *, fps: float | None, info: bool) -> Schem
             continue
         dtype = "string" if array.dtype.kind == "U" else str(array.dtype)
         features[name] = _feature(dtype, array.shape[1:] or (1,), meanings.get(name, {}))
-    return Schema(features=features, fps=fps or episode.meta["fps"], robot=episode.meta.get("robot"))
+    rate = fps or episode.meta.fps
+    assert rate is not None, "a recording has its rate"
+    return Schema(features=features, fps=rate, robot=episode.meta.robot)
 
 
 def _feature(dtype: str, shape: tuple[int, ...], told: Mapping[str, Json]) -> Feature:
@@ -221,7 +221,7 @@ def _camera(name: str, data: Any, sizes: Any, feature: Feature, rows: int, size:
 def _array(name: str, array: Any, feature: Feature, rows: int) -> NDArray[Any]:
     """The array of a feature, if it is as its header says."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufU":
-        raise DataError("E203", f"{show(name)} is no array of numbers or texts")
+        raise DataError("E203", f"{show(name)} is not an array of numbers or texts")
     kind = "string" if array.dtype.kind == "U" else str(array.dtype)
     if array.shape[:1] != (rows,):
         raise DataError("E204", f"{show(name)} has shape {array.shape} for {rows} steps")

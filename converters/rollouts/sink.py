@@ -87,7 +87,7 @@ def _names(episodes: Sequence[Published]) -> list[str]:
 
 def is_plain(episode: Episode) -> bool:
     """Whether the layout of `vla_data.recording.npz` is what an episode came in."""
-    return episode.meta.get("source") == "ppo_rollout" and not is_described(episode)
+    return episode.meta.source == "ppo_rollout" and not is_described(episode)
 
 
 def _plain(episode: Episode) -> dict[str, Member]:
@@ -100,9 +100,9 @@ def _plain(episode: Episode) -> dict[str, Member]:
     }
     if STATE in episode.arrays:
         members["state"] = _with_final(episode, STATE)
-    if episode.meta.get("fps"):
-        members["fps"] = np.asarray(episode.meta["fps"])
-    if episode.meta.get("motion_planner"):
+    if episode.meta.fps:
+        members["fps"] = np.asarray(episode.meta.fps)
+    if episode.meta.motion_planner:
         members["is_image_encode"] = np.asarray(False)
     return members
 
@@ -116,12 +116,11 @@ def _recorded(episode: Episode, schema: Schema) -> dict[str, Member]:
     columns: dict[str, Member] = {check_name(name): _with_final(episode, name) for name in episode.arrays}
     for name in episode.frames:
         columns[check_name(name)] = _encoded(_with_last(episode, name))
-    facts = episode.meta.get("episode_metadata")
     header = Header(
         schema=replace(schema, features={name: features[name] for name in columns}),
         steps=len(episode),
         task=episode.task,
-        facts=facts if isinstance(facts, dict) else {},
+        facts=episode.meta.episode_metadata or {},
         final=tuple(name for name in episode.final if name in columns),
     )
     return recorded_members(header, columns)

@@ -45,7 +45,7 @@ from converters.rollouts.images import Allowed, read_images
 from converters.rollouts.members import NotARolloutError, load_members
 from converters.rollouts.recorded import is_described, read_recorded, recorded_schema
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeRef, Feature, Schema
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import APPLE_DOUBLE, is_litter
@@ -165,11 +165,14 @@ class PpoRolloutSource(RootedSource):
         files = self._files
         data, sha256 = files.read(name)
         if is_litter(name.rpartition("/")[2]) and data[:4] == APPLE_DOUBLE:
-            raise NotARolloutError("E206", "attributes of another file, which macOS leaves beside it")
+            raise NotARolloutError("E206", "a file of macOS with attributes of another file; it can be removed")
         try:
             seal = files.seal()
             if seal is not None and seal.get(name, sha256) != sha256:
-                raise DataError("E132", f"its SHA-256 is not the one in {SEAL}")
+                raise DataError(
+                    "E132",
+                    f"its SHA-256 is not the one in {SEAL}; get the file back, or remove {SEAL} and seal again",
+                )
             return self.parse(ref.id, data, sha256)
         except DataError as error:
             error.source_sha256 = sha256
@@ -222,7 +225,7 @@ class PpoRolloutSource(RootedSource):
                 names=ACTION_NAMES if is_action else None,
                 convention=CONVENTION if is_action else {},
             )
-        return Schema(features=features, fps=self.fps or episode.meta.get("fps") or DEFAULT_FPS)
+        return Schema(features=features, fps=self.fps or episode.meta.fps or DEFAULT_FPS)
 
     def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
         for key in ("action", "image", "info"):
@@ -279,15 +282,15 @@ class PpoRolloutSource(RootedSource):
             final=final,
             task=task,
             index=np.arange(steps),
-            meta={
-                "source": "ppo_rollout",
-                "source_length": steps,
-                "source_sha256": sha256,
-                "info_timing": timing,
-                "info_timing_rule": rule,
-                "motion_planner": "is_image_encode" in rollout,
-                "fps": fps,
-            },
+            meta=EpisodeMeta(
+                source="ppo_rollout",
+                source_length=steps,
+                source_sha256=sha256,
+                info_timing=timing,
+                info_timing_rule=rule,
+                motion_planner="is_image_encode" in rollout,
+                fps=fps,
+            ),
             notes=tuple(notes),
         )
 

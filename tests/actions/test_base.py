@@ -51,7 +51,7 @@ def test_a_pose_is_given_in_three_ways() -> None:
     ],
 )
 def test_what_is_no_pose_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match=r"E232.*base is no pose"):
+    with pytest.raises(UsageError, match=r"E232.*base is not a pose"):
         base_pose(wrong)
 
 

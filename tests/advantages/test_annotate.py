@@ -1,4 +1,4 @@
-"""``vla-data annotate``: values in, canonical file and five layouts out, and each of them read back.
+"""``vla-data annotate``: values in, canonical file and all layouts out, and each of them read back.
 
 The dataset is made of real rollouts; one of its three episodes fails.
 """
@@ -229,7 +229,9 @@ def test_a_file_of_an_older_dataset_is_stale(root: Path, values: Path) -> None:
     adv.annotate(root, tag="a", values=values)
     manifest = root / "meta/vla_data/manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_bytes()), "content_sha256": "0" * 64}))
-    with pytest.raises(UsageError, match="was made for other data: sha256 differ") as error:
+    with pytest.raises(
+        UsageError, match="was made for other data: not the same sha256; 105 frames then, 105 now"
+    ) as error:
         read_annotation(FrameTable.read(root), "a")
     assert error.value.code == "E301"
 
@@ -287,7 +289,7 @@ def test_one_run_at_a_time(root: Path, values: Path) -> None:
 
 @pytest.mark.parametrize("tag", ["../a", "", "a b", ".a", "a" * 65, "a/b"])
 def test_tags_are_names(root: Path, values: Path, tag: str) -> None:
-    with pytest.raises(UsageError, match="is no tag"):
+    with pytest.raises(UsageError, match="is not a tag"):
         adv.annotate(root, tag=tag, values=values)
 
 
@@ -357,7 +359,7 @@ def test_episode_column_comes_first(root: Path) -> None:
     assert table.success("frames:next.success")[0] == [False, True, True]
     with pytest.raises(UsageError, match="has no episodes:nothing"):
         table.success("episodes:nothing")
-    with pytest.raises(UsageError, match="is not found by 'guess'"):
+    with pytest.raises(UsageError, match="--success is 'guess'"):
         table.success("guess")
 
 
@@ -415,6 +417,9 @@ def test_what_is_written_is_read_back(root: Path, values: Path, layout: str, per
         kept = ~made.forced
         np.testing.assert_allclose(found.advantages[kept], plain[kept], **exact)
         assert seen[made.forced].all()
+    elif layout in ("lerobot-recap", "sample-weights", "task-text"):
+        assert found.advantages is None
+        np.testing.assert_array_equal(found.positive, made.positive)
     elif layout == "rabc":
         assert found.advantages is None
         np.testing.assert_allclose(found.values, made.values, **exact)
@@ -426,7 +431,7 @@ def test_what_is_written_is_read_back(root: Path, values: Path, layout: str, per
 
 @pytest.mark.parametrize("layout", sorted(NEED_LABELS))
 def test_layouts_of_labels_need_a_threshold(root: Path, values: Path, layout: str) -> None:
-    with pytest.raises(UsageError, match="stores what is positive: say --positive-share"):
+    with pytest.raises(UsageError, match="stores which frames are positive: give --positive-share"):
         adv.annotate(root, tag="t", values=values, layout=layout)
 
 
@@ -902,14 +907,14 @@ def test_command_for_a_person(root: Path, values: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--values", "v"], "needs a --tag"),
+        (["--values", "v"], "give --tag"),
         (["--tag", "t"], "one of them"),
-        (["--tag", "t", "--values", "v", "--monte-carlo", "--n-step", "3"], "exclude each other"),
-        (["--tag", "t", "--values", "v", "--per-task"], "thresholds per task come from a share"),
+        (["--tag", "t", "--values", "v", "--monte-carlo", "--n-step", "3"], "--monte-carlo or --n-step, not both"),
+        (["--tag", "t", "--values", "v", "--per-task"], "thresholds per task need share"),
         (["--tag", "t", "--values", "v", "--normalizer", "400"], "too small for 1 of 3 episodes"),
         (["--tag", "t", "--values", "v"], "can't be read"),
         (["--read", "opentau"], "has no meta/advantages.json"),
-        (["--read", "rlinf"], "say --tag"),
+        (["--read", "rlinf"], "give --tag"),
     ],
 )
 def test_wrong_calls(root: Path, words: list[str], message: str) -> None:

@@ -118,7 +118,7 @@ def test_options_are_checked() -> None:
         losses.normalize(X, "standart")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="asymmetric clipping needs below"):
         losses.clip(X, "asymmetric")
-    with pytest.raises(TypeError, match="list is no array"):
+    with pytest.raises(TypeError, match="list is not an array"):
         losses.awr_weights([1.0])
 
 

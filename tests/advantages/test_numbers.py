@@ -34,9 +34,9 @@ from vla_data.advantages import (
     task_thresholds,
     threshold,
 )
-from vla_data.advantages.bins import SCHEMES
-from vla_data.advantages.scan import reverse_scan
-from vla_data.advantages.thresholds import percentile_lines
+from vla_data.advantages.numbers.bins import SCHEMES
+from vla_data.advantages.numbers.scan import reverse_scan
+from vla_data.advantages.numbers.thresholds import percentile_lines
 
 ONE = Episodes(np.array([5]))
 YES, NO = np.array([True]), np.array([False])
@@ -464,7 +464,7 @@ def test_rloo_of_a_lost_rollout() -> None:
 
 
 def test_rloo_of_one() -> None:
-    with pytest.raises(ValueError, match="1 groups have one rollout"):
+    with pytest.raises(ValueError, match="1 groups have only one rollout"):
         rloo([1, 0, 1], [0, 0, 1])
     dropped, zero = rloo([1, 0, 1], [0, 0, 1], single="drop"), rloo([1, 0, 1], [0, 0, 1], single="zero")
     assert (dropped.used.tolist(), dropped.single) == ([True, True, False], 1)
@@ -637,7 +637,7 @@ def test_a_share_is_met_up_to_ties_and_one_frame(numbers: list[float], share: fl
 
 
 def test_a_threshold_has_one_origin() -> None:
-    with pytest.raises(ValueError, match="one of share and epsilon"):
+    with pytest.raises(ValueError, match="give share or epsilon"):
         threshold([1.0], share=0.3, epsilon=0.1)
     with pytest.raises(ValueError, match="no advantages"):
         threshold([], share=0.3)

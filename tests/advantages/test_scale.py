@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vla_data import advantages as adv
-from vla_data.advantages.flat import Episodes
 from vla_data.advantages.frame_table import _flag
+from vla_data.advantages.numbers.flat import Episodes
 from vla_data.advantages.scale import check_labels, check_scale, resolution
 from vla_data.errors import DataError, UsageError
 
@@ -31,7 +31,7 @@ def test_values_beyond_every_return_are_refused(values: Any) -> None:
     with pytest.raises(UsageError, match=r"E302.*on another scale than returns divided by the normalizer"):
         told(values)
     if values is RETURNS:
-        with pytest.raises(UsageError, match="in steps they are to be divided by 1600"):
+        with pytest.raises(UsageError, match="values in steps must be divided by 1600"):
             told(values)
 
 

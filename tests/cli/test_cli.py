@@ -443,7 +443,7 @@ def test_wrong_call_is_2(arguments: tuple[str, ...], good: Path, tmp_path: Path)
         ("--video av1 --preset fast", "preset of av1 is one of -1 to 13, not 'fast'"),
         ("--video av1 --fps 333.333", "av1 video has 1/1001 to 240 frames a second, not 333.333"),
         ("--video h264 --crf 60", "crf is 60, not from 0 to 51"),
-        ("--images png --video av1", "--images png and --video av1 contradict one another"),
+        ("--images png --video av1", "give --images or --video, not both"),
         ("--crf 5", "--crf is for video"),
         ("--gop 7", "--gop is for video"),
         ("--preset slow", "--preset is for video"),

@@ -86,7 +86,10 @@ def test_rlds_is_curated_into_tfds_too(tmp_path: Path) -> None:
 def test_options_of_another_format_are_refused(tmp_path: Path) -> None:
     save(tmp_path, "a.npz", rollout())
     error = refused("align", tmp_path, tmp_path.parent / "out", "--observation-time", "before")
-    assert (error.code, "--observation-time is no option of format ppo_rollout" in error.message) == ("E001", True)
+    assert (error.code, "is not an option of format ppo_rollout" in error.message) == (
+        "E001",
+        True,
+    )
 
 
 def test_a_lerobot_dataset_is_not_curated_without_a_word(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import vla_data as vd
 from converters.rdt.sink import RdtSink
+from tests import calvin_sets
 from tests.paths import TESTS
 from vla_data import formats
 from vla_data.core import Published
@@ -31,6 +32,8 @@ SINKS: dict[str, dict[str, Any]] = {
     "lerobot": {},
     "lerobot png": {"images": "png"},
     "lerobot h264": {"video": VideoSettings(codec="h264")},
+    "lerobot v2.1": {"version": "v2.1"},
+    "lerobot v2.1 h264": {"version": "v2.1", "video": VideoSettings(codec="h264")},
     "plain_rollout": {},
     "rdt": {"shortest": 1},
     "robomimic": {},
@@ -51,6 +54,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("sources")
     vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(root / "lerobot", images="png"))
     return {
+        "calvin": calvin_sets.write(root / "training"),
         "hdf5": LIBERO,
         "lerobot": root / "lerobot",
         "ppo_rollout": ROLLOUTS,

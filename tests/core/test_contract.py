@@ -64,27 +64,35 @@ ONES = np.ones(3, np.float32)
 @pytest.mark.parametrize(
     ("does", "describes", "problem"),
     [
-        (with_array("speed", ONES), {}, "it gives speed, float32(1,) a step, which nobody described"),
+        (
+            with_array("speed", ONES),
+            {},
+            "its result has speed, float32(1,) a step, which the schema does not have",
+        ),
         (
             with_array("speed", ONES.astype(int)),
             {"speed": F32},
-            "speed is int64(1,) a step, its schema says float32",
+            "speed is int64(1,) a step, the schema says float32",
         ),
         (with_array("speed", np.ones((3, 2), np.float32)), {"speed": F32}, "speed is float32(2,) a step"),
-        (with_array("action", np.ones((3, 7))), {}, "action is float64(7,) a step, its schema says float32(7,)"),
+        (with_array("action", np.ones((3, 7))), {}, "action is float64(7,) a step, the schema says float32(7,)"),
         (with_array("action", np.ones((3, 6), np.float32)), {}, "action is float32(6,) a step"),
         (
             with_array("info.success", ONES),
             {},
-            "it gives info.success, float32(1,) a step, which nobody described",
+            "its result has info.success, float32(1,) a step, which the schema does not have",
         ),
         (with_array("text", np.array(["a"] * 3)), {"text": F32}, "text is string(1,) a step"),
-        (with_frames, {}, "is image(2, 6, 3) a step, its schema says image(4, 6, 3)"),
-        (without("action"), {}, "it gives no action, which its schema has"),
-        (lambda episode: episode, {"speed": F32}, "it gives no speed, which its schema has"),
-        (lambda episode: episode, {"action": None}, "it gives action, float32(7,) a step, which nobody described"),
-        (lambda episode: None, {}, "gives NoneType, not an Episode"),
-        (lambda e: replace(e, index=np.array([0, 1, 9])), {}, "gives frames that its episode does not have"),
+        (with_frames, {}, "is image(2, 6, 3) a step, the schema says image(4, 6, 3)"),
+        (without("action"), {}, "its result has no action, which the schema has"),
+        (lambda episode: episode, {"speed": F32}, "its result has no speed, which the schema has"),
+        (
+            lambda episode: episode,
+            {"action": None},
+            "its result has action, float32(7,) a step, which the schema does not have",
+        ),
+        (lambda episode: None, {}, "returns NoneType, not an Episode"),
+        (lambda e: replace(e, index=np.array([0, 1, 9])), {}, "returns frames that its episode does not have"),
     ],
 )
 def test_what_a_step_does_not_say_is_refused_with_its_name(
@@ -164,5 +172,5 @@ def test_a_filter_that_says_anything_else_is_refused(said: Any) -> None:
 def test_a_bucket_that_the_ledger_does_not_have_is_refused() -> None:
     step = DropFirstStep()
     step.bucket = "kept"  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="step DropFirstStep has bucket 'kept'; there is pruned and truncated"):
+    with pytest.raises(UsageError, match="step DropFirstStep has bucket 'kept'; a bucket is pruned or truncated"):
         curate(EPISODE, (step,))

@@ -55,7 +55,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "parquet": (("data/chunk-000/file-000.parquet",), "E002", "Parquet files without meta/info.json"),
     "archives": (("suite.tar.gz",), "E002", "unpack"),
     "checkpoints": (("model.pt",), "E002", "PyTorch"),
-    "something else": (("a.txt",), "E002", "none of lerobot, rlds, hdf5, ppo_rollout"),
+    "something else": (("a.txt",), "E002", "not a dataset of a known format"),
     "nothing": ((), "E003", "has no files"),
     "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", "name one of a, b"),
     "one lerobot dataset below": (("a/meta/info.json",), "E001", "name one of a"),
@@ -85,7 +85,7 @@ def test_what_is_not_read_is_named_with_a_way_on(tmp_path: Path, kind: str) -> N
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize(("name", "says"), [("a.pkl", "pickled"), ("a.mcap", "MCAP"), ("a.xyz", "none of")])
+@pytest.mark.parametrize(("name", "says"), [("a.pkl", "pickled"), ("a.mcap", "MCAP"), ("a.xyz", "known format")])
 def test_a_file_is_told_by_its_ending(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(UsageError, match=says):

@@ -18,6 +18,7 @@ from tests.paths import ROOT, TESTS
 from vla_data import formats
 from vla_data.cli import cli
 from vla_data.errors import MissingExtraError, NotFoundError, UsageError
+from vla_data.formats.files import load_class
 
 ROLLOUTS = TESTS / "data/rollouts"
 
@@ -109,7 +110,7 @@ def test_a_format_of_another_distribution_is_read_and_listed(installed: Path, li
 def test_a_row_that_can_not_be_loaded_is_one_line(installed: Path, lines: Path) -> None:
     with pytest.raises(MissingExtraError, match="broken of lines-ext can't be loaded: AttributeError"):
         vd.open_source(f"broken:{lines}")
-    with pytest.raises(MissingExtraError, match="odd of lines-ext is lines_ext:ODD, which is no Format"):
+    with pytest.raises(MissingExtraError, match="odd of lines-ext is lines_ext:ODD, which is not a Format"):
         vd.open_source(f"odd:{lines}")
 
 
@@ -122,6 +123,7 @@ def test_a_gate_of_another_distribution_judges(installed: Path, lines: Path, tmp
     again = CliRunner().invoke(cli, ["verify", str(out), "--gate", "linar"])
     assert again.exit_code == 2
     assert "'linar' is not one of" in again.output
+    assert "'linear'" in again.output  # an installed one is among those that are named
 
 
 def test_a_dataset_of_another_distribution_is_built_by_its_name(installed: Path, tmp_path: Path) -> None:
@@ -145,6 +147,58 @@ def test_a_source_in_a_file_of_ones_own(lines: Path, tmp_path: Path) -> None:
         vd.open_source(f"{file}:Lines:{lines}")
 
 
+def test_files_of_one_name_make_way_for_each_other_and_for_no_module_of_python(
+    lines: Path, tmp_path: Path
+) -> None:
+    found = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "lines_of_my.own.py"
+        file.write_text(SOURCE + f"\nFROM = {folder!r}\n")
+        found.append(load_class(f"{file}:FROM"))
+        assert load_class(f"{file}:Lines") is load_class(f"{file}:Lines")
+    assert found == ["one", "two"]
+    for name in ("queue.py", "converters.py", "pytest.py"):
+        (tmp_path / name).write_text(SOURCE)
+        with pytest.raises(UsageError, match=f"there is a module {name[:-3]}; give the file another name"):
+            vd.open_source(f"{tmp_path / name}:Lines:{lines}")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json/definition.py").write_text("")
+    with pytest.raises(UsageError, match="there is a module json; give the folder another name"):
+        formats.load_builder(str(tmp_path / "json"))
+
+
+def test_a_definition_has_the_modules_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "kitchen_of_two"
+    folder.mkdir()
+    (folder / "beside.py").write_text("class Definition: pass\n")
+    (folder / "definition.py").write_text("from .beside import Definition\n")
+    assert formats.load_builder(str(folder)).__module__ == "kitchen_of_two.beside"
+    (folder / "definition.py").write_text("1 / 0\n")
+    for name in [name for name in sys.modules if name.startswith("kitchen_of_two")]:
+        del sys.modules[name]
+    with pytest.raises(MissingExtraError, match=r"definition\.py can't be loaded: ZeroDivisionError"):
+        formats.load_builder(str(folder))
+
+
+def test_a_class_that_is_no_source_or_sink_is_told(lines: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="JSONDecoder takes no 'root', which would say where"):
+        vd.open_source(f"json:JSONDecoder:{lines}")
+    with pytest.raises(UsageError, match="JSONDecoder takes no 'target'"):
+        vd.open_sink(tmp_path / "x", format="json:JSONDecoder")
+    with pytest.raises(UsageError, match="an object of Namespace is no source: it has no episodes"):
+        vd.open_source(f"argparse:Namespace:{lines}")
+    with pytest.raises(UsageError, match="format builtins:int: this is no class of sources or sinks"):
+        vd.open_source(f"builtins:int:{lines}")
+
+
+def test_a_mistyped_format_of_an_address_is_told_with_the_nearest(lines: Path) -> None:
+    with pytest.raises(UsageError, match=f"there is no format 'ppo_rolout'; did you mean ppo_rollout:{lines}"):
+        vd.open_source(f"ppo_rolout:{lines}")
+    with pytest.raises(NotFoundError):
+        vd.open_source(f"ppo_rolout:{lines}/nowhere")
+
+
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="there is no dataset 'ppo_sft_alined'; did you mean 'ppo_sft_aligned'"):
         formats.load_builder("ppo_sft_alined")
@@ -153,9 +207,12 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "lerobot", "imges": "png"}, "--imges is no option of writing lerobot; did you mean --images?"),
+        (
+            {"format": "lerobot", "imges": "png"},
+            "not an option of writing lerobot; did you mean --images?",
+        ),
         ({"format": "lerobot", "images": "gif"}, "images is 'gif', not one of jpeg, png"),
-        ({"format": "plain_rollout", "x": 1}, "--x is no option of writing plain_rollout; it has none"),
+        ({"format": "plain_rollout", "x": 1}, "--x is not an option of writing plain_rollout; it has none"),
         ({"format": "ppo_rollout"}, "format ppo_rollout has no sink; these have: lerobot"),
         ({"format": "lerbot"}, "there is no format 'lerbot'; did you mean 'lerobot'"),
     ],
@@ -198,10 +255,48 @@ def test_a_copy_of_a_dataset_builds_under_its_own_name(copied: Path, tmp_path: P
     assert vd.verify(made, deep=True).ok
 
 
-def test_tfds_builds_a_copy_of_a_dataset_under_its_own_name(copied: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [b"x", b'"moduleName"'])
+def test_a_copy_with_a_description_of_its_own_is_repaired(copied: Path, tmp_path: Path, damage: bytes) -> None:
+    definition = copied / "definition.py"
+    definition.write_text(definition.read_text().replace("Solved PPO rollouts, cut", 'A \\"kitchen\\", cut'))
+    made = tmp_path / "data/kitchen_sft/default/1.0.0"
+    formats.load_builder(str(definition))({}).build(ROLLOUTS, made, workers=1)
+    file = made / "dataset_info.json"
+    healthy = file.read_bytes()
+    assert b'A \\"kitchen\\", cut' in healthy
+    file.write_bytes(healthy + damage if damage == b"x" else healthy.replace(damage, b""))
+    assert vd.repair(made, ROLLOUTS, workers=1).after.ok
+    assert file.read_bytes() == healthy
+
+
+STEPS = """
+
+class OnlyCarrots:
+    def reject(self, episode):
+        return None if "carrot" in episode.task else "no_carrot"
+
+
+def recipe(min_success_steps=6):
+    return (OnlyCarrots(), *ppo_sft(min_success_steps=min_success_steps))
+
+
+class Definition"""
+
+
+def test_tfds_builds_a_copy_of_a_dataset_with_steps_of_its_own_as_we_do(copied: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow_datasets")
+    definition = copied / "definition.py"
+    text = definition.read_text().replace("\n\nclass Definition", STEPS)
+    definition.write_text(text.replace("staticmethod(ppo_sft)", "staticmethod(recipe)"))
     tool = Path(sys.executable).with_name("tfds")
     words = [str(tool), "build", str(copied), f"--manual_dir={ROLLOUTS}", f"--data_dir={tmp_path / 'data'}"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert vd.verify(tmp_path / "data/kitchen_sft/default/1.0.0", deep=True).ok
+    made = tmp_path / "data/kitchen_sft/default/1.0.0"
+    assert vd.verify(made, deep=True).ok
+    assert b"kitchen_sft.definition:OnlyCarrots" in (made / "vla_data/manifest.json").read_bytes()
+    ours = formats.load_builder(str(copied))({})
+    ours.build(ROLLOUTS, tmp_path / "ours", workers=2)
+    files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "ours") for p in (tmp_path / "ours").rglob("*") if p.is_file())
+    assert [(made / name).read_bytes() for name in files] == [(tmp_path / "ours" / n).read_bytes() for n in files]

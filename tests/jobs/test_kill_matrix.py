@@ -30,7 +30,7 @@ from tests.faults import (
 )
 from vla_data.jobs.workspace import mark_made
 
-SHORT = ("rlds", "lerobot", "h264")
+SHORT = ("rlds", "lerobot", "h264", "v21")
 """The jobs of each push."""
 RANDOM = 17
 """Kills of each of them at steps drawn by chance, beside one at each kind of step."""

@@ -253,7 +253,7 @@ def test_a_run_ends_with_the_step_that_gives_what_nobody_described(tmp_path: Pat
     with pytest.raises(UsageError) as refused:
         run(OddSource(count=1), (Widening(),), vd.open_sink(tmp_path / "out"), workers=1)
     assert refused.value.code == "E022"
-    assert "step Widening: action is float64(7,) a step, its schema says float32(7,)" in str(refused.value)
+    assert "step Widening: action is float64(7,) a step, the schema says float32(7,)" in str(refused.value)
 
 
 class Failing:

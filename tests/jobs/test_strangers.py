@@ -63,7 +63,7 @@ def write_text(path: Path, text: str = "three years of work") -> None:
 def test_a_work_folder_that_is_a_link_is_left_alone(rollouts: Path, tmp_path: Path) -> None:
     write_text(tmp_path / "precious/sub/b")
     (tmp_path / ".out.vla-data").symlink_to(tmp_path / "precious")
-    with pytest.raises(MachineError, match="is a link or no folder") as caught:
+    with pytest.raises(MachineError, match="is not a plain folder") as caught:
         convert(rollouts, tmp_path / "out")
     assert caught.value.code == "E702"
     assert [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "precious").rglob("*")] == [
@@ -322,7 +322,7 @@ def test_a_dataset_inside_of_another_is_never_replaced_with_it(rollouts: Path, t
     convert(rollouts, tmp_path / "out")
     convert(rollouts, tmp_path / "out/sub")
     before = tree_hash(tmp_path / "out")
-    with pytest.raises(TargetExistsError, match="another dataset inside: sub"):
+    with pytest.raises(TargetExistsError, match=r"another dataset inside \(sub\)"):
         convert(rollouts, tmp_path / "out", replace=True)
     assert tree_hash(tmp_path / "out") == before
 

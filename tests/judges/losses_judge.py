@@ -21,7 +21,7 @@ if __name__ == "__main__":  # packages without their __init__, which would impor
         sys.modules[name].__path__ = [str(ROOT / name.replace(".", "/"))]
 
 losses = importlib.import_module("vla_data.advantages.losses")
-ValueBins = importlib.import_module("vla_data.advantages.bins").ValueBins
+ValueBins = importlib.import_module("vla_data.advantages.numbers.bins").ValueBins
 
 X = np.array([-2.0, -0.5, 0, 1, 4])
 RLOO = np.array([2 / 3, -2 / 3, -2 / 3, 2 / 3])

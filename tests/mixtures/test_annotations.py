@@ -161,7 +161,7 @@ def damage(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
-        (other_data, "E301", "made for other data: sha256 differ.*make it again"),
+        (other_data, "E301", "made for other data: not the same sha256.*make it again"),
         (rewrite(lambda rows: rows.slice(1)), "E302", r"1 frames have no row \(as episode 0, frame 0\)"),
         (rewrite(lambda rows: rows.slice(0, len(rows) - 5)), "E302", "5 frames have no row"),
         (rewrite(lambda rows: pa.concat_tables([rows, rows.slice(3, 2)])), "E302", "2 rows repeat a frame"),
@@ -189,6 +189,15 @@ def damage(root: Path) -> None:
             "E301",
             "rows are of no frame here",
         ),
+        (
+            rewrite(
+                lambda rows: rows.drop_columns("positive").append_column(
+                    "positive", pa.compute.invert(rows["positive"])
+                )
+            ),
+            "E302",
+            "positive is not what advantage and thresholds give",
+        ),
         (damage, "E302", "can't be read"),
         (lambda root: (root / FOLDER / "v1.parquet").unlink(), "E003", "no annotation 'v1'; it has: none"),
         (lambda root: (root / FOLDER / "v1.parquet").rename(root / FOLDER / "v2.parquet"), "E003", "it has: v2"),
@@ -207,19 +216,19 @@ def test_a_stale_partial_or_unknown_annotation_is_refused(
 
 @pytest.mark.parametrize("tag", ["../v1", "v 1", ".v1"])
 def test_a_tag_is_a_name(annotated: Path, tag: str) -> None:
-    with pytest.raises(UsageError, match=r"E001.*set: .*is no tag"):
+    with pytest.raises(UsageError, match=r"E001.*set: .*is not a tag"):
         open_mixture(config(annotated, annotation=tag))
 
 
 def test_other_formats_have_none() -> None:
-    with pytest.raises(UsageError, match=r"E003.*rollouts: .*LeRobot dataset, which this is not"):
+    with pytest.raises(UsageError, match=r"E003.*rollouts: .*needs a LeRobot dataset"):
         open_mixture(config(ROLLOUTS))
 
 
 def test_all_datasets_have_one_or_none(annotated: Path) -> None:
     facts = config(annotated, ROLLOUTS)
     facts["datasets"][1]["annotation"] = ""
-    with pytest.raises(UsageError, match=r"E231.*annotation of rollouts; that of set is given"):
+    with pytest.raises(UsageError, match=r"E231.*annotation of rollouts; set has one"):
         open_mixture(facts)
 
 

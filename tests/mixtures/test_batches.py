@@ -396,7 +396,7 @@ def test_a_presets_rate_gives_way_to_the_contracts() -> None:
 def test_another_rate_without_resampling_is_still_refused() -> None:
     entry = {"root": str(LIBERO), "open": {"layout": "libero"}, "state": []}
     target = replace(preset("openvla_libero"), control_rate=10.0).to_json()
-    with pytest.raises(UsageError, match=r"control rates of 10 and 20"):
+    with pytest.raises(UsageError, match=r"control rates differ: 10 and 20"):
         open_mixture({"contract": {"convention": target}, "datasets": [entry]})
 
 
@@ -547,7 +547,7 @@ def test_state_of_another_stream_is_refused(opened) -> None:
     state = loader().state_dict()
     loader().load_state_dict(state)
     for other in (loader((5, 3)), loader(size=3), loader(seed=1), loader(weights=[1, 2])):
-        with pytest.raises(UsageError, match=r"E301.*another stream"):
+        with pytest.raises(UsageError, match=r"E301.*saved with other episodes"):
             other.load_state_dict(state)
     for wrong in ({}, {**state, "version": 2}, {**state, "batch": 99}, {**state, "epoch": -1}, {**state, "x": 1}):
         with pytest.raises(UsageError, match="E301"):

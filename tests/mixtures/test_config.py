@@ -175,7 +175,7 @@ def test_recap_refuses(recap: dict[str, Any], change: dict[str, Any], message: s
         (("contract", "action_freq"), -1, "action_freq is -1"),
         (("contract", "action_freq"), float("nan"), "not a number"),
         (("contract", "vector_resample_strategy"), "cubic", "nearest, linear"),
-        (("contract", "delta_mask"), "6,-1", "without delta"),
+        (("contract", "delta_mask"), "6,-1", "need delta"),
         (("contract", "convention"), "libera", "libero"),
         (("contract", "convention"), 3, "preset"),
         (("datasets",), [], "1 to 10,000"),
@@ -218,6 +218,30 @@ def test_broken_files_are_refused(tmp_path: Path, data: bytes, suffix: str) -> N
 
 
 # -- the command line -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+@pytest.mark.parametrize(
+    "root", ["evil.py:Evil:data", "{folder}/evil.py:Evil:data", "evil:Evil:data", "os:system:id"]
+)
+def test_a_file_names_no_code(root: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mixture may come from anybody; what opens a user's own source is given in Python."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil:\n    pass\n")
+    root = root.format(folder=tmp_path)
+    text = "[contract]\ncameras = []\nimage_size = [8, 8]\nstate_dim = 7\naction_dim = 7\nchunk = 2\n"
+    text += f'[[datasets]]\nroot = "{root}"\n'
+    contract = {"cameras": [], "image_size": [8, 8], "state_dim": 7, "action_dim": 7, "chunk": 2}
+    facts = {"contract": contract, "datasets": [{"root": root}]}
+    path = tmp_path / f"mixture{suffix}"
+    path.write_text(text if suffix == ".toml" else json.dumps(facts))
+    with pytest.raises(UsageError, match="would import code") as caught:
+        open_mixture(path)
+    assert caught.value.code == "E001"
+    assert not (tmp_path / "ran").exists()
+    config = parse(facts)
+    assert config.datasets[0].root == root
 
 
 def test_command_prints_the_effective_sampling(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ STATS = {"mean": [0.0] * 4, "std": [1.0] * 4}
             "E206",
             "no std, which lerobot.mean_std needs",
         ),
-        ({"action": {**STATS, "mean": ["a"] * 4}, "observation.state": STATS}, "E203", "no list of numbers"),
+        ({"action": {**STATS, "mean": ["a"] * 4}, "observation.state": STATS}, "E203", "not a list of numbers"),
         (
             {"action": {k: v[:3] for k, v in STATS.items()}, "observation.state": STATS},
             "E203",
@@ -211,7 +211,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path, libero: Mixture) -> Non
     for call in (Normalize.of_file, lambda path, rule: Normalize.of(libero, rule)):
         with pytest.raises(UsageError, match=r"E001.*lerobot.mean_stt.*did you mean"):
             call(tmp_path / "x.json", "lerobot.mean_stt")
-    with pytest.raises(UsageError, match=r"E001.*heeds no mask"):
+    with pytest.raises(UsageError, match=r"E001.*has no mask"):
         Normalize.of(libero, "openpi.zscore", action_mask="6,-1")
     with pytest.raises(UsageError, match=r"E001.*action_mask has 6 elements, actions of .* 7"):
         Normalize.of(libero, "openvla.normal", action_mask="6")

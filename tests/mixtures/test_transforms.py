@@ -184,5 +184,5 @@ def test_the_way_back_is_in_reverse_and_epochs_are_told(mixed: Mixed) -> None:
     assert loader.state_dict() == Loader(mixture, batch_size=10).state_dict()
     one = Loader(mixture, batch_size=10, transforms=Scaled(2))
     assert np.array_equal(one.make(0, 0)["action"], plain * 2)
-    with pytest.raises(UsageError, match=r"E001.*dict in transforms is no BatchTransform"):
+    with pytest.raises(UsageError, match=r"E001.*dict in transforms is not a BatchTransform"):
         Loader(mixture, batch_size=10, transforms=[{"rule": "openpi.quantile"}])

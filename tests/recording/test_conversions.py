@@ -96,4 +96,4 @@ def test_the_command_line_writes_next_obs(rollouts: Path, tmp_path: Path) -> Non
         np.testing.assert_array_equal(file["data/demo_0/next_obs/state"][:], STATES[1:])
     error = convert("rlds").exception
     assert isinstance(error, vd.UsageError)
-    assert str(error).startswith("E001 usage: --write-next-obs is for --to robomimic")
+    assert str(error).startswith("E001 usage: --write-next-obs works with --to robomimic only")

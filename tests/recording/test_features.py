@@ -217,8 +217,8 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a text with NUL": ({"subtask": "a\0b"}, "E212", "step 1: subtask has a NUL"),
     "an object": ({"value": {}}, "E203", "step 1: value is of object, not of numbers"),
     "a new one": ({"extra": 1}, "E206", "step 1: extra not in the steps before; give each in all steps or none"),
-    "a path": ({"a/b": 1}, "E203", "step 1: 'a/b' is no name for a feature"),
-    "a name of ours": ({"sizes.top": 1}, "E203", "step 1: 'sizes.top' is no name for a feature"),
+    "a path": ({"a/b": 1}, "E203", "step 1: 'a/b' is not a name for a feature"),
+    "a name of ours": ({"sizes.top": 1}, "E203", "step 1: 'sizes.top' is not a name for a feature"),
     "a name of LeRobot's": ({"frame_index": 1}, "E203", "step 1: LeRobot writes its own frame_index"),
 }
 
@@ -281,8 +281,8 @@ BAD_FACTS: dict[str, tuple[Any, str]] = {
     "an array": ({"start": np.zeros(3)}, r"E203 .*facts\['start'\] is a ndarray.*\.tolist\(\)"),
     "NaN": ({"a": {"b": [1.0, float("nan")]}}, r"E201 .*facts\['a'\]\['b'\]\[1\] is nan"),
     "a number as a name": ({"a": {1: 2}}, r"E203 .*facts\['a'\] has the key 1, which is not a text"),
-    "an object": ({"a": object()}, r"E203 .*facts\['a'\] is a object, which JSON has not"),
-    "half a character": ({"a": "\ud800"}, r"E212 .*facts\['a'\] has half a character"),
+    "an object": ({"a": object()}, r"E203 .*facts\['a'\] is a object, which JSON can't hold"),
+    "half a character": ({"a": "\ud800"}, r"E212 .*facts\['a'\] has a lone surrogate"),
     "a list": ([1], "E203 .*facts is a list, not a dictionary"),
     "too much": ({"a": "x" * (1 << 20)}, "E107 .*the facts take"),
 }

@@ -48,7 +48,7 @@ def with_feature(members: Members, name: str, **changes: Any) -> Members:
 
 
 CASES: dict[str, tuple[Any, str]] = {
-    "no JSON": (lambda m: {**m, "rollout": np.asarray("{")}, "E141"),
+    "not valid JSON": (lambda m: {**m, "rollout": np.asarray("{")}, "E141"),
     "an array for a header": (lambda m: {**m, "rollout": np.zeros(3)}, "E141"),
     "another version": (lambda m: told(m, version=2), "E203"),
     "no steps": (lambda m: told(m, steps=0), "E207"),

@@ -169,9 +169,19 @@ BAD: dict[str, tuple[Autoreset, dict[str, Any], dict[str, Any], str]] = {
         {"after": {"action": np.zeros((3, 2))}},
         "E206 .*2: the end: action",
     ),
-    "no last one": ("same_step", {}, {}, "E206 .*environment 2 ended, and final has not what it saw last"),
-    "the next one's first": ("same_step", {}, {"after": ROWS}, "E001 .*after is of the next episode; give final"),
-    "final in another mode": ("disabled", {}, {"final": [None] * 3}, "E001 .*final is of autoreset 'same_step'"),
+    "no last one": ("same_step", {}, {}, "E206 .*environment 2 ended, but final lacks what it saw last"),
+    "the next one's first": (
+        "same_step",
+        {},
+        {"after": ROWS},
+        "E001 .*after belongs to the next episode; give final",
+    ),
+    "final in another mode": (
+        "disabled",
+        {},
+        {"final": [None] * 3},
+        "E001 .*final works with autoreset same_step",
+    ),
     "an odd mask": ("next_step", {}, {"only": [1, 0, 1]}, r"E204 .*only is int64\(3,\), not True or False"),
 }
 
@@ -188,7 +198,7 @@ def test_a_bad_call_records_nothing(case: str, tmp_path: Path) -> None:
 
 def test_without_ends_there_are_no_episodes(tmp_path: Path) -> None:
     recorder = vd.VectorRecorder(begin(vd.RolloutWriter(tmp_path, fps=10)), 3)
-    with pytest.raises(RecordError, match=r"E206 .*none of next.terminated, next.truncated, next.done is given"):
+    with pytest.raises(RecordError, match=r"E206 .*give one of next.terminated, next.truncated, next.done"):
         recorder.add(ROWS)
 
 

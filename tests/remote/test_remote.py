@@ -252,7 +252,7 @@ def test_targets_that_are_somebody_elses_are_refused(
 ) -> None:
     Storage(f"{place}/out").write("thesis.tex", b"years")
     for replace in (False, True):
-        with pytest.raises(TargetExistsError, match="no dataset of vla-data"):
+        with pytest.raises(TargetExistsError, match="files that vla-data did not make"):
             align(ROLLOUTS, f"{place}/out", replace=replace)
     assert get_tree(f"{place}/out") == {"thesis.tex": b"years"}
     with monkeypatch.context() as patch:

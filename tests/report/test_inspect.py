@@ -272,7 +272,7 @@ def test_a_video_of_another_rate_is_refused(sets: dict[str, Path], tmp_path: Pat
     path = root / "meta/info.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fps": 10}))
     source = LerobotSource(root=root)
-    with pytest.raises(DataError, match="is the time of no frame") as caught:
+    with pytest.raises(DataError, match="has no frame at timestamp") as caught:
         source.read(source.episodes()[0])
     assert caught.value.code == "E221"
     text, facts = inspect(root)

@@ -32,7 +32,13 @@ OPENERS: Final = {
 
 STRANGERS: Final = {
     # regular files alone, never waited for, the last link not followed: safety.files is where all others go
-    ("vla_data/safety/files.py", "os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)"),
+    ("vla_data/safety/files.py", "os.open(real, _REGULAR)"),
+    ("vla_data/safety/files.py", "os.open(name, _REGULAR, dir_fd=at)"),
+    ("vla_data/safety/files.py", "os.open(whole, _PASSED | os.O_DIRECTORY | os.O_CLOEXEC)"),  # what a user named
+    (
+        "vla_data/safety/files.py",
+        "os.open(folder, _PASSED | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)",
+    ),
     (
         "vla_data/safety/files.py",
         "os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)",
@@ -43,7 +49,10 @@ STRANGERS: Final = {
     # libraries, which are given the descriptor that was checked
     ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
-    ("vla_data/media/video.py", "av.open(name, 'r', format=_FORMAT, options={'protocol_whitelist': 'file'})"),
+    (
+        "vla_data/media/video.py",
+        "av.open(name, 'r', format=_FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
+    ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
@@ -105,10 +114,7 @@ OWN: Final = {
         "path.read_text()",
     },
     # this user's own cache
-    "vla_data/jobs/upload.py": {"file.read_bytes()"},
-    "vla_data/remote/cache.py": {"(path.parent / ADDRESS).read_text()"},
-    "vla_data/remote/fetch.py": {"(folder / _LISTING).read_bytes()"}
-    | {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
+    "vla_data/remote/fetch.py": {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
     "vla_data/remote/storage.py": {"fs.open(path, 'rb', block_size=_CHUNK, cache_type='readahead')"},
 }
 """Opens of what no stranger can write, file by file. All others are of bytes in memory, see `IN_MEMORY`."""
@@ -168,7 +174,8 @@ _hooked: list[bool] = []
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and _root and isinstance(arguments[0], str | bytes | os.PathLike):
         path = Path(os.fsdecode(arguments[0]))
-        if path.is_absolute() and path.is_relative_to(_root[0]):
+        # A bare name is one below a folder that is open already; no test is in such a folder.
+        if (path.is_absolute() and path.is_relative_to(_root[0])) or len(path.parts) == 1:
             _watched.append((path, arguments[2]))
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ import vla_data as vd
 from tests.jobs.test_strangers import Here
 from tests.rollouts import rollout, save
 from vla_data import cli
+from vla_data.core.manifest import recipe_sha256
 from vla_data.errors import CODES, DataError, UsageError
 from vla_data.files.tables import read_table
 from vla_data.mixtures.config import load
@@ -126,6 +128,49 @@ def test_a_file_of_ours_that_is_none_ends_in_one_line(
         if verb == "verify":
             assert code == 6
     assert (copy.parent / "victim").read_text() == "precious"
+
+
+SHAPES = (
+    ("provenance", None),
+    ("provenance", 5),
+    ("provenance", "text"),
+    ("provenance.recipe", 0),
+    ("provenance.source", None),
+    ("provenance.sink", []),
+    ("provenance.sink.video", "text"),
+    ("provenance.sink.video", {"type": "VideoSettings", "codec": []}),
+    ("versions", 0.5),
+    ("reasons", 10**30),
+    ("counts", {"kept": "x"}),
+    ("content_sha256", 5),
+    ("files", []),
+)
+
+
+@pytest.mark.parametrize(("place", "value"), SHAPES, ids=lambda value: str(value)[:30])
+def test_a_manifest_of_other_shapes_ends_in_one_line(
+    place: str, value: object, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    side = copy / "meta/vla_data"
+    manifest = json.loads((side / "manifest.json").read_text())
+    facts, *names = manifest, *place.split(".")
+    for name in names[:-1]:
+        facts = facts[name]
+    facts[names[-1]] = value
+    with suppress(KeyError, TypeError):
+        manifest["recipe_sha256"] = recipe_sha256(manifest)
+    (side / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "README.md").unlink()
+    source = copy.parent / "rollouts"
+    source.mkdir()
+    save(source, "0.npz", rollout(2, size=(8, 8)))
+    for words in (
+        *(["verify", copy, "--deep"], ["repair", copy, source], ["why", copy, "0"], ["inspect", copy]),
+        ["verify", copy, "--against", source],
+    ):
+        code, said = call(words, monkeypatch, capsys)
+        assert code in (0, 2, 3, 5, 6), (words, code, said)
+        assert "E901" not in said, (words, said)
 
 
 @pytest.mark.parametrize("command", ["why 0", "repair", "verify --deep", "inspect"])
@@ -316,3 +361,35 @@ def test_steps_of_somebody_at_a_prompt_run_in_workers(tmp_path: Path) -> None:
 
 def test_codes_of_this_page_are_published() -> None:
     assert CODES["E403"] == "source-changed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[all]\nfps = " + "9" * 5000,
+        "[all]\nfps = " + "9" * 4000,
+        "[all]\nfps = inf",
+        "a = " + "[" * 100_000,
+        "[all]\nkeep = [5]",
+        "[all]\ndrop = 5",
+        "[all]\nrename = { action = 5 }",
+        "[all]\nbase = [1, 2]",
+        "[all.fill.x]\ndtype = 'O'\nshape = [1]\nvalue = 0",
+        "[all.fill.x]\ndtype = 'float32'\nshape = [-1]\nvalue = 0",
+        "[all.fill.x]\ndtype = 'float32'\nshape = [1]\nvalue = 1e999",
+        "[all]\nactions = '/etc/passwd'",
+        '[all]\n"\\u001b\\nx" = 1',
+        "seed = " + "9" * 5000,
+    ],
+)
+@pytest.mark.parametrize("command", ["merge", "mixture"])
+def test_a_mapping_or_mixture_of_a_stranger_ends_in_one_line(
+    text: str, command: str, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy.parent / "file.toml"
+    path.write_text(text)
+    words: list[object] = ["merge", copy.parent / "out", copy, copy, "--map", path, "--dry-run"]
+    code, said = call(words if command == "merge" else ["mixture", path], monkeypatch, capsys)
+    assert code == 2, said
+    assert "E901" not in said
+    assert not set(said) & set("\x1b\x07\u202e")

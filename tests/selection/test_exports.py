@@ -143,7 +143,7 @@ def test_keep_ranges_of_a_copy_of_a_copy_are_refused(tmp_path: Path) -> None:
     direct = write_keep_ranges(first, tmp_path / "first.json")
     assert (direct["keys_from_metadata"], direct["frames"] < 105) == (3, True)
     for of in (tmp_path / "second", vd.open_source(tmp_path / "second")):
-        with pytest.raises(UsageError, match="select from the dataset that was made directly") as caught:
+        with pytest.raises(UsageError, match="select from a dataset that was made directly") as caught:
             write_keep_ranges(of, tmp_path / "second.json")
         assert caught.value.code == "E232"
     assert not (tmp_path / "second.json").exists()
@@ -338,7 +338,7 @@ def test_copy_that_is_not_the_original_is_never_put_in_its_place(
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no robomimic or LIBERO file"):
+    with pytest.raises(UsageError, match="not a robomimic or LIBERO file"):
         write_masks(hdf5_files.MANISKILL, {"a": []}, tmp_path / "x.h5")
     with h5py.File(tmp_path / "linked.hdf5", "w") as made:
         made.create_group("data/demo_0")
@@ -359,7 +359,7 @@ def test_split_as_masks_has_robomimics_names(file: Path) -> None:
     masks = masks_of(file)
     assert set(masks) == {"train", "valid", "test"}
     assert sorted(name for names in masks.values() for name in names) == demos_of(file)
-    with pytest.raises(UsageError, match="one HDF5 file"):
+    with pytest.raises(UsageError, match="an HDF5 file"):
         call(ROLLOUTS, "--to", "masks", "-o", file)
 
 

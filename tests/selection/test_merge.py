@@ -76,9 +76,9 @@ def test_a_merged_dataset_is_compared_with_all_its_sources(folders: tuple[Path, 
     assert verdict.ok
     assert verdict.checked["against"]["compared"] == 5
     assert verdict.checked["against"]["features"]["action"]["differing"] == 0
-    with pytest.raises(UsageError, match="more sources than were named"):
+    with pytest.raises(UsageError, match="more sources than are named"):
         verify(tmp_path / "out", against=folders[0])
-    with pytest.raises(UsageError, match="3 sources are more"):
+    with pytest.raises(UsageError, match="3 sources are named"):
         verify(tmp_path / "out", against=(*folders, folders[0]))
 
 
@@ -118,9 +118,9 @@ def test_sources_that_differ_are_refused_with_what_differs(folders: tuple[Path, 
         ("[all]\nfill = { x = { shape = [2], colour = 1 } }\n", "colour"),
         ("[all]\nkeep = 5\n", "mapping"),
         ("[all", "not TOML"),
-        ("[[source]]\nname = '../x'\n[[source]]\n", "is no name for a source"),
-        ("[[source]]\nname = 'b'\n[[source]]\n", "two sources have one name"),
-        ("[[source]]\nopen = { sped = 1 }\n[[source]]\n", "--sped is no option of format ppo_rollout"),
+        ("[[source]]\nname = '../x'\n[[source]]\n", "is not a name for a source"),
+        ("[[source]]\nname = 'b'\n[[source]]\n", "two sources have the same name"),
+        ("[[source]]\nopen = { sped = 1 }\n[[source]]\n", "--sped is not an option of format ppo_rollout"),
     ],
 )
 def test_a_mapping_that_is_none_is_refused_in_one_line(

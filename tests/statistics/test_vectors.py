@@ -170,7 +170,7 @@ def test_what_has_no_exact_statistics_is_refused(values: Any, code: str) -> None
 
 def test_vectors_of_another_width_and_nothing_at_all_are_refused() -> None:
     one = VectorStats.of(np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="vectors of 1 elements and of 2"):
+    with pytest.raises(ValueError, match="statistics of 1 elements can't be merged with those of 2"):
         one.merge(VectorStats.of(np.zeros((2, 2))))
     with pytest.raises(ValueError, match="nothing"):
         VectorStats.of(np.zeros((0, 2)))

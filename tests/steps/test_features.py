@@ -80,7 +80,7 @@ def test_keep_and_drop_are_patterns_and_drop_wins() -> None:
 
 
 def test_keep_of_nothing_is_an_error_and_not_an_empty_set() -> None:
-    with pytest.raises(DataError, match="no feature wrist to keep; there is action, info"):
+    with pytest.raises(DataError, match="no feature wrist to keep; known are action, info"):
         SelectFeatures(keep=("wrist",)).apply(three())
 
 

@@ -52,7 +52,7 @@ def test_thresholds_in_metres_are_not_of_controller_input(name: str) -> None:
 
 def test_a_gripper_that_is_closed_is_not_taken_for_open() -> None:
     turned = replace(RL4VLA, gripper_open=-1.0, gripper_closed=1.0)
-    with pytest.raises(UsageError, match="initial_gripper is 1, which is declared to be closed; open is -1"):
+    with pytest.raises(UsageError, match="initial_gripper is 1, which is declared to be closed; give -1 for open"):
         SmallActions().describe(schema(turned))
     for initial in (-1.0, None):
         assert SmallActions(initial_gripper=initial).describe(schema(turned))
@@ -79,7 +79,7 @@ def test_what_moves_does_not_depend_on_the_type(dtype: str) -> None:
         ({"frame": "base"}, "base"),
         ({"gripper_open": "wide"}, "gripper_open"),
         ({"gripper_open": 1}, "two different values"),
-        ({"translation_unit": "controller"}, "no controller says"),
+        ({"translation_unit": "controller"}, "controller must say"),
         ({"layout": {"joints": [0, 1, 2, 7]}}, "action has 7 numbers, and a vector of 8"),
         ({"layout": {"translation": [0, 1]}}, "takes 3 positions"),
         ({"size": 8}, "a vector of 8 is declared"),

@@ -385,7 +385,7 @@ def test_describe_keeps_other_facts() -> None:
         ({"rotation": "undeclared"}, "E231", "action's rotation"),
         ({"frame": "undeclared"}, "E231", "action's frame"),
         ({"reference": "chunk_start"}, "E232", "start of a chunk"),
-        ({"control_rate": 10.0}, "E232", "for 10 steps a second, the data has 5"),
+        ({"control_rate": 10.0}, "E232", "says 10 steps a second, the data has 5"),
     ],
 )
 def test_actions_whose_meaning_is_open_are_refused(facts: dict[str, Any] | None, code: str, message: str) -> None:
@@ -427,10 +427,10 @@ def test_whole_numbers_add_up_as_other_numbers_do(dtype: str) -> None:
     [([[100, 0]] * 4, "int8", 5), ([[3, 0]] * 4, "int32", 20), ([[60_000, 0]] * 4, "float16", 5)],
 )
 def test_what_a_type_does_not_hold_is_refused(action: list[list[float]], dtype: str, fps: float) -> None:
-    with pytest.raises(DataError, match=rf"E202.*action of step .* which no {dtype} holds"):
+    with pytest.raises(DataError, match=rf"E202.*action of step .* which {dtype} can't hold"):
         run(np.asarray(action, dtype), 10, fps, MOTORS)
 
 
 def test_rewards_that_overflow_their_type_are_refused() -> None:
-    with pytest.raises(DataError, match=r"E202.*next.reward of step 0 is 300, which no int8 holds"):
+    with pytest.raises(DataError, match=r"E202.*next.reward of step 0 is 300, which int8 can't hold"):
         run(np.zeros((4, 2)), 10, 5, MOTORS, **{"next.reward": np.full(4, 100, np.int8)})

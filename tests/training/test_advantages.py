@@ -88,12 +88,12 @@ def test_an_end_keeps_advantages_apart() -> None:
 @pytest.mark.parametrize(("truncated", "terminated"), [([1], [3]), ([], []), ([3], [])])
 def test_a_cut_without_a_value_of_what_comes_is_refused(truncated: list[int], terminated: list[int]) -> None:
     """Upstream takes 0, as if every time limit and every end of the buffer were an end of the task."""
-    with pytest.raises(ValueError, match="has no value of what comes after it"):
+    with pytest.raises(ValueError, match="needs a bootstrap value"):
         advantages(terminated, truncated)
 
 
 def test_terminated_and_truncated_at_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="an end is no cut"):
+    with pytest.raises(ValueError, match="both terminated and truncated"):
         advantages([3], [3], {3: 0.0})
 
 

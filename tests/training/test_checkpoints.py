@@ -132,7 +132,7 @@ def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     with pytest.raises(UsageError, match=r"E003 .*holds no parameters"):
         params.read(tmp_path / "params")
-    with pytest.raises(UsageError, match=r"E003 .*no checkpoint and holds none"):
+    with pytest.raises(UsageError, match=r"E003 .*not a checkpoint and has none inside"):
         checkpoints.load(tmp_path / "nothing")
 
 

@@ -161,10 +161,10 @@ def _schema(folder: str | Path) -> vd.Schema:
         (["--set", "learning_rate"], "E001", "is not KEY=VALUE"),
         (["--set", "learning_rate=fast"], "E001", "learning_rate is 'fast', not a number"),
         (["--set", "num_chunks_per_update=33"], "E001", "lanes cannot share"),
-        (["--config", "fulll"], "E003", "no preset"),
-        (["--start", "nowhere"], "E003", "no checkpoint and holds none"),
-        (["--start", "x", "--from-scratch"], "E001", "say two things"),
-        (["--env", "tabltop"], "E001", "there are gym_aloha"),
+        (["--config", "fulll"], "E003", "neither a preset"),
+        (["--start", "nowhere"], "E003", "not a checkpoint and has none inside"),
+        (["--start", "x", "--from-scratch"], "E001", "not both"),
+        (["--env", "tabltop"], "E001", "known are gym_aloha"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: list[str], code: str, says: str) -> None:
@@ -205,7 +205,7 @@ def test_a_file_of_options(tmp_path: Path) -> None:
 def test_errors_of_the_command_are_lines_with_exit_codes(tmp_path: Path) -> None:
     done = typed("eval", "--checkpoint", "nothing", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("vla-train: E003 not-found: nothing is no checkpoint")
+    assert done.stderr.startswith("vla-train: E003 not-found: nothing is not a checkpoint")
     assert done.stderr.count("\n") == 1
 
 

@@ -207,7 +207,7 @@ def test_a_fixed_number_of_episodes_ends() -> None:
 
 
 def test_names_that_are_no_environment_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"E001 .*there are gym_aloha"):
+    with pytest.raises(UsageError, match=r"E001 .*known are gym_aloha"):
         Place.of("gym_aloa/AlohaTransferCube-v0")
     with pytest.raises(UsageError, match="tabletop has no 'other'"):
         Place.of("tabletop/other").make()

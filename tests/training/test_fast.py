@@ -86,14 +86,14 @@ def test_files_that_leave_the_horizon_open_need_it(tmp_path: Path) -> None:
     FastTokenizer.fit(smooth(), vocab_size=300).save(tmp_path)
     path = tmp_path / "processor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"time_horizon": None}))
-    with pytest.raises(UsageError, match="leave the horizon open"):
+    with pytest.raises(UsageError, match="do not say the horizon"):
         FastTokenizer.load(tmp_path)
     assert FastTokenizer.load(tmp_path, horizon=8).horizon == 8
 
 
 def test_another_horizon_than_the_files_is_refused(tmp_path: Path) -> None:
     FastTokenizer.fit(smooth(), vocab_size=300).save(tmp_path)
-    with pytest.raises(UsageError, match="has horizon 8, and 10 is wanted"):
+    with pytest.raises(UsageError, match="has horizon 8, but 10 is asked for"):
         FastTokenizer.load(tmp_path, horizon=10)
 
 

@@ -156,7 +156,7 @@ def test_an_episode_that_is_gone_or_new_is_found(datasets: Path, monkeypatch: py
     listed = LerobotSource.episodes
     monkeypatch.setattr(LerobotSource, "episodes", lambda self: listed(self)[:-1])
     problems = [damage.problem for damage in verify(datasets / "png", against=ROLLOUTS).damages]
-    assert problems == ["is published by the ledger and not in the dataset"]
+    assert problems == ["is published in the ledger, but not in the dataset"]
 
 
 def test_the_command_says_how_each_feature_agrees(datasets: Path) -> None:

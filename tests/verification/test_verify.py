@@ -301,7 +301,10 @@ def test_links_are_read_as_sources_read_them(fresh: Callable[[str], Made], tmp_p
     (made.root / LEROBOT_DATA).unlink()
     (made.root / LEROBOT_DATA).symlink_to(tmp_path / "blob")
     (damage,) = verify(made.root).damages
-    assert (damage.file, damage.problem) == (LEROBOT_DATA, "is a link out of the dataset, which is not read")
+    assert (damage.file, damage.problem) == (
+        LEROBOT_DATA,
+        "is a link that leads out of the dataset; it is not read",
+    )
     assert repair(made.root, made.rollouts, workers=1).after.ok
     assert (tmp_path / "blob").is_file()
 

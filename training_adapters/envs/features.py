@@ -36,7 +36,20 @@ STATE: Final = Feature(
     dtype="float32",
     shape=(19,),
     names=(*_OWN, *(f"{colour}_{name}" for colour in COLOURS for name in _BLOCK), "gripper"),
+    convention={
+        "layout": {"translation": [0, 1, 2], "gripper": [18]},
+        "size": 19,
+        "kind": "absolute",
+        "frame": "robot_base",
+        "translation_unit": "m",
+        "gripper_control": "position",
+        "gripper_open": 1.0,
+        "gripper_closed": -1.0,
+        "control_rate": 20.0,
+    },
 )
+"""The hand's joints, the blocks from the hand, and what the gripper was told last; that it is told is its position
+here, as far as it is known. Blocks are no part of a robot: no convention has them."""
 
 TABLETOP: Final[Mapping[str, Feature]] = MappingProxyType({"action": ACTION, "observation.state": STATE})
 """By the names of a recording."""

@@ -21,7 +21,7 @@ def make(name: str, cameras: Sequence[str]) -> gymnasium.Env[dict[str, Any], Any
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as TASKS
 
     if cameras:
-        raise UsageError("E001", "Meta-World is here from states alone; it has no cameras")
+        raise UsageError("E001", "Meta-World has no cameras here, only states; leave cameras out")
     if f"{name}-goal-observable" not in TASKS:
         raise UsageError("E001", f"Meta-World has no {show(name)!r}; its names are like reach-v3")
     env = TASKS[f"{name}-goal-observable"](seed=0)

@@ -24,6 +24,9 @@ TASKS: Final = tuple(
 HELD_OUT_SEED: Final = 10_000
 """Starts of this seed are for evaluation alone."""
 
+SELECTION_SEED: Final = 333
+"""Of the starts that a run looks at while it goes on; those of its results are other ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -64,7 +67,9 @@ class Start:
         try:
             start = cls(task=int(value["task"]), state=np.asarray(value["state"], dtype=np.float32))
         except (KeyError, TypeError, ValueError):
-            raise UsageError("E001", "the initial state is no task and state of the table-top scene") from None
+            raise UsageError(
+                "E001", "the initial state is not one of the table-top scene (task and state)"
+            ) from None
         if not 0 <= start.task < len(TASKS) or start.state.shape != (12,) or not np.isfinite(start.state).all():
             raise UsageError("E001", f"the initial state has task {start.task} and shape {start.state.shape}")
         return start

@@ -124,7 +124,7 @@ class Place:
         """
         family = name.partition("/")[0]
         if family not in ENVS:
-            raise UsageError("E001", f"env is {show(name)!r}; there are {', '.join(ENVS)} (as in gym_aloha/NAME)")
+            raise UsageError("E001", f"env is {show(name)!r}; known are {', '.join(ENVS)} (as in gym_aloha/NAME)")
         row = ENVS[family]
         if row.needs:
             try:

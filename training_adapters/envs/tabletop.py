@@ -122,7 +122,7 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
             ValueError: an action is not finite, which a malformed chunk is.
         """
         if not np.isfinite(action).all():
-            raise ValueError("the action is not finite; a malformed chunk is no motion")
+            raise ValueError("the action is not finite")
         clipped = np.clip(action, -LIMITS, LIMITS).astype(np.float64)
         data = self._data
         data.ctrl[:3] = data.qpos[:3] + clipped[:3]

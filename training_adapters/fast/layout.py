@@ -123,7 +123,8 @@ def chunk_log_prob(logits: Any, sample: Any, *, xp: Any, count: str = "postfix")
     checks.one_of("count", count, COUNTS)
     if np.any(np.asarray(sample.truncated)):
         raise DataError(
-            "E204", "a sample was longer than the model's sequence: its log-probability is not its chunk's"
+            "E204",
+            "a sample was longer than the model's sequence, so its log-probability is not that of its chunk",
         )
     mask = (sample.learnt if count == "postfix" else sample.fast)[:, 1:]
     here = logits[:, :-1]

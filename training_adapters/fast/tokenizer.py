@@ -182,11 +182,11 @@ class FastTokenizer:
             data = (folder / "tokenizer.json").read_text()
         except OSError as error:
             name = Path(error.filename).name
-            raise UsageError("E003", f"{show(folder)} is no FAST tokenizer: {name} can't be read") from None
+            raise UsageError("E003", f"{show(folder)} is not a FAST tokenizer: {name} can't be read") from None
         try:
             bpe = Tokenizer.from_str(data)
         except Exception as error:  # the library raises nothing narrower
-            raise DataError("E141", f"tokenizer.json is no tokenizer ({show(error)})") from None
+            raise DataError("E141", f"tokenizer.json is not a tokenizer ({show(error)})") from None
         facts = facts if isinstance(facts, dict) else {}
         shape = {
             "horizon": _one("horizon", facts.get("time_horizon"), horizon),
@@ -201,8 +201,8 @@ class FastTokenizer:
         row = whole[number]
         raise DataError(
             "E202",
-            f"chunk {number} has coefficients from {row.min()} to {row.max()}, which the tokenizer cannot say: it"
-            f" was fitted on other data (its smallest is {self.min_token}); fit one on this data",
+            f"chunk {number} has coefficients from {row.min()} to {row.max()}, which the tokenizer has no "
+            f"tokens for (its smallest is {self.min_token}); fit a tokenizer on this data",
         )
 
 
@@ -245,9 +245,9 @@ def _bytes_of(text: str | None) -> bytes | None:
 
 def _one(name: str, stored: Any, given: int | None) -> int:
     if stored is None and given is None:
-        raise UsageError("E001", f"the tokenizer's files leave the {name} open; give it")
+        raise UsageError("E001", f"the tokenizer's files do not say the {name}; give it")
     if stored is not None and given is not None and stored != given:
-        raise UsageError("E001", f"the tokenizer has {name} {show(stored)}, and {given} is wanted")
+        raise UsageError("E001", f"the tokenizer has {name} {show(stored)}, but {given} is asked for")
     out: int = stored if given is None else given
     return out
 

@@ -93,11 +93,11 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
         }
         positive = np.array([entry["positive"] for entry in entries])
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError("E302", f"{name} has an entry without sound {error}") from None
+        raise UsageError("E302", f"{name} has an entry without a valid {error}") from None
     if len(several) > 1:
-        raise UsageError("E302", f"{name} is of {len(several)} datasets")
+        raise UsageError("E302", f"{name} holds {len(several)} datasets, not one")
     if entries and (positive.dtype != np.bool_ or index.dtype.kind != "i" or episode.dtype.kind != "i"):
-        raise UsageError("E302", f"{name} has an index that is no whole number or a label that is no boolean")
+        raise UsageError("E302", f"{name} needs whole numbers as indices and true or false as labels")
     bad = sum(int(np.count_nonzero(~np.isfinite(values))) for values in columns.values())
     if bad:
         raise UsageError("E302", f"{name}: {bad:,} numbers are not finite")

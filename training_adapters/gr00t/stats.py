@@ -51,7 +51,8 @@ class Gr00t(BaseWriter):
         if missing:
             known = ", ".join(self.groups) or "none"
             raise UsageError(
-                "E001", f"{missing[0]!r} is no group of state and action in meta/modality.json ({known})"
+                "E001",
+                f"{missing[0]!r} is not a group of state and action in meta/modality.json (known are {known})",
             )
 
     @property
@@ -89,7 +90,9 @@ class Gr00t(BaseWriter):
             if of_action[1] > actions.shape[1] or of_state[1] > states.shape[1]:
                 raise DataError("E203", f"group {name} reaches beyond the action or the state")
             if len(actions) < self.action_horizon:
-                raise DataError("E207", f"{len(actions)} steps, and no chunk of {self.action_horizon} is whole")
+                raise DataError(
+                    "E207", f"the episode has {len(actions)} steps, fewer than a chunk of {self.action_horizon}"
+                )
             chunks = whole_chunks(actions[:, slice(*of_action)], self.action_horizon, states[:, slice(*of_state)])
             # GR00T keeps them so.
             out[name] = chunks.astype(np.float32).reshape(len(chunks), self.action_horizon * chunks.shape[2])

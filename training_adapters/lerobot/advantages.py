@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from vla_data.advantages.annotation import Annotation, parquet_bytes, parquet_table
 from vla_data.advantages.format import Exchanged, Written
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover, place
 from vla_data.errors import UsageError
+from vla_data.files import arrow
 
 FILE: Final = "sarm_progress.parquet"
 
@@ -29,7 +29,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
         UsageError: E302 when ``index`` is not 0, 1, 2, ... over the dataset: lerobot looks frames up by it.
     """
     if not np.array_equal(np.sort(table.index), np.arange(len(table))):
-        raise UsageError("E302", "the dataset's index does not count its frames, and RA-BC looks them up by it")
+        raise UsageError("E302", "the dataset's index does not count 0, 1, 2, ..., and RA-BC finds frames by it")
     progress = (annotation.values + 1).astype(np.float32)
     columns = {
         "index": table.index,
@@ -40,7 +40,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
     metadata = {b"reward_model_path": f"vla-data:{annotation.tag}".encode()}
     outside = int(np.count_nonzero((progress < 0) | (progress > 1)))
     return Written(
-        files={FILE: parquet_bytes(pa.table(columns), metadata)},
+        files={FILE: parquet_bytes(arrow.table(columns), metadata)},
         facts={"outside_0_1": outside},
     )
 
@@ -64,10 +64,10 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     for name in ("index", "progress_sparse"):
         if name not in found.column_names:
             raise UsageError("E302", f"{FILE} has no column {name}")
-    progress = found["progress_sparse"].to_numpy()
+    progress = arrow.to_numpy(found["progress_sparse"])
     there = np.isfinite(progress)  # lerobot leaves NaN out
-    rows = table.rows(found["episode_index"].to_numpy(), found["frame_index"].to_numpy())[there]
-    wrong = table.index[np.maximum(rows, 0)] != found["index"].to_numpy()[there]
+    rows = table.rows(arrow.to_numpy(found["episode_index"]), arrow.to_numpy(found["frame_index"]))[there]
+    wrong = table.index[np.maximum(rows, 0)] != arrow.to_numpy(found["index"])[there]
     return Exchanged(
         layout="rabc",
         files=(FILE,),

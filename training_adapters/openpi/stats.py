@@ -41,7 +41,7 @@ class Openpi(BaseWriter):
 
     def __post_init__(self) -> None:
         if self.action_horizon < 1:
-            raise UsageError("E001", "a horizon is at least 1")
+            raise UsageError("E001", "the horizon must be 1 or more")
 
     @property
     def names(self) -> tuple[str, ...]:

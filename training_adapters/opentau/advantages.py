@@ -23,10 +23,10 @@ from typing import Any, Final
 import numpy as np
 
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Floats, Ints
 from vla_data.advantages.format import Exchanged, Written, batches, file_of, plain
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Floats, Ints
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -124,7 +124,7 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     except DataError as error:
         raise UsageError("E302", f"{FILE}: {error.message}") from None
     if not isinstance(found, dict):
-        raise UsageError("E302", f"{FILE} is no object")
+        raise UsageError("E302", f"{FILE} is not a JSON object")
     keys, values = [], []
     for key, value in found.items():
         episode, comma, second = key.partition(",")

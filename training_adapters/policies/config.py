@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from vla_data import options as checks
 from vla_data.errors import UsageError
@@ -52,7 +52,7 @@ class PolicyConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> PolicyConfig:
+    def of(cls, facts: Mapping[str, Any]) -> Self:
         """The configuration of a stored one.
 
         Raises:
@@ -61,7 +61,7 @@ class PolicyConfig:
         known = {field.name for field in fields(cls)}
         try:
             if set(facts) - known:
-                raise ValueError(f"unknown: {', '.join(sorted(set(facts) - known))}")
+                raise ValueError(f"it has unknown keys: {', '.join(sorted(set(facts) - known))}")
             return cls(**facts)
         except (TypeError, ValueError) as error:
             raise UsageError("E001", f"the checkpoint's policy: {show(error)}") from None

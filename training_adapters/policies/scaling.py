@@ -70,7 +70,8 @@ class Scaling(nn.Module):
             element = int(torch.nonzero(new)[0, -1])
             raise DataError(
                 "E202",
-                f"element {element} of an action moves; where the policy comes from it never did, fit a new one",
+                f"element {element} of an action moves, but did not in the data that the policy was "
+                "fitted on; fit a new policy",
             )
         out: Tensor = away / torch.where(moved, self.action_scale, 1.0)
         return out

@@ -44,18 +44,18 @@ class TokenPolicy(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         self.vocabulary = Vocabulary(config.words)
         grammar = tokenizer.grammar
-        self._end, self._longest, width = grammar.end_token, grammar.longest, config.width
+        self._end, self.longest, width = grammar.end_token, grammar.longest, config.width
         self.scaling = Scaling(config.state, config.dim, config.slots)
         self.prefix = Prefix(config, len(self.vocabulary))
         self.token = nn.Embedding(self._end + 2, width)  # the tokens, the end, the beginning
-        self.position = nn.Parameter(0.02 * torch.randn(self._longest, width))
+        self.position = nn.Parameter(0.02 * torch.randn(self.longest, width))
         self.complete = nn.Parameter(0.02 * torch.randn(config.horizon * config.dim + 1, width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, self._end + 1)
         # They follow from the tokenizer, which a checkpoint has.
         self.register_buffer("_next", torch.from_numpy(grammar.next.astype("int64")), persistent=False)
         self.register_buffer("_count", torch.from_numpy(grammar.count), persistent=False)
-        self.register_buffer("_looks", _looks(self.prefix.length, self._longest), persistent=False)
+        self.register_buffer("_looks", _looks(self.prefix.length, self.longest), persistent=False)
 
     def forward(self, batch: Batch, tokens: Tensor | None = None, mask: Tensor | None = None) -> Any:
         """`loss`, or `score` where tokens are given: what a wrapper for several devices calls."""
@@ -119,7 +119,7 @@ class TokenPolicy(nn.Module):
         token = torch.full((rows,), self._end + 1)
         done = torch.zeros(rows, dtype=torch.bool)
         columns = []
-        for place in range(self._longest):
+        for place in range(self.longest):
             x = (self.token(token) + self.position[place] + self.complete[self._count[state]])[:, None]
             for number, block in enumerate(self.blocks):
                 x, seen[number] = block(x, None, seen[number])

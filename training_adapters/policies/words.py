@@ -23,7 +23,7 @@ class Vocabulary:
         self._numbers = {word: number for number, word in enumerate(self.words, 1)}
         self._known: dict[str, list[int]] = {}
         if len(self._numbers) != len(self.words):
-            raise ValueError("a word is in the vocabulary twice")
+            raise ValueError("the vocabulary has a word twice")
 
     def __len__(self) -> int:
         return len(self.words) + 1

@@ -81,16 +81,14 @@ def chunk_advantages(
     if len(shapes) != 1 or r.ndim not in (1, 2) or len(r) == 0:
         raise ValueError(f"chunks have shapes {', '.join(map(str, sorted(shapes)))}, not one of (T,) or (T, E)")
     if (ends & cut).any():
-        raise ValueError("a chunk is terminated and truncated; an end is no cut")
+        raise ValueError("a chunk is both terminated and truncated; it can be one of them")
     wanted = cut.copy()
     wanted[-1] |= ~ends[-1]
     missing = wanted & ~np.isfinite(last)
     if missing.any():
         where = int(np.argwhere(missing)[0][0])
         what = "truncated" if np.atleast_1d(cut[where]).any() else "the last one"
-        raise ValueError(
-            f"chunk {where} is {what} and has no value of what comes after it; 0 would call it an end"
-        )
+        raise ValueError(f"chunk {where} is {what} and needs a bootstrap value of what comes after it")
     after = np.where(wanted, np.where(wanted, last, 0.0), np.concatenate([v[1:], v[-1:]]))
     delta = r + np.where(ends, 0.0, g * after) - v
     out, ahead = np.empty_like(r), np.zeros_like(r[0])

@@ -17,6 +17,7 @@ from training_adapters.cloning import clone, new_policy
 from training_adapters.collect import CAMERA, Recorder
 from training_adapters.demonstrations import demonstrate
 from training_adapters.envs.lanes import Lanes
+from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.evaluate import Evaluation, evaluate
 from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
@@ -28,9 +29,6 @@ from training_adapters.runs import Run
 from vla_data.errors import UsageError
 from vla_data.files.write import write_file
 from vla_data.safety import strict_json
-
-SELECTION_SEED = 333
-"""Of the starts that a run looks at while it goes on; those of its results are other ones."""
 
 
 @dataclass(slots=True)

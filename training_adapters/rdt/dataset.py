@@ -131,7 +131,9 @@ def _one_size(sides: Collection[int], wanted: int | None) -> int | None:
     every = sorted({*sides} if wanted is None else {*sides, wanted})
     if len(every) > 1:
         listed = " and ".join(str(side) for side in every)
-        raise UsageError("E232", f"images of {listed} pixels a side are no batch: process_image makes them alike")
+        raise UsageError(
+            "E232", f"the images of a batch have different sizes ({listed}); give process_image to make them alike"
+        )
     return every[0] if every else None
 
 

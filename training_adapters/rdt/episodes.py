@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters.rdt.sample import Rules, Trajectory, trajectory
-from vla_data.core import Source
+from vla_data.core import EpisodeRef, Source
 from vla_data.errors import DataError, RefusedError
 
 
@@ -39,7 +39,8 @@ class Episodes:
         self._source, self._options, self._cached = source, options, cached
         self._process = os.getpid()
         self._cache: OrderedDict[int, Trajectory] = OrderedDict()
-        self._refs, lengths, self._firsts = [], [], []
+        self._refs: list[EpisodeRef] = []
+        lengths, self._firsts = [], []
         for ref in source.episodes():
             try:
                 whole = self._read(ref)
@@ -59,6 +60,11 @@ class Episodes:
     def __len__(self) -> int:
         """Episodes."""
         return len(self._refs)
+
+    @property
+    def refs(self) -> list[EpisodeRef]:
+        """Of the episodes, in order."""
+        return list(self._refs)
 
     @property
     def steps(self) -> int:

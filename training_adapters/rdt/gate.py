@@ -26,6 +26,7 @@ from converters.rdt.sample import CLASS_SHORTEST, Rules, Trajectory, first_step,
 from converters.rdt.sink import FACTS, action_convention
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.files.write import files_below
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
@@ -79,7 +80,7 @@ def read_back(folder: Path) -> dict[str, Json]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*.hdf5") if path.is_file())
+    found = [path for path in files_below(folder, ".hdf5") if path.is_file()]
     if not found:
         raise VerifyError("E601", "RDT: there is no *.hdf5 file")
     return found

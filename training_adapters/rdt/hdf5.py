@@ -12,6 +12,7 @@ from converters.rdt import file as rdt_file
 from converters.rdt.sample import Rules, Trajectory, first_step, sample, state_only
 from converters.rdt.sink import FACTS
 from vla_data.errors import DataError, UsageError
+from vla_data.files.write import files_below
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
@@ -50,7 +51,7 @@ class Hdf5VlaDataset:
         self.left_out: dict[str, str] = {}
         self.file_paths: list[Path] = []
         lengths = []
-        for path in sorted(path for path in self._root.rglob("*.hdf5") if path.is_file()):
+        for path in (path for path in files_below(self._root, ".hdf5") if path.is_file()):
             try:
                 whole = self.trajectory(path)
             except DataError as error:

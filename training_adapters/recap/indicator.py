@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data import options as checks
-from vla_data.advantages.thresholds import OPERATORS, Operator
+from vla_data.advantages.numbers.thresholds import OPERATORS, Operator
 from vla_data.errors import UsageError
 from vla_data.names import unit_hash
 
@@ -170,7 +170,7 @@ def model_text(target: Target, prompt: str, state: Any = None) -> str:
     if target == "openpi-pi0":
         return clean.replace("\n", " ") + "\n"
     if state is None:
-        raise UsageError("E001", f"{target} writes the state into its text: give it")
+        raise UsageError("E001", f"{target} writes the state into its text: give the state")
     bins = " ".join(map(str, state_bins(state).tolist()))
     if target == "openpi-pi05":
         return f"Task: {clean.replace(chr(10), ' ')}, State: {bins};\nAction: "

@@ -18,6 +18,7 @@ from vla_data.advantages.format import Exchanged, Written, need_labels, need_tag
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import cover, place
 from vla_data.errors import UsageError
+from vla_data.files import arrow
 
 
 def write(annotation: Annotation, table: FrameTable) -> Written:
@@ -32,13 +33,13 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
     reward = np.full(len(table), -1, dtype=np.int64)
     reward[last] = annotation.returns[last]
     names, task = np.unique(table.task, return_inverse=True)
-    prompts = pa.array([table.tasks.get(int(name), "") for name in names])
+    prompts = arrow.from_rows([table.tasks.get(int(name), "") for name in names], pa.string())
     returns = {
         "episode_index": episode,
         "frame_index": frame,
         "return": annotation.returns.astype(np.float64),
         "reward": reward.astype(np.float64),
-        "prompt": prompts.take(pa.array(task.reshape(-1))),
+        "prompt": prompts.take(arrow.from_numpy(task.reshape(-1))),
     }
     advantages = {
         "episode_index": episode,
@@ -54,7 +55,7 @@ def write(annotation: Annotation, table: FrameTable) -> Written:
     }
     first, second = files(annotation.tag)
     return Written(
-        files={first: parquet_bytes(pa.table(returns)), second: parquet_bytes(pa.table(advantages))},
+        files={first: parquet_bytes(arrow.table(returns)), second: parquet_bytes(arrow.table(advantages))},
         facts={"tag": annotation.tag},
     )
 
@@ -75,16 +76,16 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
     missing = {"advantage_continuous", "advantage"} - set(found.column_names)
     if missing:
         raise UsageError("E302", f"{name} has no column {sorted(missing)[0]}")
-    rows = table.rows(found["episode_index"].to_numpy(), found["frame_index"].to_numpy())
+    rows = table.rows(arrow.to_numpy(found["episode_index"]), arrow.to_numpy(found["frame_index"]))
 
     def column(key: str) -> Any:
-        return place(rows, found[key].to_numpy(), len(table)) if key in found.column_names else None
+        return place(rows, arrow.to_numpy(found[key]), len(table)) if key in found.column_names else None
 
     positive = column("advantage")
     if positive.dtype != np.bool_:
         raise UsageError("E302", f"{name}: advantage is {found['advantage'].type}, not bool")
     advantages = column("advantage_continuous")
-    bad = int(np.count_nonzero(~np.isfinite(found["advantage_continuous"].to_numpy())))
+    bad = int(np.count_nonzero(~np.isfinite(arrow.to_numpy(found["advantage_continuous"]))))
     if bad:
         raise UsageError("E302", f"{name}: {bad:,} of {len(found):,} advantages are not finite")
     return Exchanged(

@@ -129,9 +129,7 @@ class Program:
         found = open_mixture(Config(contract=Contract(), datasets=(entry,)))
         width = found.members[0].widths[0]
         if width == 0:
-            raise UsageError(
-                "E206", "the dataset has no observation.state, which the policies here act on; record it too"
-            )
+            raise UsageError("E206", "the dataset has no observation.state, which these policies need; record it")
         return width
 
     def _demonstrations(self) -> Demonstrations:

@@ -40,6 +40,7 @@ def base_pose(values: Any) -> Floats:
     right = len(numbers) in (3, 7, 16) and bool(np.isfinite(numbers).all()) and np.allclose(pose[3], _LAST)
     if not right or not np.allclose(turn @ turn.T, np.eye(3), atol=_UNIT) or np.linalg.det(turn) < 0:
         raise UsageError(
-            "E232", "base is no pose: x,y,z, or x,y,z,qx,qy,qz,qw with a quaternion of length 1, or a 4x4 matrix"
+            "E232",
+            "base is not a pose; give x,y,z, or x,y,z,qx,qy,qz,qw with a quaternion of length 1, or a 4x4 matrix",
         )
     return pose

@@ -16,6 +16,8 @@ from vla_data.errors import UsageError
 from vla_data.safety.text import show
 
 UNDECLARED: Final = "undeclared"
+DECLARE: Final = "declare it (--declare FEATURE:KEY=VALUE, or convention in a mixture)"
+"""What a user does where a fact is not declared."""
 MAX_SIZE: Final = 4096
 
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
@@ -67,7 +69,7 @@ class Controller:
         for name in ("translation_scale", "rotation_scale"):
             value = checks.number(name, getattr(self, name))
             if value == 0:
-                raise ValueError(f"{name} is 0, which no inverse has")
+                raise ValueError(f"{name} is 0; a scale must be another number")
             object.__setattr__(self, name, value)
         for name in ("translation_clip", "rotation_clip"):
             checks.one_of(name, getattr(self, name), _CLIPS)
@@ -149,7 +151,7 @@ class Convention:
         ):
             raise ValueError(
                 f"gripper_open is {self.gripper_open} and gripper_closed {self.gripper_closed}; "
-                "they are two different values, or both undeclared"
+                "give two different values, or leave out both"
             )
         if self.control_rate is not None:
             rate = checks.number("control_rate", self.control_rate, low=1e-3, high=1e6)
@@ -164,12 +166,13 @@ class Convention:
         layout: dict[str, tuple[int, ...]] = {}
         for name, positions in self.layout.items():
             if not isinstance(name, str) or not name:
-                raise ValueError(f"layout has a part named {name!r}")
+                raise ValueError(f"layout has a part named {name!r}; a name is a text of one character or more")
             if not isinstance(positions, tuple | list) or not positions:
                 raise ValueError(f"layout: {name} has no positions")
             layout[name] = tuple(checks.whole(name, i, low=0, high=MAX_SIZE - 1) for i in positions)
             if len(set(positions)) < len(positions) or taken & set(positions):
-                raise ValueError(f"layout: {name} takes positions that are taken: {list(positions)}")
+                listed = ", ".join(map(str, positions))
+                raise ValueError(f"layout: {name} takes positions that are taken: {listed}")
             taken |= set(positions)
         object.__setattr__(self, "layout", dict(sorted(layout.items(), key=lambda part: part[1])))
         needed = max(taken, default=-1) + 1
@@ -183,13 +186,13 @@ class Convention:
 
     def _check_units(self) -> None:
         if self.controller is None and "controller" in (self.translation_unit, self.rotation_unit):
-            raise ValueError("a unit is 'controller', and no controller says how large its input of 1 is")
+            raise ValueError("a unit is 'controller'; controller must say how large its input of 1 is")
         if self.rotation == UNDECLARED or is_angles(self.rotation):
             return
         if self.rotation_unit not in (UNDECLARED, "rad"):
             raise ValueError(f"{self.rotation} has no unit, so it can't be in {self.rotation_unit}")
         if self.kind == "velocity" or self.rotation_delta == "angle_difference":
-            raise ValueError(f"{self.rotation} is made of no angles, so it can't be a velocity or a difference")
+            raise ValueError(f"{self.rotation} has no angles, so it can't be a velocity or a difference of angles")
 
     @property
     def width(self) -> int:
@@ -245,9 +248,9 @@ class Convention:
             if isinstance(mine.get("controller"), Mapping):
                 mine["controller"] = Controller(**mine["controller"])
             elif mine.get("controller") is not None and not isinstance(mine["controller"], Controller):
-                raise ValueError("controller is no table of facts")
+                raise ValueError("controller must be a table: translation_scale, rotation_scale, ...")
             if not isinstance(mine.get("layout", {}), Mapping):
-                raise ValueError("layout is no table of parts")
+                raise ValueError("layout must be a table: part -> positions")
             return cls(**mine, other=other)
         except (ValueError, TypeError) as error:
             raise UsageError("E232", f"not a convention: {show(error, escaped=True)}") from None
@@ -313,4 +316,4 @@ def resolve(source: Convention, target: Convention) -> Convention:
 
 def missing(*facts: str) -> UsageError:
     """The refusal for facts that were not declared."""
-    return UsageError("E231", ", ".join(facts))  # the code's own name says "undeclared"
+    return UsageError("E231", f"{', '.join(facts)}; {DECLARE}")  # the code's own name says "undeclared"

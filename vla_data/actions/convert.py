@@ -62,7 +62,10 @@ def convert(
     if not source.layout:
         raise missing("the source's layout")
     if values.ndim not in (2, 3) or values.shape[-1] != source.width:
-        raise UsageError("E232", f"actions of shape {values.shape}; the source says (steps, {source.width})")
+        raise UsageError(
+            "E232",
+            f"the actions have shape {values.shape}; the source's convention is for (steps, {source.width})",
+        )
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0].tolist()
         raise DataError("E201", f"action {bad[:-1]}, number {bad[-1]} is not finite")
@@ -124,7 +127,7 @@ class _State:
         """The pose of the base, for going between ``one`` frame and the ``other``."""
         if self.base is None:
             raise UsageError(
-                "E232", f"needs the pose of the robot's base in the world, for {other} to {one} (--base, base=)"
+                "E232", f"{other} to {one} needs the pose of the robot's base in the world: --base, or base="
             )
         return base_pose(self.base)
 
@@ -133,7 +136,7 @@ class _State:
 
     def _rows(self, need: str) -> tuple[Floats, Convention]:
         if self.values is None:
-            raise UsageError("E232", f"needs state=: the measured pose, which {need}")
+            raise UsageError("E232", f"this needs state=, the measured pose, which {need}")
         if self.convention is None:
             raise missing("state_convention (what the state means; --declare observation.state:KEY=VALUE says it)")
         if self.convention.kind != "absolute":
@@ -145,7 +148,9 @@ class _State:
             rows = rows[:, None]
         if rows.ndim != 3 or rows.shape[-1] != self.convention.width or rows.shape[-2] == 0:
             raise UsageError(
-                "E232", f"a state of shape {np.shape(self.values)}, not of {self.convention.width} numbers"
+                "E232",
+                f"the state has shape {np.shape(self.values)}; its convention is for "
+                f"{self.convention.width} numbers a step",
             )
         if not np.isfinite(rows).all():
             raise DataError("E201", "the state is not finite")
@@ -245,7 +250,11 @@ class _Arm:
             if UNDECLARED in axes or len(axes & set(FIXED)) > 1:
                 raise missing(f"one fixed frame of the {name}'s translations and rotations")
             if convention.kind == "absolute" and not axes <= set(FIXED):
-                raise UsageError("E232", f"a pose of the {name} in its own end effector's axes says nothing")
+                raise UsageError(
+                    "E232",
+                    f"the {name} declares poses in the end effector's own axes, where every pose is 0; "
+                    "declare robot_base or world",
+                )
         frame = fixed_frame(source) or fixed_frame(result) or self.known.frame()
         state = Pose()
         if "absolute" not in (source.kind, result.kind) or source.kind != result.kind:
@@ -267,16 +276,20 @@ class _Arm:
 def _check(source: Convention, result: Convention) -> None:
     for name, positions in result.layout.items():
         if name not in source.layout:
-            raise UsageError("E232", f"the target has a part {show(name)!r}, and the source has none")
+            raise UsageError("E232", f"the target has a part {show(name)!r} that the source does not have")
         if quantity(name) != "rotation" and len(positions) != len(source.layout[name]):
-            raise UsageError("E232", f"{show(name)}: {len(source.layout[name])} numbers become {len(positions)}")
+            raise UsageError(
+                "E232",
+                f"{show(name)} has {len(source.layout[name])} numbers in the source and "
+                f"{len(positions)} in the target",
+            )
     for name in source.layout:
         if name not in result.layout:
             raise UsageError("E232", f"the target has no place for the source's {show(name)!r}")
     rates = {source.control_rate, result.control_rate} - {None}
     if len(rates) > 1:
         listed = " and ".join(f"{rate:g}" for rate in sorted(rates, key=float))  # type: ignore[arg-type]
-        raise UsageError("E232", f"control rates of {listed} steps a second: resample first")
+        raise UsageError("E232", f"the control rates differ: {listed} steps a second; resample first (--resample)")
 
 
 def _translation(values: Floats, source: Convention, result: Convention, *, saturate: bool) -> Floats:

@@ -184,11 +184,14 @@ def moved(pose: Pose, base: Floats, *, motion: bool, back: bool) -> Pose:
 def _at(state: Floats | None, rule: Rule, steps: int, what: str) -> Floats:
     """``(N, steps, ...)``: the measured pose that each motion counts from."""
     if state is None:
-        raise UsageError("E232", f"needs state=: the measured {what} that motions count from")
+        raise UsageError("E232", f"this needs state=, the measured {what} that motions count from")
     if rule.reference == "previous_target" or (rule.reference == "chunk_start" and rule.chunk is None):
         return np.repeat(state[..., :1, :], steps, axis=-2)
     if state.shape[-2] < steps:
-        raise UsageError("E232", f"needs state= before each action: {state.shape[-2]} states for {steps} actions")
+        raise UsageError(
+            "E232",
+            f"this needs a state before each action; there are {state.shape[-2]} states for {steps} actions",
+        )
     at = np.arange(steps)
     return state[..., at if rule.reference == "current_state" else at // (rule.chunk or 1) * (rule.chunk or 1), :]
 
@@ -229,7 +232,7 @@ def _holding(rotation: Floats, target: Floats, before: Floats, state: Floats | N
     has the same effect; a small number in its place would be made up.
     """
     if state is None:
-        raise UsageError("E232", "needs state=: the measured rotation that motions count from")
+        raise UsageError("E232", "this needs state=, the measured rotation that motions count from")
     goal = np.concatenate((state[..., :1, :], target[..., :-1, :]), axis=-2)
     nothing = angle_between(target, before) < _ROUNDING
     refuse_zero(nothing & (angle_between(target, goal) >= _ROUNDING))

@@ -151,6 +151,6 @@ def preset(name: str) -> Convention:
     """
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(PRESETS)}"
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(PRESETS)}"
         raise UsageError("E002", f"there is no convention {show(name)!r}{hint}")
     return PRESETS[name]

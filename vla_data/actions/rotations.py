@@ -223,8 +223,8 @@ def _from_matrix(matrix: Floats) -> Floats:
 def _checked_matrix(matrix: Floats) -> Floats:
     off = np.abs(np.swapaxes(matrix, -1, -2) @ matrix - np.eye(3)).max(axis=(-1, -2))
     # 1e-3 lets pass what was stored in half precision and nothing that was scaled or sheared.
-    _refuse(~(off <= 1e-3), "a matrix is no rotation: its columns are not orthonormal")
-    _refuse(np.linalg.det(matrix) < 0, "a matrix is no rotation but a reflection")
+    _refuse(~(off <= 1e-3), "a matrix is not a rotation: its columns are not orthonormal")
+    _refuse(np.linalg.det(matrix) < 0, "a matrix is a reflection, not a rotation")
     return matrix
 
 

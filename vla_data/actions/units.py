@@ -167,11 +167,18 @@ def gripper_opening(fingers: NDArray[Any], *, width: float) -> Floats:
 def _arrived(values: Floats, opened: float, closed: float) -> Floats:
     """The end that each command leads to; a command of 0 stays with the one before."""
     if np.sign(opened) == np.sign(closed):
-        raise UsageError("E232", "a gripper that follows a direction has one end above 0 and one below")
+        raise UsageError(
+            "E232",
+            "a gripper with gripper_control direction needs one of gripper_open and gripper_closed "
+            "above 0 and one below",
+        )
     steps = np.arange(values.shape[-2])[:, None]
     last = np.maximum.accumulate(np.where(values != 0, steps, -1), axis=-2)
     if (last < 0).any():
-        raise DataError("E202", f"{_first(last < 0)}: the gripper is told to hold, and nothing came before")
+        raise DataError(
+            "E202",
+            f"{_first(last < 0)}: the gripper is told to hold (0) at the first step, so its position is not known",
+        )
     held = np.take_along_axis(values, last, axis=-2)
     return np.where(np.sign(held) == np.sign(opened), opened, closed)
 

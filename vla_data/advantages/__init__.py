@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vla_data.advantages import losses
-from vla_data.advantages.bins import ValueBins
-from vla_data.advantages.chunks import chunk_gae, chunk_rewards
-from vla_data.advantages.flat import Episodes
-from vla_data.advantages.groups import Rloo, group_label, rloo
-from vla_data.advantages.recap import Recap, resolve_success
-from vla_data.advantages.returns import discounted_returns, gae, monte_carlo, n_step
-from vla_data.advantages.thresholds import Threshold, label, percentiles, task_thresholds, threshold
+from vla_data.advantages.numbers.bins import ValueBins
+from vla_data.advantages.numbers.chunks import chunk_gae, chunk_rewards
+from vla_data.advantages.numbers.flat import Episodes
+from vla_data.advantages.numbers.groups import Rloo, group_label, rloo
+from vla_data.advantages.numbers.recap import Recap, resolve_success
+from vla_data.advantages.numbers.returns import discounted_returns, gae, monte_carlo, n_step
+from vla_data.advantages.numbers.thresholds import Threshold, label, percentiles, task_thresholds, threshold
 
 if TYPE_CHECKING:
     from vla_data.advantages.job import annotate as annotate

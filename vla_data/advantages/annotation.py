@@ -20,11 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vla_data.advantages.flat import Bools, Floats, Ints
 from vla_data.advantages.frame_table import SIDE, FrameTable, to_text
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Bools, Floats, Ints
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import write_file
@@ -92,7 +93,11 @@ def check_tag(tag: str) -> str:
         UsageError: E001 for another.
     """
     if not _TAG.fullmatch(tag):
-        raise UsageError("E001", f"{show(tag)!r} is no tag: letters, digits, _ and -, at most 64, no other first")
+        raise UsageError(
+            "E001",
+            f"{show(tag)!r} is not a tag; a tag is 1 to 64 letters, digits, _ and -, and begins with a "
+            "letter or digit",
+        )
     return tag
 
 
@@ -119,7 +124,7 @@ def write_annotation(annotation: Annotation, table: FrameTable) -> str:
         columns["forced"] = annotation.forced
     facts = {"format_version": _VERSION, "tag": annotation.tag, **annotation.provenance}
     name = sidecar(annotation.tag)
-    data = parquet_bytes(pa.table(columns), {_KEY: to_text(facts).encode()})
+    data = parquet_bytes(arrow.table(columns), {_KEY: to_text(facts).encode()})
     write_file(table.root / name, data, root=table.root)
     return name
 
@@ -138,27 +143,29 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
     except (TypeError, KeyError, AttributeError):
         raise UsageError("E302", f"{name} does not say what it was made for") from None
     if version != _VERSION:
-        raise UsageError("E002", f"{name} is of format version {show(version)}, not {_VERSION}")
+        raise UsageError("E002", f"{name} has format version {show(version)}; this program reads {_VERSION}")
     now = table.digest()
     if dataset != now:
-        wrong = ", ".join(key for key in now if dataset.get(key) != now[key])
+        told = dataset if isinstance(dataset, dict) else {}
+        wrong = " and ".join(show(key) for key in now if told.get(key) != now[key])
+        frames = show(told.get("frames"))
         raise UsageError(
             "E301",
-            f"{name} was made for other data: {wrong} differ; its {dataset.get('frames')} frames, {len(table)}",
+            f"{name} was made for other data: not the same {wrong}; {frames} frames then, {len(table):,} now",
         )
     facts.pop("tag", None)
-    rows = table.rows(read["episode_index"].to_numpy(), read["frame_index"].to_numpy())
+    rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(name)
 
     def column(key: str, dtype: Any) -> Any:
-        values = read[key].to_numpy() if key in read.column_names else None
+        values = arrow.to_numpy(read[key]) if key in read.column_names else None
         if values is None or values.dtype.kind not in "fiub":
             raise UsageError("E302", f"{name} has no {'column' if values is None else 'numbers in'} {key}")
         if not np.isfinite(values).all():
             raise UsageError("E302", f"{name}: {key} is not finite everywhere")
         return place(rows, values, len(table)).astype(dtype)
 
-    return Annotation(
+    found = Annotation(
         tag=tag,
         returns=column("return", np.int64),
         normalizers=column("normalizer", np.int64),
@@ -169,6 +176,25 @@ def read_annotation(table: FrameTable, tag: str) -> Annotation:
         forced=column("forced", np.bool_) if "forced" in read.column_names else None,
         provenance=facts,
     )
+    _check_labels(found, table, name)
+    return found
+
+
+def _check_labels(found: Annotation, table: FrameTable, name: str) -> None:
+    """Refuse labels that do not follow from the advantages beside them, by E302."""
+    try:
+        bounds = found.epsilons(table)
+        op = found.thresholds["op"] if found.thresholds is not None else None
+    except (KeyError, TypeError):
+        raise UsageError("E302", f"{name} does not say what is positive") from None
+    if found.positive is None or bounds is None:
+        return
+    above = found.advantages > bounds if op == ">" else found.advantages >= bounds
+    wrong = int((found.positive != (above if found.forced is None else above | found.forced)).sum())
+    if wrong:
+        raise UsageError(
+            "E302", f"{name}: positive is not what advantage and thresholds give, in {wrong:,} frames"
+        )
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None) -> memoryview:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vla_data.advantages.annotation import Annotation
-from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.join import Coverage
+from vla_data.advantages.numbers.flat import Bools, Floats
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.safety.files import is_own
@@ -75,7 +75,7 @@ def need_labels(annotation: Annotation, layout: str) -> Bools:
         UsageError: E001 when it has none.
     """
     if annotation.positive is None:
-        raise UsageError("E001", f"{layout} stores what is positive: say --positive-share or --epsilon")
+        raise UsageError("E001", f"{layout} stores which frames are positive: give --positive-share or --epsilon")
     return annotation.positive
 
 
@@ -86,7 +86,7 @@ def need_tag(tag: str | None, layout: str) -> str:
         UsageError: E001 without one.
     """
     if tag is None:
-        raise UsageError("E001", f"{layout} has a tag in its names: say --tag")
+        raise UsageError("E001", f"{layout} names its files by a tag: give --tag")
     return tag
 
 

@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vla_data.advantages.flat import Bools, Episodes, Ints
+from vla_data.advantages.numbers.flat import Bools, Episodes, Ints
 from vla_data.core import Json
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
+from vla_data.files import arrow
 from vla_data.files.sums import hash_file
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_whole
 from vla_data.files.write import files_below
 from vla_data.names import natural
 from vla_data.safety import strict_json
@@ -28,6 +29,8 @@ from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import show
 
 SIDE: Final = "meta/vla_data"
+_MOST_FPS: Final = 1e6
+_MOST_TASKS: Final = 1 << 30
 _COLUMNS: Final = ("episode_index", "index", "timestamp", "task_index")
 _EPISODE_COLUMNS: Final = ("success", "is_success", "episode_success")
 
@@ -68,12 +71,15 @@ class FrameTable:
 
         Raises:
             UsageError: E003 when there is no such dataset, or a column is not in it.
-            DataError: E204 when its rows are not whole episodes, each frame once and in order; E105 for a file
-                that can't be read.
+            DataError: E204 when its rows are not whole episodes, each frame once and in order; E105, E107, E141 or
+                E203 for a file that can't be read or has something else.
         """
         info = _json(root, "meta/info.json")
         if not isinstance(info, dict) or not isinstance(info.get("features"), dict) or "fps" not in info:
             raise UsageError("E003", f"{show(root)} has no LeRobot meta/info.json")
+        fps = info["fps"]
+        if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps < _MOST_FPS:
+            raise UsageError("E221", f"meta/info.json has an fps of {show(fps)[:40]}")
         missing = [name for name in columns if name not in info["features"]]
         if missing:
             raise UsageError("E003", f"the dataset has no column {show(missing[0])}")
@@ -84,7 +90,7 @@ class FrameTable:
         if "frame_index" in _file(root, found[0]).schema_arrow.names:
             wanted = (*wanted, "frame_index")
         tables = [_table(root, name, wanted) for name in found]
-        flat = {name: np.concatenate([np.asarray(table[name].to_numpy()) for table in tables]) for name in wanted}
+        flat = {name: np.concatenate([arrow.to_numpy(table[name]) for table in tables]) for name in wanted}
         number = flat["episode_index"].astype(np.int64)
         try:
             episodes = Episodes.from_numbers(number)
@@ -103,7 +109,7 @@ class FrameTable:
             raise DataError("E204", f"episode {number[at]}: frames do not count 0, 1, 2, ... at row {at}")
         return cls(
             root=root,
-            fps=float(info["fps"]),
+            fps=float(fps),
             episodes=episodes,
             numbers=number[episodes.starts],
             index=flat["index"].astype(np.int64),
@@ -184,7 +190,7 @@ class FrameTable:
             labels = self._frame_labels(name)
         else:
             raise UsageError(
-                "E001", f"success is not found by {show(rule)!r}: auto, ledger, episodes:COLUMN or frames:COLUMN"
+                "E001", f"--success is {show(rule)!r}; give auto, ledger, episodes:COLUMN or frames:COLUMN"
             )
         if labels is None:
             raise UsageError("E003", f"the dataset has no {show(rule)}")
@@ -217,9 +223,11 @@ class FrameTable:
                 rows |= dict(zip(table["episode_index"].to_pylist(), table[name].to_pylist(), strict=True))
         elif lines.is_file():
             data = _bytes(self.root, "meta/episodes.jsonl")
-            items = [strict_json.loads(line, name="episodes.jsonl") for line in data.splitlines() if line.strip()]
+            items = _lines(data, "episodes.jsonl")
             if not any(name in item for item in items):
                 return None
+            if not all(isinstance(item.get("episode_index"), int) for item in items):
+                raise DataError("E141", "meta/episodes.jsonl has lines without an episode_index")
             rows = {item["episode_index"]: item.get(name) for item in items}
         else:
             return None
@@ -265,17 +273,34 @@ def _flag(value: Any, name: str) -> bool | None:
     if isinstance(value, str):
         text = f"{show(name)} is a text, {show(repr(value[:40]))}, where true or false (a boolean) is expected"
         raise DataError("E205", text)
-    raise DataError("E205", f"{show(name)} is {show(str(value)[:40])}, neither true nor false")
+    raise DataError("E205", f"{show(name)} is {show(str(value)[:40])}, not true or false")
 
 
 def _tasks(root: Path) -> Mapping[int, str]:
-    if (root / "meta/tasks.parquet").is_file():
-        table = _file(root, "meta/tasks.parquet").read()
-        text = "task" if "task" in table.column_names else "__index_level_0__"
-        return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
-    lines = _bytes(root, "meta/tasks.jsonl").splitlines()
-    rows = [strict_json.loads(line, name="tasks.jsonl") for line in lines if line.strip()]
-    return {int(row["task_index"]): str(row["task"]) for row in rows}
+    name = "meta/tasks.parquet"
+    if (root / name).is_file():
+        try:
+            table = read_whole(root / name, root=root, max_bytes=_MOST_TASKS)
+            text = "task" if "task" in table.column_names else "__index_level_0__"
+            numbers, texts = (table[column].to_pylist() for column in ("task_index", text))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise DataError("E105", f"{name} can't be read ({type(error).__name__})") from None
+    else:
+        name = "meta/tasks.jsonl"
+        rows = _lines(_bytes(root, name), "tasks.jsonl")
+        numbers, texts = [row.get("task_index") for row in rows], [row.get("task") for row in rows]
+    try:
+        return {int(number): str(task) for number, task in zip(numbers, texts, strict=True)}
+    except (TypeError, ValueError, OverflowError):
+        raise DataError("E141", f"{name} is no list of tasks") from None
+
+
+def _lines(data: bytes, name: str) -> list[dict[str, Any]]:
+    """The objects of a file with one a line."""
+    items = [strict_json.loads(line, name=name) for line in data.splitlines() if line.strip()]
+    if not all(isinstance(item, dict) for item in items):
+        raise DataError("E141", f"{name} has lines that are no objects")
+    return items
 
 
 def _json(root: Path, name: str) -> Any:
@@ -304,6 +329,7 @@ def _table(root: Path, name: str, columns: Sequence[str], *, optional: bool = Fa
     missing = [column for column in columns if column not in file.schema_arrow.names]
     if missing:
         raise DataError("E206", f"{show(name)} has no {show(missing[0])}")
+    check_rows(file.metadata, root / name)
     try:
         table = file.read(columns=list(columns))
     except (pa.ArrowException, OSError) as error:

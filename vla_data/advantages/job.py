@@ -28,10 +28,10 @@ from vla_data.advantages.format import Exchanged
 from vla_data.advantages.frame_table import SIDE, FrameTable, as_flags
 from vla_data.advantages.join import Coverage
 from vla_data.advantages.labels import Labels, label_frames
+from vla_data.advantages.numbers.recap import Recap, Unlabelled
+from vla_data.advantages.numbers.thresholds import percentile_lines, percentiles
 from vla_data.advantages.outcomes import Outcomes
-from vla_data.advantages.recap import Recap, Unlabelled
 from vla_data.advantages.scale import check_scale, resolution
-from vla_data.advantages.thresholds import percentile_lines, percentiles
 from vla_data.advantages.values import FunctionValues, Progress, Values, read_values
 from vla_data.core import Json
 from vla_data.errors import DataError, LockedError, TargetExistsError, UsageError
@@ -115,6 +115,7 @@ def annotate(
     force_positive: str | None = None,
     layout: str | None = None,
     copy_to: str | Path | None = None,
+    critic: Mapping[str, Json] | None = None,
     replace: bool = False,
     on_progress: Progress | None = None,
     dry_run: bool = False,
@@ -136,6 +137,8 @@ def annotate(
         layout: also write it as another project stores it, a trainer of `vla_data.formats.TRAINERS` that has
             advantages.
         copy_to: where a layout that makes a copy puts it; by default ``<root>-<tag>`` beside it.
+        critic: what is known of the critic, such as how well it tells episodes apart that it has not seen; kept in
+            the provenance.
         replace: overwrite an annotation with this tag, and interchange files that are there.
         on_progress: called with (frames done, frames in all) while a function computes values.
         dry_run: write nothing; values must be in a file then.
@@ -152,7 +155,7 @@ def annotate(
     module = _layout(layout)
     row = None if layout is None else TRAINERS[FORMER.get(layout, layout)]
     if row is not None and row.needs_labels and not labels.wanted:
-        raise UsageError("E001", f"{layout} stores what is positive: say --positive-share or --epsilon")
+        raise UsageError("E001", f"{layout} stores which frames are positive: give --positive-share or --epsilon")
     table = FrameTable.read(root, (force_positive,) if force_positive else ())
     # Whatever can be refused is, before values are computed, which may take hours.
     outcomes = Outcomes.of(table, rules, success, unlabelled)
@@ -160,11 +163,9 @@ def annotate(
     if dry_run:
         _refuse_existing(root, [name, *(module.files(tag) if module is not None else ())], replace=replace)
         if isinstance(values, FunctionValues):
-            raise UsageError(
-                "E001", "a dry run calls no function; all else fits, and values of a file can be tried"
-            )
+            raise UsageError("E001", "a dry run does not call --value-fn; everything else fits")
         found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive, critic)
         names = (name, *(module.files(tag) if module is not None else ()))
         return Annotated(
             annotation=made, files=names, percentiles=percentiles(made.advantages), layout={}, warnings=told
@@ -178,7 +179,7 @@ def annotate(
             found = values.compute(table, work, on_progress)
         else:
             found = read_values(Path(values), table, model=None if value_model is None else Path(value_model))
-        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive)
+        made, told = _compute(table, tag, found, rules, labels, outcomes, force_positive, critic)
         with machine_errors("cannot write the annotation"):
             files, facts = _write(table, made, layout, target)
             remove_tree(work)
@@ -208,11 +209,11 @@ def read(root: str | Path, layout: str, *, tag: str | None = None) -> Exchanged:
     if layout != SIDECAR:
         module = _layout(layout)
         if module is None:
-            raise UsageError("E001", "no layout is named")
+            raise UsageError("E001", "no layout is given; name one with --layout")
         found: Exchanged = module.read(table, tag)
         return found
     if tag is None:
-        raise UsageError("E001", "a sidecar has a tag in its name: say --tag")
+        raise UsageError("E001", "the annotation's file is named by a tag: give --tag")
     made = read_annotation(table, tag)
     frames = len(table)
     return Exchanged(
@@ -234,6 +235,7 @@ def _compute(
     labels: Labels,
     outcomes: Outcomes,
     force_positive: str | None,
+    critic: Mapping[str, Json] | None,
 ) -> tuple[Annotation, tuple[str, ...]]:
     solved, scales = outcomes.success, outcomes.scales
     returns = rules.returns(table.episodes, solved)
@@ -265,6 +267,7 @@ def _compute(
             "wanted_share": labels.share,
             "thresholds": bounds,
             "force_positive": force_positive,
+            **({} if critic is None else {"critic": dict(critic)}),
             "vla_data": __version__,
         },
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vla_data.advantages.flat import Bools, Ints
 from vla_data.advantages.frame_table import FrameTable
+from vla_data.advantages.numbers.flat import Bools, Ints
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.safety.text import show

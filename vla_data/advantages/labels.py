@@ -8,10 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
 from vla_data.advantages.frame_table import FrameTable
+from vla_data.advantages.numbers.flat import Bools, Floats
+from vla_data.advantages.numbers.thresholds import (
+    OPERATORS,
+    Operator,
+    Threshold,
+    label,
+    task_thresholds,
+    threshold,
+)
 from vla_data.advantages.scale import check_labels
-from vla_data.advantages.thresholds import OPERATORS, Operator, Threshold, label, task_thresholds, threshold
 from vla_data.core import Json
 
 
@@ -36,9 +43,9 @@ class Labels:
         if self.share is not None:
             checks.number("share", self.share, low=0, high=1)
         if self.share is not None and self.epsilon is not None:
-            raise ValueError("share and epsilon are both given")
+            raise ValueError("give share or epsilon, not both")
         if self.per_task and self.share is None:
-            raise ValueError("thresholds per task come from a share")
+            raise ValueError("thresholds per task need share; an epsilon is one threshold for all")
 
     @property
     def wanted(self) -> bool:

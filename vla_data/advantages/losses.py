@@ -27,7 +27,7 @@ def namespace(x: Any) -> Any:
     name = type(x).__module__.partition(".")[0]
     if name in ("numpy", "torch"):
         return sys.modules[name]
-    raise TypeError(f"{type(x).__name__} is no array")
+    raise TypeError(f"{type(x).__name__} is not an array")
 
 
 def replace_invalid(x: Any, *, nan: float = 0.0, inf: float = 1.0) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vla_data.advantages.flat import Bools, Ints
 from vla_data.advantages.frame_table import FrameTable
-from vla_data.advantages.recap import Recap, Unlabelled, resolve_success
+from vla_data.advantages.numbers.flat import Bools, Ints
+from vla_data.advantages.numbers.recap import Recap, Unlabelled, resolve_success
 from vla_data.core import Json
 from vla_data.errors import UsageError
 

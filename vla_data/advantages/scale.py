@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_data.advantages.flat import Bools, Episodes, Floats
+from vla_data.advantages.numbers.flat import Bools, Episodes, Floats
 from vla_data.errors import UsageError
 
 LOWEST: Final = -2.0
@@ -41,7 +41,7 @@ def check_scale(values: Floats, targets: Floats, episodes: Episodes, normalizer:
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     if low < LOWEST or high > HIGHEST:
         steps = low / normalizer >= LOWEST and high / normalizer <= HIGHEST
-        hint = f"; in steps they are to be divided by {normalizer:g}" if steps else ""
+        hint = f"; values in steps must be divided by {normalizer:g}" if steps else ""
         raise UsageError(
             "E302",
             f"values are from {low:.6g} to {high:.6g}, on another scale than returns divided by the normalizer "
@@ -97,8 +97,8 @@ def check_labels(advantages: Floats, bounds: Floats, positive: Bools, fine: Floa
         raise UsageError(
             "E302",
             f"all {int(positive.sum()):,} positive labels are within {float(fine[positive].max()):.2g} of the "
-            "threshold, which is what values of this precision may be off: rounding decides about them; there is "
-            "nothing to learn from these advantages, or the values are to be stored in a wider type",
+            "threshold, so rounding decides about them; store the values in a wider type, or check that they "
+            "differ at all",
         )
     share = float(close.mean()) if len(close) else 0.0
     if share <= _SHARE:

@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from vla_data import formats
 from vla_data import options as checks
-from vla_data.advantages.flat import Floats
 from vla_data.advantages.frame_table import FrameTable, to_text
 from vla_data.advantages.join import cover, place
+from vla_data.advantages.numbers.flat import Floats
 from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
-from vla_data.files.sums import hash_file
+from vla_data.files import arrow
+from vla_data.files.sums import hash_file, hash_tree
 from vla_data.files.tables import open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.jobs.workspace import check_made_here
@@ -72,9 +73,9 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
         fits = pa.types.is_floating(kind) if name == "value" else pa.types.is_integer(kind)
         if not fits or read[name].null_count:
             raise UsageError("E302", f"{show(path.name)}: {name} is {kind} with {read[name].null_count} nulls")
-    rows = table.rows(read["episode_index"].to_numpy(), read["frame_index"].to_numpy())
+    rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(path.name)
-    given = read["value"].to_numpy()
+    given = arrow.to_numpy(read["value"])
     values = place(rows, given, len(table)).astype(np.float64)
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
@@ -158,7 +159,10 @@ class FunctionValues:
         if not callable(function):
             raise UsageError("E003", f"module {show(name)} has no function {show(attribute)}")
         if getattr(module, "__file__", None) is None:
-            raise UsageError("E003", f"module {show(name)} has no file, whose SHA-256 is to be kept")
+            raise UsageError(
+                "E003",
+                f"module {show(name)} has no file, so its SHA-256 can't be recorded; put the function into a file",
+            )
         source = Path(inspect.getfile(module))
         return function, {
             "kind": "function",
@@ -214,7 +218,9 @@ class _Rows:
     def __post_init__(self) -> None:
         want = int(self.table.episodes.lengths[self.number])
         if len(self.episode) != want:
-            raise DataError("E204", f"{self.episode.id} has {len(self.episode)} frames, its data file {want}")
+            raise DataError(
+                "E204", f"{self.episode.id} has {len(self.episode)} frames, and {want} in its data file"
+            )
 
     def shape(self) -> Any:
         """Equal for episodes that fit in one batch."""
@@ -295,13 +301,9 @@ def _model(path: Path | None) -> dict[str, Json]:
     """SHA-256 of a file, or over the names and SHA-256 of a folder's files."""
     if path is None:
         return {}
-    if path.is_file():
-        return {"model_sha256": hash_file(path)}
-    if not path.is_dir():
+    if not path.is_file() and not path.is_dir():
         raise UsageError("E003", f"{show(path)} is not there")
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    lines = "".join(f"{hash_file(p)}  {p.relative_to(path).as_posix()}\n" for p in files)
-    return {"model_sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
+    return {"model_sha256": hash_tree(path)}
 
 
 def _write_part(path: Path, job: str, values: Floats, root: Path) -> None:

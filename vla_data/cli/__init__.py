@@ -16,7 +16,7 @@ import click
 
 from vla_data._version import __version__
 from vla_data.errors import VlaDataError
-from vla_data.files.write import machine_errors
+from vla_data.files.write import hold_standard, machine_errors
 from vla_data.safety.text import plain, show
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
+        "prepare": "Everything that a trainer needs beside its code, and the command to type.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
         "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",
@@ -164,6 +165,7 @@ def main() -> None:
 
 def command_line(group: click.Group, program: str) -> NoReturn:
     """Run a group of commands as ``program``; every failure is one line and an exit code of `EXIT_CODES`."""
+    hold_standard()
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
         signal.signal(signal.SIGHUP, _terminate)
@@ -176,7 +178,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
             say("interrupted; the same command goes on where this one stopped", program=program)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        say(f"E001 usage: {show(error.format_message(), escaped=True)}{where}", program=program)
+        message = error.format_message().replace("\n\t", " ")  # click puts each choice of an option on a line
+        say(f"E001 usage: {show(message, escaped=True)}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code

@@ -62,7 +62,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     help="What an episode counts as that does not say.",
 )
 @click.option("--layout", type=TrainerName("advantages"), help="Also write it as this project stores it.")
-@click.option("--copy-to", type=Local(), help="Where evo-rl's copy goes.  [default: DATASET-TAG]")
+@click.option("--copy-to", type=Local(), help="Where a layout's copy goes.  [default: DATASET-TAG]")
 @click.option("--replace", is_flag=True, help="Overwrite an annotation of this name, and files of that layout.")
 @click.option("--read", "read_layout", type=TrainerName("advantages", "sidecar"), help="Only say what is there.")
 @dry_run_option
@@ -83,11 +83,11 @@ def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, 
     from vla_data.advantages import FunctionValues, Labels, Recap, annotate
 
     if options["tag"] is None:
-        raise UsageError("E001", "an annotation needs a --tag")
+        raise UsageError("E001", "an annotation needs a name: give --tag")
     if (options["values"] is None) == (options["value_fn"] is None):
-        raise UsageError("E001", "values come from --values or --value-fn, one of them")
+        raise UsageError("E001", "give --values or --value-fn, one of them")
     if options["monte_carlo"] and options["n_step"] is not None:
-        raise UsageError("E001", "--monte-carlo and --n-step exclude each other")
+        raise UsageError("E001", "give --monte-carlo or --n-step, not both")
     model = options["value_model"]
     try:
         rules = Recap(

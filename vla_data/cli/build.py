@@ -12,6 +12,7 @@ import click
 from vla_data.cli import emit
 from vla_data.cli.curation import curation, curation_options
 from vla_data.cli.options import (
+    RECIPE,
     changed,
     choice,
     settings,
@@ -19,7 +20,9 @@ from vla_data.cli.options import (
     show_report,
 )
 from vla_data.cli.types import Number, Target
+from vla_data.errors import UsageError
 from vla_data.formats import load_builder, load_trainer
+from vla_data.safety.text import show
 
 
 @click.command("build")
@@ -62,6 +65,10 @@ def command(
     name its format, as in hdf5:PATH. A LeRobot dataset is taken as it is, unless an option of the recipe is given.
     """
     builder = load_builder(name)
+    for option in sorted(changed(ctx, dict.fromkeys(RECIPE)).keys() - builder.OPTIONS.keys()):
+        raise UsageError(
+            "E001", f"--{option.replace('_', '-')} is no option of {show(name)}, whose recipe lacks it"
+        )
     definition = builder(changed(ctx, builder.OPTIONS))
     target = definition.place(data_dir)
     found = curation(ctx, rollouts, options, definition)

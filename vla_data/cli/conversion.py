@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from vla_data.cli import emit
-from vla_data.cli.options import allow_images, choice, lerobot_options, stack
+from vla_data.cli.options import allow_images, changed, choice, lerobot_options, stack
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
@@ -225,6 +225,7 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
 
 def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
+    given = changed(click.get_current_context(), {"images": None})
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
     val = options.pop("val", None)
@@ -232,17 +233,21 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     rdt = {name: options.pop(name) for name in _RDT if name in options}
     rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
     if rdt and to != "rdt":
-        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} is for --to rdt")
+        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} works with --to rdt only")
     if val is not None and to != "rlds":
-        raise UsageError("E001", f"--val is for --to rlds; of {to}, `vla-data split` makes splits")
+        raise UsageError("E001", f"--val works with --to rlds only; for {to}, use `vla-data split`")
     if next_obs and to != "robomimic":
-        raise UsageError("E001", f"--write-next-obs is for --to robomimic; {to} has no place for next_obs")
+        raise UsageError(
+            "E001", f"--write-next-obs works with --to robomimic only; {to} has no place for next_obs"
+        )
     if float32 and to != "rlds":
-        raise UsageError("E001", f"--float32 is for --to rlds; {to} keeps every type")
+        raise UsageError("E001", f"--float32 works with --to rlds only; {to} keeps every type")
     if to == "lerobot":
         return open_sink(target, format=to, **images)
+    if "version" in images:
+        raise UsageError("E001", f"--version is for --to lerobot, not {to}")
     if "video" in images:
-        raise UsageError("E001", f"--video is for --to lerobot; {to} holds images")
+        raise UsageError("E001", f"--video works with --to lerobot only; {to} holds images")
     if to == "rdt":
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", _last_name(target)).strip("_.-") or "dataset"
         return open_sink(target, format=to, name=name, **images, **rdt)
@@ -250,7 +255,9 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         name = re.sub(r"\W+", "_", _last_name(target).lower()).strip("_") or "dataset"
         split = {} if val is None else {"val_fraction": val}
         return open_sink(target, format=to, name=name, step_fields="rlds", float32=float32, **split, **images)
-    return open_sink(target, format=to, next_obs=next_obs) if to == "robomimic" else open_sink(target, format=to)
+    if to == "robomimic":
+        return open_sink(target, format=to, next_obs=next_obs)
+    return open_sink(target, format=to, **given)
 
 
 def _last_name(target: Path | str) -> str:

@@ -32,7 +32,7 @@ from vla_data.cli.options import (
     show_rehearsal,
     show_report,
 )
-from vla_data.cli.types import Target
+from vla_data.cli.types import FormatName, Target
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.formats import beside, find
@@ -44,7 +44,7 @@ from vla_data.safety.text import show
 @click.command("convert")
 @click.argument("source")
 @click.argument("target", type=Target())
-@click.option("--to", "to", type=click.Choice([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)
+@click.option("--to", "to", type=FormatName([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)
 @reading_options
 @feature_options
 @image_options
@@ -58,7 +58,8 @@ def command(
     """Convert SOURCE to another format, with every frame and nothing curated.
 
     SOURCE is a folder of rollouts, a LeRobot or RLDS dataset, or HDF5 files, and may name its format, as in
-    lerobot:PATH. Images that are JPEG already stay as they are.
+    lerobot:PATH. Images that are JPEG already stay as they are. A class of your own reads as
+    module:Class:PATH or file.py:Class:PATH, and writes as --to module:Class or file.py:Class.
     """
     check_gates(gates, to)
     reader = source_of(source, options)

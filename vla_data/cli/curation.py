@@ -80,7 +80,7 @@ def curation(
     given = {key: value for key, value in given.items() if value not in (None, ())}
     if name in ("ppo_rollout", "lerobot"):
         for key in given.keys() - ({"task"} if name == "ppo_rollout" else set()):
-            raise UsageError("E001", f"--{key.replace('_', '-')} is no option of format {name}")
+            raise UsageError("E001", f"--{key.replace('_', '-')} is not an option of format {name}")
         source = definition.source(folder, max_episodes=options["max_episodes"], **reading)
         recipe = definition.steps(folder)
     else:

@@ -74,7 +74,7 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
     yield from _alike("Left alone", facts["left_alone"], facts["other_files"])
     for line in facts["beside"]:
         yield from _row("Beside", show(line, escaped=True))
-    if "provenance" in facts:
+    if facts.get("provenance"):
         made = facts["provenance"]
         yield from _row("Made by", "; ".join(show(_told(part)) for part in (made["source"], *made["recipe"])))
         yield from _row("Content", facts["content_sha256"])

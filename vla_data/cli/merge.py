@@ -16,7 +16,7 @@ from vla_data.cli.options import (
     show_rehearsal,
     show_report,
 )
-from vla_data.cli.types import Local, Target
+from vla_data.cli.types import FormatName, Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
 from vla_data.selection.mapping import merged
@@ -26,7 +26,7 @@ from vla_data.selection.mapping import merged
 @click.argument("target", type=Target())
 @click.argument("sources", metavar="SOURCES... [-- BEAM_OPTION]...", nargs=-1, required=True)
 @click.option("--map", "mapping", type=Local(), help="TOML file: how they become alike.")
-@click.option("--to", "to", type=click.Choice(TARGETS), default="lerobot", show_default=True)
+@click.option("--to", "to", type=FormatName(TARGETS), default="lerobot", show_default=True)
 @image_options
 @writing_options
 @run_options

@@ -88,6 +88,12 @@ recipe_options = stack(
     choice("--compat", ["rl4vla"], help="What RL4VLA's own builder does, bugs included, for comparisons."),
 )
 
+RECIPE = (
+    *("min_success_steps", "success_rule", "pos_thresh", "rot_thresh", "initial_gripper", "gripper_hysteresis"),
+    *("gripper_window", "min_length", "max_length", "compat"),
+)
+"""Options of `recipe_options`, by name."""
+
 source_options = stack(
     choice(
         "--info-timing",
@@ -116,6 +122,12 @@ image_options = stack(
     shown("--crf", click.IntRange(0, 63), 30, "Video quality; 0 best."),
     shown("--gop", click.IntRange(1), 2, "Frames from key frame to key frame."),
     click.option("--preset", help="The encoder's speed.  [default: 12 for av1, medium for h264]"),
+    click.option(
+        "--version",
+        "lerobot_version",
+        type=click.Choice(["v3.0", "v2.1"]),
+        help="LeRobot: the format; openpi, GR00T and lerobot before 0.4 read v2.1.  [default: v3.0]",
+    ),
 )
 
 
@@ -130,13 +142,15 @@ def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
     images, codec, crf, gop, preset = (options.pop(name) for name in names)
     context = click.get_current_context()
     given = changed(context, dict.fromkeys(names))
+    version = options.pop("lerobot_version", None)
+    more: dict[str, Any] = {} if version is None else {"version": version}
     if codec is None:
         for name in ("crf", "gop", "preset"):
             if name in given:
                 raise UsageError("E001", f"--{name} is for video; add --video av1 or --video h264")
-        return {"images": images}
+        return {"images": images, **more}
     if "images" in given:
-        raise UsageError("E001", f"--images {images} and --video {codec} contradict one another")
+        raise UsageError("E001", "give --images or --video, not both")
     try:
         settings = VideoSettings(codec=codec, crf=crf, gop=gop, preset=preset)
     except ValueError as error:
@@ -144,7 +158,7 @@ def lerobot_options(options: dict[str, Any]) -> dict[str, Any]:
     fps = context.params.get("resample") or context.params.get("fps")
     if fps is not None:
         settings.check_rate(fps)
-    return {"video": settings}
+    return {"video": settings, **more}
 
 
 dry_run_option = click.option(
@@ -195,9 +209,9 @@ def settings(options: Mapping[str, Any], *, quiet: bool) -> dict[str, Any]:
 def _engine(name: str, beam_options: tuple[str, ...], work: str | None) -> Engine | None:
     if name == "local":
         if work is not None:
-            raise UsageError("E001", "--work is for --engine beam")
+            raise UsageError("E001", "--work works with --engine beam only")
         if beam_options:
-            raise UsageError("E001", f"{show(beam_options[0])}: options after -- are for --engine beam")
+            raise UsageError("E001", f"{show(beam_options[0])}: options after -- work with --engine beam only")
         return None
     engine: Engine = load_engine(name)(options=beam_options, work=work)
     return engine

@@ -100,7 +100,7 @@ def command(
 def _refuse_existing(output: Path, to: str, *, replace: bool) -> None:
     """What writing would refuse."""
     if output.exists() and not replace and to != "masks":
-        raise TargetExistsError("E411", f"{show(output)} is there already (--replace)")
+        raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
 
 
 def _write(
@@ -111,7 +111,7 @@ def _write(
     if to == "masks":
         masks = {_MASKS[name]: [_demo(id_) for id_ in found.ids(name)] for name in names}
         if not path.is_file():
-            raise UsageError("E001", f"masks are written to one HDF5 file; {show(path)} is none")
+            raise UsageError("E001", f"masks are written into an HDF5 file; {show(path)} is not one")
         return write_masks(path, masks, output, replace=replace)
     if to == "keep-ranges":
         ids = set(found.ids(part or "train"))

@@ -112,7 +112,7 @@ def command(
     if output is not None and (output.is_dir() or click.get_current_context().meta.get(FOLDER)):
         output = output / writer(trainer, **wanted).file
     if output is not None and output.exists() and not replace:
-        raise TargetExistsError("E411", f"{show(output)} is there already (--replace)")
+        raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
     shares = None if weights is None else _numbers(weights)
     made = make(
         opened,
@@ -132,7 +132,7 @@ def command(
 
 def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
     if len(addresses) > 1 and options["episodes"] is not None:
-        raise UsageError("E001", "--episodes is for one source")
+        raise UsageError("E001", "--episodes works with one source only")
     sources = [source_of(address, dict(options)) for address in addresses]
     if names and len(names) not in (1, len(sources)):
         raise UsageError("E001", f"{len(sources)} sources need as many names")
@@ -152,7 +152,7 @@ def _complete(wanted: dict[str, Any], trainer: str, sources: Mapping[str, Source
     if trainer in ("openvla", "octo") and "state" not in wanted:
         have = {has_array(source, _STATE) for source in sources.values()}
         if len(have) == 2:
-            raise UsageError("E001", f"some sources have {_STATE} and some have not; name it with --state")
+            raise UsageError("E001", f"some sources have {_STATE} and some do not; name the state with --state")
         if have == {True}:
             wanted["state"] = _STATE
     if trainer == "openpi" and "action_horizon" not in wanted:
@@ -173,7 +173,7 @@ def _groups(wanted: Mapping[str, Any], sources: Mapping[str, Source]) -> dict[st
         if name in found[0]:
             found[0][name].refuse_relative(name)
         if any(other.get(name) != found[0].get(name) for other in found[1:]):
-            raise UsageError("E005", f"group {show(name)} of meta/modality.json is another in another source")
+            raise UsageError("E005", f"group {show(name)} of meta/modality.json differs between the sources")
     named = {"state": wanted.get("state"), "action": wanted.get("action")}
     columns = {
         name: (named["state"] or group.state.column, named["action"] or group.action.column)
@@ -190,7 +190,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(piece) for piece in text.split(",")]
     except ValueError:
-        raise UsageError("E001", f"{show(text)} is no list of weights like 1,0.5") from None
+        raise UsageError("E001", f"{show(text)} is not a list of weights like 1,0.5") from None
 
 
 def _tell(

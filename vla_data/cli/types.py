@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from vla_data.errors import UsageError
-from vla_data.formats.tables import FORMER, Role, trainer, trainers
+from vla_data.formats.tables import FORMATS, FORMER, Role, foreign_trainers, trainer, trainers
 from vla_data.remote.address import is_url, local, plain
 
 
@@ -109,5 +109,31 @@ class TrainerName(click.Choice):  # type: ignore[type-arg,unused-ignore]
             except UsageError as error:
                 if error.code != "E002":
                     raise
-                self.fail(f"{value!r} is not one of {', '.join(map(repr, self.choices))}", param, ctx)
+                known = (*self.choices, *foreign_trainers(self._role))
+                self.fail(f"{value!r} is not one of {', '.join(map(repr, known))}", param, ctx)
         return str(name)
+
+
+class FormatName(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """A format that is written: one of these, one of another distribution, or a sink of a user's own as
+    ``module:Class`` or ``file.py:Class``.
+    """
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What help shows."""
+        return f"[{'|'.join(self.choices)}|CLASS]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType`."""
+        name = str(value)
+        if name in self.choices or ":" in name:
+            return name
+        foreign = [each for each in FORMATS.names() if each not in list(FORMATS)]
+        if name not in foreign:
+            known = ", ".join(map(repr, (*self.choices, *foreign)))
+            self.fail(
+                f"{value!r} is not one of {known}, nor a sink of your own as module:Class or file.py:Class",
+                param,
+                ctx,
+            )
+        return name

@@ -80,7 +80,7 @@ def _judge(dst: Path, trainer: str, against: tuple[str, ...], *, as_json: bool) 
     ours = dst.is_dir() and find_sidecar(dst) is not None
     verdict = verify(dst, deep=True) if ours else None
     if len(against) > 1:
-        raise UsageError("E001", f"--trainer {trainer} compares with one source")
+        raise UsageError("E001", f"--trainer {trainer} works with one --against only")
     found = load_trainer(trainer, "judge").judge(dst, source=open_source(against[0]) if against else None)
     if as_json:
         facts = {"path": str(dst), **found.to_json()}

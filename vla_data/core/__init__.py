@@ -2,12 +2,14 @@
 
 from vla_data.core.ends import Elsewhere, Encoded, EpisodeRef, Place, Published, Sink, Source
 from vla_data.core.episode import Array, Episode, Feature, Json, Schema, iter_spans
+from vla_data.core.meta import EpisodeMeta
 
 __all__ = [
     "Array",
     "Elsewhere",
     "Encoded",
     "Episode",
+    "EpisodeMeta",
     "EpisodeRef",
     "Feature",
     "Json",

@@ -43,7 +43,7 @@ def bucket_of(step: object) -> str:
     """
     bucket = step.bucket if isinstance(step, HasBucket) else BUCKETS[0]
     if bucket not in BUCKETS:
-        raise UsageError("E022", f"step {_name(step)} has bucket {bucket!r}; there is {' and '.join(BUCKETS)}")
+        raise UsageError("E022", f"step {_name(step)} has bucket {bucket!r}; a bucket is {' or '.join(BUCKETS)}")
     return str(bucket)
 
 
@@ -64,7 +64,8 @@ def verdict_of(step: object, said: object) -> str | None:
         return reason_of(step) if said else None
     if not isinstance(said, str) or not said:
         raise UsageError(
-            "E022", f"step {_name(step)} rejects an episode with {said!r}; a reason is a text, or True for its own"
+            "E022",
+            f"step {_name(step)} rejects an episode with {said!r}; give a text, or True for the step's own reason",
         )
     return said
 
@@ -83,9 +84,9 @@ def check_result(step: object, before: Episode, after: object, was: Schema | Non
         UsageError: E022 with the step's name.
     """
     if not isinstance(after, Episode):
-        raise UsageError("E022", f"step {_name(step)} gives {type(after).__name__}, not an Episode")
+        raise UsageError("E022", f"step {_name(step)} returns {type(after).__name__}, not an Episode")
     if not np.isin(after.index, before.index).all():
-        raise UsageError("E022", f"step {_name(step)} gives frames that its episode does not have")
+        raise UsageError("E022", f"step {_name(step)} returns frames that its episode does not have")
     if was is not None and now is not None:
         for problem in _problems(before, after, was, now):
             raise UsageError("E022", f"step {_name(step)}: {problem}")
@@ -100,13 +101,14 @@ def _problems(before: Episode, after: Episode, was: Schema, now: Schema) -> Iter
         wrong_before = known in old and (known not in was.features or old[known] != _declared(was.features[known]))
         if name not in now.features:
             if name in was.features or not (wrong_before and old[known] == new[name]):
-                yield f"it gives {name}, {_told(new[name])} a step, which nobody described; describe(schema) can"
+                text = f"its result has {name}, {_told(new[name])} a step"
+                yield f"{text}, which the schema does not have; add it in describe(schema)"
         elif new[name] != _declared(now.features[name]) and not (wrong_before and old[known] == new[name]):
             want = _told(_declared(now.features[name]))
-            yield f"{name} is {_told(new[name])} a step, its schema says {want}; describe(schema) can change that"
+            yield f"{name} is {_told(new[name])} a step, the schema says {want}; change it in describe(schema)"
     for name in now.features.keys() - new.keys():
         if name in old or name not in was.features:
-            yield f"it gives no {name}, which its schema has; describe(schema) can leave it out"
+            yield f"its result has no {name}, which the schema has; leave it out in describe(schema)"
 
 
 def _values(episode: Episode) -> Iterator[tuple[str, object]]:

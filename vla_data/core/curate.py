@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.core import Episode, Schema
+from vla_data.core import Episode, EpisodeMeta, Schema
 from vla_data.core.contract import bucket_of, check_result, reason_of, verdict_of
 from vla_data.core.ledger import Span, spans_of
 from vla_data.errors import VlaDataError
@@ -118,7 +118,7 @@ def curate(episode: Episode, steps: Sequence[Step], schema: Schema | None = None
             lost.extend(_lost(step, episode, after))
             episode, schema = after, described
     if any(isinstance(step, Judges) for step in steps):
-        episode = replace(episode, meta={**episode.meta, "solved": success})
+        episode = replace(episode, meta=EpisodeMeta(episode.meta, solved=success))
     kept = ("kept", "", np.unique(episode.index))  # resampling may show a source frame twice
     return Curated(episode, "", success, spans_of(len(source), [*lost, kept]), schema)
 

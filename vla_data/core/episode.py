@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_data.core.meta import EpisodeMeta
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 from vla_data.safety import strict_json
@@ -116,7 +117,7 @@ class Episode:
         index: ``(T,)`` int64, the position of each step in the source; the one timeline of everything.
         final: feature name -> what was seen after the last action: one image, or an array ``(1, ...)``; empty
             where there is nothing.
-        meta: facts that concern the whole episode.
+        meta: facts of the whole episode, with declared names; a plain dictionary becomes an `EpisodeMeta`.
         notes: what was fixed by a declared rule on the way, as codes.
     """
 
@@ -126,15 +127,20 @@ class Episode:
     task: str
     index: NDArray[np.int64]
     final: Mapping[str, Frames | Array] = field(default_factory=dict)
-    meta: Mapping[str, Json] = field(default_factory=dict)
+    meta: EpisodeMeta = field(default_factory=EpisodeMeta)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if type(self.meta) is not EpisodeMeta:
+            object.__setattr__(self, "meta", EpisodeMeta(self.meta))
         lengths = {name: len(array) for name, array in self.arrays.items()}
         lengths |= {name: len(frames) for name, frames in self.frames.items()}
         wrong = {name: n for name, n in lengths.items() if n != len(self.index)}
         if wrong:
-            raise ValueError(f"episode {self.id!r} has {len(self.index)} steps, but {wrong}")
+            listed = ", ".join(f"{name} has {n}" for name, n in wrong.items())
+            raise ValueError(
+                f"episode {self.id!r} has {len(self.index)} steps in index, but {listed}; all must be alike"
+            )
 
     def __len__(self) -> int:
         return len(self.index)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.core import Json, iter_spans
+from vla_data.core import EpisodeMeta, Json, iter_spans
 from vla_data.errors import CODES, UsageError
 from vla_data.safety.text import plain, show
 
@@ -21,6 +21,7 @@ Status = Literal["published", "rejected", "failed", "ignored"]
 
 BUCKETS: Final = ("kept", "pruned", "truncated", "rejected", "failed")
 FILE: Final = "ledger.parquet"
+_DIGITS: Final = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Record:
         content_sha256: of the encoded episode.
         spans: buckets of all source frames, in order.
         notes: declared fixes that were applied.
-        meta: facts from the source, such as the info timing.
+        meta: the episode's `EpisodeMeta`, without the two facts that are here.
         output_index: position in the dataset (``episode_index`` in LeRobot), or None.
         split: the split that it is in.
     """
@@ -64,9 +65,13 @@ class Record:
     content_sha256: str | None = None
     spans: tuple[Span, ...] = ()
     notes: tuple[str, ...] = ()
-    meta: Mapping[str, Json] = field(default_factory=dict)
+    meta: EpisodeMeta = field(default_factory=EpisodeMeta)
     output_index: int | None = None
     split: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.meta) is not EpisodeMeta:
+            object.__setattr__(self, "meta", EpisodeMeta(self.meta))
 
     def frames(self, bucket: str) -> int:
         """How many source frames are in ``bucket``."""
@@ -158,7 +163,7 @@ class Ledger:
             UsageError: E007 when no episode or more than one fits.
         """
         by_id = [record for record in self.records if record.id == episode]
-        if not by_id and episode.isdecimal():
+        if not by_id and episode.isdecimal() and len(episode) <= _DIGITS:
             by_id = [record for record in self.records if record.output_index == int(episode)]
         seen = [record for record in self.records if record.status != "ignored"]
         found = by_id or [record for record in seen if episode in record.id]

@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Json]:
         DataError: E131, E133, E107 or E105 for a file that can't be read, E141 for what is no manifest or one of a
             later version.
     """
-    return upgraded(strict_json.loads(read_file(folder / MANIFEST, root=folder)[0], name=MANIFEST))
+    return _shaped(upgraded(strict_json.loads(read_file(folder / MANIFEST, root=folder)[0], name=MANIFEST)))
 
 
 def upgraded(facts: Json) -> dict[str, Json]:
@@ -48,7 +48,7 @@ def upgraded(facts: Json) -> dict[str, Json]:
         DataError: E141 for what is no manifest, or one of a later version.
     """
     if not is_manifest(facts):
-        raise DataError("E141", f"{MANIFEST} is not what vla-data writes")
+        raise DataError("E141", f"{MANIFEST} is not a manifest of vla-data")
     version = facts["format_version"]
     if version == 1:
         out = {_RENAMED.get(name, name): value for name, value in facts.items()}
@@ -56,6 +56,28 @@ def upgraded(facts: Json) -> dict[str, Json]:
     if version != VERSION:
         raise DataError("E141", f"{MANIFEST} has version {show(version)[:20]}; this program reads 1 and {VERSION}")
     return dict(facts)
+
+
+def _shaped(facts: dict[str, Json]) -> dict[str, Json]:
+    """A manifest in which everything that is said of how it was made is of the kind that it should be.
+
+    Raises:
+        DataError: E141.
+    """
+    made, counts = facts.get("provenance"), facts.get("counts")
+    wrong = [name for name in ("counts", "reasons", "versions") if not isinstance(facts.get(name), dict)]
+    if not isinstance(facts.get("content_sha256"), str):
+        wrong.append("content_sha256")
+    if isinstance(counts, dict) and not all(isinstance(n, int | float) for n in counts.values()):
+        wrong.append("counts")
+    if made is not None or facts["format_version"] != 1:  # of version 1 it is not always understood
+        parts = made if isinstance(made, dict) else {}
+        kinds = {"source": dict, "recipe": list, "sink": dict}
+        if not all(isinstance(parts.get(name), kind) for name, kind in kinds.items()):
+            wrong.append("provenance")
+    if wrong:
+        raise DataError("E141", f"{MANIFEST} is not what vla-data writes ({', '.join(wrong)})")
+    return facts
 
 
 def downgraded(facts: Mapping[str, Json], old: Mapping[str, Json]) -> dict[str, Json]:

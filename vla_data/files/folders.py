@@ -8,7 +8,7 @@ itself. Who lists a folder says so, since what is behind a link is missing then.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,35 @@ def walk(folder: Path, links: list[Path]) -> Iterator[os.DirEntry[str]]:
                     links.append(Path(entry.path))
                 else:
                     yield entry
+
+
+def folders_below(
+    root: Path, onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """``root`` and every folder below it, each with the names of its files, a folder before those in it.
+
+    As `os.walk`, which in Python 3.11 calls itself for each level: how deep folders lie is a stranger's choice.
+
+    Args:
+        root: the folder.
+        onerror: called with what a folder can't be listed for; None: it is left out.
+    """
+    todo = [os.fspath(root)]
+    while todo:
+        folder = todo.pop()
+        files: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir():
+                        files.append(entry.name)
+                    elif not entry.is_symlink():
+                        todo.append(entry.path)
+        except OSError as error:
+            if onerror is not None:
+                onerror(error)
+            continue
+        yield folder, files
 
 
 APPLE_DOUBLE: Final = b"\x00\x05\x16\x07"

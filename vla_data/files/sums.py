@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +71,24 @@ def format_sums(sums: Mapping[str, str]) -> bytes:
     return os.fsencode("".join(lines))
 
 
+def hash_tree(path: Path, *, without: Collection[str] = ()) -> str:
+    """SHA-256 of a file, or over the names and SHA-256 of a folder's files, sorted by their paths.
+
+    Args:
+        path: of either.
+        without: names of files and folders in it that do not count.
+
+    Raises:
+        OSError: it is not there, or can't be read.
+    """
+    if not path.is_dir():
+        return hash_file(path)
+    files = sorted(one for one in path.rglob("*") if one.is_file())
+    inside = [(one, one.relative_to(path)) for one in files]
+    lines = [f"{hash_file(one)}  {name.as_posix()}\n" for one, name in inside if not {*name.parts} & {*without}]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a regular file's content, in hexadecimal.
 
@@ -99,6 +117,10 @@ def write_seal(folder: Path, names: Iterable[str]) -> int:
             raise DataError(error.code, f"{show(name)}: {error.message}") from None
     for name, digest in sums.items():
         if old.get(name, digest) != digest:
-            raise DataError("E132", f"{show(name)} is not what was sealed; remove {SEAL} to seal it anew")
+            raise DataError(
+                "E132",
+                f"{show(name)} differs from its line in {SEAL}; get the file back, or remove {SEAL} and "
+                "seal again",
+            )
     write_file(folder / SEAL, format_sums({**old, **sums}))
     return len(sums)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.errors import MachineError, UsageError
+from vla_data.files.folders import folders_below
 from vla_data.safety.files import folder_below
 from vla_data.safety.text import show
 
@@ -26,6 +27,7 @@ MAX_NAME: Final = 255
 """Bytes of a file's name on the file systems that count."""
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a file is opened that must not be there yet."""
+_NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _UNFORESEEN: Final = re.compile(r"\.(.+\.)?[0-9a-f]{32}\.tmp", re.DOTALL)
 
 hook: Callable[[str, Path], None] | None = None
@@ -56,7 +58,9 @@ def machine_errors(what: str) -> Any:
         raise MachineError("E703", reason) from error
 
 
-def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, root: Path | None = None) -> int:
+def write_file(
+    path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, root: Path | None = None, new: bool = False
+) -> int:
     """Write a whole file atomically; returns its size.
 
     The file beside it has a name that nobody can foresee and is made by this call alone, so that nothing that was
@@ -68,18 +72,21 @@ def write_file(path: Path, data: Piece | Iterable[Piece], *, sync: bool = True, 
         sync: False for what may be lost but not wrong.
         root: a folder of a stranger that ``path`` is in; no link below it is followed. None: whoever names
             ``path`` is trusted.
+        new: nothing that is at ``path``, or comes there meanwhile, is replaced. Where the file system has no hard
+            links, what comes at the very end is.
 
     Raises:
         UsageError: E131, a link below ``root`` leads there.
+        FileExistsError: something is there that may not be replaced.
     """
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
     if root is None:
-        return _write(path, pieces, sync, None)
+        return _write(path, pieces, sync, new, None)
     with folder_below(path.parent, root=root) as folder:
-        return _write(path, pieces, sync, folder)
+        return _write(path, pieces, sync, new, folder)
 
 
-def _write(path: Path, pieces: Iterable[Piece], sync: bool, folder: int | None) -> int:
+def _write(path: Path, pieces: Iterable[Piece], sync: bool, new: bool, folder: int | None) -> int:
     beside = unforeseen(path)
     own, temporary = (path, beside) if folder is None else (Path(path.name), Path(beside.name))
     size = 0
@@ -97,13 +104,30 @@ def _write(path: Path, pieces: Iterable[Piece], sync: bool, folder: int | None) 
                 step("fsync", beside)
                 os.fsync(file.fileno())
         step("rename", path)
-        os.replace(temporary, own, src_dir_fd=folder, dst_dir_fd=folder)
+        if not (new and _named(temporary, own, folder)):
+            os.replace(temporary, own, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         if made:
             with suppress(OSError):  # the first error is the one to tell
                 os.unlink(temporary, dir_fd=folder)
         raise
     return size
+
+
+def _named(temporary: Path, own: Path, folder: int | None) -> bool:
+    """Give a file a name that nothing has; False where the file system can't.
+
+    Raises:
+        FileExistsError: something has it.
+    """
+    try:
+        os.link(temporary, own, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    os.unlink(temporary, dir_fd=folder)
+    return True
 
 
 def unforeseen(path: Path) -> Path:
@@ -169,7 +193,7 @@ def sync_folder(path: Path) -> None:
 
 def sync_tree(root: Path) -> None:
     """Make every file and every name below ``root`` durable, contents before names."""
-    for folder, _, files in os.walk(root, topdown=False, onerror=_fail):
+    for folder, files in reversed(list(folders_below(root, onerror=_fail))):
         for name in files:
             path = Path(folder, name)
             step("fsync", path)
@@ -190,8 +214,8 @@ def files_below(root: Path, suffix: str = "") -> list[Path]:
 
     A folder that can't be listed is an error; `Path.rglob` would leave it out without a word.
     """
-    walk = os.walk(root, onerror=_fail) if root.exists() else ()
-    return sorted(Path(folder, name) for folder, _, names in walk for name in names if name.endswith(suffix))
+    found = folders_below(root, onerror=_fail) if root.exists() else ()
+    return sorted(Path(folder, name) for folder, names in found for name in names if name.endswith(suffix))
 
 
 def remove_tree(path: Path) -> None:
@@ -202,6 +226,18 @@ def remove_tree(path: Path) -> None:
     elif os.path.lexists(path):
         step("remove", path)
         path.unlink()
+
+
+def hold_standard() -> None:
+    """Put the null device where standard input, output or error is closed.
+
+    The next file that is opened would get that number, and what a library prints would be written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
 
 
 def check_space(folder: Path, wanted: int) -> None:

@@ -4,6 +4,7 @@ from vla_data.formats.detection import beside, detect
 from vla_data.formats.open import (
     find,
     locate,
+    names_code,
     open_sink,
     open_source,
     parse_address,
@@ -45,6 +46,7 @@ __all__ = [
     "load_tokenizer",
     "load_trainer",
     "locate",
+    "names_code",
     "open_sink",
     "open_source",
     "parse_address",

@@ -10,6 +10,7 @@ from typing import Final
 
 from vla_data.errors import UsageError
 from vla_data.files.folders import FEATURES, INFO, is_litter, linked, version_folders, walk
+from vla_data.formats.made import foreign, left_to
 from vla_data.formats.tables import FORMATS
 from vla_data.safety.text import show
 
@@ -17,6 +18,7 @@ HDF5: Final = FORMATS["hdf5"].suffixes
 ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
+_CALVIN: Final = "ep_start_end_ids.npy"
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
@@ -65,11 +67,13 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), HDF5 files (hdf5), or rollout files (ppo_rollout), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
+    files (hdf5), or rollout files (ppo_rollout), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
-            one must be named; E002 when it is none of these, or HDF5 files and rollouts lie side by side.
+            one must be named; E002 when it is none of these, or HDF5 files and rollouts lie side by side, or for
+            the format of a sink that is not installed.
     """
     if not path.exists():
         raise UsageError("E003", f"{show(path)} is not there")
@@ -79,6 +83,13 @@ def detect(path: Path) -> str:
         return "lerobot"
     if version_folders(path)[0]:
         return "rlds"
+    if (made := foreign(path)) is not None:
+        name, format = made
+        if format is None or FORMATS[format].source is None:
+            raise left_to(path, name)
+        return format
+    if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
+        return "calvin"
     return _of_files(path)
 
 
@@ -90,7 +101,7 @@ def _of_file(path: Path) -> str:
     kind = _kind(name)
     if kind is not None:
         raise UsageError("E002", f"{show(path)}: {_told(kind)}")
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout")
+    raise UsageError("E002", f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout)")
 
 
 def _of_files(path: Path) -> str:
@@ -118,7 +129,10 @@ def _of_files(path: Path) -> str:
     for kind in _FIRST:
         if found[kind]:
             raise UsageError("E002", f"{show(path)}: {_told(kind)}{linked(links)}")
-    raise UsageError("E002", f"{show(path)} is none of lerobot, rlds, hdf5, ppo_rollout{linked(links)}")
+    raise UsageError(
+        "E002",
+        f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout){linked(links)}",
+    )
 
 
 def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:

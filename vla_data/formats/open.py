@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Sink, Source
+from vla_data.core.parts import check_sink, check_source
 from vla_data.errors import UsageError
 from vla_data.formats.detection import HDF5, ROLLOUT, detect
 from vla_data.formats.tables import FORMATS, load_module, load_part
@@ -61,7 +62,15 @@ def _split(address: str | Path) -> tuple[str | None, str]:
             return name, plain(rest)
         if own := _OWN.fullmatch(text):
             return own[1], plain(own[2])
+        close = difflib.get_close_matches(name, FORMATS.names(), n=1, cutoff=0.75)
+        if close and rest and not is_url(text) and Path(rest).exists():
+            raise UsageError("E002", f"there is no format {show(name)!r}; did you mean {close[0]}:{show(rest)}?")
     return None, plain(address)
+
+
+def names_code(address: str | Path) -> bool:
+    """Whether an address is that of a source of a user's own, whose module is imported to open it."""
+    return ":" in (_split(address)[0] or "")
 
 
 def storage_of(where: str) -> Any:
@@ -93,6 +102,7 @@ def open_source(address: str | Path, **options: Any) -> Source:
     """
     name, path = find(address)
     source: Source = _make(load_part(name, "source"), f"format {name}", "root", path, options)
+    check_source(source)
     return source
 
 
@@ -112,13 +122,24 @@ def open_sink(target: str | Path, *, format: str = "lerobot", **options: Any) ->
     if format == "rlds":
         # A dataset is called as its folder, and only `vla-data build` draws a split unasked.
         options = {"name": _name_of(target), "val_fraction": 0, **options}
-    return place_sink(target, lambda path: _make(cls, f"writing {format}", "target", path, options))
+
+    def make(path: Path) -> Sink:
+        sink: Sink = _make(cls, f"writing {format}", "target", path, options)
+        check_sink(sink)
+        return sink
+
+    return place_sink(target, make)
 
 
 def _make(cls: Any, what: str, place: str, path: Any, options: Mapping[str, Any]) -> Any:
     """An object of a source's or a sink's class, with options that a user gave."""
-    parameters = inspect.signature(cls).parameters
-    known = {name for name in parameters if name != place}
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (ValueError, TypeError):  # of a type that is built in, or no class at all
+        raise UsageError("E001", f"{what}: this is no class of sources or sinks") from None
+    if place not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        raise UsageError("E001", f"{what}: {show(cls.__qualname__)} takes no {place!r}, which would say where")
+    known = {n for n, p in parameters.items() if n != place and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     if is_dataclass(cls):  # what is not shown is not chosen by users, but is set by other code of ours
         known = {field.name for field in fields(cls) if field.init} - {place}
     shown = sorted(known - _hidden(cls))
@@ -128,7 +149,7 @@ def _make(cls: Any, what: str, place: str, path: Any, options: Mapping[str, Any]
             hint = (
                 f"did you mean {_flag(close[0])}?" if close else f"it has {', '.join(map(_flag, shown)) or 'none'}"
             )
-            raise UsageError("E001", f"{_flag(option)} is no option of {what}; {hint}")
+            raise UsageError("E001", f"{_flag(option)} is not an option of {what}; {hint}")
     needed = [n for n in shown if parameters[n].default is inspect.Parameter.empty and n not in options]
     if needed:
         raise UsageError("E001", f"{what} needs {', '.join(map(_flag, needed))}")

@@ -58,10 +58,11 @@ class Table(Mapping[str, Row], Generic[Row]):
         except KeyError:
             raise self.missing(what, name) from None
 
-    def missing(self, what: str, name: str) -> UsageError:
-        """That there is no row of this name."""
+    def missing(self, what: str, name: str, more: str = "") -> UsageError:
+        """That there is no row of this name; ``more`` says what else would do."""
         close = difflib.get_close_matches(name, self.names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(self.names())}"
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(self.names())}"
+        hint += f"; {more}" if more and not close else ""
         return UsageError("E002", f"there is no {what} {show(name)!r}; {hint}")
 
     @functools.cached_property
@@ -78,5 +79,5 @@ class Table(Mapping[str, Row], Generic[Row]):
         except Exception as error:  # whatever a stranger's module raises when it is imported
             raise UsageError("E006", f"{where} can't be loaded: {type(error).__name__}: {show(error)}") from None
         if not isinstance(found, self._kind):
-            raise UsageError("E006", f"{where} is {show(point.value)}, which is no {self._kind.__name__}")
+            raise UsageError("E006", f"{where} is {show(point.value)}, which is not a {self._kind.__name__}")
         return found

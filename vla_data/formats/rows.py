@@ -44,6 +44,7 @@ class Trainer:
         copies: whether its advantages are a copy of the dataset instead of files beside it.
         judge: module of a `Judge`.
         mixture: module with ``parse(facts)``, which reads its configuration of a mixture.
+        prepare: module of a `vla_data.preparing.job.Preparation`: what it needs beside its code.
         extra: what to install for its gate and its judge, or None.
     """
 
@@ -55,6 +56,7 @@ class Trainer:
     copies: bool = False
     judge: str | None = None
     mixture: str | None = None
+    prepare: str | None = None
     extra: str | None = None
 
 

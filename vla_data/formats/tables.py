@@ -8,14 +8,13 @@ Nothing is imported until it is used. Other distributions add rows by entry poin
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Literal
 
 from vla_data.errors import UsageError
+from vla_data.formats.files import load_class
 from vla_data.formats.plugins import Table
 from vla_data.formats.rows import Format, Trainer
 from vla_data.installed import PACKAGES, hidden, missing
@@ -24,6 +23,7 @@ from vla_data.safety.text import show
 FORMATS: Final = Table(
     "vla_data.formats",
     {
+        "calvin": Format(source="converters.calvin.source:CalvinSource"),
         "hdf5": Format(
             source="converters.hdf5.source:Hdf5Source",
             masks="converters.hdf5.masks",
@@ -69,31 +69,45 @@ TRAINERS: Final = Table(
     {
         "evo-rl": Trainer(advantages="training_adapters.evo_rl.advantages", needs_labels=True, copies=True),
         "frame-labels": Trainer(advantages="training_adapters.frame_labels.advantages", needs_labels=True),
-        "gr00t": Trainer(stats="training_adapters.gr00t.stats:Gr00t"),
+        "gr00t": Trainer(
+            reads="lerobot",
+            gate="training_adapters.gr00t.gate",
+            stats="training_adapters.gr00t.stats:Gr00t",
+            prepare="training_adapters.gr00t.prepare",
+        ),
         "lerobot": Trainer(
             reads="lerobot",
             gate="training_adapters.lerobot.gate",
             stats="training_adapters.lerobot.stats:Lerobot",
+            prepare="training_adapters.lerobot.prepare",
             extra="lerobot",
+        ),
+        "lerobot-recap": Trainer(
+            advantages="training_adapters.lerobot_recap.advantages", needs_labels=True, copies=True
         ),
         "octo": Trainer(
             reads="rlds",
             gate="training_adapters.octo.gate",
             stats="training_adapters.octo.stats:Octo",
+            prepare="training_adapters.octo.prepare",
             extra="tfds",
         ),
         "openpi": Trainer(
             reads="lerobot",
             gate="training_adapters.openpi.gate",
             stats="training_adapters.openpi.stats:Openpi",
+            prepare="training_adapters.openpi.prepare",
         ),
         "opentau": Trainer(
-            advantages="training_adapters.opentau.advantages", mixture="training_adapters.opentau.mixture"
+            advantages="training_adapters.opentau.advantages",
+            mixture="training_adapters.opentau.mixture",
+            prepare="training_adapters.opentau.prepare",
         ),
         "openvla": Trainer(
             reads="rlds",
             gate="training_adapters.openvla.gate",
             stats="training_adapters.openvla.stats:Openvla",
+            prepare="training_adapters.openvla.prepare",
             extra="tfds",
         ),
         "rabc": Trainer(advantages="training_adapters.lerobot.advantages"),
@@ -104,7 +118,13 @@ TRAINERS: Final = Table(
             judge="converters.rdt.judge",
             extra="hdf5",
         ),
-        "rlinf": Trainer(advantages="training_adapters.rlinf.advantages", needs_labels=True),
+        "rlinf": Trainer(
+            advantages="training_adapters.rlinf.advantages",
+            needs_labels=True,
+            prepare="training_adapters.rlinf.prepare",
+        ),
+        "sample-weights": Trainer(advantages="training_adapters.sample_weights.advantages"),
+        "task-text": Trainer(advantages="training_adapters.task_text.advantages", needs_labels=True, copies=True),
         "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
     },
 )
@@ -129,12 +149,24 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 SIDECARS: Final = tuple(sorted(row.sidecar for row in FORMATS.values() if row.sidecar and row.sidecar != "."))
 """Folders in which a dataset carries its ledger and manifest, by format."""
 
-Role = Literal["gate", "stats", "advantages", "judge", "mixture"]
+Role = Literal["gate", "stats", "advantages", "judge", "mixture", "prepare"]
 
 
 def trainers(role: Role) -> list[str]:
     """Our trainers that have something for this."""
     return [name for name, row in TRAINERS.items() if _entry(row, role) is not None]
+
+
+def foreign_trainers(role: Role) -> list[str]:
+    """Those of other distributions; what can't be loaded is left out."""
+    found = []
+    for name in TRAINERS.names()[len(TRAINERS) :]:
+        try:
+            if _entry(TRAINERS[name], role) is not None:
+                found.append(name)
+        except UsageError:  # its own affair, until somebody names it
+            continue
+    return found
 
 
 def trainer(name: str, role: Role) -> Trainer:
@@ -145,7 +177,10 @@ def trainer(name: str, role: Role) -> Trainer:
     """
     row = TRAINERS.row("trainer", FORMER.get(name, name))
     if _entry(row, role) is None:
-        raise UsageError("E002", f"{show(name)} has no {role}; these have: {', '.join(trainers(role))}")
+        raise UsageError(
+            "E002",
+            f"{show(name)} has no {role}; these have: {', '.join((*trainers(role), *foreign_trainers(role)))}",
+        )
     return row
 
 
@@ -157,29 +192,33 @@ def load_trainer(name: str, role: Role) -> Any:
     return getattr(found, attribute) if attribute else found
 
 
-def load_audit(sidecar: str) -> Any:
-    """The class that examines datasets with this sidecar, a `vla_data.verification.audit.Audit`."""
-    ((audit, extra),) = ((f.audit, f.extra) for f in FORMATS.values() if f.sidecar == sidecar and f.audit)
-    module, _, cls = audit.partition(":")
-    return getattr(load_module(module, extra), cls)
+def load_audit(sidecar: str, format: str | None = None) -> Any:
+    """The class that examines datasets of a format, a `vla_data.verification.audit.Audit`; without one, of our
+    format that has this sidecar.
+    """
+    if format is None:
+        (format,) = (name for name, row in FORMATS.items() if row.sidecar == sidecar and row.audit)
+    module, _, cls = str(FORMATS[format].audit).partition(":")
+    return getattr(load_module(module, FORMATS[format].extra), cls)
 
 
 def load_builder(name: str) -> Any:
     """The definition of a dataset, a `builders.rollout_dataset.RolloutDataset`.
 
     Args:
-        name: of our table, ``module:Class``, or a folder with a ``definition.py``.
+        name: of our table, ``module:Class`` or ``file.py:Class``, or a folder with a ``definition.py``.
 
     Raises:
         UsageError: E002, there is none; E006, it can't be loaded.
     """
     if name in BUILDERS:
         return load_module(BUILDERS[name], None).Definition
-    if (Path(name) / "definition.py").is_file():
-        return load_file(Path(name) / "definition.py").Definition
+    for file in (Path(name), Path(name) / "definition.py"):
+        if file.suffix == ".py" and file.is_file():
+            return load_class(f"{file}:Definition")
     if ":" in name:
         return load_class(name)
-    raise BUILDERS.missing("dataset", name)
+    raise BUILDERS.missing("dataset", name, "a folder with a definition.py is one too")
 
 
 def load_engine(name: str) -> Any:
@@ -210,57 +249,6 @@ def load_part(name: str, role: Literal["source", "sink"]) -> Any:
     return getattr(load_module(module, row.extra), cls)
 
 
-def load_class(address: str) -> Any:
-    """The class that ``module:Class`` or ``file.py:Class`` names, of a user's own.
-
-    Raises:
-        UsageError: E002, there is none; E006, its module can't be loaded.
-    """
-    where, _, name = address.rpartition(":")
-    if where.endswith(".py"):
-        module = load_file(Path(where))
-    else:
-        try:
-            module = importlib.import_module(where)
-        except Exception as error:  # whatever a user's module raises when it is imported
-            raise UsageError("E006", f"{show(where)} can't be loaded: {told(error)}") from None
-    try:
-        return getattr(module, name)
-    except AttributeError:
-        raise UsageError("E002", f"{show(where)} has no {show(name)}") from None
-
-
-def load_file(path: Path) -> ModuleType:
-    """The module in a file that a user named; it is loaded once, under a name that follows from its place.
-
-    Raises:
-        UsageError: E003, there is no such file; E006, it can't be loaded.
-    """
-    place = path.resolve()
-    if not place.is_file():
-        raise UsageError("E003", f"{show(path)} is not there")
-    name = f"{place.parent.name}.{place.stem}" if place.stem == "definition" else place.stem
-    known = sys.modules.get(name)
-    if known is not None and known.__file__ == str(place):
-        return known
-    spec = importlib.util.spec_from_file_location(name, place)
-    if spec is None or spec.loader is None:
-        raise UsageError("E006", f"{show(path)} can't be loaded: it is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's module raises when it is imported
-        del sys.modules[name]
-        raise UsageError("E006", f"{show(path)} can't be loaded: {told(error)}") from None
-    return module
-
-
-def told(error: BaseException) -> str:
-    """What a user's module raised, on one line."""
-    return f"{type(error).__name__}: {show(error)}"
-
-
 def load_module(module: str, extra: str | None) -> ModuleType:
     """A module, or which extra to install where what it needs is missing."""
     try:
@@ -281,4 +269,5 @@ def _entry(row: Trainer, role: Role) -> str | None:
         "advantages": row.advantages,
         "judge": row.judge,
         "mixture": row.mixture,
+        "prepare": row.prepare,
     }[role]

@@ -1,8 +1,8 @@
 """One part of a job: a few episodes, read, curated and encoded by a pure function, with a receipt.
 
 A part leaves two files, ``<number>.blob`` and ``<number>.json``. The receipt is written last, so its presence
-means that the blob is whole. Neither is synced: after a crash a receipt is believed only if the blob has the
-digests that it names, so what was cached may be lost and never wrong.
+means that the blob is whole. Neither is synced: after a crash a receipt is believed only if it has the SHA-256 in
+its first line and the blob those that it names, so what was cached may be lost and never wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Encoded, Episode, EpisodeRef, Json, Schema, Source
+from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
@@ -68,7 +68,12 @@ class Made:
 
 
 def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Schema | None]:
-    """Read, curate and encode one episode."""
+    """Read, curate and encode one episode.
+
+    Raises:
+        MemoryError: what is left of this process's memory says nothing of the episode, nor of any after it; made
+            alone in a new process it is known whether it needs too much.
+    """
     record: Record | None = None
     try:
         source = job.source.read(ref)
@@ -79,11 +84,7 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
         return record, job.sink.encode(episode, schema), schema
-    except (DataError, MemoryError) as problem:
-        if isinstance(problem, DataError):
-            error = problem
-        else:
-            error = DataError("E504", "more memory is needed than a worker may use")
+    except DataError as error:
         if record is not None:  # it was read, and could not be encoded
             error.frames, error.source_sha256 = record.length, record.source_sha256
         return failed(ref, error), None, None
@@ -119,10 +120,10 @@ def _curated(
         success=curated.success,
         reason=curated.reason,
         message=f"rejected by rule {curated.reason}" if curated.reason else "",
-        source_sha256=episode.meta.get("source_sha256"),
+        source_sha256=episode.meta.source_sha256,
         spans=curated.spans,
         notes=_notes(curated.episode or episode),
-        meta={key: value for key, value in episode.meta.items() if key not in _OWN_COLUMNS},
+        meta=EpisodeMeta((key, value) for key, value in episode.meta.items() if key not in _OWN_COLUMNS),
     )
     return record, curated.episode, curated.schema
 
@@ -178,7 +179,8 @@ def write_part(
         episodes.append({**row, "record": to_json(record)})
     write_file(blob_file(job, part), pieces, sync=False)
     receipt = {"job": digest, "part": _facts(part), "episodes": episodes}
-    write_file(receipt_file(job, part), json.dumps(receipt).encode(), sync=False)
+    body = json.dumps(receipt).encode()
+    write_file(receipt_file(job, part), (_digest(body).encode(), b"\n", body), sync=False)
 
 
 def is_made(job: Job, digest: str, part: Part) -> bool:
@@ -221,13 +223,16 @@ def _is_as_made(job: Job, part: Part, made: Made) -> bool:
 
 
 def read_part(job: Job, digest: str, part: Part) -> list[Made] | None:
-    """What a part's receipt lists, or None when there is no receipt of this job."""
+    """What a part's receipt lists, or None when there is no whole receipt of this job."""
     try:
-        receipt = json.loads(read_file(receipt_file(job, part), root=job.work)[0])
+        sha256, _, body = read_file(receipt_file(job, part), root=job.work)[0].partition(b"\n")
     except DataError as error:
         if error.code == "E133":
             return None
         raise error.__cause__ or error from None
+    if sha256 != _digest(body).encode():
+        return None
+    receipt = json.loads(body)
     if receipt["job"] != digest or receipt["part"] != _facts(part):
         return None
     return [

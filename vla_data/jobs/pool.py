@@ -158,7 +158,7 @@ class _Worker:
             self.process.join()
             return _cause(self.process.exitcode or 0)
         if isinstance(error, MemoryError):
-            return DataError("E504", "more memory is needed than a worker may use")
+            return DataError("E504", "the episode needs more memory than a worker may use (Limits.memory)")
         return error
 
     def stop(self) -> None:
@@ -204,6 +204,8 @@ def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) 
             error: BaseException | None = None
             try:
                 make_part(job, digest, part)
+            except MemoryError:
+                error = MemoryError()  # without what holds the memory
             except Exception as problem:
                 error = _portable(problem)
             pipe.send(error)

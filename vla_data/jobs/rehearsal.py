@@ -14,9 +14,10 @@ from vla_data.core import Elsewhere, EpisodeRef, Json, Schema, Sink, Source
 from vla_data.core.base import narrowed
 from vla_data.core.curate import Step
 from vla_data.core.ledger import Record
-from vla_data.errors import CODES, RefusedError, VlaDataError
+from vla_data.core.parts import check_sink, check_source, check_steps
+from vla_data.errors import CODES, DataError, RefusedError, VlaDataError
 from vla_data.jobs.job import Job
-from vla_data.jobs.part import make_episode
+from vla_data.jobs.part import failed, make_episode
 from vla_data.jobs.remarks import tell, undeclared
 from vla_data.jobs.run import check_bad, check_place, noted
 from vla_data.safety.text import show
@@ -120,6 +121,9 @@ def rehearse(
     Raises:
         VlaDataError: the source can't be listed.
     """
+    check_source(source)
+    check_sink(sink)
+    steps = check_steps(steps)
     source = narrowed(source, steps)
     refs = list(source.episodes())
     refusal: VlaDataError | None = None
@@ -127,7 +131,7 @@ def rehearse(
         check_place(source, sink, replace=replace)
     except VlaDataError as error:
         refusal = error
-    job = Job(source, tuple(steps), sink, Path())
+    job = Job(source, steps, sink, Path())
     chosen = _spread(refs, sample)
     records: list[Record] = []
     sizes: list[int] = []
@@ -138,6 +142,9 @@ def rehearse(
         except VlaDataError as error:
             refusal = refusal or error
             break
+        except MemoryError:
+            records.append(failed(ref, DataError("E504", "more memory is needed than there is")))
+            continue
         records.append(record)
         if encoded is not None and schema is not None:
             sizes.append(sum(map(len, encoded.blob)))

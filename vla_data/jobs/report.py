@@ -93,9 +93,10 @@ class Report:
 
     def __repr__(self) -> str:
         counts = self.counts
+        warnings = f"{len(self.warnings)} warning{'' if len(self.warnings) == 1 else 's'}"
         return (
             f"<Report of {show(str(self.target))}: {counts['published_episodes']:,} of {counts['total_files']:,} "
-            f"episodes, {counts['kept']:,} of {counts['source']:,} frames, {len(self.warnings)} warnings>"
+            f"episodes, {counts['kept']:,} of {counts['source']:,} frames, {warnings}>"
         )
 
     def _repr_html_(self) -> str:

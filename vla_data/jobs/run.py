@@ -18,6 +18,7 @@ from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, 
 from vla_data.core.base import narrowed, paths_of, split_of, traits_of, whole
 from vla_data.core.curate import Judges, Step
 from vla_data.core.ledger import Ledger, Record
+from vla_data.core.parts import check_sink, check_source, check_steps
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
@@ -82,18 +83,21 @@ def run(
     Raises:
         VlaDataError: see `vla_data.errors`; nothing is published then.
     """
+    check_source(source)
+    check_sink(sink)
+    steps = check_steps(steps)
     with machine_errors("cannot find the current folder"):
         source, named, sink = absolute(source), sink, absolute(sink)
     source = narrowed(source, steps)
     refs = list(source.episodes())
-    _check_refs(refs)
+    _check_refs(source, refs)
     check_place(source, sink, replace=replace)
     with workspace(sink.target) as work:
         # Another run may have published between the first look and the lock.
         check_place(source, sink, replace=replace)
         with machine_errors("cannot look at the target"):
             seen = Seen.at(sink.target)
-        job = Job(source, tuple(steps), sink, work / "parts")
+        job = Job(source, steps, sink, work / "parts")
         states = whole(source).states(refs)
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
@@ -170,7 +174,9 @@ def check_place(source: Source, sink: Sink, *, replace: bool) -> None:
             f"{place}/" for place in _places(source) if place is not None and not isinstance(place, Path)
         ):
             if place.startswith(mine) or mine.startswith(place):
-                raise UsageError("E001", f"the target {show(sink.place)} and the input lie inside one another")
+                raise UsageError(
+                    "E001", f"the target {show(sink.place)} and the input must not lie inside one another"
+                )
         sink.check_place(replace=replace)
 
 
@@ -178,13 +184,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_refs(refs: Sequence[EpisodeRef]) -> None:
+def _check_refs(source: Source, refs: Sequence[EpisodeRef]) -> None:
     seen: set[str] = set()
     for ref in refs:
         if ref.id in seen:
             raise UsageError("E004", f"the source lists {show(ref.id)} twice")
         seen.add(ref.id)
     if not refs:
+        for place in paths_of(source):
+            if not place.exists():
+                raise UsageError("E003", f"{show(place)} is not there")
         raise RefusedError("E402", "the source has no episodes")
 
 
@@ -203,7 +212,9 @@ def _make(
         for part in parts:
             items = read_part(job, digest, part)
             if items is None:
-                raise MachineError("E703", "a finished part is gone: somebody moved or emptied the work folder")
+                raise MachineError(
+                    "E703", "a finished part is gone, because the work folder was moved or emptied; run it again"
+                )
             made[part.number] = items
     return made
 
@@ -263,7 +274,7 @@ def _select(
     out = [
         _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
-    by_default = sum(record.meta.get("info_timing_rule") == "default" for record in out)
+    by_default = sum(record.meta.info_timing_rule == "default" for record in out)
     if by_default:
         warnings.append(
             f"episodes that do not show whether info is of before or after the action: {by_default:,}; "

@@ -13,6 +13,8 @@ from vla_data.formats.tables import SIDECARS
 from vla_data.safety.text import show
 
 _MANIFEST: Final = "manifest.json"
+_DEEPEST: Final = 64
+"""Folders within one another that can still be removed whole; datasets of ours have 6."""
 _Facts = tuple[int, int, int, int]
 
 
@@ -33,7 +35,8 @@ class Seen:
         """What is there now. Links are not followed.
 
         Raises:
-            TargetExistsError: E411, another dataset is inside of it, which would go with it.
+            TargetExistsError: E411, another dataset is inside of it, which would go with it, or folders are too
+                deep to be removed.
             MachineError: E703, something is mounted inside of it.
         """
         try:
@@ -41,7 +44,7 @@ class Seen:
         except FileNotFoundError:
             return cls(None, {})
         folder = (facts.st_dev, facts.st_ino)
-        entries = dict(_walk(target, "", facts.st_dev))
+        entries = dict(_walk(target, facts.st_dev))
         for name in entries:
             place, _, last = name.rpartition("/")
             nested = next((side for side in SIDECARS if place.endswith(f"/{side}")), None)
@@ -49,7 +52,7 @@ class Seen:
                 inner = show(place.removesuffix(f"/{nested}"))
                 raise TargetExistsError(
                     "E411",
-                    f"{show(target)} has another dataset inside: {inner}; move it away",
+                    f"{show(target)} has another dataset inside ({inner}); move that away",
                 )
         return cls(folder, entries)
 
@@ -61,7 +64,7 @@ class Seen:
             return None if self.folder is None else "it is gone"
         if (facts.st_dev, facts.st_ino) != self.folder:
             return "it came into being" if self.folder is None else "it is another one"
-        now = dict(_walk(folder, "", facts.st_dev))
+        now = dict(_walk(folder, facts.st_dev))
         for name in sorted(now.keys() | self.entries.keys()):
             if now.get(name) != self.entries.get(name):
                 how = "is new" if name not in self.entries else "is gone" if name not in now else "has changed"
@@ -69,17 +72,24 @@ class Seen:
         return None
 
 
-def _walk(folder: Path, below: str, device: int) -> Iterator[tuple[str, _Facts]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            facts = entry.stat(follow_symlinks=False)
-            name = below + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if facts.st_dev != device:
-                    raise MachineError(
-                        "E703", f"{show(entry.path)} is a mount point, and its folder can't be replaced"
-                    )
-                yield name, (facts.st_mode, facts.st_ino, 0, 0)
-                yield from _walk(Path(entry.path), f"{name}/", device)
-            else:
-                yield name, (facts.st_mode, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+def _walk(folder: Path, device: int) -> Iterator[tuple[str, _Facts]]:
+    todo = [(folder, "", 0)]
+    while todo:
+        place, below, depth = todo.pop()
+        if depth > _DEEPEST:
+            raise TargetExistsError(
+                "E411", f"{show(folder)} has folders nested more than {_DEEPEST} deep; move them away"
+            )
+        with os.scandir(place) as entries:
+            for entry in entries:
+                facts = entry.stat(follow_symlinks=False)
+                name = below + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if facts.st_dev != device:
+                        raise MachineError(
+                            "E703", f"{show(entry.path)} is a mount point, and its folder can't be replaced"
+                        )
+                    yield name, (facts.st_mode, facts.st_ino, 0, 0)
+                    todo.append((Path(entry.path), f"{name}/", depth + 1))
+                else:
+                    yield name, (facts.st_mode, facts.st_ino, facts.st_size, facts.st_mtime_ns)

@@ -7,7 +7,6 @@ is there already with the same content is not sent again, so a run that was kill
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +24,17 @@ from vla_data.files.write import files_below, step, write_file
 from vla_data.formats.tables import SIDECARS
 from vla_data.jobs.workspace import discard
 from vla_data.remote.address import parse_url
-from vla_data.remote.cache import folder_of
+from vla_data.remote.cache import folder_of, own_folder
 from vla_data.remote.storage import Storage
+from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 
 _FOUND_BY: Final = ("dataset_info.json", "features.json", "meta/info.json")
 """Files without which no reader takes a folder for a dataset."""
 _THREADS: Final = 4
 """Objects at a time: each waits for the network most of the time."""
+_SHORT: Final = 1 << 10
 _MARK: Final = ".vla-data-upload"
 """Object that says whose upload this is, until the manifest is there."""
 
@@ -76,7 +78,9 @@ class Uploaded(WrappedSink):
                 self._remove(_MARK)
             raise TargetExistsError("E411", f"{where} exists; --replace replaces it")
         if there and not whole and _MARK not in there:
-            raise TargetExistsError("E411", f"{where} holds files that are no dataset of vla-data")
+            raise TargetExistsError(
+                "E411", f"{where} holds files that vla-data did not make; choose another target"
+            )
         if mark not in (None, self._own_mark()):
             raise LockedError("E801", f"another run uploads to {where}, or has died there: then remove {_MARK}")
 
@@ -117,29 +121,30 @@ class Uploaded(WrappedSink):
     def _mark(self) -> bytes | None:
         """What the mark of an upload says, or None where there is none."""
         try:
-            return self.storage.read(_MARK)
-        except DataError:
-            return None
+            return self.storage.read(_MARK, max_bytes=_SHORT)
+        except DataError as error:
+            return None if error.code == "E133" else b""  # a large one is nobody's of ours
 
     def _check_mark(self) -> None:
         """Stop before another object is written where another run has taken over."""
         if self._mark() != self._own_mark():
-            raise LockedError("E801", f"another run has begun to upload to {show(self.storage.url)}")
+            raise LockedError("E801", f"another run is uploading to {show(self.storage.url)}")
 
     def _own_mark(self) -> bytes:
         """The mark of uploads from this cache; another machine's, or another user's, differs."""
         file = self.target.parent / "owner"
         try:
-            return file.read_bytes()
-        except FileNotFoundError:
+            return read_file(file, root=file.parent, max_bytes=_SHORT)[0]
+        except DataError:
             write_file(file, f"vla-data {uuid.uuid4().hex}\n".encode(), sync=False)
-            return file.read_bytes()
+            return read_file(file, root=file.parent, max_bytes=_SHORT)[0]
 
     def _is_whole(self, there: Mapping[str, int]) -> bool:
         for name in (f"{side}/{MANIFEST}" for side in SIDECARS):
             try:
-                facts = json.loads(self.storage.read(name)) if name in there else None
-            except (DataError, ValueError):
+                data = self.storage.read(name, max_bytes=strict_json.MAX_BYTES) if name in there else b"null"
+                facts = strict_json.loads(data, name=name)
+            except DataError:
                 continue
             if is_manifest(facts):
                 return True
@@ -171,7 +176,8 @@ def upload_target(url: str) -> tuple[Storage, Path]:
     storage = Storage(url)
     target = folder_of("targets", storage)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with own_folder(target.parent):
+            pass
     except OSError as error:
         reason = f"the cache {show(target.parent)} can't be made: {error.strerror}"
         raise MachineError("E702", f"{reason}; set VLA_DATA_CACHE") from None

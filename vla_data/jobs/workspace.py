@@ -110,7 +110,7 @@ def _lock(folder: Path, target: Path) -> tuple[int, bool]:
             continue  # the run that held it finished and removed it in between
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise MachineError("E702", f"{show(folder)} is a link or no folder, {_REMOVE}") from None
+                raise MachineError("E702", f"{show(folder)} is not a plain folder, {_REMOVE}") from None
             raise
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,7 +127,7 @@ def _lock(folder: Path, target: Path) -> tuple[int, bool]:
         os.close(handle)
 
 
-_REMOVE: Final = "and a run's work folder is trusted: look into it, and remove it"
+_REMOVE: Final = "so it is not used; look into it, and remove it"
 
 
 def _check_private(folder: Path) -> None:
@@ -162,7 +162,7 @@ def check_made_here(folder: Path) -> None:
     """
     if not is_made_here(folder):
         if _waiting(folder):
-            raise MachineError("E702", f"{show(folder)} holds what no run made here, {_REMOVE}")
+            raise MachineError("E702", f"{show(folder)} holds files that no run made here, {_REMOVE}")
         mark_made(folder)
 
 
@@ -261,7 +261,7 @@ def check_target(target: Path, sources: Iterable[Path], *, replace: bool) -> Non
     for source in sources:
         root = Path(os.path.realpath(source))
         if real == root or real.is_relative_to(root) or root.is_relative_to(real):
-            raise UsageError("E001", f"the target {show(target)} and the input lie inside one another")
+            raise UsageError("E001", f"the target {show(target)} and the input must not lie inside one another")
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise TargetExistsError("E411", f"{show(target)} exists and is not a folder")
     if target.exists() and any(target.iterdir()):
@@ -269,7 +269,9 @@ def check_target(target: Path, sources: Iterable[Path], *, replace: bool) -> Non
             _tidy(target)
             raise TargetExistsError("E411", f"{show(target)} exists; --replace replaces it")
         if not is_ours(target):
-            raise TargetExistsError("E411", f"{show(target)} was not made by vla-data; it is not replaced")
+            raise TargetExistsError(
+                "E411", f"{show(target)} was not made by vla-data and is not replaced; choose another target"
+            )
 
 
 def is_ours(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.media import mp4
 from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
 from vla_data.media.video_settings import VideoSettings
@@ -33,6 +34,8 @@ os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
 _FORMAT: Final = "mp4"
+_ALONE: Final = {"enable_drefs": "0", "use_absolute_path": "0"}
+"""What a file says of data in other files is not followed. It is FFmpeg's default too."""
 _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
@@ -134,12 +137,14 @@ def open_video(source: Any) -> Any:
     FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
 
     Raises:
-        DataError: E131 or E133, the path is of no regular file.
+        DataError: E131 or E133, the path is of no regular file; E107 or E109 for a header that means far more than
+            it holds.
     """
     if not isinstance(source, str | Path):
-        return av.open(source, "r", format=_FORMAT)
+        return av.open(source, "r", format=_FORMAT, options=dict(_ALONE))
     with opened(Path(source)) as name:
-        return av.open(name, "r", format=_FORMAT, options={"protocol_whitelist": "file"})
+        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
+        return av.open(name, "r", format=_FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
 def packet_digests(source: Any) -> list[bytes]:
@@ -172,6 +177,19 @@ class Clip:
         Raises:
             DataError: E105 when the file ends before it, E109 when it can't be decoded.
         """
+        pixels: Pixels = self._shown(number).to_ndarray(format="rgb24")
+        return pixels
+
+    def codes(self, number: int) -> NDArray[np.uint16]:
+        """Frame ``number`` of a run of 12-bit grey pictures, ``(height, width)`` uint16 of 0 to 4095.
+
+        Raises:
+            DataError: as `frame`.
+        """
+        found: NDArray[np.uint16] = self._shown(number).to_ndarray(format="gray12le")
+        return found
+
+    def _shown(self, number: int) -> Any:
         return _reader(str(self.path), *_changed(self.path)).frame(self.start + number)
 
 
@@ -305,7 +323,8 @@ class _Reader:
         self._entered: int | None = None  # pts of the key frame at which decoding began, until it is seen
         self._is_whole = False  # decoded from the beginning of the file: nothing better can come of another try
 
-    def frame(self, number: int) -> Pixels:
+    def frame(self, number: int) -> Any:
+        """FFmpeg's frame."""
         if not 0 <= number < len(self._pts):
             raise DataError("E105", f"{self._name} ends before frame {number:,}")
         wanted = self._pts[number]
@@ -319,8 +338,7 @@ class _Reader:
         except DataError:
             self._last = None
             raise
-        pixels: Pixels = self._last.to_ndarray(format="rgb24")
-        return pixels
+        return self._last
 
     def _is_near(self, number: int) -> bool:
         """Whether decoding on is cheaper than entering the file elsewhere."""
@@ -379,9 +397,3 @@ def _decoded(first: Any, packets: Iterator[Any]) -> Iterator[Any]:
     yield from first.decode()
     for packet in packets:
         yield from packet.decode()
-
-
-def psnr(first: Sequence[Pixels], second: Sequence[Pixels]) -> float:
-    """Peak signal-to-noise ratio of two runs of frames in decibels; infinite for equal ones."""
-    total = sum(float(np.mean((a.astype(np.float64) - b) ** 2)) for a, b in zip(first, second, strict=True))
-    return float("inf") if total == 0 else 10 * float(np.log10(255**2 * len(first) / total))

@@ -55,7 +55,9 @@ class Annotations:
         from vla_data.advantages.frame_table import FrameTable
 
         if not (root / "meta/info.json").is_file():
-            raise UsageError("E003", f"annotation = {show(tag)!r} is of a LeRobot dataset, which this is not")
+            raise UsageError(
+                "E003", f"annotation = {show(tag)!r} needs a LeRobot dataset, and this is another format"
+            )
         if not (root / sidecar(tag)).is_file():
             have = ", ".join(sorted(show(path.stem) for path in (root / FOLDER).glob("*.parquet"))) or "none"
             raise UsageError("E003", f"there is no annotation {show(tag)!r}; it has: {have} (vla-data annotate)")
@@ -116,17 +118,17 @@ def common_columns(by_name: Mapping[str, Annotations | None], extras: Sequence[s
     for name, one in by_name.items():
         if one is None:
             other = show(next(iter(given)))
-            raise UsageError("E231", f"annotation of {show(name)}; that of {other} is given, and none is made up")
+            raise UsageError("E231", f"annotation of {show(name)}; {other} has one, and every dataset needs one")
     labelled = {name: "positive" in one.columns for name, one in given.items()}
     if any(labelled.values()) and not all(labelled.values()):
         without = next(name for name, has in labelled.items() if not has)
         raise UsageError(
             "E302",
-            f"the annotation of {show(without)} has no labels, those of others have: make it again with "
+            f"the annotation of {show(without)} has no labels and those of other datasets do; make it again with "
             "--positive-share or --epsilon",
         )
     names = [name for name in COLUMNS if name != "positive" or all(labelled.values())]
     for name in names:
         if name in extras:
-            raise UsageError("E001", f"extras has {name}, which is the annotation's")
+            raise UsageError("E001", f"extras has {name}, which the annotation gives already; leave it out")
     return {name: COLUMNS[name] for name in names}

@@ -40,7 +40,7 @@ from typing import Any, Final
 from vla_data import options as checks
 from vla_data.actions import Convention
 from vla_data.errors import DataError, UsageError
-from vla_data.formats.tables import load_trainer
+from vla_data.formats import load_trainer, names_code
 from vla_data.mixtures.contract import Contract, convention_of
 from vla_data.mixtures.sampling import ORDERS, WEIGHTINGS
 from vla_data.safety import strict_json
@@ -169,7 +169,8 @@ def load(path: str | Path) -> Config:
     """The configuration in a TOML or JSON file.
 
     Raises:
-        UsageError: E003 when there is none, E141 for broken JSON, E001 for everything else that is wrong with it.
+        UsageError: E003 when there is none, E141 for broken JSON, E001 for everything else that is wrong with it,
+            and for datasets that are opened by code of a user's own, which nobody's file may name.
     """
     path = Path(path)
     data = read_config(path)
@@ -180,9 +181,17 @@ def load(path: str | Path) -> Config:
             facts = tomllib.loads(data.decode())
     except DataError as error:
         raise UsageError(error.code, error.message) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
-    return parse(facts)
+    config = parse(facts)
+    for entry in config.datasets:
+        if names_code(entry.root):
+            raise UsageError(
+                "E001",
+                f"{show(path)} names {show(entry.root)}, which would import code: a file names data alone; "
+                "give such a source in Python",
+            )
+    return config
 
 
 def parse(facts: Any) -> Config:
@@ -229,7 +238,7 @@ def _contract(facts: Any) -> Contract:
 def _entry(facts: Any) -> Entry:
     given = table(facts, "[[datasets]]", Entry.__dataclass_fields__)
     if "root" not in given:
-        raise UsageError("E001", "a dataset has no root")
+        raise UsageError("E001", "a dataset has no root; give its path")
     for key in ("convention", "state_convention"):
         given[key] = convention_of(given.get(key))
     for key in ("open", "cameras"):

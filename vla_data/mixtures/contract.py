@@ -101,7 +101,7 @@ class Contract:
         places = tuple(checks.whole("delta_state", i, low=0, high=MAX_DIM - 1) for i in self.delta_state)
         object.__setattr__(self, "delta_state", places)
         if self.delta == "none" and (self.delta_mask or self.delta_state):
-            raise ValueError("delta_mask and delta_state say nothing without delta")
+            raise ValueError("delta_mask and delta_state need delta")
         if places and len(places) != len(self.delta_mask):
             raise ValueError(f"delta_state has {len(places)} places for {len(self.delta_mask)} of delta_mask")
 

@@ -162,9 +162,9 @@ class Loader:
         """
         keys = {"version", "epoch", "batch", "digest"}
         if set(state) != keys or state["version"] != _VERSION:
-            raise UsageError("E301", f"this is no state of version {_VERSION}")
+            raise UsageError("E301", f"this is not a loader's state of version {_VERSION}")
         if state["digest"] != self._digest:
-            raise UsageError("E301", "the state is of another stream: other episodes, weights, seed or batch size")
+            raise UsageError("E301", "the state was saved with other episodes, weights, seed or batch size")
         try:
             epoch = checks.whole("epoch", state["epoch"], low=0, high=2**32 - 1)
             batch = checks.whole("batch", state["batch"], low=0, high=self.plan.global_batches - 1)

@@ -33,7 +33,7 @@ from vla_data.mixtures.wanted import Wanted
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
-_NUMBERED: Final = re.compile(r"episode_([0-9]{6,})")
+_NUMBERED: Final = re.compile(r"episode_([0-9]{6,18})")
 _DECIDES: Final = ("cameras", "action_freq", "resample", "convention", "extras")
 """What of the contract a track depends on."""
 _NOT_OF_TRACKS: Final = ("root", "name", "annotation")

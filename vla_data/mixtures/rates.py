@@ -5,14 +5,13 @@ A rate is evident from, in this order:
 - the feature that `Entry.time` names; else one called ``timestamp``, ``observation.timestamp``, ``time`` or
   ``observation.time``, if it is of growing floating-point numbers: seconds. The rate is that of the median step
 - the ``control_rate`` of the actions' convention, declared or stored with the dataset
-- ``control_freq``, ``control_hz`` or ``control_rate`` in ``meta["episode_metadata"]``
+- ``control_freq``, ``control_hz`` or ``control_rate`` in ``meta.episode_metadata``
 
 Two per cent of difference are one rate. Nothing is corrected: `Entry.fps` does that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -44,9 +43,9 @@ def evidence(episode: Episode, schema: Schema, entry: Entry) -> dict[str, float]
     convention = action_convention(schema, entry)
     if convention is not None and convention.control_rate is not None:
         found["the convention of its actions"] = convention.control_rate
-    facts = episode.meta.get("episode_metadata")
+    facts = episode.meta.episode_metadata or {}
     for name in _FACTS:
-        value = facts.get(name) if isinstance(facts, Mapping) else None
+        value = facts.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             found[f"its metadata ({name})"] = float(value)
     return found

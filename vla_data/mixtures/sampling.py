@@ -95,9 +95,9 @@ class Sampling:
         if self.epoch_frames is not None:
             checks.whole("epoch_frames", self.epoch_frames, low=1)
             if self.order != "draw":
-                raise ValueError(f"epoch_frames is for order draw; {self.order} has each frame once")
+                raise ValueError(f"epoch_frames works with order draw only; {self.order} has each frame once")
         if self.order != "draw" and not np.allclose(self.shares, np.divide(self.frames, sum(self.frames))):
-            raise ValueError(f"order {self.order} has each frame once, which leaves no room for weights")
+            raise ValueError(f"order {self.order} has each frame once, so weights can't be used; use order draw")
 
     def __len__(self) -> int:
         return self.epoch_frames or sum(self.frames)

@@ -104,7 +104,7 @@ def make(episode: Episode, schema: Schema, entry: Entry, contract: Contract) -> 
         out[name] = out[name][:, list(index)] if index else out[name]
     if TASK in arrays:
         if arrays[TASK].dtype.kind != "U" or arrays[TASK].ndim != 1:
-            raise UsageError("E232", f"{show(task)} is no text of each step")
+            raise UsageError("E232", f"{show(task)} is not one text a step")
         out[TASK] = arrays[TASK]
     for name in contract.extras:
         out[EXTRA.format(name)] = arrays[name]
@@ -122,7 +122,7 @@ def camera_feature(camera: str, episode: Episode, entry: Entry) -> str:
     if camera in entry.cameras:
         feature = entry.cameras[camera]
         if feature and feature not in episode.frames:
-            raise UsageError("E003", f"camera {show(camera)} is {show(feature)}, which the dataset has not")
+            raise UsageError("E003", f"camera {show(camera)} is {show(feature)}, which the dataset does not have")
         return feature
     for feature in (CAMERA.format(camera), camera):
         if feature in episode.frames:
@@ -246,7 +246,7 @@ def _numbers(array: Array, name: str) -> NDArray[np.float64]:
         UsageError: E232 for what is no number, DataError: E201 for what is not finite.
     """
     if array.dtype.kind not in "fiub":
-        raise UsageError("E232", f"{show(name)} is no array of numbers")
+        raise UsageError("E232", f"{show(name)} is not an array of numbers")
     values = array.reshape(len(array), -1).astype(np.float64)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]

@@ -210,7 +210,9 @@ class OpenEpisode:
         if self._done:
             raise RecordError("E001", "the episode has ended; the writer's episode() begins a new one")
         if self._writer._closed:
-            raise RecordError("E001", "the writer is closed, and this episode lost")
+            raise RecordError(
+                "E001", "the writer was closed before this episode ended, so the episode is lost; end it first"
+            )
 
     def _forget(self) -> None:
         self._done = True
@@ -221,7 +223,7 @@ class OpenEpisode:
         if features is None:
             return {}
         if not isinstance(features, Mapping):
-            raise RecordError("E203", f"{where}: a {type(features).__name__} is no dictionary of features")
+            raise RecordError("E203", f"{where}: features are a {type(features).__name__}, not a dictionary")
         for name in features:
             try:
                 check_name(name)
@@ -236,9 +238,9 @@ class OpenEpisode:
     def _new_columns(self, where: str, given: Mapping[str, Given]) -> dict[str, Column]:
         declared = self._writer.features
         if missing := sorted(declared.keys() - given.keys()):
-            raise RecordError("E206", f"{where}: {', '.join(missing)} is declared in features and not given")
+            raise RecordError("E206", f"{where}: {', '.join(missing)} is declared in features, but not given")
         if not given:
-            raise RecordError("E206", f"{where}: there are no features")
+            raise RecordError("E206", f"{where}: there are no features; give at least an action")
         return {
             name: declared_column(name, declared[name], self._writer.images) if name in declared else item.column()
             for name, item in given.items()
@@ -260,8 +262,8 @@ class OpenEpisode:
         if now <= before:
             raise RecordError(
                 "E204",
-                f"{where}: info['elapsed_steps'] is {now} after {before}: this is the info of before the action,"
-                " or of the next episode (with automatic resets, take final_info's)",
+                f"{where}: info['elapsed_steps'] is {now} after {before}; give the info of after the action "
+                "(with automatic resets, that of final_info)",
             )
 
     def _last(

@@ -45,13 +45,13 @@ def _plain(where: str, value: Any, depth: int) -> Json:
         return value
     if isinstance(value, str):
         if any("\ud800" <= c <= "\udfff" for c in value):
-            raise RecordError("E212", f"{where} has half a character, which no file can hold")
+            raise RecordError("E212", f"{where} has a lone surrogate (half a character), which a file can't hold")
         return str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise RecordError("E201", f"{where} is {value}, which JSON has no number for")
+            raise RecordError("E201", f"{where} is {value}, which JSON can't hold")
         return float(value)
     if isinstance(value, Mapping):
         for key in value:
@@ -64,4 +64,4 @@ def _plain(where: str, value: Any, depth: int) -> Json:
     if isinstance(value, list | tuple):
         return [_plain(f"{where}[{i}]", item, depth + 1) for i, item in enumerate(value)]
     hint = "; give .tolist(), or record it as a feature" if isinstance(value, np.ndarray) else ""
-    raise RecordError("E203", f"{where} is a {type(value).__name__}, which JSON has not{hint}")
+    raise RecordError("E203", f"{where} is a {type(value).__name__}, which JSON can't hold{hint}")

@@ -80,18 +80,18 @@ class Header:
             raise DataError("E141", f"{HEADER} has {len(text):,} characters")
         known = strict_json.loads(text.encode("utf-8", "replace"), name=HEADER)
         if not isinstance(known, dict) or not known.keys() >= _KEYS:
-            raise DataError("E141", f"{HEADER} has not the keys {', '.join(sorted(_KEYS))}")
+            raise DataError("E141", f"{HEADER} must have the keys {', '.join(sorted(_KEYS))}")
         if known["version"] != VERSION:
             raise DataError(
-                "E203", f"{HEADER} has version {show(known['version'])[:40]}; this is vla-data's {VERSION}"
+                "E203", f"{HEADER} has version {show(known['version'])[:40]}; this program reads {VERSION}"
             )
         try:
             json.dumps(known, ensure_ascii=False).encode("utf-8")
             schema = Schema.from_text(json.dumps(known["schema"]))
         except UnicodeEncodeError:
-            raise DataError("E212", f"{HEADER} has half a character") from None
+            raise DataError("E212", f"{HEADER} has a lone surrogate (half a character)") from None
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise DataError("E141", f"the schema of {HEADER} is none") from None
+            raise DataError("E141", f"the schema in {HEADER} can't be read") from None
         final, steps, facts, task = known["final"], known["steps"], known["facts"], known["task"]
         good = isinstance(facts, dict) and isinstance(task, str) and type(steps) is int and isinstance(final, list)
         good = good and isinstance(schema.robot, str | None) and type(schema.fps) in (int, float)
@@ -101,7 +101,7 @@ class Header:
         for name in schema.features:
             check_name(name)
         if not set(map(str, final)) <= schema.features.keys():
-            raise DataError("E206", f"{HEADER} has a last row of features that are not there")
+            raise DataError("E206", f"{HEADER} names features with a last row that the file does not have")
         return cls(schema=schema, steps=steps, task=task, facts=facts, final=tuple(map(str, final)))
 
 
@@ -112,7 +112,7 @@ def check_name(name: object) -> str:
         DataError: E203.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name) or name == HEADER or name.startswith(SIZES):
-        what = f"{show(repr(name))[:80]} is no name for a feature"
+        what = f"{show(repr(name))[:80]} is not a name for a feature"
         raise DataError(
             "E203", f"{what}; use LeRobot's, such as observation.images.top, or letters, digits and _.-"
         )

@@ -21,7 +21,7 @@ def as_array(where: str, label: str, value: Any) -> NDArray[Any]:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError):  # ragged lists, and torch tensors on a GPU or with a gradient
         hint = "; for a torch tensor, give .detach().cpu().numpy()" if hasattr(value, "detach") else ""
-        raise RecordError("E203", f"{where}: {label} is a {type(value).__name__} that is no array{hint}") from None
+        raise RecordError("E203", f"{where}: {label} is a {type(value).__name__}, not an array{hint}") from None
 
 
 def as_numbers(where: str, label: str, value: Any) -> NDArray[Any]:
@@ -31,7 +31,9 @@ def as_numbers(where: str, label: str, value: Any) -> NDArray[Any]:
         hint = "; give float32" if raw.dtype.kind == "V" else ""  # bfloat16 and the like
         raise RecordError("E203", f"{where}: {label} is of {raw.dtype}, not of numbers{hint}")
     if raw.size == 0 or raw.ndim > MAX_DIMENSIONS:
-        raise RecordError("E203", f"{where}: {label} has shape {raw.shape}; a feature has 1 number or more")
+        raise RecordError(
+            "E203", f"{where}: {label} has shape {raw.shape}, which is empty; a feature has 1 number or more"
+        )
     return raw.astype(raw.dtype.newbyteorder("="), copy=False)
 
 
@@ -103,5 +105,7 @@ def as_text(where: str, label: str, value: Any) -> str:
     if len(value) > MAX_TEXT:
         raise RecordError("E212", f"{where}: {label} has {len(value):,} characters, more than {MAX_TEXT:,}")
     if "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value)):
-        raise RecordError("E212", f"{where}: {label} has a NUL or half a character, which no file can hold")
+        raise RecordError(
+            "E212", f"{where}: {label} has a NUL or a lone surrogate (half a character), which a file can't hold"
+        )
     return str(value)

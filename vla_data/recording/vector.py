@@ -162,7 +162,7 @@ class VectorRecorder:
     def _row(self, values: Mapping[str, Any], i: int) -> dict[str, Any]:
         """The values of one environment."""
         if not isinstance(values, Mapping):
-            raise RecordError("E203", f"a {type(values).__name__} is no dictionary of features")
+            raise RecordError("E203", f"features are a {type(values).__name__}, not a dictionary")
         return {name: self._rows(name, value)[i] for name, value in values.items()}
 
     def _rows(self, name: str, value: Any) -> Any:
@@ -176,7 +176,7 @@ class VectorRecorder:
         out = np.zeros(self._count, dtype=np.bool_)
         known = [name for name in ENDS if name in features]
         if not known:
-            raise RecordError("E206", f"none of {', '.join(ENDS)} is given; they say where episodes end")
+            raise RecordError("E206", f"give one of {', '.join(ENDS)}: it says where episodes end")
         for name in known:
             flags = np.asarray(self._rows(name, features[name]))
             if flags.dtype != np.bool_ or flags.size != self._count:
@@ -190,14 +190,18 @@ class VectorRecorder:
         """What the environment saw after its last action."""
         if self._mode != "same_step":
             if final is not None:
-                raise RecordError("E001", f"final is of autoreset 'same_step'; with {self._mode!r} give after")
+                raise RecordError(
+                    "E001", f"final works with autoreset same_step; with {self._mode} give after instead"
+                )
             return {} if after is None else self._row(after, i)
         if after is not None:
-            raise RecordError("E001", "with autoreset 'same_step' after is of the next episode; give final")
+            raise RecordError(
+                "E001", "with autoreset same_step, after belongs to the next episode; give final instead"
+            )
         last = self._rows("final", final)[i] if final is not None else None
         if last is None:
             hint = "gymnasium has it in infos['final_obs'], {} is to go without"
-            raise RecordError("E206", f"environment {i} ended, and final has not what it saw last; {hint}")
+            raise RecordError("E206", f"environment {i} ended, but final lacks what it saw last; {hint}")
         if not isinstance(last, Mapping):
             raise RecordError("E203", f"final[{i}] is a {type(last).__name__}, not a dictionary of features")
         return last

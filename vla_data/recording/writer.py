@@ -26,7 +26,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +46,7 @@ from vla_data.safety.text import instruction, show
 
 LOCK: Final = ".vla-data.lock"
 SEAL_EVERY: Final = 10.0  # seconds; the seal is written whole, so after every episode would cost n² for n
-_FILE: Final = re.compile(r"episode_([0-9]{6,})\.npz")
+_FILE: Final = re.compile(r"episode_([0-9]{6,18})\.npz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,7 @@ class RolloutWriter:
         Args:
             task: its instruction, of at most 1,024 characters.
             facts: of the whole episode, for example ``{"seed": 7, "init_hash": "9f3a", "policy_version": 12}``:
-                any values that JSON has. Readers have them in ``Episode.meta["episode_metadata"]``.
+                any values that JSON has. Readers have them in ``Episode.meta.episode_metadata``.
 
         Raises:
             RecordError: the instruction is empty or can't be stored, a fact is no JSON, or the writer is closed.
@@ -212,16 +212,18 @@ class RolloutWriter:
 
     def _publish(self, members: Mapping[str, Member]) -> Path:
         """Write an episode under the next free number."""
-        sha256 = hashlib.sha256()
         with machine_errors("cannot write the episode"), self._locked():
             sealed = read_seal(self.folder) or {}
             while True:
                 name = f"episode_{self._next:06}.npz"
                 # A number whose file was removed stays taken: the seal would refuse another file of that name.
-                if name not in sealed and not os.path.lexists(self.folder / name):
+                if name in sealed or os.path.lexists(self.folder / name):
+                    self._next += 1
+                    continue
+                sha256 = hashlib.sha256()
+                with suppress(FileExistsError):  # of somebody who does not hold the lock
+                    write_file(self.folder / name, _hashed(npz_pieces(members), sha256), new=True)
                     break
-                self._next += 1
-            write_file(self.folder / name, _hashed(npz_pieces(members), sha256))
             self._unsealed[name] = sha256.hexdigest()
             self.written.append(self.folder / name)
         return self.folder / name

@@ -46,18 +46,20 @@ def parse_url(url: str) -> tuple[str, str]:
     """
     found = _URL.fullmatch(url)
     if found is None:
-        raise UsageError("E001", f"{show(url)} is no URL")
+        raise UsageError("E001", f"{show(url)} is not a URL")
     protocol, rest = _SAME.get(found[1], found[1]), found[2].rstrip("/")
     if "::" in url:
         raise UsageError("E001", f"{show(url)} chains protocols, which is not supported")
     if "@" in rest.partition("/")[0] and protocol != "hf":
-        raise UsageError("E001", f"a {protocol}:// address holds no user or password; the store's settings do")
+        raise UsageError(
+            "E001", f"a {protocol}:// address must not have a user or password; put them into the store's settings"
+        )
     if protocol == "memory":
-        raise UsageError("E001", "memory:// ends with the process; name a place that stays")
+        raise UsageError("E001", "memory:// is lost when the process ends; name another place")
     if not rest:
         raise UsageError("E001", f"{show(url)} names no bucket or folder")
     if protocol != "file" and ("//" in rest or rest.startswith("/")):
-        raise UsageError("E001", f"{show(url)} has two slashes in a row, which stores and paths read differently")
+        raise UsageError("E001", f"{show(url)} has two slashes in a row, which is not supported; write one")
     if "?versionid=" in rest.lower():
         raise UsageError("E001", f"{show(url)} names one version of an object, which is not supported")
     return protocol, rest

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from vla_data.errors import DataError, MachineError
+from vla_data.safety.files import folder_below, read_file
+from vla_data.safety.text import show
 
 if TYPE_CHECKING:
     from vla_data.remote.storage import Storage
 
+_LONGEST: Final = 1 << 16
 ADDRESS: Final = "address"
 """File beside what was fetched: from where."""
 
@@ -33,6 +40,25 @@ def folder_of(kind: str, storage: Storage) -> Path:
 def origin(path: Path) -> str | None:
     """The address that a path in the cache was fetched from; None for any other path."""
     try:
-        return (path.parent / ADDRESS).read_text() if path.is_relative_to(cache_folder()) else None
-    except (OSError, RuntimeError, ValueError):
+        if not path.is_relative_to(cache_folder()):
+            return None
+        return read_file(path.parent / ADDRESS, root=path.parent, max_bytes=_LONGEST)[0].decode()
+    except (DataError, OSError, RuntimeError, ValueError):
         return None
+
+
+@contextmanager
+def own_folder(path: Path) -> Iterator[int]:
+    """A descriptor of a folder in the cache, which is made where it is missing.
+
+    Raises:
+        MachineError: E702, the cache is another user's.
+        UsageError: E131, a link leads there: what others put there is not written through.
+        OSError: the machine failed.
+    """
+    cache = cache_folder()
+    cache.mkdir(0o700, parents=True, exist_ok=True)
+    if os.geteuid() and cache.stat().st_uid not in (os.geteuid(), 0):
+        raise MachineError("E702", f"the cache {show(cache)} is another user's; name your own with VLA_DATA_CACHE")
+    with folder_below(path, root=cache, make=True) as handle:
+        yield handle

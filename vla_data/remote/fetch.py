@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from vla_data.errors import DataError, MachineError, UsageError
-from vla_data.files.write import check_space, machine_errors, write_file
-from vla_data.remote.cache import ADDRESS, folder_of
+from vla_data.files.write import MAX_NAME, check_space, machine_errors, make_folder, unforeseen, write_file
+from vla_data.remote.cache import ADDRESS, folder_of, own_folder
 from vla_data.remote.storage import Storage
+from vla_data.safety import strict_json
+from vla_data.safety.files import folder_below
 from vla_data.safety.text import show
 
 _LISTING: Final = "listing.json"
@@ -39,36 +41,35 @@ def fetch(storage: Storage) -> Path:
     if not found:
         raise UsageError("E003", f"{show(storage.url)} is not there")
     for name in found:
-        _check_name(storage, name)
+        _check_name(storage, name, found)
     folder = folder_of("fetched", storage)
     root = folder.parent if one else folder
-    with machine_errors("cannot write to the cache"):
-        root.mkdir(parents=True, exist_ok=True)
-        with _held(folder.parent):
-            write_file(folder.parent / ADDRESS, storage.url.encode(), sync=False)
-            have = _listing(folder.parent)
-            stale = [name for name in found if have.get(name) != (*found[name], *_local(root / name))]
-            check_space(folder.parent, sum(found[name][0] for name in stale))
-            for name in sorted(have.keys() - found.keys()):
-                if not one:
-                    (root / name).unlink(missing_ok=True)
-            have = {name: state for name, state in have.items() if name in found and name not in stale}
+    with machine_errors("cannot write to the cache"), own_folder(root), _held(folder.parent):
+        write_file(folder.parent / ADDRESS, storage.url.encode(), sync=False)
+        have = _listing(folder.parent)
+        stale = [name for name in found if have.get(name) != (*found[name], *_local(root / name))]
+        check_space(folder.parent, sum(found[name][0] for name in stale))
+        for name in sorted(have.keys() - found.keys()):
+            if not one:
+                _remove(root / name, root)
+        have = {name: state for name, state in have.items() if name in found and name not in stale}
+        _note(folder.parent, have)
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                fetched = pool.map(lambda name: _fetch_one(storage, name, root, one=one), stale)
+                for name, _ in zip(stale, fetched, strict=True):
+                    have[name] = (*found[name], *_local(root / name))
+        finally:
             _note(folder.parent, have)
-            try:
-                with ThreadPoolExecutor(_THREADS) as pool:
-                    fetched = pool.map(lambda name: _fetch_one(storage, "" if one else name, root / name), stale)
-                    for name, _ in zip(stale, fetched, strict=True):
-                        have[name] = (*found[name], *_local(root / name))
-            finally:
-                _note(folder.parent, have)
     return folder
 
 
-def _fetch_one(storage: Storage, name: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.part")
+def _fetch_one(storage: Storage, name: str, root: Path, *, one: bool) -> None:
+    file = root / name
+    beside = unforeseen(file)
     try:
-        storage.download(name, beside)
+        make_folder(file.parent, root=root)
+        storage.download("" if one else name, beside)
         os.replace(beside, file)
     except DataError as error:
         raise MachineError("E703", f"{show(storage.url)}: {show(name)}: {error.message}") from None
@@ -76,11 +77,20 @@ def _fetch_one(storage: Storage, name: str, file: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _check_name(storage: Storage, name: str) -> None:
+def _remove(file: Path, root: Path) -> None:
+    """Remove what is no longer in the store; what others made a link on the way to it stays."""
+    with suppress(FileNotFoundError, UsageError), folder_below(file.parent, root=root) as folder:
+        os.unlink(file.name, dir_fd=folder)
+
+
+def _check_name(storage: Storage, name: str, found: Collection[str]) -> None:
     """An object may have any name; a file in our cache may not."""
-    parts = PurePosixPath(name).parts
-    if name.startswith("/") or "\0" in name or ".." in parts or not parts or str(PurePosixPath(name)) != name:
+    path = PurePosixPath(name)
+    odd = name.startswith("/") or "\0" in name or ".." in path.parts or not path.parts or str(path) != name
+    if odd or max(len(os.fsencode(part)) for part in path.parts) > MAX_NAME:
         raise UsageError("E001", f"{show(storage.url)}: {show(name)} can't be the name of a file here")
+    if above := next((str(folder) for folder in path.parents if str(folder) in found), None):
+        raise UsageError("E001", f"{show(storage.url)}: {show(above)} is an object and a folder of others")
 
 
 def _local(file: Path) -> tuple[int, int]:
@@ -94,9 +104,9 @@ def _local(file: Path) -> tuple[int, int]:
 
 def _listing(folder: Path) -> dict[str, _State]:
     try:
-        facts = json.loads((folder / _LISTING).read_bytes())
+        facts = strict_json.read(folder / _LISTING, root=folder)
         return {name: (size, mark, here, changed) for name, (size, mark, here, changed) in facts.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (DataError, OSError, ValueError, TypeError, AttributeError):
         return {}
 
 

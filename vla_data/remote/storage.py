@@ -134,7 +134,7 @@ class Storage:
         with self._errors(f"{show(name)} can't be read"):
             try:
                 if max_bytes is not None and (size := fs.size(path)) is not None and size > max_bytes:
-                    raise DataError("E107", f"a file of {size:,} bytes, more than {max_bytes:,}")
+                    raise DataError("E107", f"the file has {size:,} bytes, more than {max_bytes:,}")
                 limit = {"timeout": READ_SECONDS} if getattr(fs, "async_impl", False) else {}
                 data: bytes = fs.cat_file(path, **limit)
             except FileNotFoundError:
@@ -231,7 +231,7 @@ class Storage:
 
     def _at(self, name: str) -> tuple[Any, str]:
         if "?versionid=" in name.lower():
-            raise DataError("E131", "a name with ?versionId= in it, which is read as a version of another object")
+            raise DataError("E131", "the name has ?versionId= in it, which would name a version of another object")
         fs, root = self._open()
         return fs, f"{root}/{name}" if name else root
 

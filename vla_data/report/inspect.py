@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vla_data.core import Array, Episode, EpisodeRef, Json, Schema, Source
+from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
@@ -127,11 +127,11 @@ class _Survey:
             self._count("notes", note)
         self._add_facts(episode.meta)
 
-    def _add_facts(self, meta: Mapping[str, Json]) -> None:
+    def _add_facts(self, meta: EpisodeMeta) -> None:
         for key, text in _facts(meta):
             self._count(key, text)
-        origin = meta.get("origin")
-        if not isinstance(origin, Mapping):
+        origin = meta.origin
+        if origin is None:
             return
         for key, text in _facts({key: value for key, value in origin.items() if key not in _OF_ONE}):
             self._count("origin", f"{key} {text}")

@@ -54,7 +54,7 @@ class Archive:
             at = window.rfind(_END_MARK)
             if 0 <= at <= len(window) - _END.size:
                 raise DataError("E108", f"{self._name} has data after its end")
-            raise DataError("E105", f"{self._name} has no end record: the file is cut or is no zip archive")
+            raise DataError("E105", f"{self._name} has no end record: the file is cut or is not a zip archive")
         _, disk, first, here, total, *_, comment = _END.unpack(tail)
         if disk or first or here != total or comment:
             raise DataError("E108", f"{self._name} is not a single plain archive")
@@ -65,7 +65,7 @@ class Archive:
     def _check(self, infos: list[zipfile.ZipInfo], start: int) -> dict[str, int]:
         """Offset of each member's data, if the archive can be understood in one way only."""
         if len(infos) != self._count:
-            raise DataError("E108", f"{self._name} has not as many members as it declares")
+            raise DataError("E108", f"{self._name} has another number of members than it declares")
         if len(self._infos) != len(infos):
             raise DataError("E108", f"{self._name} has two members of one name")
         if sum(info.file_size for info in infos) > self._max_bytes:

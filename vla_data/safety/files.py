@@ -25,6 +25,10 @@ LINKED: Final = (
     "download with hf download --local-dir"
 )
 _BLOB: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# O_NONBLOCK: opening a FIFO must not wait for a writer.
+_REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PASSED: Final = getattr(os, "O_PATH", os.O_RDONLY)
+"""How a folder is opened that is only passed through: with O_PATH it need not be readable."""
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
@@ -52,7 +56,7 @@ def pointer(head: bytes) -> str:
     """What is wrong with a file that begins so, if it is a pointer of Git LFS instead of data; else nothing."""
     if not head.startswith(_POINTER):
         return ""
-    return "a pointer of Git LFS, not the data; fetch them with: git lfs pull"
+    return "a Git LFS pointer, not the data; get the data with: git lfs pull"
 
 
 def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
@@ -69,12 +73,13 @@ def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
         real = path.resolve(strict=True)
         if root is not None and not is_own(real, path, root):
             raise DataError("E131", LINKED)
-        # O_NONBLOCK: opening a FIFO must not wait for a writer.
-        handle = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(real, _REGULAR) if root is None else _open_below(real, root)
     except FileNotFoundError:
         raise DataError("E133", "the file is not there") from None
     except RuntimeError:  # before Python 3.13
-        raise DataError("E131", "a loop of links") from None
+        raise DataError("E131", "its links lead in a circle") from None
+    except ValueError:
+        raise DataError("E131", "a name with a NUL in it") from None
     except OSError as error:
         # The machine's failure, as the cause, is told from an odd file.
         raise DataError("E131", f"it can't be opened ({error.strerror})") from (
@@ -84,6 +89,23 @@ def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
         os.close(handle)
         raise DataError("E131", "not a regular file")
     return handle, facts_of(handle)
+
+
+def _open_below(real: Path, root: Path) -> int:
+    """Open a path that has no links, folder by folder, so that none that becomes a link meanwhile is followed."""
+    whole = Path(os.path.realpath(root))
+    if real == whole or not real.is_relative_to(whole):  # the file itself was named, or is a blob of a cache
+        return os.open(real, _REGULAR)
+    *folders, name = real.relative_to(whole).parts
+    at = os.open(whole, _PASSED | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            below = os.open(folder, _PASSED | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, _REGULAR, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def is_inside(path: Path, root: Path) -> bool:
@@ -160,12 +182,15 @@ def folder_below(path: Path, *, root: Path, make: bool = False) -> Iterator[int]
         make: create what is missing.
 
     Raises:
-        UsageError: E131, a link or no folder is in the way.
+        UsageError: E131, a link or no folder is in the way, or ``path`` leads out of ``root``.
         OSError: the machine failed.
     """
+    names = path.relative_to(root).parts if path.is_relative_to(root) else ("..",)
+    if ".." in names:
+        raise UsageError("E131", f"{show(path)} leads out of its folder, and is not written through")
     at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in path.relative_to(root).parts:
+        for name in names:
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(name, dir_fd=at)
@@ -177,7 +202,7 @@ def folder_below(path: Path, *, root: Path, make: bool = False) -> Iterator[int]
                     raise
                 kind = "a link" if stat.S_ISLNK(facts.st_mode) else "no folder"
                 raise UsageError(
-                    "E131", f"{show(path)}: {show(name)} is {kind}, and is not written through"
+                    "E131", f"{show(path)}: {show(name)} is {kind}; it is not written to, so remove it first"
                 ) from error
             os.close(at)
             at = below
@@ -212,7 +237,7 @@ def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tu
     try:
         facts = os.fstat(handle)
         if facts.st_size > max_bytes:
-            raise DataError("E107", f"a file of {facts.st_size:,} bytes, more than {max_bytes:,}")
+            raise DataError("E107", f"the file has {facts.st_size:,} bytes, more than {max_bytes:,}")
         pieces = [os.read(handle, facts.st_size)]
         while missing := facts.st_size - sum(map(len, pieces)):
             pieces.append(os.read(handle, missing))

@@ -46,6 +46,10 @@ MAX_RANK: Final = 8
 MAX_ROWS: Final = 10_000_000
 MAX_CHUNK: Final = 256 << 20
 MAX_TEXT: Final = 64 << 20
+MAX_VARYING: Final = 1 << 30
+"""Bytes that are read at once of values of no fixed size."""
+MAX_ACROSS: Final = 64  # such values in a row
+_FEW: Final = 8
 MAX_ATTRIBUTE: Final = 16 << 20
 MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
@@ -123,8 +127,7 @@ def _open(name: str) -> h5py.File:
     raise DataError(
         "E105",
         "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
-        "killed: "
-        "h5clear -s FILE",
+        "killed: h5clear -s FILE",
     )
 
 
@@ -157,8 +160,7 @@ class Node:
                 raise DataError("E107", f"{self._shown} has {len(self._item.attrs):,} attributes")
             for name in self._item.attrs:
                 found = self._item.attrs.get_id(name)
-                odd = _odd_type(found.get_type())
-                if odd:
+                if odd := _odd_type(found.get_type()):
                     out[name] = {"left_out": odd}
                     continue
                 size = _size(found.shape or (), found.get_type().get_size())
@@ -213,7 +215,7 @@ class Group(Node):
         """
         path = self._below(name)
         if not _is_plain(name):
-            raise DataError("E111", f"{show(path)} is no name of one thing")
+            raise DataError("E111", f"{show(path)} is not a plain path in the file")
         if name not in self:
             raise DataError("E206", f"{show(path)} is missing")
         with reading(show(path)):
@@ -260,14 +262,15 @@ class Table(Node):
         super().__init__(file, item, path)
         with reading(self._shown):
             self._check_place()  # before any question that could open another file
-            odd = _odd_type(item.id.get_type())
-            if odd:
+            form = item.id.get_type()
+            if odd := _odd_type(form):
                 raise DataError("E232", f"{self._shown} is of {odd} type")
             if item.shape is None:
                 raise DataError("E203", f"{self._shown} has no shape")
             self.shape: tuple[int, ...] = tuple(map(int, item.shape))
             self.kind, self.dtype = _kind(item)
-            self._row = _size(self.shape[1:], item.id.get_type().get_size())
+            self._row = _size(self.shape[1:], form.get_size())
+            self._varies = self.kind == "bytes" or (self.kind == "text" and form.is_variable_str())
             self._check_size()
 
     @property
@@ -293,8 +296,22 @@ class Table(Node):
         with reading(self._shown):
             if not self.shape:
                 return np.asarray([self._item[()]])
-            rows = np.asarray(self._item[start : len(self) if stop is None else stop])
+            stop = len(self) if stop is None else stop
+            if self._varies:
+                return self._read_varying(start, min(stop, len(self)))
+            rows = np.asarray(self._item[start:stop])
             return rows if self.kind != "number" else rows.astype(self.dtype, copy=False)
+
+    def _read_varying(self, start: int, stop: int) -> Array:
+        """Some rows at a time: all may be one value that is stored once. None is larger than the file."""
+        some = max(_FEW, MAX_VARYING // max(self.file.size, 1) // max(math.prod(self.shape[1:]), 1))
+        pieces, taken = [self._item[start:start]], 0
+        for at in range(start, stop, some):
+            pieces.append(np.asarray(self._item[at : min(at + some, stop)]))
+            taken += sum(map(len, pieces[-1].flat))
+            if taken > MAX_VARYING:
+                raise DataError("E107", f"{self._shown} has rows of more than {MAX_VARYING:,} bytes")
+        return np.concatenate(pieces)
 
     def texts(self, start: int = 0, stop: int | None = None) -> list[str]:
         """Rows of a one-dimensional table as text.
@@ -322,7 +339,8 @@ class Table(Node):
                 raise DataError("E107", f"{self._shown} has chunks of {chunk:,} bytes")
 
     def _check_size(self) -> None:
-        if len(self.shape) > MAX_RANK or len(self) > MAX_ROWS:
+        across = math.prod(self.shape[1:]) if self._varies else 0
+        if len(self.shape) > MAX_RANK or len(self) > MAX_ROWS or across > MAX_ACROSS:
             raise DataError("E107", f"{self._shown} has the shape {self.shape}")
         stored = int(self._item.id.get_storage_size())
         if stored > self.file.size:
@@ -342,7 +360,7 @@ def decode(value: Any, what: str) -> str:
     elif isinstance(value, bytes):
         data = value
     else:
-        raise DataError("E212", f"{what} is no text")
+        raise DataError("E212", f"{what} is not a text")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

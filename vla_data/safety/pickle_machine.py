@@ -136,7 +136,7 @@ class Machine:
     def look_up(self, module: Any, name: Any) -> None:
         """Push our stand-in for a class or function; any name that has none ends the file."""
         if type(module) is not str or type(name) is not str:
-            raise DataError("E104", "a class name that is not text")
+            raise DataError("E104", "the pickle has a class name that is not text")
         try:
             self.push(ALLOWED[module, name])
         except KeyError:
@@ -150,7 +150,7 @@ class Machine:
         """Push what a stand-in makes of its arguments."""
         args, func = self.pop(), self.pop()
         if type(args) is not tuple:
-            raise DataError("E104", "a call without a tuple of arguments")
+            raise DataError("E104", "the pickle has a call without a tuple of arguments")
         if func is RECONSTRUCT:
             if len(args) != 3 or args[0] is not NDARRAY:
                 raise DataError("E104", "an array that is not numpy.ndarray")
@@ -185,7 +185,7 @@ class Machine:
         """Push an empty image, the one class whose objects are made without arguments."""
         args, cls = self.pop(), self.pop()
         if cls is not IMAGE or args != ():
-            raise DataError("E103", "an object that is not an image")
+            raise DataError("E103", "the pickle makes an object that is not an image")
         self.push(ImageState())
 
     def build(self) -> None:

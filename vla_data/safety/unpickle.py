@@ -209,7 +209,7 @@ def _settle(root: Any) -> Any:
                 raise DataError("E107", f"the objects of one file have more than {MAX_BYTES:,} bytes")
             if settled is not item:
                 if kind is tuple or kind is np.ndarray:
-                    raise DataError("E104", "an array or image inside a tuple")
+                    raise DataError("E104", "the pickle has an array or image inside a tuple, which is not read")
                 container[key] = settled
             if type(settled) in (dict, list, tuple) or (type(settled) is np.ndarray and settled.dtype.hasobject):
                 work.append((settled, depth + 1))

@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from vla_data.core import Json, Source
+from vla_data.core import EpisodeMeta, Json, Source
 from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
 from vla_data.core.manifest import MANIFEST, has_step, read_manifest
@@ -26,7 +26,7 @@ from vla_data.steps.resample import Resample
 
 Ranges = list[list[int]]
 
-_EPISODE: Final = re.compile(r"episode_([0-9]{6,})")
+_EPISODE: Final = re.compile(r"episode_([0-9]{6,18})")
 
 
 def write_episode_list(ids: Sequence[str], target: str | Path, *, replace: bool = False) -> dict[str, Json]:
@@ -58,9 +58,13 @@ def episode_numbers(ids: Sequence[str]) -> list[int]:
     """LeRobot's ``episode_index`` of each id, in increasing order; see `write_episode_list`."""
     matches = {name: _EPISODE.fullmatch(name) for name in ids}
     if wrong := [name for name, match in matches.items() if match is None]:
-        raise UsageError("E001", f"{show(wrong[0])} is no episode of a LeRobot dataset, such as episode_000012")
+        raise UsageError(
+            "E001", f"{show(wrong[0])} is not an episode of a LeRobot dataset; those are named like episode_000012"
+        )
     if not matches:
-        raise UsageError("E001", "an empty list means all episodes to some versions of LeRobot and none to others")
+        raise UsageError(
+            "E001", "the list is empty; some versions of LeRobot take that for all episodes, so select one or more"
+        )
     return sorted(int(match[1]) for match in matches.values() if match is not None)
 
 
@@ -108,8 +112,8 @@ def write_keep_ranges(
         if key != name and told.get("origin") is not None:
             raise UsageError(
                 "E232",
-                f"{show(name)} was made from a converted copy, and its frames' places in {show(key)} are not "
-                "known; select from the dataset that was made directly from the RLDS set",
+                f"{show(name)} was made from a converted copy, so where its frames are in {show(key)} is not "
+                "known; select from a dataset that was made directly from the RLDS set",
             )
         if owner.setdefault(key, name) != name:
             raise UsageError("E004", f"{show(name)} and {show(owner[key])} are both {show(key)} in the file")
@@ -118,7 +122,7 @@ def write_keep_ranges(
         other += re.fullmatch(".*success.*", path, re.DOTALL) is None
     frames = sum(stop - start for ranges in out.values() for start, stop in ranges)
     if not frames:
-        raise UsageError("E402", "no frame is left")
+        raise UsageError("E402", "no frame is left to select")
     write_json(out, target, replace=replace)
     return {
         "episodes": len(out),
@@ -156,7 +160,7 @@ def write_json(value: Json, target: str | Path, *, replace: bool = False) -> Non
         write_file(path, json.dumps(value, ensure_ascii=True).encode() + b"\n")
 
 
-def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     ledger = open_ledger(path)
     if _resampled(Path(path)):
         raise UsageError(
@@ -177,7 +181,9 @@ def _resampled(path: Path) -> bool:
     try:
         return has_step(read_manifest(side), Resample.__name__)
     except DataError:
-        raise UsageError("E232", f"{show(path)} does not say how it was made, so not of which frames") from None
+        raise UsageError(
+            "E232", f"{show(path)} does not say how it was made, so its frames can't be found in the source"
+        ) from None
 
 
 def kept_ranges(record: Record) -> Ranges:
@@ -193,7 +199,7 @@ def kept_ranges(record: Record) -> Ranges:
 
 def _of_source(
     source: Source, only: Collection[str] | None, unreadable: dict[str, str]
-) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     """What a source reads: of a dataset of ours what its ledger kept, of any other everything."""
     places = paths_of(source)
     side = find_sidecar(places[0]) if len(places) == 1 and places[0].is_dir() else None
@@ -225,7 +231,7 @@ def ledger_ids(path: str | Path) -> dict[str, str]:
 
 def _everything(
     source: Source, only: Collection[str] | None, unreadable: dict[str, str]
-) -> Iterator[tuple[str, Mapping[str, Any], Ranges]]:
+) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:
     for ref in source.episodes():
         if only is not None and ref.id not in only:
             continue
@@ -238,10 +244,9 @@ def _everything(
         yield ref.id, episode.meta, [[0, len(episode)]] if len(episode) else []
 
 
-def _key(name: str, meta: Mapping[str, Any]) -> tuple[str, str]:
+def _key(name: str, meta: EpisodeMeta) -> tuple[str, str]:
     """The key that openpi gives an episode, and what it looks for "success" in."""
-    told = meta.get("episode_metadata")
-    if isinstance(told, Mapping):
+    if (told := meta.episode_metadata) is not None:
         folder, path = told.get("recording_folderpath"), told.get("file_path")
         if isinstance(folder, str) and isinstance(path, str):
             return f"{folder}--{path}", path

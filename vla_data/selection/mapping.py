@@ -82,7 +82,7 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
             schema = describe(schema_of(seen), (*before, *steps))
             steps.append(ConvertActions.to(schema, table["actions"], base=table.get("base")))
         elif table.get("base") is not None:
-            raise UsageError("E001", "the pose of the base is for actions that are converted (actions)")
+            raise UsageError("E001", "base is used to convert actions only; give actions, too")
         steps += naming
         if table.get("fps") is not None:
             schema = describe(schema_of(narrowed(source, (*before, *steps))), (*before, *steps))
@@ -136,7 +136,7 @@ def unreadable(episode: str, error: DataError) -> UsageError:
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         return _table(tomllib.loads(read_config(path).decode()), str(path), ("source", "all"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers of very many digits
         raise UsageError("E001", f"{show(path)} is not TOML: {show(error, escaped=True)}") from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla_data.core import Episode, EpisodeRef, Schema, Source
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Schema, Source
 from vla_data.core.base import BaseSource, Root, narrowed, whole
 from vla_data.core.curate import Step
 from vla_data.core.wanted import Unwanted
@@ -30,7 +30,7 @@ class Member:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.@+-]{1,100}", self.name) or set(self.name) == {"."}:
-            raise UsageError("E001", f"{self.name!r} is no name for a source: letters, digits, _ . - only")
+            raise UsageError("E001", f"{self.name!r} is not a name for a source; use letters, digits, _ . -")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MergedSource(BaseSource):
         by_name = {member.name: member for member in self.members}
         if len(by_name) != len(self.members):
             names = ", ".join(member.name for member in self.members)
-            raise UsageError("E004", f"two sources have one name: {names}; a mapping can name them")
+            raise UsageError("E004", f"two sources have the same name: {names}; give each its own in a mapping")
         object.__setattr__(self, "_by_name", by_name)
 
     @property
@@ -82,10 +82,10 @@ class MergedSource(BaseSource):
         return member.source.fingerprint(own)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """Read one episode; ``meta["member"]`` is the source's name."""
+        """Read one episode; ``meta.member`` is the source's name."""
         member, own = self._own(ref)
         episode = member.source.read(own)
-        return replace(episode, id=ref.id, meta={**episode.meta, "member": member.name})
+        return replace(episode, id=ref.id, meta=EpisodeMeta(episode.meta, member=member.name))
 
     def without(self, unwanted: Unwanted) -> MergedSource:
         """The same episodes, without what neither the steps of their source nor these look at."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_data import options as checks
-from vla_data.core import EpisodeRef, Json, Source
+from vla_data.core import EpisodeMeta, EpisodeRef, Json, Source
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.errors import DataError, UsageError
 from vla_data.names import unit_hash
@@ -313,18 +313,16 @@ def _texts(values: Iterable[Json]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in values}))
 
 
-def _find(facts: Mapping[str, Json], key: str) -> Json:
-    told = facts.get("episode_metadata")
-    for found in (facts, told if isinstance(told, Mapping) else {}):
+def _find(facts: EpisodeMeta, key: str) -> Json:
+    for found in (facts, facts.episode_metadata or {}):
         if found.get(key) is not None:
             return found[key]
     return None
 
 
-def _candidates(facts: Mapping[str, Json]) -> str:
+def _candidates(facts: EpisodeMeta) -> str:
     """What episodes may be grouped by: facts of one value that are not of how or from what an episode was read."""
-    told = facts.get("episode_metadata")
-    places = (told if isinstance(told, Mapping) else {}, facts)
+    places = (facts.episode_metadata or {}, facts)
     values = {key: value for place in places for key, value in place.items()}
     keys = [
         *("episode", "task"),

@@ -28,7 +28,10 @@ class Selection(WrappedSource):
         every = self.source.episodes()
         missing = [n for n in self.positions if n >= len(every)]
         if missing:
-            raise UsageError("E007", f"there are {len(every):,} episodes, 0 to {len(every) - 1}; no {missing[0]}")
+            raise UsageError(
+                "E007",
+                f"there is no episode {missing[0]}; the source has {len(every):,}, from 0 to {len(every) - 1}",
+            )
         return [every[n] for n in sorted(self.positions)]
 
     @property
@@ -52,10 +55,10 @@ def parse_positions(text: str) -> tuple[int, ...]:
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
         if max(len(first), len(last)) > _DIGITS or not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is not a list of episodes like 0,3,5-9")
         start, stop = int(first), int(last or first) + 1
         if stop <= start:
-            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is no list of episodes like 0,3,5-9")
+            raise UsageError("E001", f"{show(text[:_SHOWN])!r} is not a list of episodes like 0,3,5-9")
         if len(out) + stop - start > _MOST:
             raise UsageError("E001", f"{show(text[:_SHOWN])!r} names more than {_MOST:,} episodes")
         for n in range(start, stop):

@@ -33,7 +33,7 @@ def only(entries: Mapping[str, dict[str, Json]]) -> dict[str, Json]:
         UsageError: E001, there are several.
     """
     if len(entries) != 1:
-        raise UsageError("E001", f"one dataset fits into this file, not {len(entries)}")
+        raise UsageError("E001", f"this file holds one dataset, not {len(entries)}; write one file for each")
     return next(iter(entries.values()))
 
 
@@ -44,5 +44,5 @@ def as_vectors(array: Array, name: str) -> Array:
         DataError: E203 for anything with more axes.
     """
     if array.ndim > 2:
-        raise DataError("E203", f"{name} has the shape {array.shape[1:]} a step, which is no vector")
+        raise DataError("E203", f"{name} has the shape {array.shape[1:]} a step; statistics need a vector")
     return array.reshape(len(array), -1) if len(array) else array.reshape(0, *(array.shape[1:] or (1,)))

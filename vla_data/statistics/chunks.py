@@ -49,7 +49,8 @@ def action_chunks(
         if states.shape[1] < len(delta) or width < len(delta):
             raise DataError(
                 "E203",
-                f"{len(delta)} elements are to be relative, actions have {width} and states {states.shape[1]}",
+                f"the mask has {len(delta)} elements, actions have {width} and states "
+                f"{states.shape[1]}; it must fit both",
             )
         chunks[..., : len(delta)] -= np.where(delta, less[:, : len(delta)], 0).astype(chunks.dtype)[:, None]
     return chunks if padding == "repeat" else chunks[there][:, None]
@@ -63,7 +64,8 @@ def whole_chunks(actions: Array, horizon: int, states: Array) -> Array:
     """
     if actions.shape != states.shape:
         raise DataError(
-            "E203", f"actions {actions.shape} and states {states.shape} must be alike to be subtracted"
+            "E203",
+            f"actions have shape {actions.shape} and states {states.shape}; to be subtracted they must be alike",
         )
     starts = np.arange(max(0, len(actions) - horizon + 1))
     ahead, now = _subtractable(actions), _subtractable(states)
@@ -87,5 +89,5 @@ def parse_mask(text: str) -> tuple[bool, ...]:
     except ValueError:
         lengths = [0]
     if 0 in lengths or sum(map(abs, lengths)) > 4096:
-        raise UsageError("E001", f"{text!r} is no mask like 6,-1, which is six times yes and once no")
+        raise UsageError("E001", f"{text!r} is not a mask like 6,-1 (six times yes, once no)")
     return tuple(n > 0 for n in lengths for _ in range(abs(n)))

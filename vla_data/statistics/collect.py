@@ -124,7 +124,7 @@ def summarize(
             if found != widths:
                 other = next(key for key in widths.keys() | found.keys() if widths.get(key) != found.get(key))
                 here, before = found.get(other, "no"), widths.get(other, "no")
-                raise DataError("E203", f"{other} has {here} elements, {before} in the episodes before")
+                raise DataError("E203", f"{other} has {here} elements, but {before} in the episodes before")
         except DataError as error:
             left_out.append(LeftOut(name, error.code, error.message))
             continue
@@ -138,7 +138,7 @@ def summarize(
     features = {key: part.done() for key, part in parts.items() if part.rows}
     if not features:
         why = f"; the first: {left_out[0].id}: {left_out[0].message}" if left_out else ""
-        raise RefusedError("E402", f"there is no episode to take statistics of{why}")
+        raise RefusedError("E402", f"no episode is left to take statistics of{why}")
     return Summary(
         features=features,
         episodes=episodes,

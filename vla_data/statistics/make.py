@@ -94,7 +94,7 @@ def make(
     }
     if weights is not None:
         if not writer.takes_mixtures:
-            raise UsageError("E001", f"{writer.file} has statistics of datasets, never of a mixture")
+            raise UsageError("E001", f"{writer.file} holds statistics of single datasets, not of a mixture")
         entries = {name: pool(list(summaries.values()), weights)}
     elif writer.keyed or len(summaries) == 1:
         entries = summaries

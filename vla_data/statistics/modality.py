@@ -66,16 +66,20 @@ class Group:
             if part.rotation is not None:
                 raise UsageError(
                     "E232",
-                    f"group {show(name)} is a rotation ({show(part.rotation)}) in the {which}, which is not made "
-                    "relative by subtracting numbers; leave it out of --relative",
+                    f"group {show(name)} is a rotation ({show(part.rotation)}) in the {which}, and rotations are "
+                    "not subtracted number by number; leave it out of --relative",
                 )
         if not self.state.absolute:
-            raise UsageError("E232", f"group {show(name)} of the state is no position (absolute is false)")
+            raise UsageError(
+                "E232",
+                f"group {show(name)} of the state is not a position (absolute is false), so nothing can "
+                "be relative to it",
+            )
         if not self.action.absolute:
             raise UsageError(
                 "E232",
-                f"group {show(name)} of the action is relative already (absolute is false): a state subtracted "
-                "makes deltas of deltas; leave it out of --relative",
+                f"group {show(name)} of the action is relative already (absolute is false); leave it out of "
+                "--relative",
             )
 
 
@@ -114,7 +118,6 @@ def _part(where: str, facts: Any, column: str) -> Part:
     if not isinstance(key, str | None) or not isinstance(rotation, str | None) or not isinstance(absolute, bool):
         raise UsageError(
             "E002",
-            f"{FILE}: {show(where)} has an original_key or rotation_type that is no text, or an absolute that is "
-            "neither true nor false",
+            f"{FILE}: {show(where)} needs texts as original_key and rotation_type, and true or false as absolute",
         )
     return Part(column=key or column, start=start, end=end, rotation=rotation, absolute=absolute)

@@ -158,7 +158,7 @@ def denormalize(y: Array, stats: Mapping[str, Any], rule: str) -> Array:
 
 def _rule(name: str) -> Rule | None:
     if name not in RULES:
-        raise UsageError("E001", f"there is no rule {show(name)!r}; there is {', '.join(RULES)}")
+        raise UsageError("E001", f"there is no rule {show(name)!r}; known are {', '.join(RULES)}")
     return RULES[name]
 
 

@@ -92,7 +92,7 @@ def writer(trainer: str, **options: Any) -> Writer:
     for option in options:
         if option not in known:
             flag = option.replace("_", "-")
-            raise UsageError("E001", f"{trainer}'s statistics have no --{flag}")
+            raise UsageError("E001", f"--{flag} does not work with {trainer}'s statistics")
     made: Writer = kind(**options)
     return made
 
@@ -105,7 +105,7 @@ def pool(summaries: Sequence[Summary], weights: Sequence[float] | None = None) -
     """
     shapes = {tuple(sorted((name, len(s.mean)) for name, s in summary.features.items())) for summary in summaries}
     if len(shapes) != 1:
-        raise UsageError("E005", "the datasets have not the same features")
+        raise UsageError("E005", "the datasets do not have the same features; take the statistics of each")
     if weights is not None and (len(weights) != len(summaries) or not all(0 < w < np.inf for w in weights)):
         raise UsageError("E001", f"{len(summaries)} datasets need as many weights, all above 0")
     features: dict[str, Described] = {}

@@ -145,7 +145,7 @@ class VectorStats:
     def merge(self, other: VectorStats) -> VectorStats:
         """Of what both have seen."""
         if self.width != other.width:
-            raise ValueError(f"vectors of {self.width} elements and of {other.width} have no common statistics")
+            raise ValueError(f"statistics of {self.width} elements can't be merged with those of {other.width}")
         count = self.count + other.count
         away = self.mean - other.mean
         return VectorStats(
@@ -231,4 +231,4 @@ def exact_floats(values: Array) -> Array:
         if values.size and (int(values.max()) > 1 << 53 or int(values.min()) < -(1 << 53)):
             raise DataError("E208", "an integer is beyond 2**53 and would be rounded")
         return values.astype(np.float64)
-    raise DataError("E232", f"{values.dtype} is no number")
+    raise DataError("E232", f"the values are {values.dtype}, not numbers")

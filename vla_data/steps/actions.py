@@ -66,7 +66,7 @@ class ConvertActions:
             raise UsageError("E206", "there is no feature action to convert")
         facts = schema.features["action"].convention
         if not facts:
-            raise UsageError("E231", "what the actions mean; --declare says it")
+            raise UsageError("E231", "what the actions mean is not known; say it with --declare action:KEY=VALUE")
         source = Convention.from_json(facts)
         wanted = source.with_units(*_UNITS[target]) if target in _UNITS else preset(target)
         known = schema.features[STATE].convention if STATE in schema.features else {}

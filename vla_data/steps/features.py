@@ -59,7 +59,7 @@ class Rename(_Features):
 
     def __post_init__(self) -> None:
         for position, what in enumerate(("old", "new")):
-            column = [pair[position] for pair in self.names]
+            column = checks.texts("rename", [pair[position] for pair in self.names])
             if len(set(column)) != len(column):
                 raise ValueError(f"rename has an {what} name twice: {', '.join(column)}")
 
@@ -111,6 +111,10 @@ class SelectFeatures(_Features):
     keep: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("keep", "drop"):
+            object.__setattr__(self, name, checks.texts(name, getattr(self, name)))
+
     def becomes(self, name: str) -> str | None:
         """None for what goes."""
         return name if name == TASK or self._stays(name) else None
@@ -126,7 +130,7 @@ class SelectFeatures(_Features):
         for pattern in self.keep:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in [*present, *unread]):
                 raise DataError(
-                    "E206", f"there is no feature {show(pattern)} to keep; there is {_listed(present)}"
+                    "E206", f"there is no feature {show(pattern)} to keep; known are {_listed(present)}"
                 )
         return replace(
             episode,
@@ -170,9 +174,9 @@ class Fill(_Features):
         object.__setattr__(self, "shape", tuple(checks.whole("shape", n, low=1) for n in self.shape))
         if self.dtype == "image":
             if len(self.shape) != 3 or self.shape[2] != 3 or max(self.shape) > MAX_SIDE:
-                raise ValueError(f"shape is {self.shape}, not that of an RGB image")
+                raise ValueError(f"shape is {self.shape}, not (height, width, 3)")
             if not 0 <= self.value <= 255 or self.value != int(self.value):
-                raise ValueError(f"value is {self.value}, not that of a pixel, 0 to 255")
+                raise ValueError(f"value is {self.value}; a pixel is 0 to 255")
         else:
             checks.one_of("dtype", self.dtype, ("float32", "float64", "int32", "int64", "bool"))
             object.__setattr__(self, "value", checks.number("value", self.value))
@@ -248,7 +252,7 @@ class Declare(_Features):
         features = dict(schema.features)
         for name, facts in self.conventions:
             if name not in features:
-                raise UsageError("E206", f"there is no feature {show(name)}; there is {_listed(features)}")
+                raise UsageError("E206", f"there is no feature {show(name)}; known are {_listed(features)}")
             for key in dict(facts):
                 if key not in _KEYS and key not in features[name].convention:
                     raise UsageError("E001", f"{show(name)} can't have {show(key)}: {_advice(key)}")

@@ -42,7 +42,7 @@ def ppo_sft(
     checks.whole("min_success_steps", min_success_steps, low=0)
     checks.one_of("success_rule", success_rule, get_args(SuccessRule))
     if success_rule == "last" and min_success_steps != _DEFAULT_SUCCESSES:
-        raise ValueError("success_rule 'last' counts nothing; leave out min_success_steps")
+        raise ValueError("success_rule last does not count steps; leave out min_success_steps")
     if compat == "rl4vla":
         others = {
             "success_rule": (success_rule, "consecutive"),
@@ -54,7 +54,7 @@ def ppo_sft(
         }
         idle = [name for name, (value, default) in others.items() if value != default]
         if idle:
-            raise ValueError(f"compat 'rl4vla' has no {', '.join(idle)}")
+            raise ValueError(f"compat rl4vla does not use {', '.join(idle)}; leave it out")
         return (Rl4vlaCompat(pos=pos_thresh, rot=rot_thresh, min_steps=min_success_steps),)
     if compat is not None:
         checks.one_of("compat", compat, ("rl4vla",))

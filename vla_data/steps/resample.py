@@ -39,7 +39,7 @@ from vla_data.actions import rotations as rot
 from vla_data.actions import units
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
 from vla_data.actions.rotations import Floats
-from vla_data.core import Array, Episode, Json, Schema
+from vla_data.core import Array, Episode, EpisodeMeta, Json, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -102,7 +102,7 @@ class Resample:
             arrays=arrays,
             frames={name: frames.take(shown) for name, frames in episode.frames.items()},
             index=episode.index[shown],
-            meta={**episode.meta, "resampled": {"from": self.source_fps, "to": self.fps}},
+            meta=EpisodeMeta(episode.meta, resampled={"from": self.source_fps, "to": self.fps}),
         )
 
     def describe(self, schema: Schema) -> Schema:
@@ -149,7 +149,9 @@ class Resample:
                 raise missing(f"{name}'s frame")
         rate = convention.control_rate
         if rate is not None and abs(rate - self.source_fps) > 1e-3 * rate:
-            raise UsageError("E232", f"{name} is for {rate:g} steps a second, the data has {self.source_fps:g}")
+            raise UsageError(
+                "E232", f"the convention of {name} says {rate:g} steps a second, the data has {self.source_fps:g}"
+            )
         return replace(convention, control_rate=self.source_fps)
 
     def _array(self, name: str, array: Array, shown: Positions, window: _Windows) -> Array:
@@ -334,7 +336,7 @@ def _stored(name: str, values: Floats, dtype: np.dtype[Any]) -> Array:
         out = np.where(held, whole, 0).astype(dtype)
     if not held.all():
         step = int(np.argwhere(~held)[0][0])
-        raise DataError("E202", f"{show(name)} of step {step} is {values[~held][0]:g}, which no {dtype} holds")
+        raise DataError("E202", f"{show(name)} of step {step} is {values[~held][0]:g}, which {dtype} can't hold")
     return out
 
 

@@ -87,8 +87,8 @@ def check_meaning(step: Any, schema: Schema, *, initial: float | None = None) ->
     if tested and initial is not None and initial == convention.gripper_closed:
         raise UsageError(
             "E232",
-            f"initial_gripper is {initial:g}, which is declared to be closed; open is "
-            f"{convention.gripper_open:g}, and none is unknown",
+            f"initial_gripper is {initial:g}, which is declared to be closed; give "
+            f"{convention.gripper_open:g} for open, or none for unknown",
         )
 
 
@@ -158,8 +158,8 @@ class SmallActions:
         if action.shape[1:] != (_NUMBERS,):
             raise DataError(
                 "E203",
-                f"action has {action.shape[1:]} a step; small actions are told by {_NUMBERS} numbers (translation,"
-                " rotation, gripper); --pos-thresh none --rot-thresh none keeps every step",
+                f"action has {action.shape[1:]} a step; small actions are found among {_NUMBERS} numbers only "
+                "(translation, rotation, gripper); --pos-thresh none --rot-thresh none keeps every step",
             )
         events = gripper_events(action[:, 6], initial=self.initial_gripper, hysteresis=self.hysteresis)
         near = np.convolve(events, np.ones(2 * self.window + 1), mode="full") > 0

@@ -42,7 +42,7 @@ def _flags(episode: Episode) -> NDArray[np.bool_]:
     if "next.success" not in episode.arrays:
         raise DataError(
             "E206",
-            "there is no next.success, by which episodes are judged; --min-success-steps 0 keeps all, uncut",
+            "there is no next.success to find solved episodes by; --min-success-steps 0 keeps all, uncut",
         )
     return episode.success_after
 

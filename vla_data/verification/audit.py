@@ -66,5 +66,5 @@ class Audit:
         value = self.read_json(name)
         if value is None or isinstance(value, dict):
             return value
-        self.blame(name, "can't be read (it is no object)")
+        self.blame(name, "can't be read (it is not a JSON object)")
         return None

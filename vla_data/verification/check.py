@@ -35,7 +35,7 @@ from vla_data.core.manifest import MANIFEST, read_manifest, recipe_sha256
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.sums import SEAL, format_sums, parse_sums
 from vla_data.formats import load_trainer
-from vla_data.formats.tables import load_audit
+from vla_data.formats.audits import audit_of
 from vla_data.jobs.manifest import sources_sha256
 from vla_data.safety import strict_json
 from vla_data.safety.files import hash_regular, machine_said, read_file
@@ -148,7 +148,7 @@ class _Check:
             manifest = read_manifest(folder)
             ledger = Ledger.read(folder / FILE)
         except Exception as error:  # Parquet fails in many ways
-            self.blame(join(self._side, MANIFEST), f"says not what it was made from: {_why(error)}")
+            self.blame(join(self._side, MANIFEST), f"does not say what it was made from: {_why(error)}")
             return
         self._checked["against"] = compare(
             self._root, manifest, ledger, sources, self.blame, self._notes.append, sample=sample, seed=seed
@@ -207,7 +207,7 @@ class _Check:
                 self._add(name, "is missing", "missing")
             elif self._hash(name) != digest:
                 self._add(name, "SHA-256 differs", "differs")
-        self._notes.append(f"{len(listed):,} files of annotations are checked by {show(own)}")
+        self._notes.append(f"annotations, {len(listed):,} in all, are checked by {show(own)}")
 
     def _add(self, file: str, problem: str, kind: Kind) -> None:
         self._damages.append(Damage(file, problem, kind))
@@ -280,7 +280,7 @@ class _Check:
     def _what_is_there(self, name: str) -> str:
         """What is wrong about a name that no file of ours has."""
         if (self._root / name).is_symlink() and (self._root / name).exists():
-            return "is a link out of the dataset, which is not read"
+            return "is a link that leads out of the dataset; it is not read"
         return "is not a regular file" if (self._root / name).exists() else "is missing"
 
     def _sample(self, names: list[str], share: float, seed: int) -> set[str]:
@@ -319,14 +319,20 @@ class _Check:
         """Ledger, manifest and schema against each other, then the data against them."""
         folder = self._root / self._side
         if not (folder / FILE).exists() and not (folder / MANIFEST).exists():
-            raise UsageError("E003", f"{show(self._root)} has no ledger to examine it by")
+            raise UsageError("E003", f"{show(self._root)} has no ledger to compare it with")
         ledger = self._load(FILE, Ledger.read)
         schema = self._load(SCHEMA, lambda path: Schema.read(path, root=self._root))
         if ledger is None or schema is None:
             return
         self._examine_ledger(ledger)
         self._examine_manifest(folder, ledger)
-        self._checked |= load_audit(self._side)(self._root, ledger, schema, self.blame).run()
+        audit = audit_of(self._root, self._side)
+        if audit is None:
+            self._notes.append(
+                "what its files hold was not examined: no format that is installed here has an audit for them"
+            )
+            return
+        self._checked |= audit(self._root, ledger, schema, self.blame).run()
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         try:
@@ -346,7 +352,7 @@ class _Check:
             for span in record.spans:
                 at = span.stop if span.start == at < span.stop else -1
             if at != (record.length or 0):
-                self.blame(file, "the buckets are not those of all frames, each once", record.id)
+                self.blame(file, "the buckets do not hold every frame exactly once", record.id)
         places = [record.output_index for record in ledger.records if record.status == "published"]
         if places != list(range(len(places))):
             self.blame(file, "the published episodes are not numbered 0, 1, 2, ...")

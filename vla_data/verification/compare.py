@@ -125,7 +125,7 @@ def compare(
     lost: dict[str, None] = {}
     added: dict[str, None] = {}
     seen = set()
-    dataset = open_source(root)
+    dataset = open_source(root)  # of another distribution too: its manifest names the sink
     listed = dataset.episodes()
     chosen = set(range(len(listed)))
     if sample is not None:
@@ -156,10 +156,10 @@ def compare(
     if sample is None:
         for record in published:
             if record.id not in seen:
-                blame(".", "is published by the ledger and not in the dataset", record.id)
+                blame(".", "is published in the ledger, but not in the dataset", record.id)
     else:
         if len(listed) != len(published):
-            blame(".", f"has {len(listed):,} episodes, and the ledger {len(published):,}")
+            blame(".", f"has {len(listed):,} episodes, but the ledger {len(published):,}")
         note(f"{len(chosen):,} of {len(listed):,} episodes were compared with their sources")
     return {
         "compared": len(seen),
@@ -218,7 +218,7 @@ def _paired(
         except DataError as error:
             blame(".", f"can't be read: {error}", ref.id)
             continue
-        record = by_id.get(ref.id) if episode.meta["source"] == "rlds" else by_place.get(number)
+        record = by_id.get(ref.id) if episode.meta.source == "rlds" else by_place.get(number)
         if record is None:
             blame(".", "is not in the ledger", ref.id)
         else:

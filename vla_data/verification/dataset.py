@@ -10,6 +10,7 @@ from typing import Final
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
 from vla_data.errors import UsageError
+from vla_data.files.folders import folders_below
 from vla_data.files.sums import SEAL
 from vla_data.formats.tables import SIDECARS
 from vla_data.jobs.workspace import is_ours
@@ -51,7 +52,7 @@ def find_dataset(path: Path) -> tuple[Path, str]:
 
 def walk(root: Path) -> Iterable[tuple[str, int]]:
     """(relative path, bytes) of every regular file that our sources read: a link out of ``root`` is none."""
-    for folder, _, names in os.walk(root):
+    for folder, names in folders_below(root):
         for name in names:
             path = Path(folder, name)
             inside = not path.is_symlink() or is_own(Path(os.path.realpath(path)), path, root)

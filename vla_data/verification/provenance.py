@@ -7,25 +7,31 @@ in their provenance again. Somebody's own steps can't be made of it.
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from vla_data import steps as library
-from vla_data._version import PACKAGES
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
 from vla_data.core.manifest import is_made_by
-from vla_data.errors import UsageError, VerifyError
-from vla_data.formats import BUILDERS, FORMATS, load_builder, open_sink, open_source, parse_address
+from vla_data.core.provenance import type_name
+from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
+from vla_data.formats import BUILDERS, load_builder, load_part, open_sink, open_source, parse_address
+from vla_data.formats.made import format_named
 from vla_data.jobs.job import provenance
 from vla_data.media.video_settings import VideoSettings
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.selection.subset import Selection
 
 Address = str | Path
 
+_INFO: Final = "dataset_info.json"
+_DESCRIBED: Final = re.compile(r'"description"\s*:\s*("(?:[^"\\]|\\.)*")')
 AGAIN: Final = "make it again with the original command and --replace"
 # Dataclasses that options of sources and sinks may hold, and steps.
 _PARTS: Final[Mapping[str, type[Any]]] = {
@@ -36,7 +42,7 @@ _PARTS: Final[Mapping[str, type[Any]]] = {
 
 
 def open_provenance(
-    manifest: Mapping[str, Any], sources: Sequence[Address], target: Path
+    manifest: Mapping[str, Any], sources: Sequence[Address], target: Path, *, root: Path | None = None
 ) -> tuple[Source, tuple[Step, ...], Sink]:
     """Source, steps and sink of a manifest, as `vla_data.core.manifest.read_manifest` gives it.
 
@@ -44,6 +50,7 @@ def open_provenance(
         manifest: of any version.
         sources: where they lie now; several for a merged dataset, in its order.
         target: of the sink.
+        root: the dataset, which has texts that are not in the provenance; None: it is at ``target``.
 
     Raises:
         UsageError: E001 when these are too many or too few sources.
@@ -55,18 +62,36 @@ def open_provenance(
         reader = _source(facts["source"], places)
         steps = tuple(_part(step) for step in facts["recipe"])
         name, options = _options(facts["sink"])
-        if name == "RldsSink" and options.get("name") in BUILDERS:  # the text is not in the provenance
-            options["description"] = load_builder(options["name"]).DESCRIPTION
+        if name == "RldsSink":  # the text is not in the provenance
+            ours = options.get("name") in BUILDERS
+            options["description"] = (
+                load_builder(options["name"]).DESCRIPTION if ours else _description(root or target)
+            )
         sink = _sink(target, _format(name, "sink"), options)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except VlaDataError:
+        raise
+    except Exception as error:  # a stranger's options may be anything, and so may what our classes make of them
         raise VerifyError(
             "E601", f"the recipe can't be repeated here ({show(error, escaped=True)}): {AGAIN}"
         ) from None
     if any(True for _ in places):
-        raise UsageError("E001", f"{len(sources)} sources are more than it was made from")
+        raise UsageError("E001", f"{len(sources)} sources are named, but it was made from fewer")
     if not is_made_by(manifest, provenance(reader, steps, sink)):
         raise VerifyError("E601", f"the recipe is not one that this version writes: {AGAIN}")
     return reader, steps, sink
+
+
+def _description(root: Path) -> str:
+    """The description in ``dataset_info.json``, also where something else in that file is damaged; else empty.
+
+    Whoever uses it compares what is made of it with sums.
+    """
+    try:
+        text = read_file(root / _INFO, root=root)[0].decode("utf-8")
+        found = _DESCRIBED.search(text)
+        return str(json.loads(found[1])) if found else ""
+    except (DataError, OSError, ValueError):
+        return ""
 
 
 def _sink(target: Path, format: str, options: Mapping[str, Any]) -> Sink:
@@ -86,25 +111,26 @@ def _source(facts: Json, places: Iterator[Address]) -> Source:
         return Selection(_source(options["source"], places), tuple(options["positions"]))
     where = next(places, None)
     if where is None:
-        raise UsageError("E001", "it was made from more sources than were named")
-    return open_source(f"{_format(name, 'source')}:{parse_address(where)[1]}", **options)
+        raise UsageError("E001", "it was made from more sources than are named; name all, in their order")
+    named, path = parse_address(where)
+    if named is not None and ":" in named and type_name(load_part(named, "source")) == name:
+        return open_source(where, **options)  # the class is named by whoever asks, not by the manifest alone
+    return open_source(f"{_format(name, 'source')}:{path}", **options)
 
 
 def _member(facts: Json, places: Iterator[Address]) -> Member:
     name, options = _options(facts, raw=("source",))
     if name != "Member":
-        raise ValueError(f"{show(name)} is no member of a merged source")
+        raise ValueError(f"{show(name)} is not a member of a merged source")
     return Member(options["name"], _source(options["source"], places), tuple(options["steps"]))
 
 
-def _format(name: str, role: str) -> str:
+def _format(name: str, role: Literal["source", "sink"]) -> str:
     """The format whose source or sink class has this name."""
-    for key in FORMATS.names():
-        target = str(getattr(FORMATS[key], role))
-        ours = target.partition(".")[0] in PACKAGES
-        if name == (target.rpartition(":")[2] if ours else target):
-            return key
-    raise ValueError(f"no {role} {show(name)}")
+    found = format_named(name, role)
+    if found is None:
+        raise ValueError(f"no format that is installed here has the {role} {show(name)}")
+    return found
 
 
 def _part(facts: Json) -> Any:
@@ -118,9 +144,9 @@ def _part(facts: Json) -> Any:
 def _options(facts: Json, *, raw: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
     """The class and the options of an object with a ``type``; those in ``raw`` stay as they are."""
     if not isinstance(facts, dict) or not isinstance(facts.get("type"), str):
-        raise ValueError("no object with a type")
+        raise ValueError("an entry is not an object with a type")
     if {"root", "target"} & facts.keys():
-        raise ValueError("an option that no recipe has")
+        raise ValueError("an option is not known")
     options = {name: value if name in raw else _value(value) for name, value in facts.items() if name != "type"}
     return facts["type"], options
 

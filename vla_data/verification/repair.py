@@ -199,11 +199,13 @@ def _compare(damaged: Verdict, rebuilt: Verdict) -> None:
         found = rebuilt.listed.get(name)
         # Of spoilt sums a line may be what is wrong: then the file itself has the rebuilt bytes, or no such name.
         if found != digest and not (spoilt and found in (None, damaged.hashes.get(name))):
-            raise VerifyError("E601", f"nothing is changed: {show(name)} would not have the bytes that it had")
+            raise VerifyError(
+                "E601", f"nothing is changed, because {show(name)} would not get the bytes that it had"
+            )
     if not damaged.listed:
         old, new = _manifest(damaged.root / damaged.sidecar), _manifest(rebuilt.root / rebuilt.sidecar)
         if old != new:
-            raise VerifyError("E601", "nothing is changed: the rebuilt dataset has another manifest")
+            raise VerifyError("E601", "nothing is changed, because the rebuilt dataset has another manifest")
 
 
 def _replace(damaged: Verdict, rebuilt: Verdict, aside: dict[str, str]) -> list[str]:
@@ -267,7 +269,7 @@ def _rebuild(
     if not trusted:
         raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
     target = work / _FOLDER / damaged.root.name
-    reader, steps, sink = open_provenance(manifest, sources, target)
+    reader, steps, sink = open_provenance(manifest, sources, target, root=damaged.root)
     _check_versions(manifest["versions"], versions(sink))
     _check_sources(narrowed(reader, steps), manifest, folder)
     make_folder(target.parent)
@@ -306,7 +308,7 @@ def _check_versions(made: Mapping[str, str], here: Mapping[str, str]) -> None:
     ]
     if other:
         raise TargetExistsError(
-            "E412", f"it was made with {', '.join(other)}, which may give other bytes; {AGAIN}"
+            "E412", f"it was made with {', '.join(other)}, which may give other bytes: {AGAIN}"
         )
 
 
@@ -323,6 +325,7 @@ def _check_sources(source: Source, manifest: Mapping[str, Any], folder: Path) ->
         if name not in found or name not in known or known[name] != found[name]:
             how = "is not there" if name not in found else "is new" if name not in known else "has changed"
             raise TargetExistsError(
-                "E412", f"these are not the rollouts that it was made from: {show(name)} {how}"
+                "E412",
+                f"these are not the rollouts that it was made from ({show(name)} {how}); name the right folder",
             )
     raise VerifyError("E601", f"{MANIFEST} and {FILE} are of different rollouts: {AGAIN}")

@@ -1,6 +1,6 @@
 """What every layout of HDF5 files says about one of its demonstrations, and helpers to say it.
 
-A layout is one file, ``hdf5_<name>.py``, with one class: it knows the names of its format and which rules tell its
+A layout is one file of this folder with one class: it knows the names of its format and which rules tell its
 conventions, and hands over tables that nobody has read yet. `converters.hdf5.episode` does the rest, the same for
 all: alignment, orientation, checks.
 """
@@ -30,10 +30,10 @@ MAX_DEPTH: Final = 16
 LONG_TEXT: Final = 8_192
 MANY_NUMBERS: Final = 1_024
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
-# ``KITCHEN_SCENE10_close_the_top_drawer_of_the_cabinet``
 BY_STATES: Final = "joints_in_states"
 _SMALLEST_FILE: Final = 45  # bytes of a PNG without pixels
 _TRAJECTORY: Final = re.compile(r"traj_[0-9]{1,9}")
+# ``KITCHEN_SCENE10_close_the_top_drawer_of_the_cabinet``
 _SCENE: Final = re.compile(r"(?:([A-Z][A-Z_]*_SCENE[0-9]+)_)?(.*)")
 
 
@@ -96,7 +96,8 @@ class Layout(Protocol):
 
     Attributes:
         name: of the layout.
-        state: observations that make up ``observation.state`` one after the other, where there is none.
+        state: features (``observation.<key>``) that make up ``observation.state`` one after the other, where there
+            is none.
     """
 
     name: ClassVar[str]
@@ -175,7 +176,7 @@ def without(path: str) -> str:
     """The end of a message on a part of a demo: how to read the demo without it."""
     parts = path.strip("/").split("/")
     below = parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts
-    return f"; --leave-out {show('/'.join(below))} does without it"
+    return f"; --leave-out {show('/'.join(below))} leaves it out"
 
 
 def is_images(table: Table) -> bool:

@@ -238,7 +238,7 @@ def test_what_no_feature_can_be_is_left_out_or_can_be(tmp_path: Path, kind: str,
         return
     with pytest.raises(DataError) as caught:
         read(path, task="x")
-    assert caught.value.message.endswith(f"; --leave-out {name} does without it")
+    assert caught.value.message.endswith(f"; --leave-out {name} leaves it out")
     episode = read(path, task="x", leave_out=(name,))
     assert f"left_out:{name}" in episode.notes
     assert "observation.eef" in episode.arrays

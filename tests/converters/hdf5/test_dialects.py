@@ -587,7 +587,7 @@ def test_other_values_of_such_names_keep_them(tmp_path: Path) -> None:
     assert episode.arrays["fail"].shape == (5, 2)
     assert episode.arrays["truncated"].tolist() == ["no"] * 5
     assert episode.success_after.all()
-    with pytest.raises(DataError, match="data/demo_0/success holds other values than true and false"):
+    with pytest.raises(DataError, match="data/demo_0/success has values other than true and false"):
         read(robomimic_file(tmp_path / "b.h5", success=np.arange(5)), task="x")
 
 

@@ -374,7 +374,7 @@ LANGUAGE: Final = [[{"role": "user", "content": "now", "timestamp": 0.0}]] * 4
             LANGUAGE,
             {"dtype": "language", "shape": [1]},
             "language_left_out:x",
-            "x is left out: lerobot's language",
+            "x is left out: it is declared as language",
         ),
         (pa.nulls(4), None, "column_left_out:x", "x is left out: it is declared nowhere"),
         ([[{"a": "b"}]] * 4, None, "column_left_out:x", "x is left out: it is declared nowhere"),

@@ -212,7 +212,7 @@ def test_info_that_can_not_be_right_refuses_the_dataset(copy: Path, change: dict
 
 def test_unknown_version_names_both(copy: Path) -> None:
     change_info(copy, codebase_version="v4.0")
-    with pytest.raises(UsageError, match=r"v4\.0 is not known; v3\.0, v2\.1, v2\.0 are"):
+    with pytest.raises(UsageError, match=r"v4\.0 is not read; v3\.0, v2\.1, v2\.0 are"):
         LerobotSource(root=copy).episodes()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,10 +9,10 @@ from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unu
 
 from converters.rdt import bugs
 from converters.rdt.panda import is_panda, panda_orientation
-from tests.paths import SHARED
+from tests.paths import ROOT
 
 Floats = NDArray[np.float64]
-LIBERO = SHARED / "libero/libero_spatial0_demo.hdf5"
+POSES = ROOT / "tests/data/hdf5/libero_spatial0_poses.npz"
 
 
 def columns(matrices: Floats) -> Floats:
@@ -120,12 +119,13 @@ def test_a_kukas_joints_are_no_pandas(seed: int) -> None:
 def libero() -> list[Floats]:
     """States of LIBERO's demos in RDT's slots."""
     out = []
-    with h5py.File(LIBERO) as file:
-        for demo in file["data"].values():
-            obs = demo["obs"]
-            state = np.zeros((len(obs["ee_pos"]), 128))
-            state[:, :7], state[:, 30:33] = obs["joint_states"], obs["ee_pos"]
-            state[:, 33:39] = columns(Rotation.from_rotvec(np.asarray(obs["ee_ori"])).as_matrix())
+    with np.load(POSES) as file:
+        demos = sorted({name.split("/")[0] for name in file.files})
+        for demo in demos:
+            joints, place, turn = (file[f"{demo}/{key}"] for key in ("joint_states", "ee_pos", "ee_ori"))
+            state = np.zeros((len(place), 128))
+            state[:, :7], state[:, 30:33] = joints, place
+            state[:, 33:39] = columns(Rotation.from_rotvec(turn).as_matrix())
             out.append(state)
     return out
 

@@ -313,7 +313,7 @@ def test_a_missing_and_a_strange_file_are_found(copy: Path) -> None:
     files[2].unlink()
     problems = examined(copy)[0]
     assert any("the episode's file is not there" in line for line in problems)
-    assert any("is no episode of the ledger" in line for line in problems)
+    assert any("is not an episode of the ledger" in line for line in problems)
 
 
 def test_the_loader_draws_episodes_by_their_length(libero: Path) -> None:

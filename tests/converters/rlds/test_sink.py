@@ -394,7 +394,7 @@ def test_convert_has_val_as_an_option(tmp_path: Path) -> None:
         assert {record.split for record in vd.open_ledger(target).records} == splits
     done = CliRunner().invoke(command, [str(ROLLOUTS), str(tmp_path / "l"), "--val", "0.5"])
     assert isinstance(done.exception, UsageError)
-    assert "--val is for --to rlds" in done.exception.message
+    assert "--val works with --to rlds only" in done.exception.message
 
 
 def test_a_split_that_tfds_can_not_name_is_refused() -> None:

@@ -217,7 +217,7 @@ def test_the_rate_must_be_declared() -> None:
 
 def test_splits_can_be_chosen() -> None:
     assert [ref.id for ref in bridge(splits=("val",)).episodes()] == ["val/000000"]
-    with pytest.raises(UsageError, match="there is no split 'test'; there is train, val"):
+    with pytest.raises(UsageError, match="there is no split 'test'; known are train, val"):
         bridge(splits=("test",)).episodes()
 
 
@@ -227,7 +227,7 @@ def test_what_is_left_out_is_in_the_notes() -> None:
     assert "language_embedding" not in episode.arrays
     assert "file_path" not in episode.meta["episode_metadata"]
     assert set(episode.notes) >= {"left_out:steps/language_embedding", "left_out:episode_metadata/file_path"}
-    with pytest.raises(UsageError, match="no feature of the dataset"):
+    with pytest.raises(UsageError, match="not a feature of the dataset"):
         bridge(leave_out=("steps/nothing",)).read(source.episodes()[0])
 
 
@@ -260,13 +260,13 @@ def test_instructions_are_found_declared_or_asked_for(zoo: Path, tmp_path: Path)
     assert episode.meta["instruction_feature"] == "observation/notes"
     folder = copy(tmp_path / "d")
     edit(folder / "features.json", rename)
-    with pytest.raises(UsageError, match="declare which") as caught:
+    with pytest.raises(UsageError, match="say which one is it") as caught:
         bridge(folder).read(bridge(folder).episodes()[0])
     assert caught.value.code == "E231"
     without = bridge(folder, instruction="")
     assert without.read(without.episodes()[0]).task == ""
     assert "not_declared:steps/language_instruction" in without.read(without.episodes()[0]).notes
-    with pytest.raises(UsageError, match="no text of each step"):
+    with pytest.raises(UsageError, match="not a text of each step"):
         bridge(folder, instruction="action").read(bridge(folder).episodes()[0])
 
 

@@ -198,7 +198,7 @@ def test_masks_of_splits_groups_and_the_source() -> None:
         with_arrays(), meta={"split": "valid", "masks": ["50_demos", "valid"], "episode_metadata": {"seed": 3}}
     )
     assert encode(made, masks_by=("seed",))[1]["masks"] == ["50_demos", "valid", "seed_3"]
-    with pytest.raises(DataError, match="there is no scene"):
+    with pytest.raises(DataError, match="the episode has no scene"):
         encode(made, masks_by=("scene",))
 
 
@@ -280,7 +280,7 @@ def test_origin_of_a_stranger_is_short_and_plain(tmp_path: Path) -> None:
         file["data/demo_0"].attrs["vla_data_origin"] = json.dumps(told)
     origin = hdf5_files.read(path, task="x").meta["origin"]
     assert origin == {"masks": 3, "rule": "a", "notes": ["kept"]}
-    assert masks_of({"origin": origin}) == ([], [])
+    assert masks_of(vd.EpisodeMeta(origin=origin)) == ([], [])
 
 
 # -- what the format can't hold ---------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_origin_of_a_stranger_is_short_and_plain(tmp_path: Path) -> None:
         ("rewards", np.zeros(3), "no place for an array named rewards"),
         ("obs.state", np.zeros(3), "no place for an array named obs.state"),
         ("observation..z", np.zeros(3), "no place for an array named observation..z"),
-        ("observation.t", np.asarray(["a", "\ud800", "c"]), "observation.t has text that is no Unicode"),
+        ("observation.t", np.asarray(["a", "\ud800", "c"]), "observation.t has text that is not Unicode"),
     ],
 )
 def test_refused_by_name(name: str, values: Any, message: str) -> None:
@@ -448,7 +448,10 @@ def test_examine_is_content_with_what_we_write(lift: Path, carrots: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda f: f["data/demo_0"].attrs.modify("num_samples", 3), "has not 3 rows in every dataset"),
+        (
+            lambda f: f["data/demo_0"].attrs.modify("num_samples", 3),
+            "says num_samples 3, but a dataset",
+        ),
         (lambda f: f["data/demo_0"].attrs.modify("vla_data_id", "b"), "says that it is b"),
         (lambda f: f["data/demo_0"].attrs.modify("ep_meta", '{"lang": "x"}'), "another content"),
         (lambda f: f["data"].attrs.modify("env_args", "{}"), "control_freq None, not 5"),

@@ -15,13 +15,13 @@ from vla_data.steps.small_actions import moves
 
 @pytest.mark.parametrize("steps", [0, 3])
 def test_the_rule_last_counts_nothing(steps: int) -> None:
-    with pytest.raises(ValueError, match="counts nothing"):
+    with pytest.raises(ValueError, match="does not count steps"):
         ppo_sft(success_rule="last", min_success_steps=steps)
 
 
 @pytest.mark.parametrize("option", [{"success_rule": "cumulative"}, {"gripper_window": 3}, {"min_length": 2}])
 def test_compat_refuses_what_it_would_not_do(option: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"has no {next(iter(option))}"):
+    with pytest.raises(ValueError, match=f"does not use {next(iter(option))}"):
         ppo_sft(compat="rl4vla", **option)  # type: ignore[arg-type]
 
 

@@ -75,6 +75,17 @@ def episode(source: Path, target: Path, rows: slice) -> None:
             new[f"observations/images/{name}"] = new["observations/images/cam_high"]
 
 
+def poses(source: Path, target: Path) -> None:
+    """Joints and end effector of whole demos, without their images: an arm must move to be told."""
+    with h5py.File(source) as file:
+        arrays = {
+            f"{name}/{key}": demo["obs"][key][()].astype(np.float32)
+            for name, demo in file["data"].items()
+            for key in ("joint_states", "ee_pos", "ee_ori")
+        }
+    np.savez_compressed(target, **arrays)
+
+
 def main(shared: Path) -> None:
     # The last steps, so that the end of an episode is as the recorder left it.
     demos(
@@ -82,6 +93,7 @@ def main(shared: Path) -> None:
         HERE / "libero_spatial0_demo.hdf5",
         {"demo_0": slice(81, 93), "demo_2": slice(35, 45), "demo_3": slice(83, 93)},
     )
+    poses(shared / "libero/libero_spatial0_demo.hdf5", HERE / "libero_spatial0_poses.npz")
     demos(
         shared / "robosuite/rs141_Lift_image_128.hdf5",
         HERE / "robomimic_lift.hdf5",

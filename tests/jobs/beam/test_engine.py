@@ -156,7 +156,7 @@ def test_a_runner_that_fails_again_and_again_is_told_and_the_next_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(beam, "make_number", dies)
-        with pytest.raises(MachineError, match=r"1 parts were not made by Beam: .*the worker is gone"):
+        with pytest.raises(MachineError, match=r"Beam did not finish 1 of the parts: .*the worker is gone"):
             run(tmp_path / "out", beam.BeamEngine())
     assert run(tmp_path / "out", beam.BeamEngine()).exit_code == 0
 

@@ -40,5 +40,5 @@ except UsageError as error:
 def test_defaults_make_batches_of_libero() -> None:
     """LIBERO has two cameras, RDT three: the third is background of the others' size."""
     said = with_torch(DEFAULTS, str(LIBERO)).strip()
-    assert said.startswith("E232 not-convertible: images of ")
-    assert said.endswith("and 384 pixels a side are no batch: process_image makes them alike")
+    assert said.startswith("E232 not-convertible: the images of a batch have different sizes")
+    assert said.endswith("and 384); give process_image to make them alike")

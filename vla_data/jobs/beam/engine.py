@@ -121,7 +121,7 @@ class BeamEngine:
             idle = idle + 1 if len(left) == len(todo) else 0
             if idle == _IDLE:  # the runner itself is at fault
                 reason = f": {type(trouble).__name__}: {show(_last_line(trouble))}" if trouble is not None else ""
-                raise MachineError("E703", f"{len(left):,} parts were not made by Beam{reason}")
+                raise MachineError("E703", f"Beam did not finish {len(left):,} of the parts{reason}; run it again")
             todo = left
 
     def finish(self, job: Job, digest: str, parts: Sequence[Part]) -> None:
@@ -152,9 +152,9 @@ def read_options(words: Sequence[str]) -> PipelineOptions:
         raise UsageError("E001", f"Beam does not take these options: {show(why)}") from None
     for word in words:
         if not word.startswith("-"):
-            raise UsageError("E001", f"{show(word)} is no option of Beam; each begins with --")
+            raise UsageError("E001", f"{show(word)} is not an option of Beam; each begins with --")
     if direct.direct_num_workers < 0:
-        raise UsageError("E001", f"--direct_num_workers={direct.direct_num_workers} is less than none")
+        raise UsageError("E001", f"--direct_num_workers={direct.direct_num_workers} is below 0")
     if standard.runner is None:
         standard.runner = LOCAL_RUNNER
     return options

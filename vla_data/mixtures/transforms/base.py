@@ -84,7 +84,7 @@ class Chain(BatchTransform):
     def __post_init__(self) -> None:
         for step in self.steps:
             if not isinstance(step, BatchTransform):
-                raise UsageError("E001", f"{show(type(step).__name__)} in transforms is no BatchTransform")
+                raise UsageError("E001", f"{show(type(step).__name__)} in transforms is not a BatchTransform")
 
     def bind(self, form: Form) -> tuple[Chain, Form]:
         """See `BatchTransform.bind`."""

@@ -48,7 +48,7 @@ def measure(
         return {"": {}}
     mask = parse_mask(action_mask) if isinstance(action_mask, str) else tuple(action_mask)
     if mask and not found.masked:
-        raise UsageError("E001", f"{rule} heeds no mask; openvla and octo do")
+        raise UsageError("E001", f"{rule} has no mask; openvla and octo have one")
     members = [member for member in mixture.members if member.frames]
     chunks = trainer == "openpi"
     made = {member.name: summarize(_rows(mixture, member, features, chunks=chunks)) for member in members}

@@ -169,7 +169,11 @@ class Normalize(BatchTransform):
             made[...] = self._back(values, self._name(int(numbers)))
             return made
         if numbers.shape != values.shape[:1]:
-            raise UsageError("E203", f"datasets of {numbers.shape} actions, where there are {values.shape[:1]}")
+            raise UsageError(
+                "E203",
+                f"dataset has shape {numbers.shape}; give one number for each of the {len(values):,} "
+                "rows of actions",
+            )
         for rows, name in self._by_dataset(numbers, len(values)):
             made[rows] = self._back(values[rows], name)
         return made
@@ -206,7 +210,7 @@ class Normalize(BatchTransform):
             return known[dataset]
         if dataset is not None and known is not None and dataset not in known:
             raise UsageError(
-                "E001", f"there is no dataset {show(dataset)}; there is {', '.join(map(show, known))}"
+                "E001", f"there is no dataset {show(dataset)}; known are {', '.join(map(show, known))}"
             )
         if isinstance(dataset, str):
             return dataset

@@ -52,7 +52,7 @@ def read(path: Path, rule: str, names: Mapping[str, str | None]) -> dict[str, di
         raise UsageError("E001", f"Normalize: {error}") from None
     trainer = rule.partition(".")[0]
     if trainer not in NAMES:
-        raise UsageError("E001", f"{trainer} feeds numbers as they are, and reads no statistics for it")
+        raise UsageError("E001", f"{trainer} does not normalize, so it has no statistics to read")
     wanted = {
         feature: names[feature] or usual for feature, usual in zip((ACTION, STATE), NAMES[trainer], strict=True)
     }
@@ -109,7 +109,7 @@ def check(entry: Statistics, rule: str, what: str) -> None:
         except (TypeError, ValueError):
             values = np.zeros((0, 0))
         if values.ndim != 1:
-            raise UsageError("E203", f"the statistics of {what}: {name} is no list of numbers")
+            raise UsageError("E203", f"the statistics of {what}: {name} is not a list of numbers")
         if not np.isfinite(values).all():
             raise UsageError("E201", f"the statistics of {what}: {name} is not finite")
         sizes.add(len(values))

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
+from vla_data.advantages.numbers.flat import Bools, Floats
 from vla_data.core import Json
 
 PERCENTILES: Final = tuple(range(0, 101, 5))
@@ -85,7 +85,7 @@ def threshold(
     """
     checks.one_of("op", op, OPERATORS)
     if (share is None) == (epsilon is None):
-        raise ValueError("one of share and epsilon is wanted")
+        raise ValueError("give share or epsilon, one of them")
     values = _advantages(advantages)
     if share is not None:
         share = checks.number("share", share, low=0, high=1)

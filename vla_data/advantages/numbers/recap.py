@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Episodes, Floats, Ints
+from vla_data.advantages.numbers.flat import Bools, Episodes, Floats, Ints
 
 UNLABELLED: Final = ("error", "failure", "success")
 Unlabelled = Literal["error", "failure", "success"]

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Floats
+from vla_data.advantages.numbers.flat import Bools, Floats
 
 SINGLES: Final = ("drop", "error", "zero")
 
@@ -71,7 +71,7 @@ def rloo(
     count = np.bincount(member, minlength=len(first))
     alone = count == 1
     if alone.any() and single == "error":
-        raise ValueError(f"{int(alone.sum())} groups have one rollout, which has no others to compare with")
+        raise ValueError(f"{int(alone.sum())} groups have only one rollout; a group needs two to compare")
     # Around a group's first reward, so that equal rewards give exactly 0 whatever their size.
     shifted = reward - reward[first][member]
     total = np.bincount(member, weights=shifted, minlength=len(first))

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Floats, Ints
+from vla_data.advantages.numbers.flat import Floats, Ints
 
 SCHEMES: Final = ("grid", "opentau")
 Scheme = Literal["grid", "opentau"]
@@ -70,7 +70,7 @@ class ValueBins:
         """
         r, norm = _whole("returns", returns), _whole("normalizers", normalizers)
         if (norm < 1).any():
-            raise ValueError("a normalizer is below 1")
+            raise ValueError("a normalizer must be 1 or more")
         outside = int(np.count_nonzero((r < -norm) | (r > 0)))
         if outside and not clamp:
             raise ValueError(f"{outside} returns are not from -normalizer to 0 (lowest {int(r.min())})")

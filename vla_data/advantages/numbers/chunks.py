@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Episodes, Floats
-from vla_data.advantages.returns import gae
+from vla_data.advantages.numbers.flat import Episodes, Floats
+from vla_data.advantages.numbers.returns import gae
 
 CONVENTIONS: Final = ("per_chunk", "semi_mdp")
 Convention = Literal["per_chunk", "semi_mdp"]

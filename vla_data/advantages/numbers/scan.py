@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from vla_data.advantages.flat import Floats
+from vla_data.advantages.numbers.flat import Floats
 
 _BLOCK: Final = 32
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.advantages.flat import Bools, Episodes, Floats, Ints
-from vla_data.advantages.scan import reverse_scan
+from vla_data.advantages.numbers.flat import Bools, Episodes, Floats, Ints
+from vla_data.advantages.numbers.scan import reverse_scan
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,115 @@
+"""Encoded episodes as the LeRobot sink keeps them: an Arrow table with statistics, then an mp4 file a camera.
+
+What becomes of one in a dataset, and whether it is there, is found here for every version of the format.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from converters.lerobot import meta, rows
+from converters.lerobot.totals import Totals
+from vla_data.core import Json, Published, Schema
+from vla_data.errors import VerifyError
+from vla_data.files import arrow
+from vla_data.files.write import files_below
+from vla_data.statistics import vector_stats
+
+
+def video_of(episode: Published, name: str) -> bytes:
+    """One camera's mp4 file from an episode's bytes."""
+    at = int(episode.summary["table"])
+    for camera, size in episode.summary["videos"].items():
+        if camera == name:
+            return episode.read()[at : at + size]
+        at += size
+    raise KeyError(name)
+
+
+def read_table(episode: Published) -> pa.Table:
+    """The rows, with ``task``, and the statistics in the metadata."""
+    return pa.ipc.open_stream(memoryview(episode.read())[: int(episode.summary["table"])]).read_all()
+
+
+def table_of(
+    episode: Published,
+    schema: Schema,
+    features: Mapping[str, Json],
+    tasks: Mapping[str, int],
+    totals: Totals,
+    version: str,
+) -> tuple[pa.Table, dict[str, Json], dict[str, Json]]:
+    """One episode's rows with the index columns, its statistics and its counted pixels."""
+    table = read_table(episode)
+    length = len(table)
+    stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
+    counts: dict[str, Json] = json.loads(table.schema.metadata[b"counts"])
+    own: dict[str, np.ndarray[Any, Any]] = {
+        "timestamp": (np.arange(length) / schema.fps).astype(np.float32),
+        "frame_index": np.arange(length),
+        "episode_index": np.full(length, totals.count),
+        "index": np.arange(totals.frames, totals.frames + length),
+        "task_index": np.asarray([tasks[task] for task in table["task"].to_pylist()], dtype=np.int64),
+    }
+    for name, values in own.items():
+        table = table.append_column(name, arrow.from_numpy(values).cast(meta.INDEX_FEATURES[name]))
+        stats[name] = vector_stats(values)
+    typed = meta.arrow_schema(features, version)
+    table = rows.with_language(table, typed, schema.fps)
+    return table.select(typed.names).cast(typed), stats, counts
+
+
+def video_files(folder: Path, name: str, version: str) -> list[Path]:
+    """The video files of a camera, in the order of the episodes."""
+    if version == meta.VERSION:
+        return files_below(folder / "videos" / name, ".mp4")
+    return [path for path in files_below(folder / "videos", ".mp4") if path.parent.name == name]
+
+
+def compare_videos(folder: Path, episodes: Sequence[Published], version: str) -> None:
+    """That the videos of a dataset hold the packets that were encoded.
+
+    Raises:
+        VerifyError: E601.
+    """
+    from vla_data.media import video  # loads a video library, which images need not
+
+    for name in episodes[0].summary["videos"]:
+        files = video_files(folder, name, version)
+        found = [digest for file in files for digest in video.packet_digests(str(file))]
+        want = [d for e in episodes for d in video.packet_digests(io.BytesIO(video_of(e, name)))]
+        if found != want:
+            raise VerifyError("E601", f"the videos of {name} do not hold the packets that were encoded")
+
+
+def compare(found: pa.Table, episode: Published, number: int, file: str, fps: float) -> None:
+    """That a row group holds the episode of this number.
+
+    Raises:
+        VerifyError: E601.
+    """
+    want = rows.with_language(read_table(episode).drop_columns(["task"]), found.schema, fps)
+    names = want.column_names
+    typed = want.cast(pa.schema([found.schema.field(name) for name in names]))
+    if found["episode_index"].unique().to_pylist() != [number] or not (
+        all(_same(found[name], typed[name]) for name in names)
+    ):
+        raise VerifyError("E601", f"episode {number} in {file} is not what was written")
+
+
+def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
+    """Whether two columns of one type are equal; Arrow takes no NaN for another, which a map of depth may have."""
+    if found.equals(want):
+        return True
+    a, b = found.combine_chunks(), want.combine_chunks()
+    while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
+        a, b = a.flatten(), b.flatten()
+    floats = pa.types.is_floating(a.type)
+    return floats and np.array_equal(arrow.to_numpy(a), arrow.to_numpy(b), equal_nan=True)

@@ -1,0 +1,1 @@
+"""What LeRobot's RECAP branch reads."""

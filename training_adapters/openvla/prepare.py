@@ -1,0 +1,76 @@
+"""What OpenVLA needs beside its code: an RLDS dataset, its entry in two tables, its statistics.
+
+OpenVLA (``prismatic/vla/datasets/rlds/oxe``) knows datasets by name: ``OXE_DATASET_CONFIGS`` and
+``OXE_STANDARDIZATION_TRANSFORMS``. The file of ours adds both and then runs OpenVLA's own script, so that nothing
+of it is edited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from training_adapters import rlds_prepare
+from vla_data.preparing import Extras, Prepared
+
+FORMAT: Final = "rlds"
+NEEDS_GATE: Final = True
+
+
+def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """See `vla_data.preparing.job.Preparation`."""
+    return rlds_prepare.sink_options(name, given)
+
+
+def place(name: str) -> str:
+    """See `vla_data.preparing.job.Preparation`."""
+    return rlds_prepare.place(name)
+
+
+def extras(prepared: Prepared) -> Extras:
+    """See `vla_data.preparing.job.Preparation`."""
+    entry = prepared.gate["config"]
+    made = rlds_prepare.statistics(prepared, "openvla")
+    return Extras(
+        files={
+            "dataset_statistics.json": made.text,
+            "openvla_finetune.py": _TEMPLATE.format(
+                name=repr(prepared.name),
+                images=repr(entry["image_obs_keys"]),
+                depth=repr(entry["depth_obs_keys"]),
+                state=repr(entry["state_obs_keys"] or [None]),
+            ),
+        },
+        command=[
+            "cd openvla",
+            f"torchrun --standalone --nnodes 1 --nproc-per-node 1 {prepared.word('openvla_finetune.py')} "
+            f"--vla_path openvla/openvla-7b --data_root_dir {prepared.word()} --dataset_name {prepared.name} "
+            f"--run_root_dir {prepared.word('train')}",
+        ],
+        facts=[
+            "dataset_statistics.json is what a checkpoint needs for inference; training computes its own",
+            *(finding.message for finding in made.findings),
+        ],
+    )
+
+
+_TEMPLATE: Final = '''"""OpenVLA on one dataset: its tables, then vla-scripts/finetune.py. Made by vla-data."""
+
+import runpy
+
+from prismatic.vla.datasets.rlds.oxe.configs import OXE_DATASET_CONFIGS, ActionEncoding, StateEncoding
+from prismatic.vla.datasets.rlds.oxe.transforms import OXE_STANDARDIZATION_TRANSFORMS
+
+NAME = {name}
+OXE_DATASET_CONFIGS[NAME] = {{
+    "image_obs_keys": {images},
+    "depth_obs_keys": {depth},
+    "state_obs_keys": {state},
+    "state_encoding": StateEncoding.NONE,
+    "action_encoding": ActionEncoding.EEF_POS,
+}}
+OXE_STANDARDIZATION_TRANSFORMS[NAME] = lambda trajectory: trajectory
+
+if __name__ == "__main__":
+    runpy.run_path("vla-scripts/finetune.py", run_name="__main__")
+'''

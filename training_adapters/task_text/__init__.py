@@ -1,0 +1,1 @@
+"""Advantages in the instruction itself, for any trainer."""
