@@ -9,10 +9,10 @@ import torch
 from training_adapters import checkpoints
 from training_adapters.cloning import clone, new_policy
 from training_adapters.demonstrations import Demonstrations, demonstrate
+from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Place
 from training_adapters.evaluate import evaluate
 from training_adapters.policies.tokens import TokenPolicy
-from training_adapters.ppo.program import SELECTION_SEED
 
 UPDATES = (600, 750, 900, 1_050, 1_200, 1_500)
 """Of the optimiser, tried in this order: success comes abruptly, and at another number for each seed."""
