@@ -47,7 +47,6 @@ _LOADED = (
     "converters.lerobot.source",
     "converters.rollouts.source",
     "converters.rlds.sink",
-    "pandas",  # pyarrow would import it in each run
     "pyarrow.compute",
     "vla_data.files.tables",
     "vla_data.jobs.run",

@@ -79,8 +79,8 @@ def test_public_names_are_documented(name: str) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [formats.FORMATS, formats.BUILDERS, formats.TRAINERS, COMMANDS],
-    ids=["formats", "builders", "trainers", "cli"],
+    [formats.FORMATS, formats.BUILDERS, formats.TRAINERS, formats.TOKENIZERS, COMMANDS],
+    ids=["formats", "builders", "trainers", "tokenizers", "cli"],
 )
 def test_tables_are_sorted(table: dict[str, object]) -> None:
     assert list(table) == sorted(table)

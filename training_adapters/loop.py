@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -27,6 +28,22 @@ def cosine(share: float) -> float:
 def linear(share: float) -> float:
     """A factor of the learning rate: from 1 down to a tenth."""
     return 1.0 - 0.9 * min(share, 1.0)
+
+
+def warm_linear(share: float) -> float:
+    """As `linear`, after a rise from a tenth over the first 2 %: Adam's first steps are as large as its rate."""
+    return min(1.0, 0.1 + 0.9 * share / 0.02) * linear(share)
+
+
+def constant(share: float) -> float:
+    """A factor of the learning rate: 1."""
+    return 1.0
+
+
+SCHEDULES: Final[Mapping[str, Schedule]] = MappingProxyType(
+    {"constant": constant, "cosine": cosine, "linear": linear, "warm_linear": warm_linear}
+)
+"""By name. Sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from converters.hdf5.dialects.base import Demo, Found, words
+from converters.hdf5 import instruction
+from converters.hdf5.dialects.base import Demo, Found
 from vla_data.errors import DataError
 from vla_data.safety import text
 
@@ -15,7 +16,7 @@ _ORIENTATION: Final = "whether rows of images go up or down"
 _CHANNELS: Final = "whether images are RGB or BGR"
 
 
-class Options(Protocol):
+class Options(instruction.Options, Protocol):
     """The options of `converters.hdf5.source.Hdf5Source` that matter here."""
 
     @property
@@ -24,10 +25,6 @@ class Options(Protocol):
     def image_orientation(self) -> str: ...  # noqa: D102
     @property
     def channel_order(self) -> str: ...  # noqa: D102
-    @property
-    def task(self) -> str | None: ...  # noqa: D102
-    @property
-    def language(self) -> str: ...  # noqa: D102
     @property
     def fps(self) -> float | None: ...  # noqa: D102
     @property
@@ -95,11 +92,14 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
     rate = _rate(demo.fps, options.fps)
     if rate is None:
         asked.append(("its control rate", "--fps"))
-    task = _language(demo, options, file)
+    task = instruction.find(demo, options, file)
     if task is None and not asked:
-        raise DataError("E211", "the file has no instruction; declare it with --task")
+        texts = instruction.candidates(demo)
+        raise DataError(
+            "E211", f"the file has no instruction by a name that is known; declare it with --task{texts}"
+        )
     if task is None:
-        asked.append(("an instruction", "--task"))
+        asked.append((f"an instruction{instruction.candidates(demo)}", "--task"))
     if asked or rate is None or task is None:
         raise DataError("E231", _missing(asked))
     return Told(
@@ -107,7 +107,7 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
         orientation=orientation,
         channels=channels,
         file_channels=of_files,
-        task=Found(text.instruction(task.value), task.rule),
+        task=Found(text.instruction(task.value, lines=True), task.rule),
         fps=rate,
     )
 
@@ -117,22 +117,6 @@ def _missing(asked: Sequence[tuple[str, str]]) -> str:
     if len(asked) == 1:
         return f"the file does not tell {whats[0]}; declare it with {flags[0]}"
     return f"the file does not tell {', '.join(whats[:-1])} and {whats[-1]}; declare them with {' '.join(flags)}"
-
-
-def _language(demo: Demo, options: Options, file: str) -> Found | None:
-    """The instruction, and the rule that told it."""
-    found = dict(demo.languages)
-    if options.task is not None:
-        return Found(options.task, "declared")
-    if options.language == "file_name":
-        stem = file.rpartition(".")[0] or file
-        return Found(words(stem.removesuffix("_demo"))[0], "file_name")
-    if options.language == "attributes":
-        for other in ("file_name", "bddl_file_name"):
-            found.pop(other, None)
-    for rule, task in found.items():
-        return Found(task, rule)
-    return None
 
 
 def _rate(found: float | None, declared: float | None) -> float | None:

@@ -15,13 +15,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.hdf5.absolute import NOTE as POSES
+from converters.hdf5.absolute import are_poses
+from converters.hdf5.conventions import action_convention
 from converters.hdf5.declared import Options, told
-from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, is_images, without
+from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, below, is_images, without
+from converters.hdf5.dialects.channels import looks_like_pictures
+from converters.hdf5.instruction import each_step
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Episode, EpisodeMeta, Json
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
+from vla_data.safety.text import instruction as checked
 from vla_data.safety.text import show
 
 MAX_ARRAYS: Final = 1 << 30
@@ -49,7 +55,8 @@ def build(
     """
     notes = list(demo.notes)
     demo = _without_empty(_with_next(demo, notes, wanted=options.next_obs), notes)
-    action = _action(demo.action, options.action_limit)
+    action = _actions(demo, options.action_limit)
+    count = demo.count
     try:
         pictures = Pictures(demo)
         known = told(demo, options, file, pixels=bool(pictures.pixels), files=bool(pictures.files))
@@ -58,29 +65,41 @@ def build(
         if known.task.rule == "declared" and demo.languages:
             notes.append(f"declared_instead_of_the_instruction_of:{next(iter(demo.languages))}")
         first = int(known.time.value == "after")
-        steps = len(action) - first
+        steps = count - first
         if steps == 0:
             raise DataError("E207", "there is only one action, and what was seen before it is not in the file")
-        _check_rows(demo, len(action), first)
+        _check_rows(demo, count, first)
         if first:
             notes.append("first_action_dropped")
         frames, final = pictures.frames(known, steps)
-        arrays = {"action": _widened(action[first:], "action", notes)}
-        of_action = {**demo.results, **demo.before, **_extra(demo, len(action), {*demo.seen, "action"}, notes)}
+        changing = each_step(demo, options)
+        if changing is not None:
+            path, texts = changing
+            demo = replace(demo, extra={k: t for k, t in demo.extra.items() if below(t.path) != path})
+            for task in set(texts):
+                checked(task, lines=True)
+        arrays = {key: _widened(values[first:], key, notes) for key, values in action.items()}
+        of_action = {**demo.results, **demo.before, **_extra(demo, count, {*demo.seen, *action}, notes)}
         for key, table in of_action.items():
             arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
         for key, table in demo.seen.items():
             if key not in frames:
                 values = _seen(pictures, table, key, steps, notes)
                 arrays[key] = pictures.upright(values, known, frames)
-        if any(len(table) > steps for key, table in demo.seen.items() if key not in frames):
+        numbers = {key: table for key, table in demo.seen.items() if key not in frames}
+        notes += [
+            f"pictures_kept_as_numbers:{key}" for key, table in numbers.items() if looks_like_pictures(table)
+        ]
+        if any(len(table) > steps for table in numbers.values()):
             notes.append("last_values_have_no_step")
+        if changing is not None:
+            arrays["task"] = np.asarray(changing[1][first : first + steps])
         state = [arrays[key] for key in layout.state if key in arrays]
         if state and "observation.state" not in arrays and len(state) == len(layout.state):
             arrays["observation.state"] = np.concatenate([a.reshape(steps, -1) for a in state], axis=1)
         notes += _odd_values(arrays)
     except DataError as error:
-        error.frames = len(action)
+        error.frames = count
         raise
     facts: dict[str, Json] = {
         "layout": layout.name,
@@ -93,14 +112,17 @@ def build(
         **demo.facts,
     }
     facts = {name: fact for name, fact in facts.items() if fact is not None}
+    about = EpisodeMeta({**facts, **meta}, source="hdf5", source_length=steps)
+    if are_poses(arrays) and action_convention(about, arrays["action"].shape[1]).get("kind") == "delta":
+        notes.append(f"{POSES}:action")
     return Episode(
         id=name,
         arrays=arrays,
         frames=frames,
         final=final,
-        task=known.task.value,
+        task=known.task.value if changing is None else str(arrays["task"][0]),
         index=np.arange(steps),
-        meta=EpisodeMeta({**facts, **meta}, source="hdf5", source_length=steps),
+        meta=about,
         notes=tuple(notes),
     )
 
@@ -156,7 +178,7 @@ def _check_rows(demo: Demo, actions: int, first: int) -> None:
             f"{show(lengths[many])})"
             f"{without(lengths[few])}",
         )
-    arrays = [demo.action, *demo.results.values(), *demo.before.values(), *demo.extra.values()]
+    arrays = [*demo.actions.values(), *demo.results.values(), *demo.before.values(), *demo.extra.values()]
     arrays += [table for key, table in demo.seen.items() if key not in demo.encoded and not is_images(table)]
     total = sum(table.nbytes for table in arrays)
     if total > MAX_ARRAYS:
@@ -176,27 +198,31 @@ def _extra(demo: Demo, actions: int, taken: set[str], notes: list[str]) -> dict[
     return out
 
 
-def _action(table: Table, limit: float) -> Array:
-    """The actions ``(N, D)`` as recorded.
+def _actions(demo: Demo, limit: float) -> dict[str, Array]:
+    """The actions as recorded: ``action``, ``(N, D)``, or its parts, ``(N, ...)``.
 
     Raises:
         DataError: E203, E207, E208 for what is no table of numbers; E201, E202 for values that no robot can mean.
     """
-    if len(table.shape) != 2 or table.shape[1] == 0:
-        raise DataError("E203", f"{show(table.path)} has the shape {table.shape}, not (T, D)")
-    if len(table) == 0:
-        raise DataError("E207", "the episode has no steps")
-    if table.kind != "number" or table.dtype.kind not in "iuf":
-        raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
-    if table.nbytes > MAX_ARRAYS:
-        raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
-    action = table.read()
-    try:
-        check_numbers(table.path, action, limit)
-    except DataError as error:
-        error.frames = len(action)
-        raise
-    return action
+    out = {}
+    for key, table in demo.actions.items():
+        rank = 2 if key == "action" else max(1, len(table.shape))
+        if len(table.shape) != rank or 0 in table.shape[1:]:
+            raise DataError("E203", f"{show(table.path)} has the shape {table.shape}, not (T, D)")
+        if len(table) == 0:
+            raise DataError("E207", "the episode has no steps")
+        if table.kind != "number" or table.dtype.kind not in ("iuf" if key == "action" else "biuf"):
+            raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
+        if table.nbytes > MAX_ARRAYS:
+            raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
+        out[key] = table.read()
+        try:
+            if out[key].dtype.kind != "b":
+                check_numbers(table.path, out[key], limit)
+        except DataError as error:
+            error.frames = len(table)
+            raise
+    return out
 
 
 def _values(table: Table, key: str, start: int, stop: int) -> Array:

@@ -90,6 +90,7 @@ def _arm(configs: Any, version: str, robot: str | None) -> Mapping[str, Any] | N
     if not isinstance(arms, Mapping) or not parts.keys().isdisjoint(arms):
         return None
     parts |= arms
+    robot = "_".join(word for word in (robot or "").split("_") if not word.endswith("gripper"))
     if robot not in _ONE_ARM and (len(parts) != 1 or parts.keys().isdisjoint(("right", "left"))):
         return None
     arm = parts.get("right", next(iter(parts.values())) if len(parts) == 1 else None)

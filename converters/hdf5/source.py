@@ -18,11 +18,14 @@ from typing import Any, Final, Literal
 from numpy.typing import NDArray
 
 from converters.hdf5 import files as hdf5_files
+from converters.hdf5.absolute import NOTE as POSES
 from converters.hdf5.conventions import action_convention, state_convention
 from converters.hdf5.dialects import aloha as hdf5_aloha
 from converters.hdf5.dialects import maniskill as hdf5_maniskill
 from converters.hdf5.dialects.base import Layout
 from converters.hdf5.episode import build
+from converters.hdf5.evidence import evidence
+from converters.hdf5.hidden import hidden
 from converters.hdf5.listing import DIALECTS, Listing, NotADemoFileError, layout_of, list_files
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
@@ -54,6 +57,8 @@ class Hdf5Source(RootedSource):
         image_orientation: what makes the images upright, "none", "vflip" or "rot180"; "auto": by the rules.
         channel_order: in which images have their channels once decoded, "rgb" or "bgr"; "auto": by the rules.
         task: the instruction of all episodes; None: what the files say.
+        instruction: the attribute of the demo or of its file, or the path of the dataset below the demo, that
+            holds the instruction; None: by names that are known.
         language: where an instruction is taken from, "file_name" or "attributes"; "auto": by the rules.
         mask: only the demos that ``mask/<this>`` lists.
         leave_out: paths of datasets or groups below a demo that are not read, such as ``obs/depth``; each is in
@@ -70,6 +75,7 @@ class Hdf5Source(RootedSource):
     image_orientation: Literal["auto", "none", "vflip", "rot180"] = "auto"
     channel_order: Literal["auto", "rgb", "bgr"] = "auto"
     task: str | None = None
+    instruction: str | None = None
     language: Literal["auto", "file_name", "attributes"] = "auto"
     mask: str | None = None
     leave_out: tuple[str, ...] = ()
@@ -84,7 +90,7 @@ class Hdf5Source(RootedSource):
         checks.one_of("image_orientation", self.image_orientation, ("auto", "none", "vflip", "rot180"))
         checks.one_of("channel_order", self.channel_order, ("auto", "rgb", "bgr"))
         checks.one_of("language", self.language, ("auto", "file_name", "attributes"))
-        for name in ("task", "mask"):
+        for name in ("task", "instruction", "mask"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or not value):
                 raise ValueError(f"{name} is {value!r}, not a text")
@@ -159,7 +165,8 @@ class Hdf5Source(RootedSource):
             layout, keys, left_out = _described(path, self._limit, facts, self.layout)
             top = _opened(path, self._limit, facts)
             if self.leave_out or self.unwanted:
-                top.file.hide(functools.partial(self._hidden, demo, layout))
+                hide = functools.partial(hidden, demo, layout.state, self.leave_out, self.unwanted)
+                top.file.hide(hide)
             if not demo and layout.demos(top) != [""]:
                 raise self._unlisted(path)
             made = layout.read(top, demo, path, self._limit)
@@ -178,6 +185,18 @@ class Hdf5Source(RootedSource):
             error.source_sha256 = sha256
             raise
 
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """See `vla_data.core.base.BaseSource`. Which moment observations are of is what the episode says."""
+        name, demo = hdf5_files.place(ref)
+        episode = self.read(ref)
+        first = int(episode.meta["observation_time"] == "after")
+        path = self.folder / name
+        return evidence(path, demo, first=first, steps=len(episode), left_out=self.leave_out)
+
+    def files_of(self, ref: EpisodeRef) -> Sequence[str]:
+        """See `vla_data.core.base.BaseSource`."""
+        return [hdf5_files.place(ref)[0]]
+
     def schema(self, episode: Episode) -> Schema:
         """What the arrays and frames of ``episode`` mean."""
         features: dict[str, Feature] = {}
@@ -193,34 +212,18 @@ class Hdf5Source(RootedSource):
                 convention={"colour": "rgb", "orientation": orientation, "time": "before_action"},
             )
         for name, array in episode.arrays.items():
+            if name == "task":
+                continue
             features[name] = Feature(
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=array.shape[1:] or (1,),
                 names=_state_names(episode) if name == "observation.state" else None,
-                convention=_convention(meta, name, array),
+                convention=_convention(episode, name, array),
             )
         for name, told in meta.declared.items():
             if name in features and not (name in episode.frames and orientation != "upright"):
                 features[name] = _declared(features[name], told)
         return Schema(features=features, fps=float(meta.fps or 0), robot=meta.robot)
-
-    def _hidden(self, demo: str, layout: Layout, path: str) -> str:
-        """What of a demo is not read, by its path or feature; nothing for what is."""
-        for prefix in _prefixes(demo):
-            if not path.startswith(prefix):
-                continue
-            below = path.removeprefix(prefix)
-            if below in self.leave_out:
-                return below
-            names = _features(below)
-            is_list = (
-                _NOBODYS in self.unwanted
-            )  # of what stays, on which a folder's or a key's own name need not be
-            if is_list and not ("/images/" in below and all(name in self.unwanted for name in names)):
-                return ""
-            if not set(names) & set(layout.state) or "observation.state" in self.unwanted:
-                return next((name for name in names if name in self.unwanted), "")
-        return ""
 
     def _left_out(self, seen: set[str]) -> Iterable[str]:
         """Notes on what was asked to be left out: that it was, or that it is not there."""
@@ -277,23 +280,6 @@ class Hdf5Source(RootedSource):
 _MAX_LISTED: Final = 100_000
 _listed: dict[tuple[object, ...], Listing] = {}
 """What files hold, by place, state and options: `Hdf5Source.episodes` is called more than once in a run."""
-
-
-_NOBODYS: Final = "\0"  # no feature is named so: it is unwanted where everything is that nobody names
-
-
-def _features(below: str) -> tuple[str, ...]:
-    """The features that a dataset at a path below a demo may be."""
-    first, _, rest = below.partition("/")
-    key = rest.replace("/", ".")
-    if first not in ("obs", "observations") or not rest:
-        return (below.replace("/", "."),)
-    return (f"observation.{key}", f"observation.images.{key.removeprefix('images.')}")
-
-
-def _prefixes(demo: str) -> tuple[str, ...]:
-    """Where a demo may lie in its file."""
-    return (f"data/{demo}/", f"{demo}/") if demo else ("",)
 
 
 def _check_kind(path: Path) -> None:
@@ -365,9 +351,10 @@ def _declared(feature: Feature, told: Mapping[str, Json]) -> Feature:
     return feature
 
 
-def _convention(meta: EpisodeMeta, name: str, array: NDArray[Any]) -> Mapping[str, Json]:
+def _convention(episode: Episode, name: str, array: NDArray[Any]) -> Mapping[str, Json]:
     if array.ndim != 2:
         return {}
     if name == "action":
-        return action_convention(meta, array.shape[1])
-    return state_convention(meta, name, array.shape[1])
+        told = action_convention(episode.meta, array.shape[1])
+        return {} if f"{POSES}:action" in episode.notes else told
+    return state_convention(episode.meta, name, array.shape[1])

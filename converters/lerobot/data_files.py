@@ -22,6 +22,7 @@ from converters.lerobot import values
 from vla_data.errors import DataError
 from vla_data.files import arrow
 from vla_data.files.tables import check_rows, open_parquet, read_groups
+from vla_data.safety.files import damage
 
 MAX_EPISODE: Final = 2 << 30  # bytes of the row groups that an episode lies in, once decompressed
 _INDEX: Final = "episode_index"
@@ -51,7 +52,7 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
             return table.slice(first, count)
         return table.take(own)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
 
 
 def column_names(path: Path) -> list[str]:
@@ -63,7 +64,7 @@ def column_names(path: Path) -> list[str]:
     try:
         names: list[str] = _footer(path, *_facts(path)).schema.to_arrow_schema().names
     except (pa.ArrowException, OSError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     return names
 
 
@@ -95,7 +96,7 @@ def _episodes(path: Path, mtime: int, size: int) -> frozenset[int]:
             table = read_groups(_open(path, mtime, size), mixed, columns=[_INDEX], max_bytes=MAX_EPISODE)
             found |= set(pc.unique(values.joined(table[_INDEX])).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     return frozenset(found)
 
 
@@ -121,7 +122,7 @@ def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], ND
     try:
         footer = _footer(path, mtime, size)
     except (pa.ArrowException, OSError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     leaves = [footer.schema.column(i).path for i in range(len(footer.schema))]
     if _INDEX not in leaves:
         raise DataError("E206", f"{path.name} has no {_INDEX}")

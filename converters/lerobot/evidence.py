@@ -20,6 +20,7 @@ from converters.lerobot.data_files import MAX_EPISODE
 from converters.lerobot.layout import Layout
 from vla_data.errors import DataError
 from vla_data.files.tables import check_rows, open_parquet, read_groups
+from vla_data.safety.files import damage
 
 
 def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[Any] | None]:
@@ -37,7 +38,7 @@ def evidence(layout: Layout, path: Path, number: int) -> Mapping[str, Sequence[A
     try:
         names, table, numbers = _read(path, facts.st_mtime_ns, facts.st_size)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise DataError("E105", f"{path.name} is damaged ({type(error).__name__})") from None
+        raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
     rows = [row for row, own in enumerate(numbers) if own == number]
     whole = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
     features = dict.fromkeys([*layout.info["features"], *names])

@@ -72,7 +72,7 @@ class Contents:
         if self._is_left_out(name):
             self.notes.append(f"left_out:{name}")
         elif name == "task":
-            self.notes.append(f"column_left_out:{name}")
+            self.notes.append(f"task_column_left_out:{name}")
         elif declared.get("dtype") == totals.LANGUAGE and name in language.COLUMNS:
             self.arrays[name], notes = language.read(column, name, self._time)
             self.notes += notes

@@ -12,7 +12,7 @@ import pyarrow as pa
 from vla_data.errors import DataError, UsageError
 from vla_data.files.tables import read_whole
 from vla_data.safety import strict_json
-from vla_data.safety.files import is_own, read_file
+from vla_data.safety.files import damage, is_own, read_file
 from vla_data.safety.text import show
 
 MAX_ROWS: Final = 10_000_000
@@ -84,4 +84,4 @@ class Files:
         except DataError as error:
             raise UsageError("E107" if error.code == "E107" else "E003", error.message) from None
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise UsageError("E003", f"{name} can't be read ({type(error).__name__})") from None
+            raise UsageError("E003", f"{name} is {damage(self.path(name), error)}") from None

@@ -157,12 +157,12 @@ class Layout(Places):
                 table = self.files.parquet("meta/tasks.parquet", lambda _: True)
                 text = "task" if "task" in table.column_names else "__index_level_0__"
                 pairs = list(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
-            tasks = dict(
-                zip(whole_numbers(number for number, _ in pairs), (task for _, task in pairs), strict=True)
-            )
+            numbered = zip(whole_numbers(number for number, _ in pairs), (task for _, task in pairs), strict=True)
+            rows_of = set(numbered)  # recorders that go on append what is there already
+            tasks = dict(sorted(rows_of))
         except (KeyError, TypeError, ValueError):
             raise UsageError("E141", "the tasks must be a list of task_index and task") from None
-        if len(tasks) != len(pairs) or not all(isinstance(task, str) for task in tasks.values()):
+        if len(tasks) != len(rows_of) or not all(isinstance(task, str) for task in tasks.values()):
             raise UsageError("E141", "the tasks must be one text for each number, each number once")
         return tasks
 

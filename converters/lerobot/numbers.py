@@ -17,6 +17,7 @@ from converters.lerobot.layout import Layout
 from vla_data.core.base import Columns
 from vla_data.errors import DataError
 from vla_data.files.tables import open_parquet
+from vla_data.safety.files import damage
 from vla_data.safety.text import show
 from vla_data.statistics.columns import chosen
 
@@ -55,7 +56,7 @@ def read_numbers(
                 if name is not None:
                     yield name, _checked(table, lengths[number], names, layout)
         except (pa.ArrowException, OSError) as error:
-            damaged = f"; {file} is damaged ({type(error).__name__})"
+            damaged = f"; {file} is {damage(layout.files.path(file), error)}"
         except DataError as error:
             damaged = f"; {error.message}"
     for name in open_.values():

@@ -86,9 +86,18 @@ class Places:
         """``info.json``, with its version, paths and rate checked. Names of features are strangers' words."""
         info = self.files.json("meta/info.json")
         version = info.get("codebase_version") if isinstance(info, dict) else None
+        if f"v{version}" in VERSIONS:
+            info["codebase_version"] = version = f"v{version}"
         if version not in VERSIONS:
             known = ", ".join(VERSIONS)
-            raise UsageError("E002", f"LeRobot format {show(version)[:40]} is not read; {known} are")
+            raise UsageError(
+                "E002",
+                f"LeRobot format {show(version)[:40]} is not read; {known} are; lerobot's scripts convert others",
+            )
+        storage = info.get("storage_format")
+        if storage not in (None, "parquet"):
+            what = f"{show(self.root)} keeps its data as {show(storage)[:40]}, not as Parquet files"
+            raise UsageError("E002", f"{what}, and is not read; write it again as Parquet with lerobot first")
         features = info.get("features")
         if not isinstance(features, dict) or not all(isinstance(f, dict) for f in features.values()):
             raise UsageError("E141", "meta/info.json has no table of features")

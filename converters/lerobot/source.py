@@ -224,6 +224,11 @@ class LerobotSource(RootedSource):
         place = self._place(ref)
         return evidence(self._layout, self._layout.files.path(self._data(place)), place.number)
 
+    def files_of(self, ref: EpisodeRef) -> Sequence[str]:
+        """See `BaseSource`."""
+        place = self._place(ref)
+        return [place.data, *(track.file for track in place.videos.values())]
+
     def locate_images(self, ref: EpisodeRef, frames: Mapping[str, Frames]) -> Mapping[str, tuple[Located, ...]]:
         """See `BaseSource`."""
         path = self._layout.files.path(self._data(self._place(ref)))
@@ -368,9 +373,12 @@ class LerobotSource(RootedSource):
         numbers = (
             columns.numbers(table, "task_index").tolist() if "task_index" in table.column_names else list(tasks)
         )
-        if missing := [number for number in numbers if number not in tasks]:
-            raise DataError("E206", f"task {show(missing[0])[:40]} is not among the dataset's tasks")
-        told = {n: self._instruction(tasks[n]) for n in dict.fromkeys(numbers)}
+        missing = [number for number in numbers if number not in tasks]
+        if missing and self.task is None:
+            raise DataError(
+                "E206", f"task {show(missing[0])[:40]} is not among the dataset's tasks; --task stands in for it"
+            )
+        told = {n: self._instruction(tasks.get(n, "")) for n in dict.fromkeys(numbers)}
         return (
             [told[number] for number in numbers] if len(numbers) == len(table) else [*told.values()] * len(table)
         )

@@ -114,7 +114,7 @@ def holds_array(kind: pa.DataType) -> bool:
     """Whether a column of this type has numbers (or records of them, as x, y, z) or one text a row."""
     inner = elements(kind)
     if pa.types.is_struct(inner):
-        return inner.num_fields > 0 and all(is_number(plain_type(field.type)) for field in inner)
+        return inner.num_fields > 0 and all(is_number(elements(field.type)) for field in inner)
     return is_number(inner) or is_text(inner)
 
 
@@ -132,6 +132,11 @@ def array_of(column: pa.ChunkedArray, name: str, declared: Mapping[str, Any]) ->
     """
     values = _nested(joined(column), name, declared)
     if values.dtype.kind == "U":
+        if str(declared.get("dtype")) in _NUMBERS:
+            raise DataError(
+                "E208",
+                f"{show(name)} is text in row 0, and info.json declares {declared['dtype']}; {way_out(name)}",
+            )
         if values.shape[1:] not in ((), (1,)):
             raise DataError("E203", f"{show(name)} has {values.shape[1]} texts a row, not one; {way_out(name)}")
         return values.reshape(len(values)), []
@@ -195,23 +200,27 @@ def _numbers(array: pa.Array) -> Array:
 
 
 def _records(array: pa.Array, name: str, declared: Mapping[str, Any]) -> Array:
-    """Records of numbers, such as x, y, z: in the order of the declared names, or else in that of the record."""
+    """Records of numbers, or of lists of them, such as x, y, z: in the order of the declared names where these are
+    the fields', or else in that of the record.
+    """
     fields = [field.name for field in array.type]
     names = flat_names(declared.get("names"))
-    if names is not None and sorted(names) != sorted(fields):
+    known = names is not None and sorted(names) == sorted(fields)
+    flat = not any(is_list(plain_type(field.type)) for field in array.type)
+    if names is not None and not known and flat:
         raise DataError(
             "E203",
             f"{show(name)} is records of {show(', '.join(fields))[:200]}, and info.json names "
             f"{show(', '.join(names))[:200]}; {way_out(name)}",
         )
     columns = []
-    for field in names or fields:
-        inner = plain(array.field(field))
-        if inner.null_count:
-            row = int(np.flatnonzero(arrow.to_numpy(inner.is_null()))[0])
-            raise DataError("E203", f"{show(name)} has no {show(field)} in row {row}; {way_out(name)}")
-        columns.append(_numbers(inner))
-    return np.stack(columns, axis=1)
+    for field in names if known and names is not None else fields:
+        try:
+            values = _nested(plain(array.field(field)), f"{name}.{field}", {})
+        except DataError as error:
+            raise DataError(error.code, error.message.rpartition(";")[0] + f"; {way_out(name)}") from None
+        columns.append(values.reshape(len(array), -1))
+    return np.concatenate(columns, axis=1)
 
 
 def as_declared(values: Array, name: str, dtype: str, stored: str) -> tuple[Array, list[str]]:

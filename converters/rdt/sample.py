@@ -93,6 +93,7 @@ def trajectory(
     layout: Layout = "pose_delta",
     action_convention: Convention | str | None = None,
     state_convention: Convention | str | None = None,
+    opening: float | None = None,
     cameras: Mapping[str, str | None] | None = None,
     rules: Rules | None = None,
 ) -> Trajectory:
@@ -103,7 +104,12 @@ def trajectory(
             instruction changes in the episode.
     """
     found = vectors(
-        episode, schema, layout=layout, action_convention=action_convention, state_convention=state_convention
+        episode,
+        schema,
+        layout=layout,
+        action_convention=action_convention,
+        state_convention=state_convention,
+        opening=opening,
     )
     chosen = rdt_cameras.choose(list(episode.frames), cameras or {})
     return Trajectory(

@@ -62,6 +62,7 @@ class RdtSink(BaseSink):
         layout: where the numbers of an action go; see `converters.rdt.vectors`, and "agilex" in this module.
         action_convention: what the actions mean, as a preset of `vla_data.actions`; None: what the source says.
         state_convention: the same of ``observation.state``.
+        gripper_opening: metres between the fingers of the open gripper; None: the robot's, where it is known.
         cam_high: the camera that looks at the robot; None: told by names; "none": there is none.
         cam_right_wrist: the one on the only, or the right, wrist.
         cam_left_wrist: the one on the left wrist.
@@ -77,6 +78,7 @@ class RdtSink(BaseSink):
     layout: FileLayout = "pose_delta"
     action_convention: str | None = None
     state_convention: str | None = None
+    gripper_opening: float | None = None
     cam_high: str | None = None
     cam_right_wrist: str | None = None
     cam_left_wrist: str | None = None
@@ -89,6 +91,9 @@ class RdtSink(BaseSink):
         checks.one_of("layout", self.layout, get_args(FileLayout))
         checks.one_of("images", self.images, get_args(Encoding))
         checks.one_of("channel_order", self.channel_order, get_args(rdt_file.Channels))
+        if self.gripper_opening is not None:
+            opening = checks.number("gripper_opening", self.gripper_opening, low=1e-3, high=1)
+            object.__setattr__(self, "gripper_opening", opening)
         checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
         checks.whole("shortest", self.shortest, low=1)
         if not _NAME.fullmatch(self.name):
@@ -122,6 +127,7 @@ class RdtSink(BaseSink):
             layout="absolute" if self.layout == "agilex" else self.layout,
             action_convention=self.action_convention,
             state_convention=self.state_convention,
+            opening=self.gripper_opening,
         )
         declared = {slot: getattr(self, slot) for slot in ("cam_high", "cam_right_wrist", "cam_left_wrist")}
         cameras = choose(list(episode.frames), declared)

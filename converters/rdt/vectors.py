@@ -5,10 +5,11 @@
 - ``declared``: the convention that was given for ``observation.state``
 - ``libero``: arrays joint_states, gripper_states, ee_pos and ee_ori (a rotation vector), by LIBERO's names
 - ``robomimic``: arrays robot0_joint_pos, robot0_gripper_qpos, robot0_eef_pos and robot0_eef_quat (xyzw)
-- ``feature``: the convention that ``observation.state`` carries; its part ``fingers`` are a Panda's
+- ``feature``: the convention that ``observation.state`` carries; its part ``fingers`` are two positions
 
-``libero`` and ``robomimic`` are of a Panda, whose gripper is open at 0.08 m between the fingers. They fill 17
-slots: 0-6 joints in rad, 10 gripper_open, 30-32 position in m, 33-38 the first two columns of the rotation matrix.
+How far apart the fingers of the open gripper are is declared, or that of a Panda (0.08 m) where the source names
+one as its robot. ``libero`` and ``robomimic`` of seven joints fill 17 slots: 0-6 joints in rad, 10 gripper_open,
+30-32 position in m, 33-38 the first two columns of the rotation matrix.
 
 **Actions** mean what was given (``declared``) or what their feature says (``feature``); of LIBERO that is x0.05 m,
 x0.5 rad of a rotation vector, -1 opens. They are written by one of four layouts:
@@ -37,6 +38,7 @@ from vla_data.actions import UNDECLARED, Convention, convert, gripper_opening, p
 from vla_data.actions.convention import arm, quantity
 from vla_data.actions.rotations import convert_rotation
 from vla_data.core import Array, Episode, Schema
+from vla_data.core.notes import no_action
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -46,6 +48,21 @@ Floats = NDArray[np.float64]
 
 PANDA_OPENING: Final = 0.08
 """Metres between the fingers of an open Panda gripper."""
+_OPENINGS: Final = dict.fromkeys(
+    (
+        "panda",
+        "franka",
+        "franka_panda",
+        "franka_emika_panda",
+        "panda_wristcam",
+        "mountedpanda",
+        "onthegroundpanda",
+    ),
+    PANDA_OPENING,
+)
+"""Robot, in small letters -> metres between the fingers of its open gripper."""
+_FURTHER: Final = 1.05
+"""Of the opening: fingers that are further apart are of another gripper."""
 
 POSE: Final = preset("rdt_absolute")
 """A pose and a gripper in their slots: metres, columns of the rotation matrix, 1 open."""
@@ -94,6 +111,7 @@ def vectors(
     layout: Layout = "pose_delta",
     action_convention: Convention | str | None = None,
     state_convention: Convention | str | None = None,
+    opening: float | None = None,
 ) -> Vectors:
     """States and actions in the slots; see this module.
 
@@ -103,15 +121,16 @@ def vectors(
         layout: of the actions.
         action_convention: what the actions mean, or the name of a preset; None: by the rules.
         state_convention: what ``observation.state`` means, or the name of a preset; None: by the rules.
+        opening: metres between the fingers of the open gripper; None: the robot's, where the schema names one.
 
     Raises:
         DataError: E206 without actions or states, E231 and E232 for such whose meaning is not known or does not
             lead to RDT's, E201 and E202 for numbers that mean nothing.
     """
     if "action" not in episode.arrays:
-        raise DataError("E206", "missing key 'action'")
+        raise DataError("E206", no_action(episode.arrays))
     try:
-        state, meaning, state_rule = _state(episode, schema, state_convention)
+        state, meaning, state_rule = _state(episode, schema, state_convention, opening)
         source, action_rule = _action_convention(schema, action_convention)
         target = slotted(source, layout)
         action = convert(
@@ -206,23 +225,52 @@ def _action_convention(schema: Schema, given: Convention | str | None) -> tuple[
     return convention, "feature"
 
 
-def _state(episode: Episode, schema: Schema, given: Convention | str | None) -> tuple[Floats, Convention, str]:
+def opening_of(schema: Schema) -> float | None:
+    """Metres between the fingers of the open gripper of the robot that a schema names."""
+    return _OPENINGS.get((schema.robot or "").lower())
+
+
+def _opened(fingers: Floats, schema: Schema, declared: float | None) -> Floats:
+    """``(T,)``: how far open a gripper is, 1 open, from the positions ``(T, 2)`` of its fingers."""
+    width = declared if declared is not None else opening_of(schema)
+    if width is None:
+        robot = f" of a {show(schema.robot)}" if schema.robot else ", and of which robot"
+        raise UsageError(
+            "E231",
+            f"how far apart the fingers of the open gripper are{robot}; declare it with --gripper-opening METRES "
+            "(a Panda's: 0.08)",
+        )
+    most = float((fingers[:, 0] - fingers[:, 1]).max(initial=0.0))
+    if most > width * _FURTHER:
+        raise UsageError(
+            "E202", f"the fingers are {most:.4g} m apart, further than the {width:g} m of the open gripper"
+        )
+    return gripper_opening(fingers, width=width)
+
+
+def _state(
+    episode: Episode, schema: Schema, given: Convention | str | None, opening: float | None
+) -> tuple[Floats, Convention, str]:
     if given is not None:
-        return *_converted(episode, preset(given) if isinstance(given, str) else given), "declared"
+        convention = preset(given) if isinstance(given, str) else given
+        return *_converted(episode, convention, schema, opening), "declared"
     for rule, (joints, fingers, position, rotation, form) in _STATES.items():
         names = [f"observation.{name}" for name in (joints, fingers, position, rotation)]
         if all(name in episode.arrays for name in names):
             parts = [_rows(episode.arrays[name], name) for name in names]
-            return *_panda(parts, form), rule
+            return *_arm(parts, form, schema, opening), rule
     feature = schema.features.get("observation.state")
     if feature is None:
         raise UsageError("E206", "there is no observation.state, and RDT needs one")
     if feature.convention.get("layout"):
-        return *_converted(episode, Convention.from_json(feature.convention)), "feature"
+        convention = Convention.from_json(feature.convention)
+        return *_converted(episode, convention, schema, opening), "feature"
     raise UsageError("E231", "what observation.state means is not known; declare it with --state-convention")
 
 
-def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Convention]:
+def _converted(
+    episode: Episode, convention: Convention, schema: Schema, opening: float | None
+) -> tuple[Floats, Convention]:
     if "observation.state" not in episode.arrays:
         raise UsageError("E206", "missing key 'observation.state'")
     values = _rows(episode.arrays["observation.state"], "observation.state")
@@ -232,7 +280,7 @@ def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Conven
             raise UsageError("E232", "fingers must be two positions, and the only gripper")
         # In the place of the first finger; the other says the same.
         values = values.copy()
-        values[:, fingers[0]] = gripper_opening(values[:, list(fingers)], width=PANDA_OPENING)
+        values[:, fingers[0]] = _opened(values[:, list(fingers)], schema, opening)
         layout = {name: positions for name, positions in convention.layout.items() if name != "fingers"}
         convention = replace(
             convention,
@@ -246,7 +294,7 @@ def _converted(episode: Episode, convention: Convention) -> tuple[Floats, Conven
     return convert(values, convention, target), resolve(convention, target)
 
 
-def _panda(parts: Sequence[Floats], form: str) -> tuple[Floats, Convention]:
+def _arm(parts: Sequence[Floats], form: str, schema: Schema, opening: float | None) -> tuple[Floats, Convention]:
     joints, fingers, position, rotation = parts
     count = joints.shape[1]
     if fingers.shape[1] != 2 or position.shape[1] != 3 or count > rdt_slots.ARM_JOINTS:
@@ -255,7 +303,7 @@ def _panda(parts: Sequence[Floats], form: str) -> tuple[Floats, Convention]:
     layout = {"joints": tuple(range(count)), **POSE.layout}
     meaning = replace(POSE, layout=layout, frame="world", joint_unit="rad")
     state[:, meaning.layout["joints"]] = joints
-    state[:, rdt_slots.GRIPPER] = gripper_opening(fingers, width=PANDA_OPENING)
+    state[:, rdt_slots.GRIPPER] = _opened(fingers, schema, opening)
     state[:, meaning.layout["translation"]] = position
     state[:, meaning.layout["rotation"]] = convert_rotation(rotation, form, "6d_columns")
     return state, meaning

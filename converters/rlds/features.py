@@ -21,6 +21,8 @@ from vla_data.safety.text import show
 MAX_LEAVES: Final = 2_000
 MAX_DIMENSION: Final = 1 << 24
 MAX_LISTS: Final = 64
+_SMALLEST: Final = 16
+"""Pixels of a side below which numbers are no camera's."""
 
 _MODULE: Final = "tensorflow_datasets.core.features"
 CLASSES: Final[Mapping[str, str]] = {
@@ -64,6 +66,7 @@ class Leaf:
         encoding: of a tensor: ``none``, or ``bytes`` or ``zlib`` for raw memory in a byte string.
         lists: length of each Sequence around it, outermost first, without the one of ``steps``; None is any.
         labels: whether it is a ClassLabel.
+        pixels: whether it is a tensor that may be a camera's pixels: uint8 ``(height, width, 3)``.
         optional: whether a record may lack it.
     """
 
@@ -74,6 +77,7 @@ class Leaf:
     encoding: str = "none"
     lists: Shape = ()
     labels: bool = False
+    pixels: bool = False
     optional: bool = False
 
     @property
@@ -83,8 +87,9 @@ class Leaf:
 
     @property
     def is_camera(self) -> bool:
-        """Whether these are 8-bit RGB images; others are arrays."""
-        return self.kind == "image" and self.dtype == "uint8" and self.shape[-1] == 3 and not self.lists
+        """Whether these are 8-bit RGB images, encoded or as pixels; others are arrays."""
+        encoded = self.kind == "image" and self.dtype == "uint8" and self.shape[-1] == 3
+        return (encoded or self.pixels) and not self.lists
 
 
 def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
@@ -242,8 +247,16 @@ def _tensor(facts: Mapping[str, Any], path: str, lists: Shape) -> Leaf:
         return Leaf(path=path, kind="text", dtype="text", shape=shape, lists=lists, optional=optional)
     if dtype not in _NUMBERS or encoding not in ("none", "bytes", "zlib"):
         raise _odd(f"declares {show(path)} as {show(dtype)} encoded as {show(encoding)}")
+    pixels = dtype == "uint8" and len(shape) == 3 and shape[2] == 3 and min(n or 0 for n in shape[:2]) >= _SMALLEST
     return Leaf(
-        path=path, kind="tensor", dtype=dtype, shape=shape, encoding=encoding, lists=lists, optional=optional
+        path=path,
+        kind="tensor",
+        dtype=dtype,
+        shape=shape,
+        encoding=encoding,
+        lists=lists,
+        pixels=pixels,
+        optional=optional,
     )
 
 

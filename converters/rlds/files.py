@@ -127,7 +127,12 @@ def load(root: Path, *, splits: Sequence[str] = (), leave_out: Sequence[str] = (
     _check_left_over(folder, name, format, {shard.name for shard in shards}, info["splits"])
     wanted = tuple(shard for shard in shards if not splits or shard.split in splits)
     if missing := [shard.name for shard in wanted if not (folder / shard.name).is_file()]:
-        raise UsageError("E133", f"{len(missing):,} shards are not there, the first is {show(missing[0])}")
+        what = "1 shard is" if len(missing) == 1 else f"{len(missing):,} shards are"
+        raise UsageError(
+            "E133",
+            f"{what} not there, as {show(missing[0])}: the copy or the build did not finish; fetch them, or "
+            "name the splits that are whole (--splits)",
+        )
     return Dataset(folder=folder, name=name, version=version, format=format, shards=wanted, leaves=declared)
 
 

@@ -26,6 +26,7 @@ from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
 from vla_data.core.base import BaseSink, Pictures, Traits
 from vla_data.core.content import content_digest
+from vla_data.core.notes import no_action
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.media.images import JPEG_QUALITY, Encoding
@@ -276,7 +277,7 @@ def _too_many(chosen: Sequence[str], rank: Mapping[str, float], share: float) ->
 def _rl4vla_fields(episode: Episode, frames: Mapping[str, list[bytes]], fields: dict[str, tfrecord.Value]) -> str:
     """Add the fields of RL4VLA's SFT builder; returns the digest of the content."""
     if "action" not in episode.arrays:
-        raise DataError("E206", "missing key 'action'")
+        raise DataError("E206", no_action(episode.arrays))
     named = {_camera_key(name, len(frames)): items for name, items in frames.items()}
     action = episode.arrays["action"].astype(np.float32, copy=False)
     tasks = episode.arrays.get("task", [episode.task] * len(episode))

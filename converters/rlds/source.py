@@ -31,15 +31,16 @@ from converters.rlds import instruction
 from converters.rlds import names as rlds_names
 from converters.rlds import own as rlds_own
 from converters.rlds import values as rlds_values
+from converters.rlds.evidence import evidence
 from converters.rlds.example import parse
 from converters.rlds.features import Leaf
+from converters.rlds.steps import read_steps
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Feature, Json, Schema
 from vla_data.core.base import RootedSource, refresh
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import INFO
-from vla_data.media.frames import Frames
 from vla_data.safety.files import state_of
 from vla_data.safety.text import show
 
@@ -128,6 +129,20 @@ class RldsSource(RootedSource):
             error.source_sha256 = sha256
             raise
 
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """See `vla_data.core.base.BaseSource`. Of a dataset of ours, what its records say by a rule is none."""
+        cameras = [leaf.path for leaf in self._dataset.leaves if leaf.is_camera]
+        text = self._instruction.path if self._instruction is not None else ""
+        found = evidence(self._data(ref), cameras, text, self.leave_out)
+        if self._own is None:
+            return found
+        return {name: cells for name, cells in found.items() if name in self._own.schema.features}
+
+    def files_of(self, ref: EpisodeRef) -> Sequence[str]:
+        """See `vla_data.core.base.BaseSource`."""
+        shard = self._dataset.folder / self._places[ref.id][0].shard.name
+        return [shard.relative_to(self.root).as_posix()]
+
     def schema(self, episode: Episode) -> Schema:
         """The features of an episode, with the conventions that a dataset of ours declares.
 
@@ -157,7 +172,10 @@ class RldsSource(RootedSource):
 
     @functools.cached_property
     def _dataset(self) -> rlds_files.Dataset:
-        return rlds_files.load(self.root, splits=self.splits, leave_out=self.leave_out)
+        found = rlds_files.load(self.root, splits=self.splits, leave_out=self.leave_out)
+        if rlds_own.load(found.folder) is None:
+            return found
+        return replace(found, leaves=tuple(replace(leaf, pixels=False) for leaf in found.leaves))
 
     @functools.cached_property
     def _own(self) -> rlds_own.Own | None:
@@ -260,18 +278,12 @@ class RldsSource(RootedSource):
         ]
         steps = self._length(record)
         try:
-            arrays: dict[str, Array] = {}
-            frames: dict[str, Frames] = {}
-            for leaf in self._steps:
-                if leaf.is_camera:
-                    frames[self._names[leaf.path]] = rlds_values.frames(leaf, record)
-                else:
-                    arrays[self._names[leaf.path]] = rlds_values.array(leaf, record, steps)
-                if leaf.dtype == "bfloat16":
-                    notes.append(f"bfloat16_as_float32:{leaf.path}")
-            tasks = instruction.texts_of(
+            arrays, frames, more = read_steps(self._steps, self._names, record, steps, widen=self._own is None)
+            notes += more
+            tasks, more = instruction.texts_of(
                 self._instruction, record, steps, task=self.task, allow_empty=self.allow_empty_instruction
             )
+            notes += more
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = rlds_values.positions(arrays, steps)

@@ -51,19 +51,37 @@ def count_steps(leaf: Leaf, record: Record) -> int | None:
     return size // each
 
 
+def without(leaf: Leaf) -> str:
+    """The end of a message on a feature: how to read the dataset without it."""
+    return f"; --leave-out {show(leaf.path)} leaves it out"
+
+
+def is_file(leaf: Leaf, record: Record) -> bool:
+    """Whether a text of each step is a JPEG or PNG file."""
+    if leaf.kind != "text" or leaf.shape or leaf.lists or leaf.path not in record:
+        return False
+    items = record[leaf.path].strings()
+    return bool(items) and bytes(items[0][:4]).startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
 def frames(leaf: Leaf, record: Record) -> Frames:
-    """A camera's images, encoded as they are."""
+    """A camera's images, encoded as they are, or as pixels where they are stored so."""
+    if leaf.pixels:
+        pixels = array(leaf, record, count_steps(leaf, record) or 0)
+        return Frames(tuple(pixels), *pixels.shape[1:3])
     items = record[leaf.path].strings()
     sizes = set()
     for item in items:
         if len(item) == 0:
-            raise DataError("E109", f"{show(leaf.path)} has an image of 0 bytes; --leave-out PATH leaves it out")
+            raise DataError("E109", f"{show(leaf.path)} has an image of 0 bytes{without(leaf)}")
         head = images.header(item)
         sizes.add((head.height, head.width))
     if len(sizes) != 1:
         raise DataError("E203", f"images of {show(leaf.path)} have {len(sizes)} sizes")
     height, width = sizes.pop()
-    if any(want not in (None, got) for want, got in zip(leaf.shape[:2], (height, width), strict=True)):
+    if leaf.kind == "image" and any(
+        n not in (None, m) for n, m in zip(leaf.shape[:2], (height, width), strict=True)
+    ):
         raise DataError("E203", f"{show(leaf.path)} has images of {(height, width)}, not {leaf.shape[:2]}")
     return Frames(tuple(map(bytes, items)), height, width)
 
@@ -89,9 +107,9 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
 
 
 def strings(leaf: Leaf, record: Record) -> Sequence[memoryview]:
-    """The texts of a feature, one after the other; of lists within a step, which must hold one text each."""
-    if leaf.in_steps and (leaf.lists or leaf.shape) and (*_list_shape(leaf, record), *leaf.shape) != (1,):
-        raise DataError("E211", f"{show(leaf.path)} has several texts a step; declare another one (--instruction)")
+    """The texts of a feature, one after the other; of lists within a step, which must be of one length."""
+    if leaf.in_steps and leaf.lists:
+        _list_shape(leaf, record)
     return _stored(leaf, record).strings()
 
 
@@ -100,9 +118,7 @@ def fact(leaf: Leaf, record: Record) -> Json:
     if leaf.path not in record and leaf.optional:
         return None
     if leaf.kind == "image" or (leaf.encoding != "none" and None in leaf.shape) or len(leaf.lists) > 1:
-        raise DataError(
-            "E203", f"{show(leaf.path)} is not a number, a text or a list of these; --leave-out PATH leaves it out"
-        )
+        raise DataError("E203", f"{show(leaf.path)} is not a number, a text or a list of these{without(leaf)}")
     stored = _stored(leaf, record)
     raw = _raw(leaf, stored)
     if len(raw) > MAX_FACTS:
@@ -115,7 +131,7 @@ def fact(leaf: Leaf, record: Record) -> Json:
     else:
         values = _numbers(leaf, raw)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("E201", f"{show(leaf.path)} is not finite; --leave-out PATH leaves it out")
+        raise DataError("E201", f"{show(leaf.path)} is not finite{without(leaf)}")
     shape = tuple(-1 if n is None else n for n in (*leaf.lists, *leaf.shape))
     if shape.count(-1) > 1:
         raise DataError("E203", f"{show(leaf.path)} has several sizes that are not declared")
@@ -166,7 +182,7 @@ def _raw(leaf: Leaf, values: Values) -> Any:
 def _known(leaf: Leaf, shape: Sequence[int | None]) -> tuple[int, ...]:
     """A shape whose sizes are all declared."""
     if None in shape:
-        raise DataError("E203", f"{show(leaf.path)} has no fixed size; --leave-out PATH leaves it out")
+        raise DataError("E203", f"{show(leaf.path)} has no fixed size{without(leaf)}")
     return tuple(n or 0 for n in shape)
 
 
@@ -178,10 +194,10 @@ def _list_shape(leaf: Leaf, record: Record) -> tuple[int, ...]:
     if rows is None:
         return _known(leaf, leaf.lists)
     if len(leaf.lists) > 1:
-        raise DataError("E203", f"{show(leaf.path)} has lists of lists; --leave-out PATH leaves it out")
+        raise DataError("E203", f"{show(leaf.path)} has lists of lists{without(leaf)}")
     lengths = {int(n) for n in np.unique(rows.integers())}
     if len(lengths) != 1 or leaf.lists[0] not in (None, *lengths) or min(lengths) < 0:
-        raise DataError("E203", f"lists of {show(leaf.path)} differ in length; --leave-out PATH leaves them out")
+        raise DataError("E203", f"lists of {show(leaf.path)} differ in length{without(leaf)}")
     return (lengths.pop(),)
 
 
@@ -215,9 +231,7 @@ def _numbers(leaf: Leaf, raw: Array) -> Array:
 def _memory(leaf: Leaf, items: Sequence[memoryview]) -> Array:
     """Arrays that were stored as their memory; ``(N, ...)``."""
     if leaf.dtype == "bfloat16" or leaf.shape.count(None) > 1:
-        raise DataError(
-            "E203", f"{show(leaf.path)} is stored in a form that is not read; --leave-out PATH leaves it out"
-        )
+        raise DataError("E203", f"{show(leaf.path)} is stored in a form that is not read{without(leaf)}")
     dtype = numpy_dtype(leaf).newbyteorder("<")
     fixed = math.prod(n for n in leaf.shape if n is not None) * dtype.itemsize
     limit = fixed if None not in leaf.shape else MAX_ARRAY // max(len(items), 1)

@@ -49,6 +49,7 @@ from vla_data import options as checks
 from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
 from vla_data.core.base import BaseSink, Traits
 from vla_data.core.content import content_digest
+from vla_data.core.notes import no_action
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.write import machine_errors
 from vla_data.media.frames import Frames
@@ -100,7 +101,7 @@ class RobomimicSink(BaseSink):
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One demo, as an HDF5 file of its own with the group ``demo``."""
         if "action" not in episode.arrays:
-            raise DataError("E206", "missing key 'action'")
+            raise DataError("E206", no_action(episode.arrays))
         episode = replace(
             episode, arrays={name: array for name, array in episode.arrays.items() if name in schema.features}
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.actions.limits import check_numbers
+from vla_data.core.instructions import NAMES
 from vla_data.errors import DataError
 from vla_data.safety import text
 
@@ -33,7 +34,13 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
     if raw.shape[:1] == (0,):
         raise DataError("E207", "the episode has no steps")
     if raw.ndim != 2 or raw.shape[1] != 7:
-        raise _with_frames(DataError("E203", f"action has shape {raw.shape}, not (T, 7)"), raw)
+        raise _with_frames(
+            DataError(
+                "E203",
+                f"action has shape {raw.shape}, not (T, 7); other actions are recorded by vla_data.RolloutWriter",
+            ),
+            raw,
+        )
     if raw.dtype.kind not in "iuf":
         raise _with_frames(DataError("E208", f"action has dtype {raw.dtype}, not a type of numbers"), raw)
     try:
@@ -165,6 +172,36 @@ def read_fps(value: Any) -> float | None:
     if not good or not np.isfinite(value) or not 1e-3 <= value <= 1e6:
         raise DataError("E203", "fps is not a number above 0")
     return float(value)
+
+
+def read_instruction(rollout: Mapping[str, Any], steps: int) -> tuple[list[str], str]:
+    """The instruction of every step, and the key that it stands under; empty texts where there is none.
+
+    It is ``instruction``, or else the first key of `NAMES` that holds a text, or ``task`` where that is one.
+
+    Args:
+        rollout: key -> value.
+        steps: of it.
+
+    Raises:
+        DataError: E212 for what is neither a text, nor a list of one or of one for each step.
+    """
+    key = next((key for key in ("instruction", *NAMES, "task") if _has_text(rollout.get(key))), "instruction")
+    value = rollout.get(key)
+    listed: list[Any] = []
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        listed = list(value)
+    if len(listed) == steps and steps > 1:
+        return [read_text(item) for item in listed], key
+    return [read_text(value)] * steps, key
+
+
+def _has_text(value: Any) -> bool:
+    """Whether a value is a text, or a list that begins with one."""
+    if isinstance(value, np.ndarray | list | tuple):
+        items = value.reshape(-1) if isinstance(value, np.ndarray) else value
+        value = items[0] if len(items) else None
+    return isinstance(value, str | bytes) and bool(value.strip())
 
 
 def read_text(value: Any) -> str:

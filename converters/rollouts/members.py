@@ -13,7 +13,10 @@ from vla_data.recording.recorded import HEADER
 from vla_data.safety import npy
 from vla_data.safety.archive import Archive
 from vla_data.safety.files import MAX_FILE
+from vla_data.safety.text import show
 
+_SHOWN: Final = 6
+_SIZES: Final = "_sizes"
 _PLAIN_MEMBER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,80}\.npy")
 
 
@@ -39,7 +42,11 @@ def load_members(data: bytes, name: str) -> Mapping[str, Any]:
         return {key: _member(archive, key) for key in keys}
     if "image" not in keys or "action" not in keys or not all(map(_PLAIN_MEMBER.fullmatch, archive.names)):
         if archive.names and all(npy.is_plain(archive.read(member)) for member in archive.names):
-            raise NotARolloutError("E206", "an archive of plain arrays, but not a rollout's")
+            has = ", ".join(map(show, keys[:_SHOWN])) + (" and more" if keys[_SHOWN:] else "")
+            raise NotARolloutError(
+                "E206",
+                f"an archive of plain arrays ({has}), but not a rollout's, which has action, image and info",
+            )
         raise DataError("E108", "the archive has members other than arr_0.npy")
     return _unflatten({key: _member(archive, key) for key in keys})
 
@@ -67,16 +74,19 @@ def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
             rollout[key] = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
     if info:
         rollout.setdefault("info", info)
-    sizes = rollout.pop("image_sizes", None)
-    if sizes is not None:
-        image = rollout["image"]
-        ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
-        ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
-        if not ok or (sizes < 0).any():
-            raise DataError("E203", "image_sizes must be one size in bytes for each image")
-        total = sum(sizes.tolist())  # in Python's integers, which don't overflow
-        if total != len(image):
-            raise DataError("E204", f"image_sizes add up to {total:,}, not to {len(image):,} bytes")
-        ends = np.cumsum(sizes)
-        rollout["image"] = [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    for key in [key for key in rollout if f"{key}{_SIZES}" in rollout]:
+        rollout[key] = _split(rollout[key], rollout.pop(f"{key}{_SIZES}"), key)
     return rollout
+
+
+def _split(image: Any, sizes: Any, key: str) -> list[Any]:
+    """The encoded images of a camera, from one array of all their bytes."""
+    ok = isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1
+    ok = ok and isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8
+    if not ok or (sizes < 0).any():
+        raise DataError("E203", f"{key}{_SIZES} does not fit {key}")
+    total = sum(sizes.tolist())  # in Python's integers, which don't overflow
+    if total != len(image):
+        raise DataError("E204", f"{key}{_SIZES} add up to {total:,}, not to {len(image):,} bytes")
+    ends = np.cumsum(sizes)
+    return [image[end - size : end] for end, size in zip(ends, sizes, strict=True)]

@@ -28,6 +28,7 @@ from vla_data.recording.recorded import Header, check_name
 from vla_data.recording.recorded import members as recorded_members
 
 STATE: Final = "observation.state"
+CAMERA: Final = "observation.images."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +92,19 @@ def is_plain(episode: Episode) -> bool:
 
 
 def _plain(episode: Episode) -> dict[str, Member]:
-    (camera,) = episode.frames
+    camera, *others = episode.frames  # the rollout's own comes first
     members: dict[str, Member] = {
         "action": episode.arrays["action"],
-        "instruction": np.asarray(episode.task),
-        **_image_members(_with_last(episode, camera)),
+        "instruction": episode.arrays.get("task", np.asarray(episode.task)),
+        **_image_members(_with_last(episode, camera), "image"),
         **{name: array for name, array in episode.arrays.items() if name.startswith("info.")},
     }
+    for name in others:
+        members |= _image_members(_with_last(episode, name), name.removeprefix(CAMERA))
+    for name in episode.arrays:
+        if not name.startswith(("info.", "next.")) and name not in ("action", "task", STATE):
+            key = name.removeprefix("observation.") if name in episode.final else name
+            members[key] = _with_final(episode, name)
     if STATE in episode.arrays:
         members["state"] = _with_final(episode, STATE)
     if episode.meta.fps:
@@ -144,7 +151,7 @@ def _encoded(frames: Frames) -> list[bytes]:
     ]
 
 
-def _image_members(frames: Frames) -> dict[str, Member]:
+def _image_members(frames: Frames, key: str) -> dict[str, Member]:
     if all(isinstance(item, np.ndarray) for item in frames.items):
-        return {"image": np.stack([np.asarray(item) for item in frames.items])}
-    return image_members(_encoded(frames))
+        return {key: np.stack([np.asarray(item) for item in frames.items])}
+    return image_members(_encoded(frames), key)

@@ -7,6 +7,7 @@ plain arrays (what ``vla-data sanitize`` writes):
     action       (T, 7): translation (m), rotation (rad), gripper (+1 open, -1 closed)
     info         T dictionaries with at least ``success``
     instruction  text
+    state        T or T+1 rows, optional; other keys are read by `converters.rollouts.extra`
 
 **Info timing.** ``info[t]`` is what the environment said after action ``t``, except in the files of RL4VLA's
 motion planner, which record it before. ``info_timing="auto"`` decides for each file by the first of these
@@ -23,22 +24,24 @@ file's name starts with ``success_`` (the motion planner names so what ended in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.rollouts.evidence import evidence
+from converters.rollouts.extra import read_extra
 from converters.rollouts.fields import (
     is_true,
     next_fields,
     read_action,
     read_fps,
     read_info,
+    read_instruction,
     read_state,
-    read_text,
 )
 from converters.rollouts.files import LocalFiles, RemoteFiles
 from converters.rollouts.images import Allowed, read_images
@@ -47,6 +50,7 @@ from converters.rollouts.recorded import is_described, read_recorded, recorded_s
 from vla_data import options as checks
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
+from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import APPLE_DOUBLE, is_litter
 from vla_data.files.sums import SEAL
@@ -66,6 +70,7 @@ SUFFIXES: Final = (".npz", ".npy")
 DEFAULT_FPS: Final = 5.0
 CONVENTION: Final = ACTION_CONVENTION
 ACTION_LIMIT: Final = 100.0
+_STATE: Final = "observation.state"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -86,6 +91,7 @@ class PpoRolloutSource(RootedSource):
         action_limit: largest absolute action value that a robot can mean. The default is for metres and radians;
             for recorded actions that are not said to be of these it is 1e6.
         max_episodes: read only the first so many files.
+        unwanted: features that nobody will look at; see `without`.
         outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
             infos have them.
         info: also give what else the infos say, as ``info.<key>``; episodes of collectors that record unlike keys
@@ -104,6 +110,7 @@ class PpoRolloutSource(RootedSource):
     max_episodes: int | None = None
     outcomes: bool = True
     info: bool = False
+    unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.one_of("info_timing", self.info_timing, ("auto", "after", "before"))
@@ -132,6 +139,12 @@ class PpoRolloutSource(RootedSource):
             del options["task"]
         options["allow_images"] = sorted(self.allow_images)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+    def without(self, unwanted: Container[str]) -> PpoRolloutSource:
+        """The same source, which does not look at these features and notes them as ``left_out:<name>``; a
+        rollout's own image, action and info are always read.
+        """
+        return replace(self, unwanted=unwanted)
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every rollout file below the root by natural order of its relative path; and what a seal misses."""
@@ -178,6 +191,15 @@ class PpoRolloutSource(RootedSource):
             error.source_sha256 = sha256
             raise
 
+    def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
+        """See `vla_data.core.base.BaseSource`. Recorded files say themselves what they have."""
+        name = ref.where or ref.id
+        rollout = load_members(self._files.read(name)[0], ref.id)
+        if HEADER in rollout or "action" not in rollout:
+            return None
+        found = evidence(rollout, self.camera)
+        return {key: cells for key, cells in found.items() if key not in self.unwanted}
+
     def parse(self, name: str, data: bytes, sha256: str) -> Episode:
         """The episode in the bytes of one file.
 
@@ -216,7 +238,7 @@ class PpoRolloutSource(RootedSource):
                 convention={"colour": "rgb", "orientation": "as_recorded", "time": "before_action"},
             )
         for name, array in episode.arrays.items():
-            if name.startswith("info.") and not self.info:  # collectors record what they like
+            if name == "task" or (name.startswith("info.") and not self.info):  # collectors record what they like
                 continue
             is_action = name == "action"
             features[name] = Feature(
@@ -253,10 +275,9 @@ class PpoRolloutSource(RootedSource):
             fps = read_fps(rollout.get("fps"))
             if self.fps is not None and fps not in (None, self.fps):
                 raise DataError("E221", f"the file says {fps:g} steps a second, not {self.fps:g}")
-            told = read_text(rollout.get("instruction"))
-            task = text.instruction(
-                told if told.strip() or self.task is None else self.task, allow_empty=self.allow_empty_instruction
-            )
+            told, key = read_instruction(rollout, steps)
+            notes += [f"instruction_of:{key}"] if key != "instruction" else []
+            tasks = [self._instruction(text) for text in told]
             arrays: dict[str, NDArray[Any]] = {
                 "action": action,
                 "next.success": _aligned(success, timing, name),
@@ -264,11 +285,21 @@ class PpoRolloutSource(RootedSource):
                 # As recorded, before any shift: `Rl4vlaCompat` repeats what was done with that.
                 **{f"info.{key}": column for key, column in info.items()},
             }
-            if "state" in rollout:
+            if "state" in rollout and _STATE in self.unwanted:
+                notes.append(f"{LEFT_OUT}:{_STATE}")
+            elif "state" in rollout:
                 state = read_state(rollout["state"], steps)
-                arrays["observation.state"] = state[:steps]
+                arrays[_STATE] = state[:steps]
                 if len(state) > steps:
-                    final["observation.state"] = state[steps:]
+                    final[_STATE] = state[steps:]
+            others = {name: value for name, value in rollout.items() if name != key}
+            extra = read_extra(
+                others, steps, allowed=self.allow_images, size=self.image_size, unwanted=self.unwanted
+            )
+            notes += extra.notes
+            if len(set(tasks)) > 1:
+                arrays["task"] = np.asarray(tasks)
+            final |= extra.final
         except DataError as error:
             error.frames = steps
             raise
@@ -277,10 +308,10 @@ class PpoRolloutSource(RootedSource):
             final[camera] = frames.take([steps])
         return Episode(
             id=name,
-            arrays=arrays,
-            frames={camera: frames.take(range(steps))},
+            arrays={**extra.arrays, **arrays},
+            frames={camera: frames.take(range(steps)), **extra.frames},
             final=final,
-            task=task,
+            task=tasks[0],
             index=np.arange(steps),
             meta=EpisodeMeta(
                 source="ppo_rollout",
@@ -293,6 +324,11 @@ class PpoRolloutSource(RootedSource):
             ),
             notes=tuple(notes),
         )
+
+    def _instruction(self, told: str) -> str:
+        """A text that can be stored, or the one that was given where there is none."""
+        wanted = told if told.strip() or self.task is None else self.task
+        return text.instruction(wanted, allow_empty=self.allow_empty_instruction)
 
     def _timing(
         self, rollout: Mapping[str, Any], counter: NDArray[Any] | None, images: int, steps: int

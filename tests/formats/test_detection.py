@@ -55,7 +55,19 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "parquet": (("data/chunk-000/file-000.parquet",), "E002", "Parquet files without meta/info.json"),
     "archives": (("suite.tar.gz",), "E002", "unpack"),
     "checkpoints": (("model.pt",), "E002", "PyTorch"),
-    "something else": (("a.txt",), "E002", "not a dataset of a known format"),
+    "arrow": (("data-00000-of-00001.arrow", "state.json"), "E002", "Arrow files"),
+    "lance": (("set.lance/data/0.lance", "set.lance/_versions/1.manifest"), "E002", "Lance"),
+    "weights": (("model.safetensors", "config.json"), "E002", "weights of a model"),
+    "viewers": (("run.rrd",), "E002", "viewer"),
+    "tables": (("log.csv", "more.jsonl"), "E002", "tables of text"),
+    "pictures": (("cam/0.png", "cam/1.JPG"), "E002", "pictures alone, which have no actions"),
+    "matlab": (("a.mat",), "E002", "MATLAB"),
+    "packed": (("a.h5.gz",), "E002", "unpack"),
+    "something else": (
+        ("a.txt", "b.txt", "c.md"),
+        "E002",
+        r"not a dataset of a known format.*\.txt \(2\), \.md \(1\)",
+    ),
     "nothing": ((), "E003", "has no files"),
     "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", "name one of a, b"),
     "one lerobot dataset below": (("a/meta/info.json",), "E001", "name one of a"),
@@ -120,3 +132,43 @@ def test_what_lies_beside_is_said(tmp_path: Path) -> None:
     assert "HDF5" in lines[0]
     assert "pickled" in lines[1]
     assert beside(folder / "a.npz", "ppo_rollout") == beside(folder, "lerobot") == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "inner", "what"),
+    [
+        (("meta/info.json", "data/chunk-000/file-000.parquet"), "data", "a LeRobot dataset"),
+        (("meta/info.json", "data/chunk-000/file-000.parquet"), "meta", "a LeRobot dataset"),
+        (("meta/info.json", "data/chunk-000/file-000.parquet"), "meta/info.json", "a LeRobot dataset"),
+        (("meta/info.json", "videos/top/chunk-000/file-000.mp4"), "videos/top/chunk-000", "a LeRobot dataset"),
+        (("dataset_info.json", "features.json", "x.tfrecord-00000"), "features.json", "an RLDS dataset"),
+        (("dataset_info.json", "features.json", "x.tfrecord-00000"), "x.tfrecord-00000", "an RLDS dataset"),
+    ],
+)
+def test_a_part_of_a_dataset_names_the_dataset(
+    tmp_path: Path, names: tuple[str, ...], inner: str, what: str
+) -> None:
+    root = made(tmp_path / "in", names)
+    with pytest.raises(UsageError, match=f"is a part of {what}; name its folder: {root}") as caught:
+        detect(root / inner)
+    assert caught.value.code == "E002"
+
+
+def test_a_folder_of_files_that_are_read_is_read_wherever_it_lies(tmp_path: Path) -> None:
+    root = made(tmp_path / "in", ("meta/info.json", "raw/a.hdf5"))
+    assert detect(root / "raw") == "hdf5"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("lerobot/pusht", "hf://datasets/lerobot/pusht"),
+        ("~/data", "for the shell"),
+        ("lerobt:x", "did you mean lerobot:x"),
+        ("nothing", "is not there$"),
+    ],
+)
+def test_an_address_at_which_nothing_is_says_what_may_be_meant(text: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=hint) as caught:
+        detect(Path(text))
+    assert caught.value.code == "E003"

@@ -161,6 +161,14 @@ def test_a_large_header_and_very_many_boxes_are_refused(tmp_path: Path, monkeypa
         assert caught.value.code == "E107"
 
 
+def test_frames_of_no_known_codec_are_refused(private: tuple[Path, list[np.ndarray]]) -> None:
+    path, _ = private
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    with pytest.raises(DataError) as caught:
+        video.describe(path)
+    assert caught.value.code == "E203"
+
+
 def test_honest_files_of_every_form_are_left_alone(private: tuple[Path, list[np.ndarray]]) -> None:
     path, frames = private
     for flags in ("faststart", "frag_keyframe+empty_moov", "frag_every_frame", "default_base_moof"):

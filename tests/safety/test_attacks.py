@@ -52,7 +52,9 @@ for line in sys.stdin:
     except DataError as error:
         code, message = error.code, error.message
     took = time.process_time() - start
-    seen = [e for e in events if not (e[0] == "open" and e[1] == str((folder / name).resolve()))]
+    # The folder, and from there on name by name, which is how links that come late are not followed.
+    own = {str(folder.resolve()), *Path(name).parts}
+    seen = [e for e in events if not (e[0] == "open" and e[1] in own)]
     # Not ru_maxrss: a child starts with what its parent held at exec.
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
     print(json.dumps({"name": name, "code": code, "message": message, "seconds": took, "events": seen,

@@ -50,8 +50,8 @@ STRANGERS: Final = {
     ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
     (
-        "vla_data/media/video.py",
-        "av.open(name, 'r', format=_FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
+        "vla_data/media/mp4.py",
+        "av.open(name, 'r', format=FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
     ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
@@ -83,8 +83,11 @@ OWN: Final = {
     # the private work folder, and staging in it
     "converters/hdf5/masks.py": {"beside.open('rb')", "copy.open('rb')", "h5py.File(copy, 'r', locking=False)"}
     | {"h5py.File(path, 'r+', locking=False)"},
-    "converters/lerobot/meta.py": {"pq.ParquetFile(file)"},
-    "converters/lerobot/sink.py": {"pq.ParquetFile(file, page_checksum_verification=True)"},
+    "converters/lerobot/sink.py": {
+        "pq.ParquetFile(file, page_checksum_verification=True)",
+        "(folder / 'meta/info.json').read_bytes()",
+    },
+    "converters/lerobot/totals.py": {"pq.ParquetFile(file)"},
     "converters/rdt/sink.py": {"(folder / name).read_bytes()", "text.read_bytes()"},
     "converters/rlds/sink.py": {"(folder / file).open('rb')"},
     "converters/robomimic/sink.py": {"(folder / FILE).open('rb')", "h5py.File(handle, 'r')"},
@@ -108,6 +111,8 @@ OWN: Final = {
     | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
     | {"(folder / 'processor_config.json').read_bytes()"},
     "training_adapters/ppo/program.py": {"path.read_bytes()"},
+    "training_adapters/recap/project.py": {"path.read_bytes()", "facts.read_bytes()"},
+    "training_adapters/recap/record.py": {"self.path.read_bytes()"},
     "training_adapters/runs.py": {
         "open(self.folder / 'metrics.jsonl', 'a')",
         "path.read_bytes()",
@@ -119,7 +124,16 @@ OWN: Final = {
 }
 """Opens of what no stranger can write, file by file. All others are of bytes in memory, see `IN_MEMORY`."""
 
-IN_MEMORY: Final = ("io.BytesIO(", "buffer", "os.devnull", "handle, 'w'", "out, 'w'", "info, 'w'", "target, 'w'")
+IN_MEMORY: Final = (
+    "io.BytesIO(",
+    "read_table(episode)",
+    "buffer",
+    "os.devnull",
+    "handle, 'w'",
+    "out, 'w'",
+    "info, 'w'",
+    "target, 'w'",
+)
 SAFE: Final = (
     "packed.open(",
     "root=",

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -273,92 +272,6 @@ def test_the_machine_is_told_from_an_odd_file(tmp_path: Path) -> None:
     assert odd.value.__cause__ is None
 
 
-# -- workers and the folder that somebody is in ------------------------------------------------------------
-
-_TRAPS = ("signal", "multiprocessing", "numpy", "pandas", "sitecustomize", "vla_data", "pickle", "usercustomize")
-
-
-def _traps(folder: Path) -> Path:
-    """A module of each name that says when it is imported."""
-    folder.mkdir()
-    log = folder.parent / "imported"
-    for number, name in enumerate(_TRAPS):
-        text = f"open({str(log)!r}, 'a').write({name!r})\n"
-        if number % 2:
-            (folder / f"{name}.py").write_text(text)
-        else:
-            (folder / name).mkdir()
-            (folder / name / "__init__.py").write_text(text)
-    return log
-
-
-@pytest.mark.parametrize("way", ["script", "prompt", "module"])
-def test_no_process_imports_from_the_current_folder(way: str, tmp_path: Path) -> None:
-    log = _traps(tmp_path / "in")
-    if way == "prompt":  # "" is on its path: what it imports itself, it imports from here
-        (tmp_path / "in/pandas").rename(tmp_path / "pandas") if (tmp_path / "in/pandas").exists() else None
-        (tmp_path / "in/pandas.py").unlink(missing_ok=True)
-    save(tmp_path / "in", "0.npz", rollout(2, size=(8, 8)))
-    if way == "prompt":  # the parent's own imports from here are its user's; it is in the folder afterwards only
-        text = (
-            "import os, sys, vla_data as vd, vla_data.jobs.job, vla_data.jobs.pool\n"
-            "import converters.rollouts.source, converters.lerobot.sink\n"
-            "source, sink = vd.open_source('in'), vd.open_sink('out', format='lerobot', images='jpeg')\n"
-            "source, sink = map(vla_data.jobs.job.absolute, (source, sink))\n"
-            "import vla_data.files.tables, simplejpeg, pyarrow.compute\n"
-            "assert '' in sys.path\n"
-            "os.chdir('in')\n"
-            "import multiprocessing.popen_spawn_posix, multiprocessing.resource_tracker\n"
-            "vd.run(source, (), sink, workers=1)\n"
-        )
-        words = [sys.executable, "-c", text]
-        here = tmp_path
-        environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
-        found = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, check=False)
-    else:
-        words = [str(Path(sys.executable).with_name("vla-data"))]
-        if way == "module":
-            words = [sys.executable, "-P", "-m", "vla_data"]
-        words += ["convert", ".", "../out", "--to", "lerobot", "--images", "jpeg", "--workers", "1"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
-        found = subprocess.run(
-            words, cwd=tmp_path / "in", env=environment, capture_output=True, text=True, check=False
-        )
-    assert (tmp_path / "out/meta/info.json").is_file(), found.stderr
-    assert not log.exists(), log.read_text()
-
-
-def test_steps_of_somebody_at_a_prompt_run_in_workers(tmp_path: Path) -> None:
-    """A module of the current folder that the parent has imported is found there, and nothing else is."""
-    log = _traps(tmp_path / "in")
-    (tmp_path / "in/pandas.py").unlink(missing_ok=True)
-    save(tmp_path / "in", "0.npz", rollout(2, size=(8, 8)))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/__init__.py").write_text("")
-    (tmp_path / "mine/helper.py").write_text("def same(episode):\n    return episode\n")
-    (tmp_path / "mine/steps.py").write_text(
-        "import dataclasses\nfrom mine.helper import same\n"
-        "@dataclasses.dataclass(frozen=True)\nclass Nothing:\n"
-        "    def apply(self, episode):\n        return same(episode)\n"
-    )
-    text = (
-        "import os, vla_data as vd, vla_data.jobs.job, vla_data.jobs.pool, mine.steps\n"
-        "import converters.rollouts.source, converters.lerobot.sink\n"
-        "source, sink = vd.open_source('in'), vd.open_sink('out', format='lerobot', images='jpeg')\n"
-        "source, sink = map(vla_data.jobs.job.absolute, (source, sink))\n"
-        "import vla_data.files.tables, simplejpeg, pyarrow.compute\n"
-        "os.chdir('in')\n"
-        "import multiprocessing.popen_spawn_posix, multiprocessing.resource_tracker\n"
-        "vd.run(source, (mine.steps.Nothing(),), sink, workers=1)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(vd.__file__).parents[1])}
-    found = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (tmp_path / "out/meta/info.json").is_file(), found.stderr
-    assert not log.exists(), log.read_text()
-
-
 def test_codes_of_this_page_are_published() -> None:
     assert CODES["E403"] == "source-changed"
 
@@ -393,3 +306,36 @@ def test_a_mapping_or_mixture_of_a_stranger_ends_in_one_line(
     assert code == 2, said
     assert "E901" not in said
     assert not set(said) & set("\x1b\x07\u202e")
+
+
+_SPAN = pa.list_(
+    pa.struct([("start", pa.int64()), ("stop", pa.string()), ("bucket", pa.string()), ("reason", pa.string())])
+)
+CELLS = {
+    "null": pa.nulls(1),
+    "list": pa.array([[1, 2]]),
+    "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+    "bytes": pa.array([b"\xff\x00"]),
+    "number": pa.array([2**63 - 1]),
+    "fraction": pa.array([0.5]),
+    "text": pa.array(["[" * 100_000]),
+    "spans": pa.array([[{"start": 0, "stop": "2", "bucket": "kept", "reason": ""}]], _SPAN),
+    "half a span": pa.array([[{"start": 0}]]),
+}
+
+
+@pytest.mark.parametrize(
+    "column", ["id", "status", "length", "success", "source_sha256", "spans", "notes", "meta"]
+)
+def test_a_ledger_of_other_types_ends_in_one_line(
+    column: str, copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = copy / "meta/vla_data/ledger.parquet"
+    table = pq.read_table(file)
+    at = table.column_names.index(column)
+    for name, cell in CELLS.items():
+        pq.write_table(table.set_column(at, column, cell), file)
+        for words in (["verify", copy, "--deep"], ["why", copy, "0"], ["repair", copy]):
+            code, said = call(words, monkeypatch, capsys)
+            assert code in (0, 2, 3, 6, 7), (name, words, code, said)
+            assert "E901" not in said, (name, words, said)

@@ -111,6 +111,15 @@ def test_other_tables_are_what_pyarrow_reads(tmp_path: Path) -> None:
     assert read_table(path) == table.to_pylist()
 
 
+@pytest.mark.parametrize("group", [1, 100, 1000])
+def test_lists_of_texts_in_several_row_groups_are_read(group: int, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pa.table({"i": list(range(1000)), "tasks": [[f"task {number % 7}", "x"] for number in range(1000)]})
+    for rows in (table, table.slice(0, 0)):
+        pq.write_table(rows, path, row_group_size=group)
+        assert read_whole(path, max_bytes=LIMIT).equals(pq.read_table(path), check_metadata=True)
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.parquet"
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), path)

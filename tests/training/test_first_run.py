@@ -23,25 +23,31 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {"vla-train": "training_adapters.cli", "vla-data": "vla_data"}
 
 
-def test_the_first_run_end_to_end(tmp_path: Path) -> None:
-    """Expert, align, sft and eval; the policy that learnt says its dataset more surely than a random one can."""
-    commands = tmp_path / "bin"
+def example(folder: Path, script: str, target: str, **sizes: object) -> str:
+    """What a script of ``examples`` prints, with the commands that it types."""
+    commands = folder / "bin"
     commands.mkdir()
     for name, module in COMMANDS.items():
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         (commands / name).chmod(0o755)
-    small = {"EPISODES": "9", "UPDATES": "50", "STARTS": "9", "SEED": "3", "OMP_NUM_THREADS": "1"}
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    small = {name: str(value) for name, value in sizes.items()}
     done = subprocess.run(
-        [ROOT / "examples" / "first_run.sh", "first"],
+        [ROOT / "examples" / script, target],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env={**os.environ, **small, "PATH": path, "PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        env={**os.environ, **small, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         timeout=250,
     )
     assert done.returncode == 0, done.stderr
-    assert "random, on held-out starts:" in done.stdout
+    return done.stdout
+
+
+def test_the_first_run_end_to_end(tmp_path: Path) -> None:
+    """Expert, align, sft and eval; the policy that learnt says its dataset more surely than a random one can."""
+    printed = example(tmp_path, "first_run.sh", "first", EPISODES=9, UPDATES=50, STARTS=9, SEED=3)
+    assert "random, on held-out starts:" in printed
     for name, updates in (("random", 0), ("learnt", 50)):
         step = tmp_path / "first" / name / f"step_{updates}"
         facts = json.loads((step / "eval.json").read_text())
@@ -52,6 +58,26 @@ def test_the_first_run_end_to_end(tmp_path: Path) -> None:
     convention = aligned.schema(aligned.read(next(iter(aligned.episodes())))).features["action"].convention
     assert (convention["translation_unit"], convention["rotation"]) == ("m", "rotvec")
     assert convention["reference"] == "current_state"
+
+
+def test_the_circle_end_to_end(tmp_path: Path) -> None:
+    """PPO, its episodes, two datasets, two policies, and their results on the same starts."""
+    ppo = "total_timesteps=600 demos=9 demo_updates=5 lanes=8 num_chunks_per_update=48"
+    sizes = {"PPO": ppo, "EPISODES": 5, "UPDATES": 4, "STARTS": 9, "SOLVED": 0, "SEED": 3}
+    example(tmp_path, "circle.sh", "circle", **sizes)
+    for name in ("ppo", "aligned-sft", "unaligned-sft"):
+        for temperature in (0, 1):
+            facts = json.loads((tmp_path / "circle" / f"{name}-{temperature}.json").read_text())
+            assert (facts["success"]["total"], facts["temperature"]) == (9, temperature)
+            assert facts["starts_seed"] == 10_000
+    assert len(list(vd.open_source(tmp_path / "circle/rollouts").episodes())) == 5
+    frames = {name: _frames(tmp_path / "circle" / name) for name in ("rollouts", "aligned")}
+    assert 0 < frames["aligned"] <= frames["rollouts"]
+
+
+def _frames(folder: Path) -> int:
+    source = vd.open_source(folder)
+    return sum(len(source.read(ref)) for ref in source.episodes())
 
 
 def test_the_expert_is_recorded_as_it_was(tmp_path: Path) -> None:

@@ -338,6 +338,9 @@ def test_a_gate_imports_no_class_that_a_dataset_names(
 
 def test_every_gate_has_a_test_here_or_of_its_own() -> None:
     text = Path(__file__).read_text()
-    others = {"rdt": ROOT / "tests/converters/rdt/test_sink.py"}
+    others = {
+        "gr00t": ROOT / "tests/training_adapters/test_prepare.py",
+        "rdt": ROOT / "tests/converters/rdt/test_sink.py",
+    }
     for name in trainers("gate"):
         assert f'"{name}"' in text or name == "lerobot" or others[name].is_file()

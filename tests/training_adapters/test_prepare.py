@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import vla_data as vd
 from converters.lerobot.source import LerobotSource
 from tests.lerobot_sets import Here
 from tests.paths import ROOT
+from tests.stock_lerobot import PYTHONS, needed
 from training_adapters.gr00t import gate as gr00t
 from training_adapters.openpi.prepare import delta_mask
 from vla_data.cli import cli
@@ -85,7 +89,8 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 def test_openpi_finds_dataset_statistics_and_keys(tmp_path: Path) -> None:
     done = made(tmp_path, "openpi", options={"action_horizon": 10})
-    facts = facts_of(tmp_path / "openpi_train.py")
+    facts = facts_of(tmp_path / "openpi_set.py")
+    assert "import openpi_set" in (tmp_path / "openpi_train.py").read_text()
     assert done.folder == tmp_path / "lerobot" / facts["REPO_ID"]
     assert facts["ACTION_HORIZON"] == 10
     assert facts["DELTA_MASK"] == []  # LIBERO's actions are deltas: a delta of them is what must never be
@@ -227,3 +232,33 @@ def test_command_line(tmp_path: Path) -> None:
     assert facts["command"][-1].startswith("opentau-train")
     wrong = CliRunner().invoke(cli, [*words, "--version", "v3.0"])
     assert wrong.exit_code != 0
+
+
+SMALL = [
+    *(
+        "--steps=2",
+        "--batch_size=2",
+        "--num_workers=0",
+        "--log_freq=1",
+        "--eval_freq=0",
+        "--save_checkpoint=false",
+    ),
+    *("--policy.device=cpu", "--policy.pretrained_backbone_weights=null", "--policy.dim_model=64"),
+    *("--policy.n_heads=4", "--policy.dim_feedforward=64", "--policy.chunk_size=8", "--policy.n_action_steps=8"),
+    *("--wandb.enable=false", "--dataset.video_backend=pyav"),
+]
+"""What makes the policy small, and its backbone random."""
+
+
+@needed
+@pytest.mark.nightly
+def test_the_command_for_lerobot_trains(tmp_path: Path) -> None:
+    done = made(tmp_path, "lerobot")
+    words = shlex.split(done.command[-1])
+    words[0] = str(Path(PYTHONS[0]).parent / words[0])
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    ran = subprocess.run([*words, *SMALL], capture_output=True, text=True, timeout=280, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    losses = [float(found) for found in re.findall(r"step:\d+ .*?loss:([\d.]+)", ran.stdout + ran.stderr)]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()

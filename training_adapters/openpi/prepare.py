@@ -72,7 +72,8 @@ def extras(prepared: Prepared) -> Extras:
     repo = f"local/{prepared.name}"
     files = {
         f"assets/{prepared.name}/{repo}/norm_stats.json": made.text,
-        "openpi_train.py": config(prepared, mask, horizon),
+        f"openpi_{prepared.name}.py": config(prepared, mask, horizon),
+        "openpi_train.py": _TRAIN.replace("NAME", prepared.name),
     }
     cameras = prepared.cameras[: len(SLOTS)]
     facts = [why, *(f"{slot} is {camera}" for slot, camera in zip(SLOTS, cameras, strict=False))]
@@ -88,7 +89,10 @@ def extras(prepared: Prepared) -> Extras:
 
 
 def config(prepared: Prepared, mask: tuple[bool, ...], horizon: int) -> str:
-    """A Python file that registers a ``TrainConfig`` and runs openpi's training with it."""
+    """A Python module that registers a ``TrainConfig``.
+
+    Its classes are in a module of their own, since openpi's loader hands them to processes that import them.
+    """
     cameras: dict[str, Json] = dict.fromkeys(SLOTS)
     cameras |= dict(zip(SLOTS, prepared.cameras, strict=False))
     repack = {f"observation/{slot}": camera for slot, camera in cameras.items() if camera}
@@ -113,11 +117,10 @@ def _literal(value: Json) -> str:
 
 
 _TEMPLATE: Final = '''\
-"""openpi on one dataset: its configuration, then openpi's scripts/train.py. Made by vla-data."""
+"""openpi's configuration of one dataset; importing this registers it. Made by vla-data."""
 
 import dataclasses
 import pathlib
-import runpy
 
 import einops
 import numpy as np
@@ -192,6 +195,18 @@ CONFIG = _config.TrainConfig(
 )
 _config._CONFIGS.append(CONFIG)
 _config._CONFIGS_DICT[NAME] = CONFIG
+'''
+
+_TRAIN: Final = '''\
+"""Registers openpi_NAME.py and runs openpi's scripts/train.py, from openpi's folder. Made by vla-data."""
+
+import pathlib
+import runpy
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import openpi_NAME
 
 if __name__ == "__main__":
     runpy.run_path("scripts/train.py", run_name="__main__")

@@ -69,7 +69,14 @@ OXE_DATASET_CONFIGS[NAME] = {{
     "state_encoding": StateEncoding.NONE,
     "action_encoding": ActionEncoding.EEF_POS,
 }}
-OXE_STANDARDIZATION_TRANSFORMS[NAME] = lambda trajectory: trajectory
+
+
+def keep(trajectory):
+    """The dataset is as OpenVLA wants it."""
+    return trajectory
+
+
+OXE_STANDARDIZATION_TRANSFORMS[NAME] = keep
 
 if __name__ == "__main__":
     runpy.run_path("vla-scripts/finetune.py", run_name="__main__")

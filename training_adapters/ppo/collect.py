@@ -32,6 +32,7 @@ class Collected:
         episode_reward: mean sum of rewards of the episodes that ended; NaN without any.
         chunk_reward: mean reward of a chunk.
         malformed: chunks that were none.
+        explained: share of the variance of value targets that the critic knew; 0 is as much as a constant knows.
     """
 
     rollout: Rollout
@@ -41,6 +42,7 @@ class Collected:
     episode_reward: float
     chunk_reward: float
     malformed: int
+    explained: float
 
 
 class Collector:
@@ -124,6 +126,7 @@ class Collector:
             episode_reward=float(np.mean([total for _, total in ends])) if ends else float("nan"),
             chunk_reward=float(np.mean([m.rewards.sum() for row in moves for m in row])),
             malformed=sum(int(chunk.malformed.sum()) for chunk in chunks),
+            explained=1.0 - float(found.advantage.var() / max(found.value_target.var(), 1e-12)),
         )
 
     def _final_values(self, moves: list[list[Moved]]) -> Any:

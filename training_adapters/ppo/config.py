@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from training_adapters.loop import PRECISIONS
+from training_adapters.loop import PRECISIONS, SCHEDULES
 from training_adapters.ppo.advantages import DISCOUNTS, TIME_LIMITS
 from training_adapters.ppo.loss import RATIOS
 from vla_data import options as checks
+
+KL_STOPS: Final = ("batch", "epoch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,10 @@ class PPOConfig:
         num_epochs_per_update: times that each of them is learnt from.
         batch_size: chunks of a step of the optimiser.
         accumulate: parts that such a batch is computed in.
-        learning_rate: of the actor; it falls linearly to a tenth.
-        value_learning_rate: of the value head.
+        learning_rate: of the actor, at the schedule's 1.
+        value_learning_rate: of the value head, likewise.
+        schedule: ``linear``: both fall linearly to a tenth; ``warm_linear``: after a rise over the first 2 %;
+            ``constant``: they stay.
         clip_coef: how far the ratio of probabilities counts.
         ratio: ``chunk`` or ``token``; see `training_adapters.ppo.loss.clipped`.
         ent_coef: of the mean entropy of the tokens.
@@ -38,7 +42,9 @@ class PPOConfig:
         time_limit: ``cut``: an episode that it ended is worth its last observation, for tasks that would go on;
             ``end``: nothing more, for tasks that are to be solved within it.
         gae_lambda: of the advantages.
-        target_kl: an update ends when a batch moved the policy further than this; None: never.
+        target_kl: an update ends when the policy has moved further than this; None: never.
+        kl_stop: when that is judged: after each ``batch``, by itself, or after each ``epoch``, by the mean of its
+            batches. The estimate has a heavy tail, so that one chunk of a batch can end an update.
         value_warmup: updates at the beginning in which the value head alone learns.
         horizon: steps of a chunk; None: the environment's.
         lanes: environments side by side.
@@ -61,6 +67,7 @@ class PPOConfig:
     accumulate: int = 1
     learning_rate: float = 3e-4
     value_learning_rate: float = 1e-3
+    schedule: str = "linear"
     clip_coef: float = 0.2
     ratio: str = "chunk"
     ent_coef: float = 0.01
@@ -71,6 +78,7 @@ class PPOConfig:
     time_limit: str = "cut"
     gae_lambda: float = 0.95
     target_kl: float | None = 0.05
+    kl_stop: str = "batch"
     value_warmup: int = 0
     horizon: int | None = None
     lanes: int = 16
@@ -105,6 +113,8 @@ class PPOConfig:
         if self.horizon is not None:
             checks.whole("horizon", self.horizon, low=1, high=4096)
         checks.one_of("ratio", self.ratio, RATIOS)
+        checks.one_of("schedule", self.schedule, tuple(SCHEDULES))
+        checks.one_of("kl_stop", self.kl_stop, KL_STOPS)
         checks.one_of("discount", self.discount, DISCOUNTS)
         checks.one_of("time_limit", self.time_limit, TIME_LIMITS)
         checks.one_of("precision", self.precision, PRECISIONS)
@@ -134,16 +144,19 @@ PRESETS: Final[Mapping[str, PPOConfig]] = MappingProxyType(
             PPOConfig(), total_timesteps=500_000, num_chunks_per_update=128, batch_size=32, save_every=100
         ),
         "laptop": PPOConfig(
-            total_timesteps=140_000,
+            total_timesteps=500_000,
             num_chunks_per_update=576,
             num_epochs_per_update=3,
             batch_size=128,
+            learning_rate=2.5e-4,
+            schedule="warm_linear",
+            ratio="token",
             lanes=96,
             gamma=0.97,
             discount="chunk",
             time_limit="end",
-            ent_coef=0.003,
-            target_kl=0.15,
+            ent_coef=0.0,
+            target_kl=None,
             value_warmup=1,
         ),
     }

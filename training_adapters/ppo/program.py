@@ -18,7 +18,7 @@ from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.evaluate import Evaluation, evaluate, kept
-from training_adapters.loop import Group, Optimisation, accelerator, linear
+from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
 from training_adapters.policies.value import ActorCritic
 from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
@@ -34,6 +34,35 @@ class Counts:
     chunks: int = 0
     episodes: int = 0
     steps: int = 0
+
+
+@dataclass(slots=True)
+class Spent:
+    """What CPU time went to, in this process.
+
+    Attributes:
+        steps: of the environment.
+        updates: of the optimiser.
+        collecting: CPU seconds.
+        learning: CPU seconds.
+    """
+
+    steps: int = 0
+    updates: int = 0
+    collecting: float = 0.0
+    learning: float = 0.0
+
+    def add(self, steps: int, updates: int, collecting: float, learning: float) -> None:
+        """And so much more."""
+        self.steps, self.updates = self.steps + steps, self.updates + updates
+        self.collecting, self.learning = self.collecting + collecting, self.learning + learning
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} environment steps in {self.collecting:.1f} CPU s"
+            f" ({self.steps / max(self.collecting, 1e-9):,.0f} a second), {self.updates:,} updates in"
+            f" {self.learning:.1f} CPU s ({self.updates / max(self.learning, 1e-9):,.1f} a second)"
+        )
 
 
 class Program:
@@ -73,7 +102,7 @@ class Program:
                 ),
             ],
             accelerator=accelerator(precision=config.precision),
-            schedule=linear,
+            schedule=SCHEDULES[config.schedule],
             eps=1e-5,
         )
         longest = self.model.actor_backbone.tokenizer.grammar.longest
@@ -119,7 +148,7 @@ class Program:
         Raises:
             UsageError: E001, the lanes have no episode that could begin.
         """
-        config = self.config
+        config, spent = self.config, Spent()
         while self.counts.steps < config.total_timesteps and (until is None or self.counts.updates < until):
             began = time.process_time()
             if self._recorder is not None:
@@ -128,8 +157,10 @@ class Program:
             collected = time.process_time()
             share = min(1.0, self.counts.steps / config.total_timesteps)
             warmup = self.counts.updates < config.value_warmup
+            stepped = self._optimisation.updates
             told = update(self._optimisation, got.rollout, config, self._generator, share=share, warmup=warmup)
-            now = time.process_time()
+            now, stepped = time.process_time(), self._optimisation.updates - stepped
+            spent.add(got.steps, stepped, collected - began, now - collected)
             counts = self.counts
             counts.updates += 1
             counts.chunks += len(got.rollout)
@@ -147,7 +178,9 @@ class Program:
                     **told.means(),
                     "epochs": told.epochs,
                     "malformed": got.malformed,
+                    "explained": got.explained,
                     "steps_per_cpu_s": got.steps / max(collected - began, 1e-9),
+                    "updates_per_cpu_s": stepped / max(now - collected, 1e-9),
                     "update_cpu_s": now - collected,
                 },
             )
@@ -155,6 +188,8 @@ class Program:
                 self.save()
             if config.eval_every and counts.updates % config.eval_every == 0:
                 self.evaluate(starts_seed=SELECTION_SEED, episodes=90)
+        if spent.steps:
+            self.run.say(str(spent))
         return self.save()
 
     def before(self) -> Evaluation:

@@ -39,9 +39,10 @@ class Told:
         """Over all parts."""
         return dict(zip(METRICS, np.mean(self.rows, axis=0).tolist(), strict=True))
 
-    def kl(self, parts: int) -> float:
-        """The divergence that the last parts had, before the step that they led to."""
-        return float(np.mean([row[METRICS.index("kl")] for row in self.rows[-parts:]]))
+    def beyond(self, bound: float | None, begun: int) -> bool:
+        """Whether the mean divergence of the parts from ``begun`` on is above a bound."""
+        kl = METRICS.index("kl")
+        return bound is not None and float(np.mean([row[kl] for row in self.rows[begun:]])) > bound
 
 
 def update(
@@ -65,7 +66,7 @@ def update(
     """
     told = Told()
     for epoch in range(config.num_epochs_per_update):
-        told.epochs = epoch + 1
+        told.epochs, begun = epoch + 1, len(told.rows)
         for rows in partition(len(rollout), config.batch_size, generator):
             parts = [rollout.pick(part) for part in rows.chunk(config.accumulate)]
             optimisation.step(
@@ -74,8 +75,10 @@ def update(
                 share=share,
                 only=[CRITIC] if warmup else None,
             )
-            if config.target_kl is not None and told.kl(len(parts)) > config.target_kl:
+            if config.kl_stop == "batch" and told.beyond(config.target_kl, len(told.rows) - len(parts)):
                 return told
+        if told.beyond(config.target_kl, begun):
+            return told
     return told
 
 

@@ -25,7 +25,8 @@ class Episodes:
         source: any source.
         rules: how samples are cut.
         cached: episodes that are kept in memory.
-        **options: of `converters.rdt.sample.trajectory`: layout, action_convention, state_convention, cameras.
+        **options: of `converters.rdt.sample.trajectory`: layout, action_convention, state_convention,
+            opening, cameras.
 
     Raises:
         RefusedError: E402 when no episode is left.

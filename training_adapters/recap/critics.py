@@ -126,7 +126,7 @@ def _curve(
     fold: NDArray[Any],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """``auc`` on the first fold of critics that saw so many of the other episodes."""
+    """``auc`` on the first fold of critics that saw so many of the other episodes; None where all ended alike."""
     others = np.unique(frames.number[fold != 0])
     order = np.random.default_rng((project.config.seed, 6)).permutation(others)
     held, out = np.flatnonzero(fold == 0), []
@@ -136,7 +136,7 @@ def _curve(
         rows = np.flatnonzero(np.isin(frames.number, order[:size]))
         critic = _train(project, frames, target, rows, folder / "curve" / f"of_{size}", (23, size))
         area = Ranked(values_of(critic, frames, held), frames.columns["solved"][held]).area()
-        out.append({"episodes": size, "auc": area})
+        out.append({"episodes": size, "auc": area if np.isfinite(area) else None})
     return out
 
 

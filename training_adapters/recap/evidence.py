@@ -165,7 +165,9 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             else "{:.3f} ({:.3f} to {:.3f})".format(figure["value"], *figure["interval"])
         )
         out.append(f"  {name:<18} {said}")
-    out += [f"  trained on {one['episodes']:>6,} episodes: auc {one['auc']:.3f}" for one in found.get("curve", ())]
+    for one in found.get("curve", ()):
+        said = "not defined" if one["auc"] is None else f"{one['auc']:.3f}"
+        out.append(f"  trained on {one['episodes']:>6,} episodes: auc {said}")
     return out
 
 

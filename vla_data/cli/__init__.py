@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
         "doctor": "Which extras work on this machine, and why the others do not.",
+        "fast-fit": "FAST tokens for the action chunks of a dataset, as Hugging Face's processor reads them.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
@@ -177,8 +178,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
             say("interrupted; the same command goes on where this one stopped", program=program)
     except click.ClickException as error:
         where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        message = error.format_message().replace("\n\t", " ")  # click puts each choice of an option on a line
-        say(f"E001 usage: {show(message, escaped=True)}{where}", program=program)
+        said = " ".join(error.format_message().split())  # choices stand in lines of their own
+        say(f"E001 usage: {show(said, escaped=True)}{where}", program=program)
         code = 2
     except VlaDataError as error:
         code = error.exit_code

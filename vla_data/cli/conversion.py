@@ -42,7 +42,7 @@ format_options = stack(
     click.option(
         "--instruction",
         metavar="PATH",
-        help="RLDS: where the instruction is, below steps or in the record, as episode_metadata/x.",
+        help="RLDS: where the instruction is, below steps or in the record; HDF5: an attribute, or below a demo.",
     ),
     click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
     choice(
@@ -83,6 +83,12 @@ feature_options = stack(
     click.option("--keep", multiple=True, metavar="PATTERN", help="Only such features, as observation.images.*"),
     click.option("--drop", multiple=True, metavar="PATTERN", help="Not such features."),
     click.option(
+        "--join",
+        multiple=True,
+        metavar="NEW=PART,PART,...",
+        help="Numbers after one another as one vector, as action=action.arm,action.gripper.",
+    ),
+    click.option(
         "--declare", multiple=True, metavar="FEATURE:KEY=VALUE", help="State a fact, as action:rotation=rotvec."
     ),
     click.option("--actions", help="Actions as physical (m, rad), controller (its input), or a preset."),
@@ -115,6 +121,12 @@ writing_options = stack(
     ),
     click.option("--action-convention", metavar="PRESET", help="RDT: what actions mean.  [default: as declared]"),
     click.option("--state-convention", metavar="PRESET", help="RDT: what states mean.  [default: as declared]"),
+    click.option(
+        "--gripper-opening",
+        type=Number(0, 1, min_open=True),
+        metavar="METRES",
+        help="RDT: between the fingers of the open gripper.  [default: the robot's, where it is known]",
+    ),
     click.option("--cam-high", metavar="CAMERA", help="RDT: the camera that looks at the robot."),
     click.option("--cam-right-wrist", metavar="CAMERA", help="RDT: the camera on the only, or right, wrist."),
     click.option("--cam-left-wrist", metavar="CAMERA", help="RDT: the camera on the left wrist."),
@@ -122,7 +134,7 @@ writing_options = stack(
 )
 
 _RDT: Final[tuple[str, ...]] = (
-    *("rdt_layout", "action_convention", "state_convention"),
+    *("rdt_layout", "action_convention", "state_convention", "gripper_opening"),
     *("cam_high", "cam_right_wrist", "cam_left_wrist", "shortest"),
 )
 
@@ -187,6 +199,7 @@ def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
     if len({old for old, _, _ in names}) != len(names):
         raise UsageError("E001", "--rename has a name twice")
     table = {
+        "join": joined(options.pop("join")),
         "rename": {old: new for old, _, new in names},
         "declare": declared(options.pop("declare")),
         "actions": options.pop("actions"),
@@ -196,6 +209,18 @@ def steps_of(source: Source, options: dict[str, Any]) -> tuple[Step, ...]:
         "fps": options.pop("resample"),
     }
     return table_steps(table, source, ())
+
+
+def joined(texts: Iterable[str]) -> dict[str, list[str]]:
+    """``NEW=PART,PART,...`` as {new: [part, part, ...]}."""
+    out: dict[str, list[str]] = {}
+    for text in texts:
+        new, _, parts = text.partition("=")
+        named = [part.strip() for part in parts.split(",")]
+        if not new or len(named) < 2 or not all(named) or new in out:
+            raise UsageError("E001", f"--join {show(text)} is not of the form NEW=PART,PART,..., each NEW once")
+        out[new] = named
+    return out
 
 
 def pose_of(text: str | None) -> list[float] | None:

@@ -23,7 +23,7 @@ _SHORT: Final = 48
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
     *("undeclared", "problem_files", "fps", "robot", "with_success", "length", "duration_s", "fps_audit", "range"),
-    *("beside", "left_alone", "problems", "counts", "reasons", "provenance", "content_sha256"),
+    *("beside", "fetched", "left_alone", "problems", "counts", "reasons", "provenance", "content_sha256"),
 }
 
 
@@ -49,6 +49,13 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
     yield from _row("Format", f"{facts['format']}   {show(facts['path'])}")
     read = "" if facts["episodes_read"] == facts["episodes"] else f"; {facts['episodes_read']:,} of them were read"
     yield from _row("Episodes", f"{facts['episodes']:,}, {facts['readable']:,} readable{read}")
+    if "fetched" in facts:
+        part = facts["fetched"]
+        yield from _row(
+            "Fetched",
+            f"{part['files']:,} of {part['of_files']:,} files, {part['bytes']:,} of {part['of_bytes']:,} bytes; "
+            "--all copies the rest and reads every episode",
+        )
     if "with_success" in facts:
         yield from _row("Solved", f"{facts['with_success']:,} have a success flag set")
     if "length" in facts:

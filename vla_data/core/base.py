@@ -98,6 +98,12 @@ class BaseSource:
         """
         return None
 
+    def files_of(self, ref: EpisodeRef) -> Sequence[str]:
+        """Names, below the root, of the files that an episode is read from besides those of metadata; none where
+        that is not known.
+        """
+        return ()
+
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None
     ) -> Iterator[tuple[str, Columns | DataError]] | None:
@@ -192,6 +198,10 @@ class WrappedSource(BaseSource):
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
         """See `BaseSource`."""
         return whole(self.source).evidence(ref)
+
+    def files_of(self, ref: EpisodeRef) -> Sequence[str]:
+        """See `BaseSource`."""
+        return whole(self.source).files_of(ref)
 
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None

@@ -68,6 +68,15 @@ class Judges(Protocol):
         ...
 
 
+@runtime_checkable
+class Remarks(Protocol):
+    """What a step has besides whose options may not be meant for such episodes."""
+
+    def remarks(self, schema: Schema) -> Sequence[str]:
+        """Lines for whoever started the run, of the episodes' schema."""
+        ...
+
+
 Step = Transform | Filter
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import EpisodeMeta, Json, iter_spans
-from vla_data.errors import CODES, UsageError
+from vla_data.errors import CODES, DataError, UsageError
 from vla_data.safety.text import plain, show
 
 Status = Literal["published", "rejected", "failed", "ignored"]
@@ -217,7 +217,12 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path) -> Ledger:
-        """Read what `write` wrote."""
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: E107, or E141 for a table of something else.
+            ArrowException, OSError: it can't be read.
+        """
         from vla_data.files.tables import read_table
 
         return cls(tuple(_record(row) for row in read_table(path)))
@@ -258,8 +263,33 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
+_NONE: Final = type(None)
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("id", "status", "reason", "message"), (str,)),
+    **dict.fromkeys(("length", "output_index"), (int, _NONE)),
+    **dict.fromkeys(("source_sha256", "content_sha256", "split"), (str, _NONE)),
+    "success": (bool, _NONE),
+    "meta": (dict,),
+}
+
+
 def _record(row: Mapping[str, Any]) -> Record:
-    return from_json({**row, "meta": json.loads(row["meta"])})
+    """The record of a row of a file, which may be a stranger's.
+
+    Raises:
+        DataError: E141.
+    """
+    try:
+        values = {**row, "meta": json.loads(row["meta"])}
+        wrong = [name for name, kinds in _KINDS.items() if type(values[name]) not in kinds]
+        spans = [(span["start"], span["stop"], span["bucket"], span["reason"]) for span in values["spans"]]
+        if not all(type(start) is type(stop) is int for start, stop, _, _ in spans):
+            wrong.append("spans")
+        if wrong:
+            raise TypeError(wrong[0])
+        return from_json(values)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError("E141", f"{FILE} is not what vla-data writes ({show(error, escaped=True)[:80]})") from None
 
 
 def to_json(record: Record) -> dict[str, Any]:

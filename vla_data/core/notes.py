@@ -7,7 +7,7 @@ ends, once for each feature, whatever the number of episodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from vla_data.core.episode import Schema
@@ -21,14 +21,18 @@ NO_TEXT: Final = "no_text"
 
 _SHOWN: Final = 30
 _BY_RULE: Final = "left_out_as_"  # and the reason
-_COUNTED: Final = ("video_at_other_rate", "video_of_more_bits")
+_COUNTED: Final = ("instruction_first_of", "video_at_other_rate", "video_of_more_bits")
 _SENTENCES: Final[Mapping[str, str]] = {
+    "actions_are_poses": "what {} means is undeclared: it is positions, and the file's controller takes deltas",
     "camera_from_numbers": "{} is numbers in the source and a camera now; --images png keeps its pixels",
+    "camera_from_texts": "{} is JPEG or PNG files in a column of texts, and a camera now",
     "column_left_out": "{} is left out: it is declared nowhere and is neither numbers, texts nor images",
     "data_files_of_no_episode": "{} data files are left out: the metadata lists none of their episodes",
     "declared_against_the_data": "declared, where the data say {}",
     "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "depth_from_video": "{} is depth that was a video of 4,096 levels; it is numbers now, as lerobot reads it",
+    "instruction_first_of": "{} wordings has the instruction; the first that is none empty is taken",
+    "instruction_of": "the instruction is what {} says",
     "language_left_out": "{} is left out: it is declared as language, and lerobot knows two such columns alone",
     "language_moved_to_frames": "{} has rows at times of no frame; they hold from the next frame on",
     "language_never_in_effect": "{} has rows that hold at no frame; they are left out",
@@ -40,12 +44,14 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "no_column_of": "{} is declared and left out: no data file has it",
     "no_video_of": "{} is declared and left out: there is no video of it",
     "not_declared": "{} is left out: the records have it, and nothing declares it",
+    "pictures_kept_as_numbers": "{} looks like pictures and stays numbers: cameras are uint8 of three channels",
     "rounded_to_float16": "{} is stored in a wider type and rounded to float16, which is declared",
     "rounded_to_float32": "{} is stored in a wider type and rounded to float32, which is declared",
     "rounded_to_uint8": "{} is rounded to pixels of 8 bits",
     "rows_in_another_file": "rows were not in {}, which the metadata names, but in another file",
     "shape_is_not_as_declared": "{} has another shape than is declared; it is kept as it is stored",
     "subtasks_as_text": "{} is kept as the texts of its table, in the feature `subtask`",
+    "task_column_left_out": "the column {} is left out: task_index says what the instruction is",
     "video_at_other_rate": "{} frames a second has the video; the times of rows choose among them",
     "video_by_position": "the frames of {} are taken in order, since the times of rows do not name them",
     "video_of_more_bits": "{} bits has the video; they are rounded to 8",
@@ -82,12 +88,23 @@ def lacking(schema: Schema, notes: Iterable[Iterable[str]]) -> list[str]:
         lacks.append("no action")
     elif "action" not in schema.features:
         parts = [name for name in schema.features if name.startswith("action.")]
-        lacks.append(f"no `action` that trainers look for, but its parts {', '.join(map(show, parts[:_SHOWN]))}")
+        lacks.append(f"no `action` that trainers look for, but its parts {_joinable(parts)}")
     if not any(feature.dtype == "image" for feature in schema.features.values()):
         lacks.append("no image")
     if all(NO_TEXT in own for own in notes):
         lacks.append("no instruction")
     return [f"the dataset has {', '.join(lacks)}"] if lacks else []
+
+
+def no_action(names: Iterable[str]) -> str:
+    """What to say where there is no ``action``, of features with these names."""
+    parts = [name for name in names if name.startswith("action.")]
+    return f"missing key 'action'; there are its parts {_joinable(parts)}" if parts else "missing key 'action'"
+
+
+def _joinable(parts: Sequence[str]) -> str:
+    named = ", ".join(map(show, parts[:_SHOWN]))
+    return f"{named} (--join action=PART,PART,... makes one of them, in the order that you know)"
 
 
 def _sentence(code: str, details: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import DataError, UsageError
-from vla_data.files.write import write_file
+from vla_data.files.write import files_below, write_file
 from vla_data.names import natural
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
@@ -83,7 +83,7 @@ def hash_tree(path: Path, *, without: Collection[str] = ()) -> str:
     """
     if not path.is_dir():
         return hash_file(path)
-    files = sorted(one for one in path.rglob("*") if one.is_file())
+    files = [one for one in files_below(path) if one.is_file()]
     inside = [(one, one.relative_to(path)) for one in files]
     lines = [f"{hash_file(one)}  {name.as_posix()}\n" for one, name in inside if not {*name.parts} & {*without}]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

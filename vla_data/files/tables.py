@@ -157,15 +157,20 @@ def read_whole(
         _CELL * sum(int(column.num_values) for column in columns),
     )
     texts = [paths[i] for i in leaves if about.schema.column(i).physical_type == "BYTE_ARRAY"]
-    table = None
-    if declared <= max_bytes:
-        reader = open_parquet(path, root=root, read_dictionary=texts, metadata=about.metadata)
-        table = reader.read(names)
-        declared = sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
-    if table is None or declared > max_bytes:
+    if declared > max_bytes:
         raise DataError("E107", f"{show(path.name)} has {rows:,} rows of {declared:,} bytes")
-    plain = about.schema_arrow
-    return table.cast(pa.schema([plain.field(name) for name in names], metadata=plain.metadata))
+    plain = pa.schema([about.schema_arrow.field(name) for name in names], metadata=about.schema_arrow.metadata)
+    reader = open_parquet(path, root=root, read_dictionary=texts, metadata=about.metadata)
+    # Arrow gives lists of dictionaries of one row group at a time alone.
+    pieces = [[group] for group in range(reader.num_row_groups)] if texts else [list(range(reader.num_row_groups))]
+    tables, taken = [], 0
+    for piece in pieces or [[]]:
+        table = reader.read_row_groups(piece, names)
+        taken += sum(_expanded(chunk) for column in table.columns for chunk in column.chunks)
+        if taken > max_bytes:
+            raise DataError("E107", f"{show(path.name)} has {rows:,} rows of more than {max_bytes:,} bytes")
+        tables.append(table.cast(plain))
+    return pa.concat_tables(tables)
 
 
 def _beginnings(path: str) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,8 +22,11 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 _LEROBOT: Final = "meta/info.json"
 _CALVIN: Final = "ep_start_end_ids.npy"
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
+_UP: Final = 5  # folders that are looked at above one that is named
+_READ: Final = "lerobot, rlds, hdf5, ppo_rollout"
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "pickle": (
         "pickled files (.pkl), which run code when they are opened",
@@ -46,6 +51,16 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "archive": ("archives", "unpack them and name the folder"),
     "torch": ("files of PyTorch, which run code when they are opened", "re-save what they hold as .npz or HDF5"),
+    "arrow": (
+        "Arrow files, as Hugging Face datasets saves them",
+        "of a LeRobot dataset, download it as it is published; others are converted to LeRobot or HDF5 first",
+    ),
+    "lance": ("a Lance dataset", "convert it to LeRobot or HDF5 first"),
+    "weights": ("weights of a model", "name the folder of the data"),
+    "viewer": ("recordings of a viewer or a camera (.rrd, .svo)", "export them to LeRobot or HDF5 first"),
+    "table": ("tables of text (.csv, .jsonl)", "convert them to LeRobot or HDF5 first"),
+    "picture": ("pictures alone, which have no actions", "name the folder that holds the actions too"),
+    "matlab": ("files of MATLAB (.mat)", "save them as .npz rollouts or HDF5 of a known layout"),
 }
 _ENDINGS: Final[Mapping[str, str]] = {
     **dict.fromkeys((".pkl", ".pickle", ".p"), "pickle"),
@@ -56,12 +71,23 @@ _ENDINGS: Final[Mapping[str, str]] = {
     **dict.fromkeys((".parquet",), "parquet"),
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".rar", ".7z"), "archive"),
     **dict.fromkeys((".pt", ".pth", ".ckpt"), "torch"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), "archive"),
+    **dict.fromkeys((".arrow", ".feather"), "arrow"),
+    **dict.fromkeys((".lance",), "lance"),
+    **dict.fromkeys((".safetensors",), "weights"),
+    **dict.fromkeys((".rrd", ".svo", ".svo2"), "viewer"),
+    **dict.fromkeys((".csv", ".tsv", ".jsonl"), "table"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), "picture"),
+    **dict.fromkeys((".mat",), "matlab"),
 }
 _MANY: Final = {"hdf5": "hdf5", "ppo_rollout": "rollout"}
 """Format of which a folder has many files -> what these are called here."""
 
 _DATA: Final = ("hdf5", "rollout", "pickle", "zarr", "bag", "mcap", "shard", "parquet")
-_FIRST: Final = ("unfinished", "shard", "zarr", "mcap", "bag", "pickle", "parquet", "torch", "archive", "video")
+_FIRST: Final = (
+    *("unfinished", "shard", "zarr", "lance", "mcap", "bag", "pickle", "parquet", "arrow", "torch", "matlab"),
+    *("archive", "viewer", "video", "weights", "table", "picture"),
+)
 
 
 def detect(path: Path) -> str:
@@ -77,7 +103,7 @@ def detect(path: Path) -> str:
             the format of a sink that is not installed.
     """
     if not path.exists():
-        raise UsageError("E003", f"{show(path)} is not there")
+        raise UsageError("E003", f"{show(path)} is not there{_meant(str(path))}")
     if not path.is_dir():
         return _of_file(path)
     if (path / _LEROBOT).is_file():
@@ -94,15 +120,40 @@ def detect(path: Path) -> str:
     return _of_files(path)
 
 
+def _meant(text: str) -> str:
+    """What somebody may have meant by an address at which nothing is."""
+    name, colon, rest = text.partition(":")
+    if colon and (close := difflib.get_close_matches(name, FORMATS, n=1)):
+        return f"; did you mean {close[0]}:{show(rest)}?"
+    if text.startswith("~"):
+        return "; ~ is for the shell, which leaves it as it is within quotes"
+    if _REPOSITORY.fullmatch(text):
+        return (
+            f"; a dataset of the Hugging Face Hub is hf://datasets/{text}, or fetched by: "
+            f"hf download --repo-type dataset {text} --local-dir FOLDER"
+        )
+    return ""
+
+
 def _of_file(path: Path) -> str:
     name = path.name.lower()
     for format, endings in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT)):
         if name.endswith(endings):
             return format
+    _refuse_part(path)
     kind = _kind(name)
     if kind is not None:
         raise UsageError("E002", f"{show(path)}: {_told(kind)}")
-    raise UsageError("E002", f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout)")
+    raise UsageError("E002", f"{show(path)} is not a dataset of a known format ({_READ})")
+
+
+def _refuse_part(path: Path) -> None:
+    """Refuse what lies in a dataset, and name the dataset."""
+    for folder in list(path.absolute().parents)[:_UP]:
+        is_rlds = (folder / INFO).is_file() and (folder / FEATURES).is_file()
+        if is_rlds or (folder / _LEROBOT).is_file():
+            what = "an RLDS" if is_rlds else "a LeRobot"
+            raise UsageError("E002", f"{show(path)} is a part of {what} dataset; name its folder: {show(folder)}")
 
 
 def _of_files(path: Path) -> str:
@@ -125,6 +176,7 @@ def _of_files(path: Path) -> str:
     for kind, format in (("hdf5", "hdf5"), ("rollout", "ppo_rollout")):
         if found[kind]:
             return format
+    _refuse_part(path)
     if not found.total():
         raise UsageError("E003", f"{show(path)} has no files{linked(links)}")
     for kind in _FIRST:
@@ -132,8 +184,15 @@ def _of_files(path: Path) -> str:
             raise UsageError("E002", f"{show(path)}: {_told(kind)}{linked(links)}")
     raise UsageError(
         "E002",
-        f"{show(path)} is not a dataset of a known format (lerobot, rlds, hdf5, ppo_rollout){linked(links)}",
+        f"{show(path)} is not a dataset of a known format ({_READ}){linked(links)}; it has {_endings(path)}",
     )
+
+
+def _endings(path: Path) -> str:
+    """The endings of the files below a folder, the most frequent ones first."""
+    some = itertools.islice(walk(path, []), _MOST)
+    counts = Counter(Path(entry.name).suffix.lower() or "no ending" for entry in some)
+    return ", ".join(f"{show(ending)} ({count:,})" for ending, count in counts.most_common(_NAMED))
 
 
 def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:
@@ -146,9 +205,10 @@ def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:
         if is_litter(entry.name):
             continue
         file = Path(entry.path)
-        if file.as_posix().endswith(f"/{_LEROBOT}"):
+        name = file.relative_to(path).as_posix()
+        if name.endswith(f"/{_LEROBOT}"):
             infos.append(file)
-        name = file.relative_to(path).as_posix().lower()
+        name = name.lower()
         known = {"hdf5": name.endswith(HDF5), "rollout": name.endswith(ROLLOUT)}
         found[_kind(name) or next((kind for kind, fits in known.items() if fits), "")] += 1
         if seen >= _MOST:
@@ -178,8 +238,9 @@ def beside(path: Path, format: str) -> tuple[str, ...]:
 def _kind(name: str) -> str | None:
     """What is known of a file of a format that is not read, by its path in small letters."""
     *folders, last = name.split("/")
-    if any(folder.endswith(".zarr") for folder in folders):
-        return "zarr"
+    for kind in ("zarr", "lance"):
+        if any(folder.endswith(f".{kind}") for folder in folders):
+            return kind
     if any("incomplete" in folder for folder in folders) or last in (INFO, FEATURES):
         return "unfinished"
     if _SHARD.fullmatch(last):
@@ -192,7 +253,7 @@ def _kind(name: str) -> str | None:
 
 def _told(kind: str) -> str:
     what, way = _KINDS[kind]
-    return f"found {what}, which is not read; {way}" if kind != "video" else f"found {what}; {way}"
+    return f"found {what}; {way}" if "which have no actions" in what else f"found {what}, which is not read; {way}"
 
 
 def _files(count: int, what: str) -> str:

@@ -30,7 +30,7 @@ def parse_address(address: str | Path) -> tuple[str | None, Path]:
 
     What a URL names is copied into this machine's cache, unless the copy there is as it is now.
     """
-    name, where = _split(address)
+    name, where = split(address)
     if is_url(where):
         remote = load_module("vla_data.remote.fetch", "remote")
         fetched: Path = remote.fetch(storage_of(where))
@@ -42,7 +42,7 @@ def locate(address: str | Path) -> Any:
     """Where the rollouts or the dataset of an address are: a `Path`, or the `Storage` of rollouts at a URL, which
     are read one by one where they lie.
     """
-    name, where = _split(address)
+    name, where = split(address)
     if is_url(where) and (name or _detect(where)) == "ppo_rollout":
         return storage_of(where)
     return parse_address(address)[1]
@@ -50,11 +50,12 @@ def locate(address: str | Path) -> Any:
 
 def find(address: str | Path) -> tuple[str, Any]:
     """The format of what an address names, and where it lies: see `locate`."""
-    name, place = _split(address)[0], locate(address)
+    name, place = split(address)[0], locate(address)
     return name or (detect(place) if isinstance(place, Path) else "ppo_rollout"), place
 
 
-def _split(address: str | Path) -> tuple[str | None, str]:
+def split(address: str | Path) -> tuple[str | None, str]:
+    """``FORMAT:PLACE`` or a place -> (format or None, place), whatever lies there."""
     text = str(address)
     name, colon, rest = text.partition(":")
     if colon and not Path(text).exists():
@@ -70,7 +71,7 @@ def _split(address: str | Path) -> tuple[str | None, str]:
 
 def names_code(address: str | Path) -> bool:
     """Whether an address is that of a source of a user's own, whose module is imported to open it."""
-    return ":" in (_split(address)[0] or "")
+    return ":" in (split(address)[0] or "")
 
 
 def storage_of(where: str) -> Any:

@@ -138,6 +138,9 @@ BUILDERS: Final = Table("vla_data.builders", {"ppo_sft_aligned": "builders.ppo_s
 ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.beam.engine:BeamEngine"})
 """Engines that are not part of this package, each with the extra of its name. Sorted."""
 
+TOKENIZERS: Final[Mapping[str, str]] = MappingProxyType({"fast": "training_adapters.fast.fit"})
+"""Tokens of actions that can be fitted on a dataset -> module. Sorted."""
+
 FORMER: Final[Mapping[str, str]] = MappingProxyType({"zhhhming": "frame-labels"})
 """Names of trainers in version 0.1 -> the name of today."""
 
@@ -224,6 +227,15 @@ def load_engine(name: str) -> Any:
     """The class of an engine by its name."""
     module, _, attribute = ENGINES[name].partition(":")
     return getattr(load_module(module, name), attribute)
+
+
+def load_tokenizer(name: str) -> ModuleType:
+    """The module that fits tokens of this name.
+
+    Raises:
+        MissingExtraError: E006, what it needs is not installed.
+    """
+    return load_module(TOKENIZERS[name], "train")
 
 
 def load_part(name: str, role: Literal["source", "sink"]) -> Any:

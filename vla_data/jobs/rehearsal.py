@@ -170,7 +170,7 @@ def rehearse(
         undeclared=tuple(undeclared(first)) if first is not None else (),
         warnings=(
             *_several(len(schemas), sink),
-            *(noted(records, first) if first is not None else ()),
+            *(noted(records, first, steps) if first is not None else ()),
         ),
         bytes=round(sum(sizes) / len(records) * len(refs)) if sizes else None,
         refusal=refusal,

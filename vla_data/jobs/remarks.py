@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from vla_data.core import Schema
+from vla_data.core.curate import Remarks
 from vla_data.core.ledger import Record
 from vla_data.safety.text import show
 
@@ -56,6 +57,11 @@ def left_alone(records: Sequence[Record]) -> list[str]:
     names = ", ".join(show(record.id) for record in ignored[:_FIRST])
     more = f" and {len(ignored) - _FIRST:,} more" if len(ignored) > _FIRST else ""
     return [f"left alone: {names}{more}"]
+
+
+def of_steps(steps: Iterable[object], schema: Schema) -> list[str]:
+    """What steps say of such episodes."""
+    return [line for step in steps if isinstance(step, Remarks) for line in step.remarks(schema)]
 
 
 def undeclared(schema: Schema) -> list[str]:

@@ -27,7 +27,7 @@ from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import left_alone, quarantined, tell, why
+from vla_data.jobs.remarks import left_alone, of_steps, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
@@ -107,7 +107,7 @@ def run(
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
         schema = _common_schema(published if sink.one_schema else published[:1])
-        warnings += noted(records, schema)
+        warnings += noted(records, schema, steps)
         if on_problem is None:  # nobody has shown them yet
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
@@ -287,10 +287,10 @@ def _log(line: str) -> None:
     _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
-def noted(records: Sequence[Record], schema: Schema) -> list[str]:
-    """What the notes of published episodes say to a user, and what the dataset does not have."""
+def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
+    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
     there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *notes.told(there), *left_alone(records)]
+    return [*notes.lacking(schema, there), *of_steps(steps, schema), *notes.told(there), *left_alone(records)]
 
 
 def _count(n: int) -> str:

@@ -1,4 +1,4 @@
-"""What an mp4 file says of itself, looked at before FFmpeg believes it.
+"""Opening an mp4 file: what it says of itself is looked at before FFmpeg believes it.
 
 A few kilobytes may hold a header of gigabytes (``cmov``, a compressed one, which QuickTime knew and no writer of
 today makes), or say that a track has more samples than the file has bytes. Boxes: ISO/IEC 14496-12.
@@ -9,16 +9,39 @@ from __future__ import annotations
 import os
 import re
 import struct
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+import av
 
 from vla_data.errors import DataError
+from vla_data.safety.files import opened
 
+FORMAT: Final = "mp4"
+_ALONE: Final = {"enable_drefs": "0", "use_absolute_path": "0"}
+"""What a file says of data in other files is not followed. It is FFmpeg's default too."""
 MAX_HEADER: Final = 256 << 20
 """Bytes of all boxes but those with frames; a frame takes about 20."""
 MAX_BOXES: Final = 1_000_000
 _FRAMES: Final = b"mdat"
 _COMPRESSED: Final = re.compile(rb"cmov.{4}dcom", re.DOTALL)
 _COUNTS: Final = re.compile(rb"(?:stsz.{8}|trun.{4})(.{4})", re.DOTALL)
+
+
+def open_video(source: Any) -> Any:
+    """A video file (a path or a readable stream) to read from, as mp4 whatever it holds.
+
+    FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
+
+    Raises:
+        DataError: E131 or E133, the path is of no regular file; E107 or E109 for a header that means far more than
+            it holds.
+    """
+    if not isinstance(source, str | Path):
+        return av.open(source, "r", format=FORMAT, options=dict(_ALONE))
+    with opened(Path(source)) as name:
+        check(int(name.rpartition("/")[2]), Path(source).name)
+        return av.open(name, "r", format=FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
 def check(handle: int, name: str) -> None:

@@ -23,19 +23,16 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
-from vla_data.media import mp4
 from vla_data.media.frames import ClipFrame
 from vla_data.media.images import MAX_SIDE, Pixels
+from vla_data.media.mp4 import FORMAT, open_video
 from vla_data.media.video_settings import VideoSettings
-from vla_data.safety.files import opened
+from vla_data.safety.files import damage
 
 # SVT-AV1 prints its settings for every episode otherwise, and its own lines beside our errors up to level 1.
 os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
-_FORMAT: Final = "mp4"
-_ALONE: Final = {"enable_drefs": "0", "use_absolute_path": "0"}
-"""What a file says of data in other files is not followed. It is FFmpeg's default too."""
 _BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
@@ -59,7 +56,7 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
     """
     settings.check_rate(fps)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=_FORMAT, options=_BITEXACT) as container:
+    with av.open(buffer, "w", format=FORMAT, options=_BITEXACT) as container:
         stream: Any = None
         for number, pixels in enumerate(frames):
             if stream is None:
@@ -109,7 +106,7 @@ def decode(data: bytes) -> Iterator[Pixels]:
 
 def join(files: Iterable[bytes], target: Any) -> None:
     """One mp4 file (a path or a writable stream) of several of the same settings, packet by packet."""
-    with av.open(target, "w", format=_FORMAT, options=_BITEXACT) as output:
+    with av.open(target, "w", format=FORMAT, options=_BITEXACT) as output:
         stream: Any = None
         at = 0
         for data in files:
@@ -129,22 +126,6 @@ def join(files: Iterable[bytes], target: Any) -> None:
                     output.mux(packet)
                     count += 1
                 at += count
-
-
-def open_video(source: Any) -> Any:
-    """A video file (a path or a readable stream) to read from, as mp4 whatever it holds.
-
-    FFmpeg would otherwise guess the format, and several formats are lists of other files or addresses to read.
-
-    Raises:
-        DataError: E131 or E133, the path is of no regular file; E107 or E109 for a header that means far more than
-            it holds.
-    """
-    if not isinstance(source, str | Path):
-        return av.open(source, "r", format=_FORMAT, options=dict(_ALONE))
-    with opened(Path(source)) as name:
-        mp4.check(int(name.rpartition("/")[2]), Path(source).name)
-        return av.open(name, "r", format=_FORMAT, options={**_ALONE, "protocol_whitelist": "file"})
 
 
 def packet_digests(source: Any) -> list[bytes]:
@@ -241,6 +222,8 @@ def describe(path: Path) -> About:
         with open_video(path) as video:
             track: Any = video.streams.video[0]
             context = track.codec_context
+            if context is None:
+                raise DataError("E203", f"{path.name} has frames of a codec that is not known here")
             pixels = context.format
             parts = pixels.components if pixels is not None else ()
             found = About(
@@ -254,7 +237,7 @@ def describe(path: Path) -> About:
                 alpha=any(part.is_alpha for part in parts),
             )
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise DataError("E109", f"{path.name} is not a video ({type(error).__name__})") from None
+        raise DataError("E109", f"{path.name} is no video: {damage(path, error)}") from None
     if found.codec not in _DECODERS:
         raise DataError("E203", f"{path.name} has codec {found.codec!r}; known are {', '.join(_DECODERS)}")
     if max(found.height, found.width) > MAX_SIDE:
@@ -296,7 +279,7 @@ def _timeline(path: str, _mtime: int, _size: int) -> Timeline:
             shown = [p.pts for p in video.demux(track) if p.size and p.pts is not None and not p.is_discard]
             return Timeline(np.unique(np.asarray(shown, dtype=np.int64)), Fraction(track.time_base))
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise DataError("E109", f"{Path(path).name} is not a video ({type(error).__name__})") from None
+        raise DataError("E109", f"{Path(path).name} is no video: {damage(Path(path), error)}") from None
 
 
 class _Reader:

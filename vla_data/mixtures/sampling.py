@@ -93,7 +93,7 @@ class Sampling:
         checks.whole("seed", self.seed, low=0, high=2**64 - 1)
         checks.one_of("order", self.order, ORDERS)
         if self.epoch_frames is not None:
-            checks.whole("epoch_frames", self.epoch_frames, low=1)
+            checks.whole("epoch_frames", self.epoch_frames, low=1, high=2**63 - 1)
             if self.order != "draw":
                 raise ValueError(f"epoch_frames works with order draw only; {self.order} has each frame once")
         if self.order != "draw" and not np.allclose(self.shares, np.divide(self.frames, sum(self.frames))):

@@ -60,10 +60,10 @@ Member = NDArray[Any] | Rows | Sequence[bytes]
 """An array; or encoded images, which become one array of their bytes without being joined in memory."""
 
 
-def image_members(encoded: Sequence[bytes]) -> dict[str, Member]:
-    """The two members that hold encoded images."""
+def image_members(encoded: Sequence[bytes], key: str = "image") -> dict[str, Member]:
+    """The two members that hold the encoded images of a camera."""
     sizes = np.asarray([len(item) for item in encoded], dtype=np.int64)
-    return {"image": encoded, "image_sizes": sizes}
+    return {key: encoded, f"{key}_sizes": sizes}
 
 
 def as_array(member: Member) -> NDArray[Any]:

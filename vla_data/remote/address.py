@@ -14,6 +14,7 @@ EXTRAS: Final = {"gs": "gs", "hf": "hf", "s3": "s3"}
 """Protocol -> our extra that installs what speaks it. Others need ``remote`` and fsspec's package for them."""
 
 
+_HUB: Final = "huggingface.co/datasets/"
 _SAME: Final = {"gcs": "gs", "s3a": "s3"}
 """Second names of protocols, so that one place has one address."""
 
@@ -53,6 +54,11 @@ def parse_url(url: str) -> tuple[str, str]:
     if "@" in rest.partition("/")[0] and protocol != "hf":
         raise UsageError(
             "E001", f"a {protocol}:// address must not have a user or password; put them into the store's settings"
+        )
+    if protocol in ("http", "https") and rest.startswith(_HUB):
+        name = rest.removeprefix(_HUB).partition("/tree/")[0]
+        raise UsageError(
+            "E001", f"{show(url)} is a page of the Hugging Face Hub; its dataset is hf://datasets/{show(name)}"
         )
     if protocol == "memory":
         raise UsageError("E001", "memory:// is lost when the process ends; name another place")

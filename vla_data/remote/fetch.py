@@ -41,7 +41,7 @@ def fetch(storage: Storage) -> Path:
     if not found:
         raise UsageError("E003", f"{show(storage.url)} is not there")
     for name in found:
-        _check_name(storage, name, found)
+        check_name(storage, name, found)
     folder = folder_of("fetched", storage)
     root = folder.parent if one else folder
     with machine_errors("cannot write to the cache"), own_folder(root), _held(folder.parent):
@@ -83,7 +83,7 @@ def _remove(file: Path, root: Path) -> None:
         os.unlink(file.name, dir_fd=folder)
 
 
-def _check_name(storage: Storage, name: str, found: Collection[str]) -> None:
+def check_name(storage: Storage, name: str, found: Collection[str]) -> None:
     """An object may have any name; a file in our cache may not."""
     path = PurePosixPath(name)
     odd = name.startswith("/") or "\0" in name or ".." in path.parts or not path.parts or str(path) != name

@@ -13,9 +13,13 @@ from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Json, Schema,
 from vla_data.core.base import whole
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError
-from vla_data.formats import beside, detect, open_source, parse_address
+from vla_data.formats import beside, detect, find, open_source
+from vla_data.formats.detection import HDF5
+from vla_data.formats.open import split, storage_of
 from vla_data.formats.sidecar import find_sidecar
+from vla_data.formats.tables import load_module
 from vla_data.jobs.remarks import undeclared
+from vla_data.remote.address import is_url
 from vla_data.selection.subset import select
 
 SAMPLE: Final = 64
@@ -37,10 +41,16 @@ def survey(
         episodes: only these, by position, as ``0,3,5-9``.
         **options: of the source.
     """
-    name, path = parse_address(address)
-    name = name or detect(path)
-    source = select(open_source(f"{name}:{path}", **options), episodes)
-    facts = _Survey(source, everything).facts()
+    format, where = split(address)
+    if is_url(where) and not everything:
+        found = _sampled(format, where, episodes, options)
+        if found is not None:
+            return found
+    name, path = find(address)
+    source = select(open_source(address if is_url(where) else f"{name}:{path}", **options), episodes)
+    facts = _Survey(source, source.episodes() if everything else _spread(source.episodes())).facts()
+    if not isinstance(path, Path):
+        return {"format": name, "path": str(path), **facts, "beside": []}
     facts["beside"] = list(beside(path, name))
     side = find_sidecar(path) if path.is_dir() else None
     return {"format": name, "path": str(path), **facts, **(_made(side) if side is not None else {})}
@@ -52,13 +62,47 @@ def _made(side: Path) -> dict[str, Json]:
     return {key: manifest[key] for key in ("counts", "reasons", "provenance", "content_sha256")}
 
 
+def _sampled(
+    format: str | None, where: str, episodes: str | None, options: Mapping[str, Any]
+) -> dict[str, Json] | None:
+    """A description of what lies at a URL, for which as little of it is fetched as one episode needs; None for
+    rollouts, which are read one by one where they lie.
+    """
+    sample = load_module("vla_data.remote.sample", "remote").sample
+    storage = storage_of(where)
+    if storage.is_file():
+        return None
+    with sample(storage) as part:
+        name = format or detect(part.folder)
+        if name == "ppo_rollout":
+            return None
+        if name == "hdf5":
+            part.fetch(part.first(HDF5))
+        source = select(open_source(f"{name}:{part.folder}", **options), episodes)
+        refs = source.episodes()
+        files_of = whole(source).files_of
+        of_one = [ref for ref in refs if name != "hdf5" or part.here.issuperset(files_of(ref))]
+        if not of_one or not files_of(of_one[0]):
+            return None
+        part.fetch(files_of(of_one[0]))
+        source = select(open_source(f"{name}:{part.folder}", **options), episodes)  # which has seen nothing yet
+        refs = source.episodes()
+        chosen = [ref for ref in refs if part.here.issuperset(files_of(ref))]
+        facts = _Survey(source, _spread(chosen)).facts()
+        if name == "hdf5":
+            facts["episodes"] = len(chosen)
+        sidecar = find_sidecar(part.folder) if part.folder.is_dir() else None
+        more = _made(sidecar) if sidecar is not None else {}
+        return {"format": name, "path": where, **facts, "fetched": part.told(), "beside": [], **more}
+
+
 class _Survey:
     """Some episodes of a source, read one by one; no image is decoded."""
 
-    def __init__(self, source: Source, everything: bool) -> None:
+    def __init__(self, source: Source, chosen: Sequence[EpisodeRef]) -> None:
         self._source = source
         self._refs = source.episodes()
-        self._chosen = self._refs if everything else _spread(self._refs)
+        self._chosen = chosen
         self._tally: dict[str, Counter[str]] = {}
         self._lengths: list[int] = []
         self._solved: list[bool] = []

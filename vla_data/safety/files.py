@@ -59,6 +59,18 @@ def pointer(head: bytes) -> str:
     return "a Git LFS pointer, not the data; get the data with: git lfs pull"
 
 
+def damage(path: Path, error: BaseException) -> str:
+    """What to say of a file that a library can't read: that it is a pointer of Git LFS or empty, or the library's
+    error by its name.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as other:
+        return "not there" if other.errno == errno.ENOENT else f"not readable ({other.strerror})"
+    return pointer(head) or (f"damaged ({type(error).__name__})" if head else "an empty file, of 0 bytes")
+
+
 def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
     """A file descriptor of a regular file under ``root``, and what tells this file from another.
 

@@ -25,27 +25,18 @@ from numpy.typing import NDArray
 
 from vla_data.errors import DataError
 from vla_data.safety.files import facts_of, open_regular, pointer
+from vla_data.safety.hdf5_types import kind_of, odd_type
 from vla_data.safety.text import show
 
 Array = NDArray[Any]
 
 FILTERS: Final = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_SZIP, h5z.FILTER_LZF}
 _LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
-_CLASSES: Final = {
-    h5t.TIME: "time",
-    h5t.BITFIELD: "bit field",
-    h5t.OPAQUE: "opaque",
-    h5t.COMPOUND: "compound",
-    h5t.REFERENCE: "reference",
-    h5t.ENUM: "enumeration",
-    h5t.VLEN: "variable-length",
-    h5t.ARRAY: "array",
-}
+_PICTURES: Final = 4  # dimensions of a dataset of such
 MAX_LINKS: Final = 1_000_000
 MAX_RANK: Final = 8
 MAX_ROWS: Final = 10_000_000
 MAX_CHUNK: Final = 256 << 20
-MAX_TEXT: Final = 64 << 20
 MAX_VARYING: Final = 1 << 30
 """Bytes that are read at once of values of no fixed size."""
 MAX_ACROSS: Final = 64  # such values in a row
@@ -85,7 +76,8 @@ class File:
         plugins_off()
         handle, self.facts = open_regular(path, root=root)
         try:
-            if told := pointer(os.pread(handle, 64, 0)):
+            head = os.pread(handle, 64, 0)
+            if told := pointer(head) or ("" if head else "the file is empty, of 0 bytes"):
                 raise DataError("E105", told)
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
@@ -93,12 +85,13 @@ class File:
         finally:
             os.close(handle)
         self.size = self.facts[2]
-        self.hidden: Callable[[str], str] | None = None
+        self.hidden: Callable[[str, str], str] | None = None
         self.left_out: set[str] = set()
 
-    def hide(self, name_of: Callable[[str], str]) -> None:
+    def hide(self, name_of: Callable[[str, str], str]) -> None:
         """From now on, groups have no links of paths for which ``name_of`` has a name; names of those that would
-        have been seen are in `left_out`.
+        have been seen are in `left_out`. It is told also what lies there: "group", "numbers" for a dataset that
+        can't be pictures, "dataset" for any other, or nothing for what is neither.
         """
         self.hidden = name_of
 
@@ -126,8 +119,7 @@ def _open(name: str) -> h5py.File:
             raise
     raise DataError(
         "E105",
-        "the file is still marked as open for writing, by a recorder that goes on or was killed; if it was "
-        "killed: h5clear -s FILE",
+        "the file is still marked as open for writing; if its recorder no longer runs: h5clear -s FILE",
     )
 
 
@@ -160,7 +152,7 @@ class Node:
                 raise DataError("E107", f"{self._shown} has {len(self._item.attrs):,} attributes")
             for name in self._item.attrs:
                 found = self._item.attrs.get_id(name)
-                if odd := _odd_type(found.get_type()):
+                if odd := odd_type(found.get_type()):
                     out[name] = {"left_out": odd}
                     continue
                 size = _size(found.shape or (), found.get_type().get_size())
@@ -199,10 +191,25 @@ class Group(Node):
             )
 
     def _is_hidden(self, name: str) -> bool:
-        hidden = self.file.hidden(self._below(name)) if self.file.hidden is not None else ""
+        hidden = ""
+        if self.file.hidden is not None:
+            hidden = self.file.hidden(self._below(name), self._what(name))
         if hidden:
             self.file.left_out.add(hidden)
         return bool(hidden)
+
+    def _what(self, name: str) -> str:
+        """What a hard link leads to; see `File.hide`."""
+        with reading(self._shown):
+            link, links = self._item._e(name), self._item.id.links
+            if not links.exists(link) or links.get_info(link).type != h5l.TYPE_HARD:
+                return ""
+            item = self._item[name]
+            if not isinstance(item, h5py.Dataset):
+                return "group" if isinstance(item, h5py.Group) else ""
+            kind = item.id.get_type()
+            plain = kind.get_class() == h5t.FLOAT or (kind.get_class() == h5t.INTEGER and kind.get_size() > 1)
+            return "numbers" if plain and item.id.rank != _PICTURES else "dataset"
 
     def _below(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -263,12 +270,12 @@ class Table(Node):
         with reading(self._shown):
             self._check_place()  # before any question that could open another file
             form = item.id.get_type()
-            if odd := _odd_type(form):
+            if odd := odd_type(form):
                 raise DataError("E232", f"{self._shown} is of {odd} type")
             if item.shape is None:
                 raise DataError("E203", f"{self._shown} has no shape")
             self.shape: tuple[int, ...] = tuple(map(int, item.shape))
-            self.kind, self.dtype = _kind(item)
+            self.kind, self.dtype = kind_of(item)
             self._row = _size(self.shape[1:], form.get_size())
             self._varies = self.kind == "bytes" or (self.kind == "text" and form.is_variable_str())
             self._check_size()
@@ -370,30 +377,6 @@ def decode(value: Any, what: str) -> str:
 def _is_plain(name: str) -> bool:
     """Whether a name is of one link: HDF5 itself would follow ``a/b`` through links of any kind."""
     return name not in ("", ".") and "/" not in name and "\0" not in name
-
-
-def _odd_type(kind: Any) -> str:
-    """What is wrong with a type, or nothing."""
-    code = kind.get_class()
-    if code in (h5t.INTEGER, h5t.FLOAT):
-        return "" if kind.get_size() <= 8 else f"{8 * kind.get_size()}-bit"
-    if code == h5t.STRING:
-        return "" if kind.get_size() <= MAX_TEXT else "long text"
-    if code == h5t.ENUM and kind.dtype == np.bool_:
-        return ""
-    if code == h5t.VLEN:
-        base = kind.get_super()
-        return "" if base.get_class() == h5t.INTEGER and base.get_size() == 1 else "variable-length"
-    return _CLASSES.get(code, "unknown")
-
-
-def _kind(item: Any) -> tuple[str, np.dtype[Any]]:
-    code = item.id.get_type().get_class()
-    if code == h5t.STRING:
-        return "text", np.dtype(object)
-    if code == h5t.VLEN:
-        return "bytes", np.dtype(object)
-    return "number", np.dtype(item.dtype).newbyteorder("=")
 
 
 def _size(shape: tuple[int, ...], item: int) -> int:

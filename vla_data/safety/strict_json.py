@@ -102,4 +102,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(token: str) -> Any:
-    raise ValueError(f"{token[:40]} is no number that a float holds")
+    raise ValueError(f"{token[:40]} is not a number that a float holds")

@@ -6,6 +6,7 @@
     rename = { "observation.images.image" = "observation.images.front" }
     keep = ["action", "observation.*", "next.*"]
     drop = ["observation.sim_state"]
+    join = { action = ["action.world_vector", "action.rotation_delta", "action.gripper"] }
     declare = { action = { rotation = "rotvec" } }
     actions = "physical"             # or "controller", or a preset of docs/conventions.md
     base = [0.5, 0, 0.8, 0, 0, 0, 1] # pose of the robot's base, for actions of another frame
@@ -16,7 +17,7 @@
     drop = ["next.discount"]
     fill = { "observation.images.wrist" = { shape = [128, 128, 3], dtype = "image" } }
 
-In one table, the order is: declare, actions, rename, keep and drop, fill, fps. Unknown keys are refused.
+In one table, the order is: join, declare, actions, rename, keep and drop, fill, fps. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.steps.actions import ConvertActions, reads_actions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
+from vla_data.steps.join import Join
 from vla_data.steps.resample import Resample
 
-_COMMON: Final = ("declare", "robot", "actions", "base", "rename", "keep", "drop", "fill", "fps")
+_COMMON: Final = ("join", "declare", "robot", "actions", "base", "rename", "keep", "drop", "fill", "fps")
 _SOURCE: Final = ("name", "open", *_COMMON)
 
 
@@ -74,6 +76,7 @@ def table_steps(table: Mapping[str, Any], source: Source, before: Sequence[Step]
     steps: list[Step] = []
     try:
         naming = _naming(table)
+        steps += [Join(name=name, parts=tuple(parts)) for name, parts in table.get("join", {}).items()]
         if table.get("declare") or table.get("robot"):
             declared = tuple((name, tuple(facts.items())) for name, facts in table.get("declare", {}).items())
             steps.append(Declare(conventions=declared, robot=table.get("robot")))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from vla_data.core import Source
 from vla_data.core.base import Columns, whole
+from vla_data.core.notes import no_action
 from vla_data.errors import DataError
 
 __all__ = ["Columns", "chosen", "read_columns"]
@@ -45,5 +46,5 @@ def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:
         return arrays
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise DataError("E206", f"there is no {missing[0]}")
+        raise DataError("E206", no_action(arrays) if missing[0] == "action" else f"there is no {missing[0]}")
     return {name: arrays[name] for name in names}

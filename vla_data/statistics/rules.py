@@ -88,6 +88,9 @@ RULES: Final[Mapping[str, Rule | None]] = MappingProxyType(
 )
 """Rule by ``trainer.name``; None: the trainer feeds the numbers as they are. Sorted."""
 
+TOKEN_RULES: Final = (*(name for name in RULES if name.startswith(("lerobot.", "openpi."))), "none")
+"""Rules by which trainers make actions small before they become tokens; ``none``: they are of about [-1, 1]."""
+
 
 def normalize(x: Array, stats: Mapping[str, Any], rule: str) -> Array:
     """What the trainer's network is fed for ``x``.

@@ -3,6 +3,7 @@
 from vla_data.steps.actions import ConvertActions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.gripper import gripper_events
+from vla_data.steps.join import Join
 from vla_data.steps.length import Length
 from vla_data.steps.resample import Resample
 from vla_data.steps.rl4vla import Rl4vlaCompat
@@ -14,6 +15,7 @@ __all__ = [
     "CutAfterSuccess",
     "Declare",
     "Fill",
+    "Join",
     "Length",
     "Rename",
     "RequireSuccess",

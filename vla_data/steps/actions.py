@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 from vla_data.actions import Convention, convert, preset, resolve
 from vla_data.actions.base import base_pose
 from vla_data.core import Episode, Json, Schema
+from vla_data.core.notes import no_action
 from vla_data.errors import DataError, UsageError
 
 STATE: Final = "observation.state"
@@ -63,7 +64,7 @@ class ConvertActions:
             UsageError: E206 without actions, E231 or E232 when the conventions do not determine each other.
         """
         if "action" not in schema.features:
-            raise UsageError("E206", "there is no feature action to convert")
+            raise UsageError("E206", no_action(schema.features))
         facts = schema.features["action"].convention
         if not facts:
             raise UsageError("E231", "what the actions mean is not known; say it with --declare action:KEY=VALUE")
@@ -92,7 +93,7 @@ class ConvertActions:
             DataError: E201, E202 for actions that the target can't express, E206 without any.
         """
         if "action" not in episode.arrays:
-            raise DataError("E206", "missing key 'action'")
+            raise DataError("E206", no_action(episode.arrays))
         known = self.state is not None and STATE in episode.arrays
         converted = convert(
             episode.arrays["action"],

@@ -20,6 +20,9 @@ from vla_data.errors import DataError, UsageError
 from vla_data.steps.gripper import gripper_events
 
 _NUMBERS: Final = 7
+RATE: Final = 5.0
+"""Steps a second of RL4VLA's environments, whose thresholds are the defaults."""
+_DEFAULTS: Final = (0.01, 0.06)
 
 
 def moves(action: NDArray[np.floating], *, pos: float | None, rot: float | None) -> NDArray[np.bool_]:
@@ -117,8 +120,8 @@ class SmallActions:
         window: steps before and after a gripper event that are kept too.
     """
 
-    pos: float | None = 0.01
-    rot: float | None = 0.06
+    pos: float | None = _DEFAULTS[0]
+    rot: float | None = _DEFAULTS[1]
     initial_gripper: float | None = 1.0
     hysteresis: tuple[float, float] | None = None
     window: int = 0
@@ -141,6 +144,16 @@ class SmallActions:
         """
         check_meaning(self, schema, initial=self.initial_gripper)
         return schema
+
+    def remarks(self, schema: Schema) -> list[str]:
+        """That the default thresholds are of steps of another length."""
+        if (self.pos, self.rot) != _DEFAULTS or schema.fps == RATE:
+            return []
+        pos, rot = (value * RATE / schema.fps for value in _DEFAULTS)
+        return [
+            f"small actions are told by the motion of a step, by default that of {RATE:g} steps a second; of "
+            f"{schema.fps:g} a second, --pos-thresh {pos:.3g} --rot-thresh {rot:.3g} is the same speed"
+        ]
 
     def keep(self, action: NDArray[np.floating]) -> NDArray[np.bool_]:
         """``(T,)``: which steps stay.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from vla_data.core.curate import Step
 from vla_data.core.wanted import Names, name_after
 from vla_data.safety.text import show
 from vla_data.steps.actions import ConvertActions
+
+_ABSENT: Final = ("no_column_of", "no_video_of", "not_declared")
 
 
 class Evidence:
@@ -36,7 +38,8 @@ class Evidence:
             stored: the episode as it is in the dataset.
             notes: that the ledger has on it; what a note names was left out with a word.
         """
-        told = {note.partition(":")[2] for note in notes}
+        told = {name for code, _, name in (note.partition(":") for note in notes) if _is_absent(code)}
+        told |= {name.removeprefix("steps/").replace("/", ".") for name in told}  # notes of RLDS have paths
         for name in self.lost(stored):
             if self._names[name] not in told:
                 yield f"lacks {show(name)}, which the source has or declares, and no note says why"
@@ -46,6 +49,11 @@ class Evidence:
             cells = self._cells[name]
             if cells is not None and (problem := _difference(cells, stored.arrays[name])):
                 yield f"{show(name)} {problem}"
+
+
+def _is_absent(code: str) -> bool:
+    """Whether a note is on something that is not there."""
+    return ("left_out" in code and code != "names_left_out") or code in _ABSENT
 
 
 def _difference(cells: Sequence[Any], stored: Array) -> str | None:

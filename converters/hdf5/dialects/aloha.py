@@ -24,6 +24,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from converters.hdf5.dialects.actions import actions_of
 from converters.hdf5.dialects.base import (
     RGB,
     Demo,
@@ -35,7 +36,6 @@ from converters.hdf5.dialects.base import (
     metadata,
     observation,
     one_text,
-    required,
     written,
 )
 from vla_data.core import Json
@@ -68,7 +68,7 @@ class Aloha:
     def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
         """The episode. See `converters.hdf5.dialects.base.Layout`."""
         about = top.attributes()
-        action = required(top, "action")
+        actions = actions_of(top, "action")
         obs, notes = collect(top.group("observations"))
         seen: dict[str, Table] = {}
         encoded = set()
@@ -90,7 +90,7 @@ class Aloha:
         sim = about.get("sim")
         simulated = isinstance(sim, bool | np.bool_) and bool(sim)
         return Demo(
-            action=action,
+            actions=actions,
             results={},
             before={},
             extra=extra,

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 
+from converters.hdf5.dialects.channels import ChannelsLast
 from vla_data.core import Json
+from vla_data.core.instructions import NAMES
 from vla_data.errors import DataError
 from vla_data.names import natural
 from vla_data.safety import strict_json
@@ -49,7 +51,7 @@ class Demo:
     """One demonstration as its file has it. ``N`` is the number of its actions.
 
     Attributes:
-        action: ``(N, D)``.
+        actions: ``action``, ``(N, D)``; or ``action.<part>``, ``(N, ...)`` each, where a file has them in parts.
         results: feature name (``next.*``) -> table of ``N`` rows, what came of each action.
         before: feature name -> table of ``N`` or ``N+1`` rows that were taken before each action, whatever the
             observations are.
@@ -59,7 +61,7 @@ class Demo:
         extra: everything else, which is kept as of the action where it has one row an action.
         encoded: the names in ``seen`` whose rows are PNG or JPEG files.
         time: whether observation ``j`` is of "before" or "after" action ``j``.
-        doubts: option -> why its fact is not told, where pieces of evidence contradict one another.
+        doubts: option -> why its fact is not told, as where pieces of evidence contradict one another.
         orientation: what makes the images upright: "none", "vflip" or "rot180".
         channels: order of the channels of stored pixels, "rgb" or "bgr"; files say nothing of what they were made
             of.
@@ -71,7 +73,7 @@ class Demo:
         notes: for `vla_data.Episode.notes`.
     """
 
-    action: Table
+    actions: Mapping[str, Table]
     results: Mapping[str, Table]
     before: Mapping[str, Table]
     seen: Mapping[str, Table]
@@ -89,6 +91,11 @@ class Demo:
     robot: str | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """``N``."""
+        return len(next(iter(self.actions.values())))
 
 
 class Layout(Protocol):
@@ -158,6 +165,9 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
                 notes.append(f"left_out_as_no_name_of_a_feature:{show(key)}")
                 continue
             if isinstance(item, Table):
+                if not extra and ChannelsLast.fits(item):
+                    item = ChannelsLast(item)
+                    notes.append(f"channels_first:{key}")
                 out[key] = item
                 first = names.setdefault(item.key, key)
                 if first != key:
@@ -174,9 +184,13 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
 
 def without(path: str) -> str:
     """The end of a message on a part of a demo: how to read the demo without it."""
+    return f"; --leave-out {show(below(path))} leaves it out"
+
+
+def below(path: str) -> str:
+    """A path of a file as one below its demo."""
     parts = path.strip("/").split("/")
-    below = parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts
-    return f"; --leave-out {show('/'.join(below))} leaves it out"
+    return "/".join(parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts)
 
 
 def is_images(table: Table) -> bool:
@@ -258,11 +272,7 @@ def text_of(attributes: Mapping[str, Any], name: str) -> str | None:
     return decode(value, f"attribute {show(name)}") if isinstance(value, str | bytes) else None
 
 
-INSTRUCTIONS: Final[tuple[str, ...]] = (
-    *("language_instruction", "natural_language_instruction", "task_description", "instruction"),
-    *("task_instruction", "language", "lang", "prompt"),
-)
-"""Attributes and datasets that hold an instruction, by the names that others give them; the first one counts."""
+INSTRUCTIONS: Final = NAMES
 
 
 def one_text(value: Any) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from converters.hdf5.dialects.base import Demo, collect, required
+from converters.hdf5.dialects.actions import actions_of
+from converters.hdf5.dialects.base import Demo, collect
 from converters.hdf5.dialects.sim_states import states_of
 from converters.robomimic.names import DERIVED, ID
 from vla_data.errors import DataError
@@ -42,10 +43,12 @@ def steps(demo: Group) -> Demo:
     """What a demo has beside its observations: its actions; rewards, dones and truth values (see `_flags`) as
     ``next.*``; the simulator's states; everything else; and notes.
     """
-    action = required(demo, "actions")
-    extra, notes = collect(demo, skip=("obs", "next_obs", "actions"), extra=True)
+    actions = actions_of(demo, "actions")
+    number = len(next(iter(actions.values())))
+    skip = ("obs", "next_obs", "actions", *(() if "action" in actions else ("action_dict",)))
+    extra, notes = collect(demo, skip=skip, extra=True)
     results = {}
-    for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, len(action))):
+    for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, number)):
         table = extra.pop(key, None)
         if table is not None and DERIVED in table.attributes():
             notes.append(f"left_out_as_derived:{key}")
@@ -54,9 +57,9 @@ def steps(demo: Group) -> Demo:
     before, more = states_of(extra, ours=ID in demo.attributes())
     notes += more
     count = demo.attributes().get("num_samples")
-    if count is not None and count != len(action):
-        raise DataError("E204", f"{len(action):,} actions, where num_samples is {str(count)[:20]}")
-    return Demo(action=action, results=results, before=before, seen={}, extra=extra, notes=tuple(notes))
+    if count is not None and count != number:
+        raise DataError("E204", f"{number:,} actions, where num_samples is {str(count)[:20]}")
+    return Demo(actions=actions, results=results, before=before, seen={}, extra=extra, notes=tuple(notes))
 
 
 def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
@@ -78,8 +81,18 @@ def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
 
 
 def robot_of(kwargs: Any) -> str | None:
-    """Robosuite's ``robots``, one name or a list of them, in small letters."""
+    """Robosuite's ``robots``, one name or a list of them, in small letters; with the gripper where it is not the
+    robot's own.
+    """
     robots = kwargs.get("robots") if isinstance(kwargs, dict) else None
     names = [robots] if isinstance(robots, str) else robots if isinstance(robots, list) else []
     known = all(isinstance(name, str) and name.isidentifier() and len(name) < 64 for name in names)
-    return "_".join(name.lower() for name in names) if names and known else None
+    gripper = kwargs.get("gripper_types") if isinstance(kwargs, dict) else None
+    found = {str(each).lower() for each in (gripper if isinstance(gripper, list) else [gripper])}
+    if not known or found <= {"none", "default", *(f"{name}gripper".lower() for name in names)}:
+        more = []
+    else:
+        more = [
+            name if name.isidentifier() and name.endswith("gripper") else "othergripper" for name in sorted(found)
+        ]
+    return "_".join(name.lower() for name in [*names, *more]) if names and known else None

@@ -14,9 +14,9 @@ OpenVLA's script stores it before it steps; others write the layout from data of
 `time_by_states` of the demo, else of the first demos of its file that tell, where they agree. Not told by
 attributes: they are copied along.
 
-**Orientation.** ``macros_image_convention`` is "opengl" (rows from the bottom up: vflip) or "opencv" (none). A
-file without any attribute on ``data`` whose simulator's states tell the time is OpenVLA's script's, which stores
-what the environment gives: vflip, rule "libero_environment". Of all others it must be declared.
+**Orientation.** ``macros_image_convention`` is "opengl" (rows from the bottom up: vflip) or "opencv" (none). Of
+all others it must be declared: OpenVLA's script stores what the environment gives, from the bottom up, and those
+who changed it turn the images first; their files differ in nothing else.
 
 **Language.** What a demo's own attributes or datasets say comes first. LIBERO has two texts for most tasks. Its
 benchmark, and everything that is evaluated on it, says the one in the names of files and BDDL files:
@@ -55,6 +55,7 @@ from vla_data.safety.hdf5 import Group, Table
 
 _ATTRIBUTES: Final = ("bddl_file_name", "problem_info", "macros_image_convention")
 _TRIED: Final = 8
+_BOTTOM_UP: Final = "vflip where they are as LIBERO's environment gives them, as in files of OpenVLA's script"
 _FLIPS: Final = {"opengl": "vflip", "opencv": "none"}
 
 
@@ -88,7 +89,6 @@ class Libero(InData):
         if "robot_states" in extra:  # recorded with the observations, not with the states
             seen["observation.robot_states"] = extra.pop("robot_states")
         time = _time(demo) or _time_of_file(data)
-        script = not about and time is not None
         env = json_of(about, "env_args")
         kwargs = env.get("env_kwargs")
         languages, scene = _languages(about, path.name)
@@ -98,7 +98,8 @@ class Libero(InData):
             seen=seen,
             extra=extra,
             time=time,
-            orientation=Found("vflip", "libero_environment") if script else _orientation(about),
+            orientation=_orientation(about),
+            doubts={"image_orientation": _BOTTOM_UP},
             channels=Found("rgb", "libero_environment"),
             languages=languages,
             fps=rate_of(kwargs, env),
@@ -137,8 +138,23 @@ def _time(demo: Group) -> Found | None:
     return time_by_states(joints, states) if isinstance(joints, Table) and isinstance(states, Table) else None
 
 
+_MOST_FILES: Final = 64
+_files: dict[object, Found | None] = {}
+"""State of a file -> what `_time_of_file` found: all demos of a file that do not tell ask for it."""
+
+
 def _time_of_file(data: Group) -> Found | None:
     """What the first demos of a file tell that tell anything, where they agree: one script wrote all of them."""
+    if data.file.hidden is not None:  # what is left out may be what tells
+        return _agreed(data)
+    if data.file.facts not in _files:
+        if len(_files) >= _MOST_FILES:
+            _files.clear()
+        _files[data.file.facts] = _agreed(data)
+    return _files[data.file.facts]
+
+
+def _agreed(data: Group) -> Found | None:
     told = set()
     for name in data.names()[:_TRIED]:
         try:

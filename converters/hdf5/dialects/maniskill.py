@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from converters.hdf5.dialects.actions import actions_of
 from converters.hdf5.dialects.base import (
     Demo,
     Found,
@@ -29,7 +30,6 @@ from converters.hdf5.dialects.base import (
     metadata,
     observation,
     rate_of,
-    required,
 )
 from vla_data.errors import DataError
 from vla_data.safety import strict_json
@@ -65,7 +65,8 @@ class ManiSkill:
     def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
         """One trajectory. See `converters.hdf5.dialects.base.Layout`."""
         traj = top.group(name)
-        action = required(traj, "actions")
+        actions = actions_of(traj, "actions")
+        number = len(next(iter(actions.values())))
         if "obs" not in traj:
             raise DataError("E206", "there are no observations; ManiSkill's replay_trajectory adds them (-o rgb)")
         whole = traj["obs"]
@@ -84,16 +85,16 @@ class ManiSkill:
         if not about:
             notes.append("no_json_beside_the_file")
         steps = own.get("elapsed_steps")
-        if isinstance(steps, int) and steps != len(action):
+        if isinstance(steps, int) and steps != number:
             notes.append("elapsed_steps_differs")
         mode, seed, env = own.get("control_mode"), own.get("episode_seed"), about.get("env_id")
         return Demo(
-            action=action,
+            actions=actions,
             results=results,
             before=before,
             extra=extra,
             seen={_name(key, table): table for key, table in obs.items()},
-            time=Found("before", "one_more_observation") if _one_more(obs, len(action)) else None,
+            time=Found("before", "one_more_observation") if _one_more(obs, number) else None,
             orientation=Found("none", "maniskill_layout"),
             channels=Found("rgb", "maniskill_layout"),
             languages={**instructions(traj.attributes()), **instructions(own)},

@@ -84,13 +84,13 @@ class Robomimic(InData):
         about, own = data.attributes(), demo.attributes()
         made = steps(demo)
         results, before, extra, notes = dict(made.results), dict(made.before), dict(made.extra), list(made.notes)
-        if "obs" not in demo:
+        if "obs" not in demo and ID not in own:
             raise DataError(
                 "E206",
                 f"{show(demo.path)}/obs is missing: raw demonstrations have states alone; robomimic's "
                 "dataset_states_to_obs.py adds observations",
             )
-        obs, more = collect(demo.group("obs"))
+        obs, more = collect(demo.group("obs")) if "obs" in demo else ({}, [])
         notes += more
         following: dict[str, Table] = {}
         next_obs: dict[str, Table] = {}
@@ -129,16 +129,18 @@ class Robomimic(InData):
         seen = {observation(key, table): table for key, table in obs.items()}
         declared = {
             name: dict(json_of(table.attributes(), DECLARED))
-            for name, table in {"action": made.action, **results, **before, **extra, **seen}.items()
+            for name, table in {**made.actions, **results, **before, **extra, **seen}.items()
         }
         scene, seed = told.get("scene"), told.get("seed")
         lang = one_text(told.get("lang"))
         languages = {"ep_meta": lang} if lang is not None else {}
-        languages |= instructions(own) | written(extra) | instructions(about)
+        languages |= instructions(own) | written(extra) | instructions(about) | instructions(env)
+        languages |= instructions(kwargs if isinstance(kwargs, dict) else {})
         return replace(
             made,
             results=results,
             before=before,
+            extra=extra,
             seen=seen,
             following=following,
             next_obs=next_obs,

@@ -23,6 +23,7 @@ class Earlier(Table):
     def __init__(self, first: Table, table: Table) -> None:
         self.file, self._item, self.path = table.file, table._item, table.path
         self.shape, self.kind, self.dtype, self._row = table.shape, table.kind, table.dtype, table.row_bytes
+        self._varies = table._varies
         self._first = first
 
     def read(self, start: int = 0, stop: int | None = None) -> Array:

@@ -165,7 +165,7 @@ def test_text_of_every_step_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lang", "code"),
-    [("", "E211"), ("  ", "E211"), ("a\x00b", "E212"), ("a\nb", "E212"), ("\ud800", "E212"), ("x" * 1025, "E212")],
+    [("", "E211"), ("  ", "E211"), ("a\x00b", "E212"), ("\ud800", "E212"), ("x" * 65_537, "E212")],
 )
 def test_instructions_that_can_not_be_stored(tmp_path: Path, lang: str, code: str) -> None:
     path = robomimic_file(tmp_path / "a.h5")
@@ -454,7 +454,7 @@ def test_time_is_told_from_the_joints_and_pairs_are_the_same(data: st.DataObject
             file["data/demo_0/states"] = states[:-1]
             file["data/demo_0/obs/joint_states"] = arm[rows]
             file["data/demo_0/obs/agentview_rgb"] = views[rows]
-        episode = source(path, fps=20).read(make_ref(path.name, "demo_0", 0))
+        episode = source(path, fps=20, image_orientation="vflip").read(make_ref(path.name, "demo_0", 0))
         assert (episode.meta["observation_time"], episode.meta["observation_time_rule"]) == (
             "after" if after else "before",
             "joints_in_states",

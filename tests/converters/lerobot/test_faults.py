@@ -160,7 +160,7 @@ def test_column_named_task_is_no_instruction(copy: Path, values: list[Any]) -> N
     episode = LerobotSource(root=copy).read(LerobotSource(root=copy).episodes()[0])
     assert episode.task == TASK
     assert "task" not in episode.arrays
-    assert episode.notes == ("column_left_out:task",)
+    assert episode.notes == ("task_column_left_out:task",)
 
 
 def test_text_with_nul_is_refused(copy: Path) -> None:

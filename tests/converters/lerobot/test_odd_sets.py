@@ -474,3 +474,14 @@ def test_success_that_is_neither_0_nor_1_is_refused_where_it_is_needed(tmp_path:
     with pytest.raises(DataError) as caught:
         RequireSuccess().reject(episodes(root)[0])
     assert caught.value.code == "E205"
+
+
+@pytest.mark.parametrize("storage", ["lance", 3])
+def test_data_that_are_no_parquet_are_refused_with_one_line(storage: Any, tmp_path: Path) -> None:
+    root = made(tmp_path / "in", info={"storage_format": storage})
+    shutil.rmtree(root / "data")
+    with pytest.raises(UsageError, match=f"keeps its data as {storage}, not as Parquet files") as caught:
+        LerobotSource(root=root).episodes()
+    assert caught.value.code == "E002"
+    assert made(tmp_path / "plain", info={"storage_format": "parquet"})
+    assert are_right(episodes(tmp_path / "plain"))

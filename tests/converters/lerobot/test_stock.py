@@ -21,6 +21,7 @@ import pytest
 
 import vla_data as vd
 from tests.converters.lerobot.test_features import EveryFeature
+from tests.language_sets import METRES, MM, STEPS, TOOLS, annotated, happening, holding, maps
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, needed
 from vla_data.core.curate import Step
@@ -242,3 +243,22 @@ def test_features_of_every_dtype_and_dimension_are_exact(python: str, tmp_path: 
     del numbers["depth.metres"]
     compare_stock_stats(seen, numbers, python)
     assert (seen["robot"], seen["splits"]) == ("panda", {"train": "0:2", "val": "2:3"})
+
+
+def test_language_tools_and_depth_are_what_lerobot_reads(python: str, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    vd.run(vd.open_source(annotated(tmp_path / "in")), (), vd.open_sink(root, images="png"), workers=1)
+    seen = judged(python, root, judge="lerobot_language")
+    if not seen["knows"]:
+        pytest.skip("this lerobot knows no language")
+    assert seen["tools"] == TOOLS
+    for number, frame in enumerate(seen["frames"]):
+        episode, step = divmod(number, STEPS)
+        assert frame["persistent"] == holding(episode)
+        assert frame["events"] == happening(episode)[step]
+        subtask = ["reach", "reach", "grasp", "grasp", "lift", "lift"][step]
+        assert frame["held"] == {"subtask": subtask, "plan": "plan anew" if step >= 4 else f"plan {episode}"}
+        millimetres, metres = (one[step] for one in maps(episode))
+        np.testing.assert_array_equal(frame["depth"][MM], millimetres[None])
+        # It gives every map in millimetres.
+        np.testing.assert_allclose(frame["depth"][METRES], metres[None] * np.float32(1000), rtol=1e-6)

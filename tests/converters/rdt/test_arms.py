@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation  # type: ignore[import-untyped, unused-ignore]
 
+from converters.hdf5.dialects.in_data import robot_of
 from converters.rdt import bugs
 from converters.rdt.panda import is_panda, panda_orientation
+from converters.rdt.vectors import vectors
+from tests import hdf5_files
 from tests.paths import ROOT
+from vla_data.core import Episode, Schema
+from vla_data.errors import DataError
 
 Floats = NDArray[np.float64]
 POSES = ROOT / "tests/data/hdf5/libero_spatial0_poses.npz"
@@ -154,3 +161,65 @@ def test_a_panda_whose_base_or_tool_is_turned_is_right(libero: list[Floats], sid
         out[:, 33:39] = columns((turn * was if side == "base" else was * turn).as_matrix())
         pairs.append((out, out))
     assert not list(bugs._orientation(pairs))
+
+
+# -- how far a gripper opens ---------------------------------------------------------------------------------
+
+
+def gripped(robot: str | None, widest: float = 0.08) -> tuple[Episode, Schema]:
+    """An episode of real numbers, of a robot, whose fingers are ``widest`` metres apart at most."""
+    source = hdf5_files.source(hdf5_files.LIBERO)
+    episode = source.read(source.episodes()[0])
+    half = np.linspace(0, widest / 2, len(episode))
+    arrays = {**episode.arrays, "observation.gripper_states": np.stack([half, -half], axis=1)}
+    return replace(episode, arrays=arrays), replace(source.schema(episode), robot=robot)
+
+
+@pytest.mark.parametrize(
+    ("robot", "opening", "widest", "full"),
+    [
+        ("panda", None, 0.08, 1.0),
+        ("franka", None, 0.04, 0.5),
+        ("panda_wristcam", None, 0.08, 1.0),
+        ("panda", 0.16, 0.08, 0.5),
+        (None, 0.085, 0.085, 1.0),
+        ("ur5e", 0.1, 0.05, 0.5),
+    ],
+)
+def test_an_opening_is_the_robots_or_the_declared_one(
+    robot: str | None, opening: float | None, widest: float, full: float
+) -> None:
+    episode, schema = gripped(robot, widest)
+    state = vectors(episode, schema, opening=opening).state
+    assert np.allclose(state[:, 10], np.linspace(0, full, len(episode)))
+
+
+@pytest.mark.parametrize("robot", [None, "ur5e", "sawyer", "panda_robotiq85gripper", "widowx"])
+def test_an_opening_that_nobody_tells_is_asked_for(robot: str | None) -> None:
+    episode, schema = gripped(robot)
+    with pytest.raises(DataError, match="--gripper-opening METRES") as caught:
+        vectors(episode, schema)
+    assert caught.value.code == "E231"
+
+
+def test_fingers_that_are_further_apart_than_their_gripper_opens_are_refused() -> None:
+    episode, schema = gripped("panda", 0.12)
+    with pytest.raises(DataError, match=r"0.12 m apart, further than the 0.08 m") as caught:
+        vectors(episode, schema)
+    assert caught.value.code == "E202"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "robot"),
+    [
+        ({"robots": ["Panda"]}, "panda"),
+        ({"robots": "Panda", "gripper_types": "default"}, "panda"),
+        ({"robots": ["Panda"], "gripper_types": ["PandaGripper"]}, "panda"),
+        ({"robots": ["Panda"], "gripper_types": "Robotiq85Gripper"}, "panda_robotiq85gripper"),
+        ({"robots": ["Panda"], "gripper_types": [None]}, "panda"),
+        ({"robots": ["Panda"], "gripper_types": {"right": 1}}, "panda_othergripper"),
+        ({}, None),
+    ],
+)
+def test_a_robot_with_another_gripper_is_called_so(kwargs: dict[str, object], robot: str | None) -> None:
+    assert robot_of(kwargs) == robot

@@ -53,7 +53,7 @@ def whole_episodes() -> list[tuple[Episode, Vectors]]:
         features = {name: Feature(dtype="float64", shape=array.shape[1:]) for name, array in arrays.items()}
         features["action"] = Feature(dtype="float64", shape=(7,), convention=preset("libero").to_json())
         episode = Episode(id=str(len(out)), arrays=arrays, frames={}, task="t", index=np.arange(n))
-        out.append((episode, vectors(episode, Schema(features=features, fps=20))))
+        out.append((episode, vectors(episode, Schema(features=features, fps=20, robot="panda"))))
     return out
 
 
@@ -112,7 +112,7 @@ def test_good_data_of_every_layout_has_none(layout: Layout) -> None:
     for episode, _ in whole_episodes():
         names = {name: Feature(dtype="float64", shape=array.shape[1:]) for name, array in episode.arrays.items()}
         names["action"] = Feature(dtype="float64", shape=(7,), convention=preset("libero").to_json())
-        found = vectors(episode, Schema(features=names, fps=20), layout=layout)
+        found = vectors(episode, Schema(features=names, fps=20, robot="panda"), layout=layout)
         pairs.append((found.state, found.action))
     assert found is not None
     assert (

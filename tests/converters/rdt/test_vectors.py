@@ -105,7 +105,7 @@ def libero_vectors(state: NDArray[np.float64], action: NDArray[np.float64], layo
     features = {name: Feature(dtype="float64", shape=array.shape[1:]) for name, array in arrays.items()}
     features["action"] = Feature(dtype="float64", shape=(7,), convention=preset("libero").to_json())
     episode = Episode(id="e", arrays=arrays, frames={}, task="t", index=np.arange(n))
-    return vectors(episode, Schema(features=features, fps=20), layout=layout)
+    return vectors(episode, Schema(features=features, fps=20, robot="panda"), layout=layout)
 
 
 def test_a_libero_demo_fills_17_slots_of_the_state_and_10_of_the_action() -> None:
@@ -177,7 +177,9 @@ def test_aloha_goes_to_both_arms() -> None:
 
 def test_what_is_not_known_is_refused_by_name() -> None:
     episode, schema = read(hdf5_files.LIBERO)
-    silent = Schema(features={**schema.features, "action": Feature(dtype="float64", shape=(7,))}, fps=20)
+    silent = Schema(
+        features={**schema.features, "action": Feature(dtype="float64", shape=(7,))}, fps=20, robot="panda"
+    )
     with pytest.raises(DataError, match="what the actions mean is not known; declare it with --action-convention"):
         vectors(episode, silent)
     assert np.array_equal(
@@ -185,7 +187,7 @@ def test_what_is_not_known_is_refused_by_name() -> None:
     )
     without = Episode(id="e", arrays={"action": ACTION}, frames={}, task="t", index=np.arange(1))
     with pytest.raises(DataError, match="RDT needs one"):
-        vectors(without, Schema(features={"action": schema.features["action"]}, fps=20))
+        vectors(without, Schema(features={"action": schema.features["action"]}, fps=20, robot="panda"))
 
 
 def test_cameras_are_told_by_their_names_or_declared() -> None:

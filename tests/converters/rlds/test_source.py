@@ -117,6 +117,8 @@ def compare(array: Any, values: list[Any], path: str) -> None:
         assert list(array) == [value.decode() for value in values], path
         return
     want = np.stack([np.asarray(value) for value in values])
+    if want.dtype == np.float16:  # float32 holds each of its values
+        want = want.astype(np.float32)
     assert (array.dtype, array.shape) == (want.dtype, want.shape), path
     assert array.tobytes() == want.tobytes(), path
 
@@ -316,7 +318,7 @@ def values_of(record: bytes) -> dict[str, Any]:
         ("steps/language_instruction", [b"\xff\xfe"] * 6, "E212"),
         ("steps/language_instruction", [b"a\0"] * 6, "E212"),
         ("steps/language_instruction", [b"a\x1b[2J"] * 6, "E212"),
-        ("steps/language_instruction", [b"a" * 2000] * 6, "E212"),
+        ("steps/language_instruction", [b"a" * 70_000] * 6, "E212"),
         ("steps/observation/image_0", [b""] * 6, "E109"),
         ("steps/observation/image_0", [b"\xff\xd8\xff\xd9"] * 6, "E109"),
         ("episode_metadata/episode_id", np.asarray([2**40], np.int64), "E202"),

@@ -1,0 +1,214 @@
+"""Actions in parts, poses in place of deltas, other cameras, instructions anywhere: the right values of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.hdf5_files import ROBOMIMIC, edited, pixels, read, replace, robomimic_file, source
+from vla_data.core.base import narrowed
+from vla_data.core.curate import curate
+from vla_data.errors import DataError
+from vla_data.selection.mapping import table_steps
+from vla_data.steps import SelectFeatures
+
+STEPS = 5
+RNG = np.random.default_rng(5)
+PLACE, TURN, GRIP = RNG.normal(size=(STEPS, 3)), RNG.normal(size=(STEPS, 3)), RNG.integers(0, 2, STEPS)
+
+
+# -- actions -----------------------------------------------------------------------------------------------
+
+
+def in_parts(layout: str, path: Path, group: str) -> Path:
+    """A file whose actions are a group of three datasets."""
+    parts = {f"{group}/place": PLACE, f"{group}/turn": TURN, f"{group}/grip": GRIP}
+    with h5py.File(path, "w") as file:
+        if layout == "aloha":
+            demo: Any = file
+            file["observations/qpos"] = np.zeros((STEPS, 14))
+        elif layout == "maniskill":
+            demo = file.create_group("traj_0")
+            demo["obs/agent/qpos"] = np.zeros((STEPS + 1, 9))
+        else:
+            file.create_group("data").attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 10}})
+            demo = file.create_group("data/demo_0")
+            demo["obs/eef"] = np.zeros((STEPS, 3))
+        for name, values in parts.items():
+            demo[name] = values
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layout", "group"),
+    [("aloha", "action"), ("maniskill", "actions"), ("robomimic", "actions"), ("robomimic", "action_dict")],
+)
+def test_actions_in_parts_are_read_and_joined(tmp_path: Path, layout: str, group: str) -> None:
+    rate = {} if layout == "robomimic" else {"fps": 10}
+    path = in_parts(layout, tmp_path / "a.h5", group)
+    opened = source(path, task="x", **rate)
+    episode = opened.read(opened.episodes()[0])
+    for name, values in (("place", PLACE), ("turn", TURN), ("grip", GRIP)):
+        assert np.array_equal(episode.arrays[f"action.{name}"], values)
+    assert "action" not in episode.arrays
+    assert not any(name.startswith("action_dict") for name in episode.arrays)
+    table = {"join": {"action": ["action.turn", "action.place", "action.grip"]}, "keep": ["action"]}
+    steps = table_steps(table, opened, ())
+    joined = curate(opened.read(opened.episodes()[0]), steps, opened.schema(episode)).episode
+    assert joined is not None
+    assert np.array_equal(joined.arrays["action"], np.concatenate([TURN, PLACE, GRIP[:, None]], axis=1))
+
+
+def test_other_forms_beside_the_actions_stay_what_they_are(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5", action_dict__abs_pos=PLACE, actions_abs=np.ones((STEPS, 7)))
+    episode = read(path, task="x")
+    assert np.array_equal(episode.arrays["action_dict.abs_pos"], PLACE)
+    assert episode.arrays["action"].shape == (STEPS, 7)
+
+
+def test_parts_of_unequal_length_are_refused_by_name(tmp_path: Path) -> None:
+    path = in_parts("robomimic", tmp_path / "a.h5", "actions")
+    with h5py.File(path, "r+") as file:
+        replace(file, "data/demo_0/actions/turn", TURN[1:])
+    with pytest.raises(DataError, match=r"actions/turn has 4 rows.*--leave-out actions/turn") as caught:
+        read(path, task="x")
+    assert caught.value.code == "E204"
+    assert "action.turn" not in read(path, task="x", leave_out=("actions/turn",)).arrays
+
+
+@pytest.mark.parametrize("what", ["poses", "poses that are near", "deltas", "no position"])
+def test_poses_in_the_place_of_deltas_are_undeclared(tmp_path: Path, what: str) -> None:
+    """diffusion_policy's files: absolute poses, and ``env_args`` that still names a controller of deltas."""
+
+    def change(file: Any) -> None:
+        for name in file["data"]:
+            demo = file["data"][name]
+            action, place = demo["actions"][:], demo["obs/robot0_eef_pos"][:]
+            if what.startswith("poses"):
+                action[:, :3] = place + (0.04 if what == "poses that are near" else 0.0)
+                action[:, 3:6] = [3.1, 0.0, 0.1]
+            elif what == "no position":
+                del demo["obs/robot0_eef_pos"]
+            demo["actions"][:] = action
+
+    path = edited(ROBOMIMIC, tmp_path / ROBOMIMIC.name, change)
+    opened = source(path, task="x")
+    episode = opened.read(opened.episodes()[0])
+    told = opened.schema(episode).features["action"].convention
+    assert (told == {}) == what.startswith("poses")
+    assert ("actions_are_poses:action" in episode.notes) == what.startswith("poses")
+    if not what.startswith("poses"):
+        assert told["kind"] == "delta"
+
+
+# -- cameras -----------------------------------------------------------------------------------------------
+
+SIDES = (20, 24)
+
+
+def test_channels_first_is_the_same_camera(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (STEPS, *SIDES, 3), dtype=np.uint8)
+    last = read(robomimic_file(tmp_path / "a.h5", obs__cam=images, obs__front=None), task="x")
+    first = read(
+        robomimic_file(tmp_path / "b.h5", obs__cam=images.transpose(0, 3, 1, 2), obs__front=None), task="x"
+    )
+    assert list(first.frames) == list(last.frames) == ["observation.images.cam"]
+    assert np.array_equal(pixels(first, "observation.images.cam"), images)
+    assert np.array_equal(pixels(last, "observation.images.cam"), images)
+    assert "channels_first:cam" in first.notes
+    assert "channels_first:cam" not in last.notes
+
+
+@pytest.mark.parametrize(
+    ("values", "is_told"),
+    [
+        (np.ones((STEPS, *SIDES, 4), np.uint8), True),
+        (np.ones((STEPS, *SIDES, 3), np.float32), True),
+        (np.ones((STEPS, 3, *SIDES), np.float16), True),
+        (np.ones((STEPS, *SIDES, 1), np.float32), False),
+        (np.ones((STEPS, *SIDES), np.uint16), False),
+        (np.ones((STEPS, 3, 4, 4), np.uint8), False),
+        (np.ones((STEPS, 4, 4), np.float32), False),
+    ],
+)
+def test_what_looks_like_pictures_stays_what_it_is_with_a_word(tmp_path: Path, values: Any, is_told: bool) -> None:
+    episode = read(robomimic_file(tmp_path / "a.h5", obs__x=values), task="x")
+    assert np.array_equal(episode.arrays["observation.x"], values)
+    assert ("pictures_kept_as_numbers:observation.x" in episode.notes) == is_told
+
+
+@pytest.mark.parametrize("type_", [">f4", ">f8", ">i4", "<u2", ">u8", "?"])
+def test_numbers_of_any_byte_order_keep_their_values(tmp_path: Path, type_: str) -> None:
+    values = np.asarray([[0, 1], [2, 3], [1, 0], [5, 6], [7, 8]]).astype(type_)
+    found = read(robomimic_file(tmp_path / "a.h5", obs__x=values), task="x").arrays["observation.x"]
+    assert found.dtype.isnative
+    assert np.array_equal(found, values)
+
+
+# -- instructions ------------------------------------------------------------------------------------------
+
+
+def texts(*rows: str) -> Any:
+    return np.asarray(rows, dtype=object)
+
+
+@pytest.mark.parametrize("where", ["language_instruction", "obs__language_instruction", "prompt"])
+def test_an_instruction_that_changes_is_that_of_each_step(tmp_path: Path, where: str) -> None:
+    path = robomimic_file(tmp_path / "a.h5", **{where: texts("a", "a", "b", "b", "c")})
+    opened = source(path)
+    episode = opened.read(opened.episodes()[0])
+    assert episode.task == "a"
+    assert episode.arrays["task"].tolist() == ["a", "a", "b", "b", "c"]
+    assert "task" not in opened.schema(episode).features
+    assert read(path, task="x").task == "x"
+    assert "task" not in read(path, task="x").arrays
+
+
+def test_an_instruction_is_taken_from_the_place_that_is_named(tmp_path: Path) -> None:
+    path = robomimic_file(tmp_path / "a.h5", notes=texts(*"abcde"), goal=texts(*["reach"] * STEPS))
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["task"] = "lift the cube"
+        file["data"].attrs["purpose"] = "of the file"
+    for name, want in (("task", "lift the cube"), ("purpose", "of the file"), ("goal", "reach"), ("notes", "a")):
+        assert read(path, instruction=name).task == want
+    assert read(path, instruction="notes").arrays["task"].tolist() == list("abcde")
+    with pytest.raises(DataError, match=r"attribute task.*goal.*notes.*--instruction NAME") as caught:
+        read(path)
+    assert caught.value.code == "E211"
+    with pytest.raises(DataError, match="no text else in the file"):
+        read(path, instruction="else")
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "tab\there", "x" * 3000])
+def test_instructions_may_have_lines_and_length(tmp_path: Path, text: str) -> None:
+    path = robomimic_file(tmp_path / "a.h5", language_instruction=texts(text))
+    episode = read(path)
+    assert episode.task == text
+    assert not [note for note in episode.notes if "language_instruction" in note]
+
+
+# -- what is wanted ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 2)), np.zeros(STEPS, dtype=[("a", "i4"), ("b", "f4")])])
+def test_what_is_not_kept_is_not_looked_at(tmp_path: Path, bad: Any) -> None:
+    path = robomimic_file(tmp_path / "a.h5", obs__bad=bad, obs__group__good=PLACE)
+    step = SelectFeatures(keep=("action", "observation.group.*", "observation.eef"))
+    with pytest.raises(DataError, match="obs/bad"):
+        read(path, task="x")
+    opened = narrowed(source(path, task="x"), (step,))
+    found = step.apply(opened.read(opened.episodes()[0]))
+    assert set(found.arrays) == {"action", "observation.group.good", "observation.eef"}
+    assert not found.frames
+
+
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="empty, of 0 bytes"):
+        read(path)
