@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, write_file
+from vla_data.files.write import is_unforeseen, machine_errors, write_file
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
@@ -40,7 +40,7 @@ class Run:
         stored = folder / "config.json"
         if resume:
             _same(stored, facts)
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and any(not is_unforeseen(path.name, stored.name) for path in folder.iterdir()):
             raise TargetExistsError("E411", f"{show(folder)} exists; --resume goes on with it")
         self._wandb: Any = _wandb(folder, facts) if wandb else None
         with machine_errors("cannot write the run's folder"):

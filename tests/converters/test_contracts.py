@@ -14,6 +14,7 @@ import pytest
 import vla_data as vd
 from converters.rdt.sink import RdtSink
 from tests import calvin_sets
+from tests.converters.rlinf import test_rlinf
 from tests.paths import TESTS
 from vla_data import formats
 from vla_data.core import Published
@@ -59,7 +60,14 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "lerobot": root / "lerobot",
         "ppo_rollout": ROLLOUTS,
         "rlds": DATA / "rlds",
+        "rlinf": _rlinf(root / "rlinf"),
     }
+
+
+def _rlinf(folder: Path) -> Path:
+    for number, success in enumerate((True, False, True)):
+        test_rlinf.write(folder, test_rlinf.episode(success=success), number=number)
+    return folder
 
 
 @pytest.fixture(params=SOURCES)

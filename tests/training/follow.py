@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from training_adapters import checkpoints
-from training_adapters.cloning import new_flow_policy, new_policy
+from training_adapters.cloning import clone, new_flow_policy, new_policy
 from training_adapters.demonstrations import Demonstrations
 from training_adapters.envs import table
 from training_adapters.envs.table import Begin, Place, Row
+from training_adapters.policies.asked import AskedFlow
 
 STEPS = 4
 NEAR = 0.6
@@ -71,12 +72,14 @@ def install(patch: pytest.MonkeyPatch) -> None:
 
 
 def start(folder: Path, *, flow: bool = False) -> Path:
-    """A checkpoint of a policy that knows nothing."""
+    """A checkpoint of a policy that acts at random; one of a flow has to learn even that."""
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     states = random.choice([-0.8, 0.8], (300, 1)).astype(np.float32)
     actions = random.uniform(-1, 1, (300, 2, 1)).astype(np.float32)
     data = Demonstrations(states, ["follow"] * 300, actions, 1)
     policy = new_flow_policy(data, slots=()) if flow else new_policy(data, slots=(), vocab_size=40)
+    if isinstance(policy, AskedFlow):
+        clone(policy, data, updates=150, seed=0)
     checkpoints.save(folder, policy, {"env": "follow", "update_step": 0})
     return folder

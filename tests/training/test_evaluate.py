@@ -81,7 +81,8 @@ def test_collected_episodes_are_read_back_as_they_happened(tmp_path: Path) -> No
         env = PLACE.make()
         begin = next(b for b in starts_of(5) if np.array_equal(b.reset(env)[0]["agent_pos"], states[0]))
         begin.reset(env)
-        facts = {"init_hash": begin.init_hash, "policy_version": 0}
+        solved = bool(episode.arrays["next.success"].any())
+        facts = {"init_hash": begin.init_hash, "policy_version": 0, "success": solved}
         assert episode.meta["episode_metadata"] == facts
         tokens, mask = episode.arrays["chunk.tokens"], episode.arrays["chunk.tokens_mask"]
         assert episode.arrays["chunk.step"].tolist() == [t % 8 for t in range(len(episode))]

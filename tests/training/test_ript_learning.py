@@ -1,7 +1,6 @@
 """What RIPT was measured to do in the table-top scene, in the nightly run; each prints its figures in a line.
 
-Nothing is claimed of it, and asserted is only what would mean that training breaks something; the figures are in
-`docs/ript.md`.
+Nothing is claimed, and asserted is only what would mean that training breaks something: `docs/ript.md`.
 """
 
 from __future__ import annotations

@@ -48,14 +48,14 @@ FORMATS: Final = Table(
             audit="converters.rdt.check:RdtAudit",
             extra="hdf5",
         ),
-        # Not found by its ending: a pickle may be anything, so the format has to be named.
-        "rlinf": Format(source="converters.rlinf.source:RlinfSource"),
         "rlds": Format(
             source="converters.rlds.source:RldsSource",
             sink="converters.rlds.sink:RldsSink",
             sidecar="vla_data",
             audit="converters.rlds.check:RldsAudit",
         ),
+        # Not found by its ending: a pickle may be anything, so the format has to be named.
+        "rlinf": Format(source="converters.rlinf.source:RlinfSource"),
         "robomimic": Format(
             sink="converters.robomimic.sink:RobomimicSink",
             sidecar="vla_data/robomimic",
