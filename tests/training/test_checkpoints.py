@@ -240,6 +240,22 @@ def test_presets_have_the_published_numbers() -> None:
     assert (plain.gamma, plain.gae_lambda, plain.seed, plain.total_timesteps) == (0.99, 0.95, 42, 100_000)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_a_ratio_is_one_before_the_first_update_at_the_temperature_of_sampling(temperature: float) -> None:
+    from training_adapters.ppo.buffer import Rollout
+    from training_adapters.ppo.update import METRICS, Told, losses
+
+    model, batch = ActorCritic(policy()), demonstrations().batch(torch.arange(6))
+    chunk = model.act(batch, torch.Generator().manual_seed(0), temperature=temperature)
+    seen = {name: batch[name] for name in ("observation.state", "task")}
+    part = Rollout(seen, chunk.tokens, chunk.mask, chunk.log_prob, torch.ones(6), torch.zeros(6))
+    told = Told()
+    losses(model, part, replace(TINY, temperature=temperature, ratio="token"), told)
+    found = dict(zip(METRICS, told.rows[0], strict=True))
+    assert found["kl"] == pytest.approx(0.0, abs=1e-5)
+    assert found["policy_loss"] == pytest.approx(-1.0, abs=1e-4)
+
+
 def test_the_entropy_counts() -> None:
     """Upstream has the option and never uses it."""
     from training_adapters.ppo.buffer import Rollout

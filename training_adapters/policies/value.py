@@ -51,9 +51,11 @@ class ActorCritic(nn.Module):
         self.actor_backbone = actor
         self.value_head = ValueHead(actor.config, len(actor.vocabulary))
 
-    def forward(self, batch: Batch, tokens: Tensor, mask: Tensor) -> tuple[Scores, Tensor]:
+    def forward(
+        self, batch: Batch, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0
+    ) -> tuple[Scores, Tensor]:
         """Scores of the tokens, and the observations' values ``(B,)``."""
-        return self.score(batch, tokens, mask), self.value(batch)
+        return self.score(batch, tokens, mask, temperature=temperature), self.value(batch)
 
     def act(self, batch: Batch, generator: torch.Generator, *, temperature: float = 1.0) -> Chunk:
         """See `training_adapters.policy.Policy`."""

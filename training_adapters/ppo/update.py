@@ -84,7 +84,7 @@ def update(
 
 def losses(model: ActorCritic, part: Rollout, config: PPOConfig, told: Told) -> Tensor:
     """``(B,)``: clipped loss, less entropy, plus the squared error of the value."""
-    scores, value = model(part.observations, part.tokens, part.mask)
+    scores, value = model(part.observations, part.tokens, part.mask, temperature=config.temperature)
     mask = part.mask.to(scores.log_prob.dtype)
     policy = clipped(
         scores.log_prob, part.log_prob, mask, part.advantage, clip=config.clip_coef, per=config.ratio, xp=torch

@@ -16,7 +16,7 @@ from PIL import Image
 
 from converters.rollouts.source import PpoRolloutSource
 from tests.rollouts import CAMERA, rollout, save
-from vla_data import Episode, EpisodeRef
+from vla_data import BaseSource, Episode, EpisodeRef, Schema
 from vla_data.core.curate import curate
 from vla_data.errors import CODES, DataError, UsageError
 from vla_data.jobs.part import examine
@@ -602,18 +602,27 @@ def test_flags_are_pruned_with_the_frames(tmp_path: Path) -> None:
     np.testing.assert_array_equal(out.frames[CAMERA].pixels(1), PIXELS[2])
 
 
-class Twice:
+class Twice(BaseSource):
     """A source that lists one episode twice."""
 
     def episodes(self) -> list[EpisodeRef]:
         return [EpisodeRef("a.npz", 1), EpisodeRef("b.npz", 1), EpisodeRef("a.npz", 1)]
+
+    def schema(self) -> Schema:
+        return Schema({}, fps=5)
+
+    def fingerprint(self, ref: EpisodeRef) -> str:
+        raise AssertionError(f"{ref.id} is opened")
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        raise AssertionError(f"{ref.id} is read")
 
 
 def test_duplicate_ids_are_refused_before_any_work(tmp_path: Path) -> None:
     from vla_data import open_sink
 
     with pytest.raises(UsageError) as caught:
-        run(Twice(), (), open_sink(tmp_path / "out"))  # type: ignore[arg-type]
+        run(Twice(), (), open_sink(tmp_path / "out"))
     assert (caught.value.code, caught.value.exit_code) == ("E004", 2)
     assert "a.npz" in caught.value.message
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 """What the rules cost that tell what sound data mean: their share of the time that reading takes.
 
-    python -m benchmarks.p17_rules [--steps 80] [--repeats 5]
+    python -m benchmarks.p18_rules [--steps 80] [--repeats 5]
 
 Demonstrations in LIBERO's HDF5 layout, and the same as LeRobot (PNG) and RLDS datasets, are read whole: every
 number, and every image decoded. The functions that decide (which moment, which way up, which instruction, whether
