@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from training_adapters import checked
 from training_adapters.loop import PRECISIONS, SCHEDULES
 from training_adapters.ppo.advantages import DISCOUNTS, TIME_LIMITS
 from training_adapters.ppo.loss import RATIOS
-from vla_data import options as checks
 
 KL_STOPS: Final = ("batch", "epoch")
 
@@ -92,38 +93,26 @@ class PPOConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("env", "start"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
-        for name in (
-            *("total_timesteps", "num_chunks_per_update", "num_epochs_per_update", "batch_size", "accumulate"),
-            *("lanes", "demos", "demo_updates"),
-        ):
-            checks.whole(name, getattr(self, name), low=1)
-        for name in ("value_warmup", "eval_episodes", "eval_every", "save_every", "seed"):
-            checks.whole(name, getattr(self, name), low=0)
-        for name in ("learning_rate", "value_learning_rate", "clip_coef", "max_grad_norm", "temperature"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=1e-9, high=1e3))
-        for name in ("ent_coef", "vf_coef"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=0.0))
-        for name in ("gamma", "gae_lambda"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=0.0, high=1.0))
-        if self.target_kl is not None:
-            object.__setattr__(self, "target_kl", checks.number("target_kl", self.target_kl, low=1e-9))
-        if self.horizon is not None:
-            checks.whole("horizon", self.horizon, low=1, high=4096)
-        checks.one_of("ratio", self.ratio, RATIOS)
-        checks.one_of("schedule", self.schedule, tuple(SCHEDULES))
-        checks.one_of("kl_stop", self.kl_stop, KL_STOPS)
-        checks.one_of("discount", self.discount, DISCOUNTS)
-        checks.one_of("time_limit", self.time_limit, TIME_LIMITS)
-        checks.one_of("precision", self.precision, PRECISIONS)
+        checked.texts(self, "env", "start", filled=True)
+        checked.wholes(
+            *(self, 1, "total_timesteps", "num_chunks_per_update", "num_epochs_per_update", "batch_size"),
+            *("accumulate", "lanes", "demos", "demo_updates"),
+        )
+        checked.wholes(self, 1, "horizon", high=4096)
+        checked.wholes(self, 0, "value_warmup", "eval_episodes", "eval_every", "save_every", "seed")
+        checked.numbers(
+            *(self, checked.LEAST, checked.MOST, "learning_rate", "value_learning_rate", "clip_coef"),
+            *("max_grad_norm", "temperature", "target_kl"),
+        )
+        checked.numbers(self, 0.0, math.inf, "ent_coef", "vf_coef")
+        checked.numbers(self, 0.0, 1.0, "gamma", "gae_lambda")
+        words = {"ratio": RATIOS, "kl_stop": KL_STOPS, "discount": DISCOUNTS, "time_limit": TIME_LIMITS}
+        checked.words(self, {**words, "schedule": tuple(SCHEDULES), "precision": PRECISIONS})
         if self.num_chunks_per_update % self.lanes:
             raise ValueError(
                 f"num_chunks_per_update is {self.num_chunks_per_update}, which {self.lanes} lanes cannot share"
             )
-        if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate is {self.accumulate}, and a batch has {self.batch_size} chunks")
+        checked.shared(self, "accumulate", "batch_size", "chunks")
 
 
 _DEBUG: Final = PPOConfig(

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from converters.rdt.sample import Rules
 from converters.rdt.vectors import LAYOUTS
+from training_adapters import checked
 from training_adapters.rdt.item import Hiding
-from vla_data import options as checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +64,13 @@ class RdtConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "env", "action_convention", "state_convention", "observe"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
+        checked.texts(self, "dataset", "env", "action_convention", "state_convention", "observe")
         if not isinstance(self.open, Mapping):
             raise ValueError(f"open is {self.open!r}, not a table")
-        checks.one_of("layout", self.layout, LAYOUTS)
-        for name in ("batch_size", "log_every", "updates"):
-            checks.whole(name, getattr(self, name), low=1)
-        for name in ("eval_episodes", "save_every", "seed", "side"):
-            checks.whole(name, getattr(self, name), low=0)
-        checks.number("learning_rate", self.learning_rate, low=1e-9, high=1e3)
+        checked.words(self, {"layout": LAYOUTS})
+        checked.wholes(self, 1, "batch_size", "log_every", "updates")
+        checked.wholes(self, 0, "eval_episodes", "save_every", "seed", "side")
+        checked.numbers(self, checked.LEAST, checked.MOST, "learning_rate")
         if self.eval_episodes and not self.env:
             raise ValueError("eval_episodes says how many, and env not where")
         self.rules()

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from training_adapters import checked
 from training_adapters.envs.starts import HELD_OUT_SEED
 from training_adapters.recap.indicator import MODES, Mode
 from training_adapters.settings import read_settings
@@ -111,24 +112,18 @@ class RecapConfig:
     accept_weak_critic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("demos", "sft_batch", "value_batch", "policy_batch", "rollouts"):
-            checks.whole(name, getattr(self, name), low=1)
-        for name in ("sft_updates", "value_updates", "value_finetune_updates", "policy_updates"):
-            checks.whole(name, getattr(self, name), low=1)
-        for name in ("seed", "eval_episodes", "eval_seed", "save_every"):
-            checks.whole(name, getattr(self, name), low=0)
-        for name in ("sft_learning_rate", "value_learning_rate", "policy_learning_rate"):
-            checks.number(name, getattr(self, name), low=1e-9, high=1e3)
-        for name in ("least_start", "positive_share", "dropout", "demo_share"):
-            checks.number(name, getattr(self, name), low=0, high=1)
+        checked.wholes(self, 1, "demos", "sft_batch", "value_batch", "policy_batch", "rollouts")
+        checked.wholes(self, 1, "sft_updates", "value_updates", "value_finetune_updates", "policy_updates")
+        checked.wholes(self, 0, "seed", "eval_episodes", "eval_seed", "save_every")
+        rates = ("sft_learning_rate", "value_learning_rate", "policy_learning_rate")
+        checked.numbers(self, checked.LEAST, checked.MOST, *rates)
+        checked.numbers(self, 0, 1, "least_start", "positive_share", "dropout", "demo_share")
+        checked.numbers(self, 0, 100, "beta")
+        checked.texts(self, "env", "force_positive")
+        checked.words(self, {"advantage": MODES})
         checks.whole("folds", self.folds, low=2, high=100)
         checks.whole("number_of_bins", self.number_of_bins, low=2, high=1 << 16)
-        checks.number("beta", self.beta, low=0, high=100)
-        checks.one_of("advantage", self.advantage, MODES)
         checks.flag("accept_weak_critic", self.accept_weak_critic)
-        for name in ("env", "force_positive"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
         object.__setattr__(self, "curve", tuple(checks.whole("curve", size, low=1) for size in self.curve))
         if self.demo_share == 1:
             raise ValueError("demo_share is 1: no frame of a rollout would be learnt")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from training_adapters import checked
 from training_adapters.loop import PRECISIONS
 from training_adapters.ppo.loss import RATIOS
 from training_adapters.ript.collect import REWARDS, Plan
@@ -121,44 +122,25 @@ class RIPTConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name in ("env", "start"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
-        for name in (
-            *("num_train_steps", "demo_batch_size", "max_waves", "num_ppo_epochs", "batch_size", "log_interval"),
-            *("gradient_accumulation_steps", "lanes", "demos", "demo_updates"),
-        ):
-            checks.whole(name, getattr(self, name), low=1)
-        checks.whole("rloo_batch_size", self.rloo_batch_size, low=2)
-        for name in (
-            *("rollout_goal_per_step", "start_pool", "rollout_skip_threshold", "eval_episodes", "eval_interval"),
-            *("save_interval", "seed"),
-        ):
-            checks.whole(name, getattr(self, name), low=0)
+        checked.texts(self, "env", "start", filled=True)
+        checked.wholes(
+            *(self, 1, "num_train_steps", "demo_batch_size", "max_waves", "num_ppo_epochs", "batch_size"),
+            *("log_interval", "gradient_accumulation_steps", "lanes", "demos", "demo_updates"),
+        )
+        checked.wholes(self, 1, "horizon", high=4096)
+        checked.wholes(self, 2, "rloo_batch_size")
+        checked.wholes(
+            *(self, 0, "rollout_goal_per_step", "start_pool", "rollout_skip_threshold", "eval_episodes"),
+            *("eval_interval", "save_interval", "seed"),
+        )
         for name in ("enable_dynamic_sampling", "enable_state_skipping", "images"):
             checks.flag(name, getattr(self, name))
-        for name in ("learning_rate", "clip_coef", "gradient_clip_norm", "temperature"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=1e-9, high=1e3))
-        for name in ("weight_decay", "ent_coef", "cfg_alpha", "cfg_scale"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=0.0, high=1e3))
-        if self.target_kl is not None:
-            object.__setattr__(self, "target_kl", checks.number("target_kl", self.target_kl, low=1e-9))
-        if self.horizon is not None:
-            checks.whole("horizon", self.horizon, low=1, high=4096)
-        for name, choices in (
-            ("optimisation", OPTIMISATIONS),
-            ("reward", REWARDS),
-            ("ratio", RATIOS),
-            ("cfg_chunks", CHUNKS),
-            ("precision", PRECISIONS),
-            ("shuffle", SHUFFLES),
-        ):
-            checks.one_of(name, getattr(self, name), choices)
-        if self.gradient_accumulation_steps > self.batch_size:
-            raise ValueError(
-                f"gradient_accumulation_steps is {self.gradient_accumulation_steps}, and a batch has"
-                f" {self.batch_size} chunks"
-            )
+        positive = ("learning_rate", "clip_coef", "gradient_clip_norm", "temperature", "target_kl")
+        checked.numbers(self, checked.LEAST, checked.MOST, *positive)
+        checked.numbers(self, 0.0, checked.MOST, "weight_decay", "ent_coef", "cfg_alpha", "cfg_scale")
+        words = {"optimisation": OPTIMISATIONS, "reward": REWARDS, "ratio": RATIOS, "cfg_chunks": CHUNKS}
+        checked.words(self, {**words, "precision": PRECISIONS, "shuffle": SHUFFLES})
+        checked.shared(self, "gradient_accumulation_steps", "batch_size", "chunks")
         if self.start_pool and self.start_pool < self.demo_batch_size:
             raise ValueError(f"start_pool is {self.start_pool}, and a wave has {self.demo_batch_size} starts")
         if self.optimisation == "cfg" and not self.processor.keeps_signs:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from training_adapters import checked
 from training_adapters.cloning import SCALE, VOCABULARY
 from training_adapters.loop import PRECISIONS
-from vla_data import options as checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,13 @@ class SFTConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "env", "start"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not a text")
-        for name in ("batch_size", "accumulate", "vocab_size", "log_every"):
-            checks.whole(name, getattr(self, name), low=1)
-        for name in ("updates", "eval_episodes", "save_every", "seed"):
-            checks.whole(name, getattr(self, name), low=0)
-        for name in ("learning_rate", "max_grad_norm", "token_scale"):
-            object.__setattr__(self, name, checks.number(name, getattr(self, name), low=1e-9, high=1e6))
-        if self.horizon is not None:
-            checks.whole("horizon", self.horizon, low=1, high=4096)
-        checks.one_of("precision", self.precision, PRECISIONS)
-        if self.accumulate > self.batch_size:
-            raise ValueError(f"accumulate is {self.accumulate}, and a batch has {self.batch_size} frames")
+        checked.texts(self, "dataset", "env", "start")
+        checked.wholes(self, 1, "batch_size", "accumulate", "vocab_size", "log_every")
+        checked.wholes(self, 1, "horizon", high=4096)
+        checked.wholes(self, 0, "updates", "eval_episodes", "save_every", "seed")
+        checked.numbers(self, checked.LEAST, 1e6, "learning_rate", "max_grad_norm", "token_scale")
+        checked.words(self, {"precision": PRECISIONS})
+        checked.shared(self, "accumulate", "batch_size", "frames")
 
 
 PRESETS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
