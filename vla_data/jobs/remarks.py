@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from vla_data.core import Schema
 from vla_data.core.curate import Remarks
 from vla_data.core.ledger import Record
 from vla_data.safety.text import show
+from vla_data.steps.success import RequireSuccess
 
 ALIKE = 10
 """So many episodes with one and the same message have a line each; of more, the first few and a count."""
 _FIRST = 3
+WAYS: Mapping[str, str] = MappingProxyType(
+    {
+        RequireSuccess.reason: "where an episode ends at its first success, --min-success-steps 1 is the rule; "
+        "--min-success-steps 0 keeps all"
+    }
+)
+"""What keeps episodes that are rejected for a reason."""
 
 
 def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
@@ -47,6 +56,13 @@ def quarantined(records: Sequence[Record]) -> list[str]:
     """A line on episodes that can't be used, where there are any: codes with counts, and the first message."""
     failed = sum(record.status == "failed" for record in records)
     return [f"quarantined: {failed:,} of {len(records):,} episodes{why(records)}"] if failed else []
+
+
+def nothing_left(reasons: Mapping[str, int]) -> str:
+    """Why no episode is left to publish, by how many there are of each reason, and what would keep some."""
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+    ways = "".join(f"; {way}" for reason, way in WAYS.items() if reason in reasons)
+    return f"no episode is left to publish: {counts}{ways}"
 
 
 def left_alone(records: Sequence[Record]) -> list[str]:

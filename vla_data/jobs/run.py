@@ -27,7 +27,7 @@ from vla_data.jobs.manifest import write_sidecar, write_sums
 from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import left_alone, of_steps, quarantined, tell, why
+from vla_data.jobs.remarks import left_alone, nothing_left, of_steps, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
@@ -269,8 +269,7 @@ def _select(
             "--dedup drops them"
         )
     if not published:
-        why = ", ".join(f"{reason} {count:,}" for reason, count in Ledger(tuple(records)).reasons().items())
-        raise RefusedError("E402", f"no episode is left to publish: {why}")
+        raise RefusedError("E402", nothing_left(Ledger(tuple(records)).reasons()))
     out = [
         _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
     ]
