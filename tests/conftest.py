@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 # A busy machine is no defect: no example has a deadline.
 settings.register_profile("no deadlines", deadline=None)
 settings.load_profile("no deadlines")
+
+# A shell's background jobs ignore it, and so would the runs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

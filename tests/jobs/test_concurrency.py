@@ -36,14 +36,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def interruptible() -> Iterator[None]:
-    """A shell's background jobs ignore SIGINT, and so would the runs that are started here."""
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, old)
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rollouts that the command line's own rules keep."""
