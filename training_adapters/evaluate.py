@@ -117,7 +117,7 @@ def evaluate(
 def kept(path: Path, measure: Callable[[], Evaluation]) -> Evaluation:
     """What is measured once and kept in a file, for a run that is gone on with."""
     if path.exists():
-        return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
+        return Evaluation.of(strict_json.read(path, root=None))
     found = measure()
     write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
     return found

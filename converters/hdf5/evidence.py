@@ -14,6 +14,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from vla_data.safety.files import opened
 from vla_data.safety.hdf5 import plugins_off, reading
 
 MOST: Final = 64 << 20
@@ -47,7 +48,7 @@ def evidence(
     """
     plugins_off()
     out: dict[str, Sequence[Any] | None] = {}
-    with reading(path.name), h5py.File(path, "r") as file:
+    with reading(path.name), opened(path) as there, h5py.File(there, "r") as file:
         group = next((file[where] for where in (f"data/{demo}", demo or "/") if where in file), file)
         for name, table in _tables(group, ""):
             top, _, below = name.partition("/")
@@ -69,6 +70,8 @@ def _tables(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Dataset]
             continue
         found = group[name]
         if isinstance(found, h5py.Dataset):
+            if found.is_virtual or found.external:  # which lead out of the file
+                continue
             yield prefix + name, found
         elif isinstance(found, h5py.Group):
             yield from _tables(found, f"{prefix}{name}/")

@@ -189,7 +189,7 @@ class Hdf5Source(RootedSource):
         """See `vla_data.core.base.BaseSource`. Which moment observations are of is what the episode says."""
         name, demo = hdf5_files.place(ref)
         episode = self.read(ref)
-        first = int(episode.meta["observation_time"] == "after")
+        first = int(episode.meta.observation_time == "after")
         path = self.folder / name
         return evidence(path, demo, first=first, steps=len(episode), left_out=self.leave_out)
 

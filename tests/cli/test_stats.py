@@ -130,8 +130,8 @@ def test_a_damaged_episode_is_left_out_and_the_exit_code_says_so(dataset: Path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "rdt", "--action-mask", "6,-1"], "no --action-mask"),
-        (["--format", "openvla", "--action-mask", "six"], "is no mask"),
+        (["--format", "rdt", "--action-mask", "6,-1"], "--action-mask does not work"),
+        (["--format", "openvla", "--action-mask", "six"], "is not a mask"),
         (["--format", "gr00t", "--relative", "arm", "--action-horizon", "4"], "modality.json"),
         (["--format", "gr00t", "--action-horizon", "4"], "--relative"),
         (["--format", "octo", "--weights", "x"], "not a list of weights"),

@@ -151,7 +151,10 @@ def test_notes_of_strangers_steer_no_terminal() -> None:
         (
             {"action.arm": "float32", "cam": "image"},
             [()],
-            ["the dataset has no `action` that trainers look for, but its parts action.arm"],
+            [
+                "the dataset has no `action` that trainers look for, but its parts action.arm (--join "
+                "action=PART,PART,... makes one of them, in the order that you know)"
+            ],
         ),
         ({"state": "float32", "cam": "image"}, [()], ["the dataset has no action"]),
         ({"actions": "float32"}, [(NO_TEXT,), ()], ["the dataset has no action, no image"]),

@@ -181,7 +181,7 @@ def test_a_manifest_in_a_store_that_is_none_is_no_dataset(
     monkeypatch.setattr(Storage, "check_bucket", lambda _: None)
     uploaded = Uploaded(open_sink(tmp_path / "here", format="lerobot"), there)
     for replace in (False, True):
-        with pytest.raises(TargetExistsError, match="no dataset of vla-data"):
+        with pytest.raises(TargetExistsError, match="files that vla-data did not make"):
             uploaded.check_place(replace=replace)
     assert (tmp_path / "store" / name).read_bytes() == manifest
 

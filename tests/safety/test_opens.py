@@ -48,6 +48,7 @@ STRANGERS: Final = {
     ("vla_data/files/sums.py", "open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')"),
     # libraries, which are given the descriptor that was checked
     ("vla_data/safety/hdf5.py", "h5py.File(name, 'r')"),
+    ("converters/hdf5/evidence.py", "h5py.File(there, 'r')"),
     ("vla_data/files/tables.py", "pq.ParquetFile(name, page_checksum_verification=True, **options)"),
     (
         "vla_data/media/mp4.py",
@@ -107,10 +108,13 @@ OWN: Final = {
     "training_adapters/checkpoints.py": {"path.read_bytes()"}
     | {"(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')"}
     | {"(beside / 'train_state' / 'state.json').write_text(json.dumps(state or {}))"},
+    "training_adapters/fast/fit.py": {
+        "(beside / FACTS).write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + '\\n')"
+    },
     "training_adapters/fast/tokenizer.py": {"(folder / 'tokenizer.json').read_text()"}
     | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
     | {"(folder / 'processor_config.json').read_bytes()"},
-    "training_adapters/ppo/program.py": {"path.read_bytes()"},
+    "training_adapters/ript/ledger.py": {"open(self._path, 'ab')", "self._path.read_bytes()"},
     "training_adapters/recap/project.py": {"path.read_bytes()", "facts.read_bytes()"},
     "training_adapters/recap/record.py": {"self.path.read_bytes()"},
     "training_adapters/runs.py": {
@@ -143,6 +147,8 @@ SAFE: Final = (
     "'.'",
     "_CHUNK",
     "read_text(rollout",
+    "read_text(item)",  # of a rollout in memory, likewise
+    "read_text(value)",
     "source, 'r'",
 )
 

@@ -85,7 +85,7 @@ def _rollout(episode: vd.Episode) -> Rollout:
         log_prob = np.zeros(len(begins), np.float32)
     return Rollout(
         task=episode.task,
-        facts=dict(episode.meta.get("episode_metadata") or {}),
+        facts=dict(episode.meta.episode_metadata or {}),
         state=np.asarray(arrays["observation.state"], dtype=np.float32),
         action=np.asarray(arrays["action"], dtype=np.float32),
         reward=np.asarray(arrays["next.reward"], dtype=np.float64).reshape(-1),

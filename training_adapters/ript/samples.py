@@ -128,7 +128,7 @@ def _facts(dataset: str, ids: Iterable[str]) -> list[Mapping[str, Any]]:
     """What was recorded of each episode, by the ids of those that can be used."""
     source = open_source(dataset)
     refs = {ref.id: ref for ref in source.episodes()}
-    return [dict(source.read(refs[name]).meta.get("episode_metadata") or {}) for name in ids]
+    return [dict(source.read(refs[name]).meta.episode_metadata or {}) for name in ids]
 
 
 def _worth(run: Path, facts: Sequence[Mapping[str, Any]]) -> list[float]:

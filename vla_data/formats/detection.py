@@ -21,6 +21,7 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
 _CALVIN: Final = "ep_start_end_ids.npy"
+_RLINF: Final = re.compile(r"rank_\d+_env_\d+_episode_\d+(?:_step_\d+)?_(?:success|fail)\.pkl")
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST: Final = 100_000  # entries that are looked at
@@ -94,8 +95,9 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
-    files (hdf5), or rollout files (ppo_rollout), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), a pickle named as RLinf names its
+    episodes (rlinf), ``ep_start_end_ids.npy`` (calvin), HDF5 files (hdf5), or rollout files (ppo_rollout), in this
+    order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -115,6 +117,8 @@ def detect(path: Path) -> str:
         if format is None or FORMATS[format].source is None:
             raise left_to(path, name)
         return format
+    if any(_RLINF.fullmatch(entry.name) for entry in itertools.islice(walk(path, []), _MOST)):
+        return "rlinf"
     if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
         return "calvin"
     return _of_files(path)

@@ -64,10 +64,12 @@ def damage(path: Path, error: BaseException) -> str:
     error by its name.
     """
     try:
-        with path.open("rb") as file:
+        with open_binary(path, root=None) as file:
             head = file.read(64)
+    except DataError as other:
+        return "not there" if other.code == "E133" else other.message
     except OSError as other:
-        return "not there" if other.errno == errno.ENOENT else f"not readable ({other.strerror})"
+        return f"not readable ({other.strerror})"
     return pointer(head) or (f"damaged ({type(error).__name__})" if head else "an empty file, of 0 bytes")
 
 

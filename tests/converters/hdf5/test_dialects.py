@@ -265,7 +265,7 @@ def test_neither_states_nor_attributes_turn_an_image(tmp_path: Path, counter: st
     turned = regenerated(LIBERO, tmp_path / "put_down_the_bowl_demo.hdf5")
     with h5py.File(turned, "r+") as file:
         for name in file["data"]:
-            file[f"data/{name}/obs/agentview_rgb"][:] = file[f"data/{name}/obs/agentview_rgb"][:, ::-1]
+            file[f"data/{name}/obs/agentview_rgb"][:] = file[f"data/{name}/obs/agentview_rgb"][:][:, ::-1]
     assert np.array_equal(pixels(read(made, fps=20, image_orientation="vflip"), AGENT), upright)
     assert np.array_equal(pixels(read(turned, fps=20, image_orientation="none"), AGENT), upright)
 
@@ -629,7 +629,7 @@ def test_mask_selects_demos_and_names_the_split(tmp_path: Path) -> None:
 
 def test_empty_mask_lists_nothing_and_an_unknown_one_is_refused() -> None:
     assert source(ROBOMIMIC, mask="valid").episodes() == []
-    with pytest.raises(UsageError, match="there is train, valid") as caught:
+    with pytest.raises(UsageError, match="known are train, valid") as caught:
         source(ROBOMIMIC, mask="trian").episodes()
     assert caught.value.code == "E007"
 
