@@ -56,7 +56,8 @@ def flow(facts: Mapping[str, Json], ledger: Ledger | None) -> str:
     episodes = (
         f"{counts['total_files']:,} episodes came in, {counts['published_episodes']:,} came out; of the others "
         f"{sum(r.status == 'rejected' for r in ledger.records):,} were rejected by a rule and "
-        f"{counts['error_episodes']:,} failed. {counts['successful_episodes']:,} solved the task by the recipe's rule."
+        f"{counts['error_episodes']:,} failed. {counts['successful_episodes']:,} solved the task by the "
+        "recipe's rule."
     )
     return (
         f"<p>{escaped(episodes)}</p>{bar(shares, label=f'{whole:,} source frames: {told}')}<p>{legend}</p>"

@@ -59,8 +59,8 @@ def make_page(
 
     Args:
         address: a path or URL, or ``FORMAT:PATH``.
-        against: another dataset, or the source of this one; its numbers are drawn beside, and where it is the source,
-            pictures of what was dropped.
+        against: another dataset, or the source of this one; its numbers are drawn beside, and where it is the
+            source, pictures of what was dropped.
         everything: read every episode.
         most: otherwise, episodes that are read, spread evenly.
         episodes: only these of ``address``, by position, as ``0,3,5-9``.

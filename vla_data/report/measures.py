@@ -32,8 +32,8 @@ DEFINITIONS: Final[Mapping[str, str]] = {
         f"{MUCH_IDLE:.0%} of the steps."
     ),
     "outside": (
-        "Out of range: a step whose action has an input beyond -1..1 of a declared controller, or a gripper position "
-        "beyond the two values declared as open and closed."
+        "Out of range: a step whose action has an input beyond -1..1 of a declared controller, or a gripper "
+        "position beyond the two values declared as open and closed."
     ),
     "duplicate": (
         "Duplicate: SHA-256 of the instruction, of every number of every step (apart from counters and times) and "
@@ -115,9 +115,9 @@ def idle_steps(action: Array, convention: Convention, spans: Array) -> Array | N
     asked = action[:, at].astype(np.float64)
     if convention.kind == "absolute":
         asked = np.diff(asked, axis=0, prepend=asked[:1])
-    still: Array = (np.abs(asked) <= STILL * spans[at]).all(axis=1)
+    still: Array = np.asarray((np.abs(asked) <= STILL * spans[at]).all(axis=1))
     if convention.kind == "absolute":
-        still[0] = False  # nothing is known of the target before
+        still[:1] = False  # nothing is known of the target before
     return still
 
 
@@ -129,16 +129,16 @@ def _angles(convention: Convention) -> bool:
 def outside_steps(action: Array, convention: Convention) -> int | None:
     """How many steps are out of the declared range; None where none is declared."""
     wrong, told = np.zeros(len(action), dtype=bool), False
+    ends = _ends(convention)
     units = {"translation": convention.translation_unit, "rotation": convention.rotation_unit}
     for part, positions in convention.layout.items():
         columns = action[:, [i for i in positions if i < action.shape[1]]].astype(np.float64)
         if units.get(quantity(part)) == "controller":
             wrong |= (np.abs(columns) > 1 + _SLACK).any(axis=1)
             told = True
-        elif (ends := _ends(convention)) is not None and quantity(part) == "gripper":
-            if convention.gripper_control == "position":
-                wrong |= ((columns < min(ends) - _SLACK) | (columns > max(ends) + _SLACK)).any(axis=1)
-                told = True
+        elif quantity(part) == "gripper" and ends is not None and convention.gripper_control == "position":
+            wrong |= ((columns < min(ends) - _SLACK) | (columns > max(ends) + _SLACK)).any(axis=1)
+            told = True
     return int(wrong.sum()) if told else None
 
 

@@ -90,7 +90,8 @@ def _edges(low: float, high: float) -> Array:
 
 def _heights(values: Array, edges: Array) -> list[float]:
     at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BARS - 1)
-    return (np.bincount(at, minlength=_BARS) / max(len(values), 1)).tolist()
+    heights: list[float] = (np.bincount(at, minlength=_BARS) / max(len(values), 1)).tolist()
+    return heights
 
 
 def _described(values: Array) -> list[str]:

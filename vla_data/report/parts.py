@@ -47,9 +47,7 @@ def strips(looked: Looked, dropped: Looked | None) -> str:
     if dropped is not None and dropped.strips:
         out += ["<h3>Dropped</h3>", *(strip.to_html() for strip in dropped.strips)]
     if out:
-        out.append(
-            sentence("A few episodes, at most eight pictures of at most two cameras each, from first to last.")
-        )
+        out.append(sentence("A few episodes; at most eight pictures, from first to last, of at most two cameras."))
     return "".join(out)
 
 
@@ -67,7 +65,7 @@ def lengths(facts: Mapping[str, Json], measured: Sequence[Measured]) -> str:
         ("Rate", f"{rate:g} steps a second; {steps.sum() / rate:,.1f} s in all" if rate else "unknown"),
         (
             "Success",
-            f"{sum(known):,} of {len(known):,} have a success flag set" if known else "no flag is recorded",
+            f"{sum(known):,} of {len(known):,} have a flag set" if known else "no flag is recorded",
         ),
         ("Robot", str(facts.get("robot") or "not declared")),
     ]
@@ -131,9 +129,7 @@ def provenance(facts: Mapping[str, Json]) -> str:
     """How the dataset was made, where its manifest says so."""
     made = facts.get("provenance")
     if not made:
-        return sentence(
-            "There is no manifest of vla-data: how it was made is not recorded in a form that is read."
-        )
+        return sentence("There is no manifest of vla-data, so how it was made is not known here.")
     pairs = [
         ("Source", told(made["source"])),
         *((f"Step {number}", told(step)) for number, step in enumerate(made["recipe"], 1)),
@@ -147,8 +143,8 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
     """What nobody should read out of the page."""
     told = [
         "Whether a policy that is trained on these data will work. No figure here predicts it.",
-        "Whether the pictures show what the instruction says, whether a camera is sharp, and whether a person can be "
-        "seen: nobody looked, apart from the few pictures above.",
+        "Whether the pictures show what the instruction says, whether a camera is sharp, whether a person is to be "
+        "seen: a few pictures are above, the others were not looked at.",
         "Whether declared conventions are true. Where the check of the dynamics was possible, it is among the "
         "findings when it contradicts them; that it finds nothing is no proof.",
         "Near duplicates, frozen or black cameras, and jerk: not measured.",
@@ -164,8 +160,7 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
         told.append("What was left out before the data came here: there is no ledger.")
     if not against:
         told.append("How the data differ from those they were made from: --against SOURCE shows both.")
-    if any(one is None for one in (looked.convention("action"),)):
-        told.append(
-            "Idle steps, gripper switches and ranges: no convention of a feature called action is declared."
-        )
+    convention = looked.convention("action")
+    if convention is None or not convention.layout:
+        told.append("Idle steps, gripper switches and ranges: of no feature called action a layout is declared.")
     return f"<ul>{''.join(f'<li>{escaped(text, shown=True)}</li>' for text in told)}</ul>"

@@ -100,7 +100,8 @@ def thumbnail(pixels: Pixels) -> Pixels:
     cut = pixels[: height * block, : width * block]
     rows, columns = min(block, cut.shape[0]), min(block, cut.shape[1])
     blocks = cut.reshape(height, rows, width, columns, 3)
-    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    small: Pixels = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    return small
 
 
 def _least(height: int, width: int) -> tuple[int, int]:

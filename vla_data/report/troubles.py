@@ -72,7 +72,7 @@ def _unreadable(where: str, facts: Mapping[str, Json]) -> Iterator[Finding]:
         yield Finding(
             code="kinds",
             message=f"the episodes have {facts['kinds']} different schemas; the first is shown",
-            fix=f"make them alike: vla-data merge OUT {where} --map mapping.toml, or vla-data convert with --episodes",
+            fix=f"make them alike: vla-data merge OUT {where} --map mapping.toml, or choose with --episodes",
         )
 
 
@@ -156,7 +156,7 @@ def _motion(where: str, facts: Mapping[str, Json], looked: Looked) -> Iterator[F
         yield Finding(
             code="not_tested",
             level="note",
-            message="whether states move as actions say was not tested: it takes action, observation.state and a rate",
+            message="do states move as actions say? Not tested: it takes action, observation.state and a rate",
         )
         return
     try:
@@ -165,7 +165,7 @@ def _motion(where: str, facts: Mapping[str, Json], looked: Looked) -> Iterator[F
         yield Finding(
             code="not_tested",
             level="note",
-            message=f"whether states move as actions say was not tested: {error.message}",
+            message=f"do states move as actions say? Not tested: {error.message}",
             fix=_FIXES["not_tested"].format(where),
         )
         return
