@@ -21,7 +21,7 @@ from vla_data.report.inspect import survey
 from vla_data.report.looked import Looked
 from vla_data.report.numbers import numbers
 from vla_data.report.page import Part, page, sentence
-from vla_data.report.troubles import troubles
+from vla_data.report.troubles import motion_of, troubles
 from vla_data.statistics.vectors import VectorStats
 
 MOST: Final = 200
@@ -83,7 +83,8 @@ def make_page(
         dropped = _dropped(ledger, against, more)
     measured, values = looked.measured(), looked.numbers()
     stats = {name: VectorStats.of(table) for name, table in values.items()}
-    found = troubles(address, facts, looked, measured, stats)
+    motion = motion_of(facts, looked)
+    found = troubles(address, facts, looked, measured, stats, motion)
     told = [
         Part(id="findings", title="Findings, worst first", body=parts.findings(found)),
         Part(id="flow", title="What came in, what came out", body=flow(facts, ledger)),
@@ -91,7 +92,7 @@ def make_page(
         Part(id="lengths", title="Lengths and success", body=parts.lengths(facts, measured)),
         Part(id="numbers", title="Actions, states and other numbers", body=numbers(looked, values, other)),
         Part(id="gripper", title="Gripper switches", body=parts.gripper(measured)),
-        Part(id="conventions", title="Conventions", body=parts.conventions(facts)),
+        Part(id="conventions", title="Conventions", body=parts.conventions(facts, motion)),
         Part(id="look", title="Episodes that deserve a look", body=parts.look(measured, facts)),
         Part(id="provenance", title="Provenance", body=parts.provenance(facts)),
         Part(

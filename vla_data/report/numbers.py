@@ -16,7 +16,7 @@ from vla_data.report.words import escaped
 
 _BARS: Final = 32
 _CARDS: Final = 400
-_ROWS: Final = ("min", "q01", "mean", "q99", "max")
+_ROWS: Final = ("min", "q01", "mean", "q99", "max", "std")
 
 
 def numbers(looked: Looked, values: Mapping[str, Array], other: Mapping[str, Array] | None = None) -> str:
@@ -96,4 +96,4 @@ def _heights(values: Array, edges: Array) -> list[float]:
 
 def _described(values: Array) -> list[str]:
     q01, q99 = np.quantile(values, [0.01, 0.99])
-    return [f"{x:.4g}" for x in (values.min(), q01, values.mean(), q99, values.max())]
+    return [f"{x:.4g}" for x in (values.min(), q01, values.mean(), q99, values.max(), values.std())]

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_data.core import Json
 from vla_data.core.findings import Finding, Section
+from vla_data.dynamics.report import DynamicsReport
 from vla_data.report.charts import Track, histogram, timeline
 from vla_data.report.inspect import told
 from vla_data.report.looked import Looked
@@ -97,7 +98,7 @@ def gripper(measured: Sequence[Measured]) -> str:
     )
 
 
-def conventions(facts: Mapping[str, Json]) -> str:
+def conventions(facts: Mapping[str, Json], motion: DynamicsReport | str) -> str:
     """What is declared of each feature, and what is not."""
     rows = []
     for name, feature in facts["features"].items():
@@ -109,7 +110,16 @@ def conventions(facts: Mapping[str, Json]) -> str:
     listed = Section(head=("feature", "numbers", "declared"), rows=tuple(rows))
     lacking = "; ".join(facts["undeclared"])
     last = f"Undeclared: {lacking}." if lacking else "Of actions and states nothing is marked as undeclared."
-    return table(listed, "features and their conventions") + sentence(last)
+    checked = (
+        sentence(f"Do states move as actions say? Not tested: {motion}.")
+        if isinstance(motion, str)
+        else table(motion.sections()[0], "do states move as actions say")
+    )
+    return (
+        table(listed, "features and their conventions")
+        + sentence(last)
+        + f"<h3>Check of the dynamics</h3>{checked}"
+    )
 
 
 def look(measured: Sequence[Measured], facts: Mapping[str, Json]) -> str:
@@ -143,8 +153,8 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
     """What nobody should read out of the page."""
     told = [
         "Whether a policy that is trained on these data will work. No figure here predicts it.",
-        "Whether the pictures show what the instruction says, whether a camera is sharp, whether a person is to be "
-        "seen: a few pictures are above, the others were not looked at.",
+        "Whether the pictures show what the instruction says, whether a camera is sharp, whether a person is to "
+        "be seen: a few pictures are above, the others were not looked at.",
         "Whether declared conventions are true. Where the check of the dynamics was possible, it is among the "
         "findings when it contradicts them; that it finds nothing is no proof.",
         "Near duplicates, frozen or black cameras, and jerk: not measured.",

@@ -10,6 +10,7 @@ from typing import Final
 from vla_data.core import Json
 from vla_data.core.findings import Finding
 from vla_data.dynamics import check_dynamics
+from vla_data.dynamics.report import DynamicsReport
 from vla_data.errors import CODES, DataError, UsageError
 from vla_data.report.looked import ACTION, STATE, Looked
 from vla_data.report.measures import Measured
@@ -17,18 +18,15 @@ from vla_data.statistics.health import findings as unhealthy
 from vla_data.statistics.vectors import VectorStats
 
 _ORDER: Final = {"error": 0, "warning": 1, "note": 2}
-_MASK: Final = "leave these numbers out of normalisation: vla-data stats {0} --format openvla --action-mask ..."
+_MASK: Final = "vla-data stats {0} --format openvla --action-mask N,-N  # leaves numbers out of normalisation"
+_DECLARE: Final = "vla-data convert {0} OUT --declare {1}=VALUE"
 _FIXES: Final[Mapping[str, str]] = {
     "constant": _MASK,
     "equal_quantiles": _MASK,
-    "far_outside": "see which episodes: Deserve a look; leave them out: vla-data convert {0} OUT --episodes ...",
-    "few": "record more; or take statistics of a larger set: vla-data stats {0} OTHER --format ...",
-    "not_tested": "declare what it needs: vla-data check-dynamics {0} --declare action:KEY=VALUE",
+    "far_outside": "vla-data convert {0} OUT --episodes 0-9  # without those that you find to be wrong",
+    "few": "# record more before statistics are taken for a trainer",
+    "not_tested": "vla-data check-dynamics {0} --declare action:KEY=VALUE  # with what is true",
 }
-_DECLARE: Final = "vla-data convert {0} OUT --declare {1}=VALUE"
-_DYNAMICS: Final = "vla-data check-dynamics {0} tells more; then declare what is true: " + _DECLARE.replace(
-    "{1}", "action:KEY"
-)
 
 
 def troubles(
@@ -37,6 +35,7 @@ def troubles(
     looked: Looked,
     measured: Sequence[Measured],
     stats: Mapping[str, VectorStats],
+    motion: DynamicsReport | str,
 ) -> list[Finding]:
     """Everything that a person should know, worst first.
 
@@ -46,6 +45,7 @@ def troubles(
         looked: what was read.
         measured: its episodes.
         stats: feature -> statistics of all of its numbers that were read.
+        motion: the check of the dynamics, or why there is none.
     """
     where = shlex.quote(address)
     found = [
@@ -54,7 +54,7 @@ def troubles(
         *_rate(where, facts),
         *_values(where, looked, stats),
         *_episodes(where, measured),
-        *_motion(where, facts, looked),
+        *_motion(where, motion),
     ]
     return sorted(found, key=lambda finding: _ORDER[finding.level])
 
@@ -66,13 +66,13 @@ def _unreadable(where: str, facts: Mapping[str, Json]) -> Iterator[Finding]:
             code=code,
             level="error",
             message=f"{count:,} episodes can't be used: {text} ({CODES.get(code, 'unknown')})",
-            fix=f"vla-data inspect {where} --all names them; of a dataset of ours: vla-data repair {where}",
+            fix=f"vla-data inspect {where} --all  # names them; vla-data repair mends datasets of ours",
         )
     if facts["kinds"] > 1:
         yield Finding(
             code="kinds",
             message=f"the episodes have {facts['kinds']} different schemas; the first is shown",
-            fix=f"make them alike: vla-data merge OUT {where} --map mapping.toml, or choose with --episodes",
+            fix=f"vla-data merge OUT {where} --map mapping.toml  # makes them alike",
         )
 
 
@@ -96,7 +96,7 @@ def _rate(where: str, facts: Mapping[str, Json]) -> Iterator[Finding]:
             code="fps",
             level="error",
             message=f"{declared} steps per second declared, but the recorded times say {audit['recorded']:g}",
-            fix=f"vla-data check-dynamics {where} --declared-fps {audit['recorded']:g} judges by the other rate",
+            fix=f"vla-data check-dynamics {where} --declared-fps {audit['recorded']:g}  # judges by the other rate",
         )
 
 
@@ -107,7 +107,7 @@ def _values(where: str, looked: Looked, stats: Mapping[str, VectorStats]) -> Ite
             where=name,
             level="error",
             message=f"{name}: {count:,} steps have a number that is not finite; they are in no statistic here",
-            fix=f"vla-data convert {where} OUT quarantines such episodes",
+            fix=f"vla-data convert {where} OUT  # quarantines such episodes",
         )
     for name, one in stats.items():
         for finding in unhealthy(name, one):
@@ -118,7 +118,10 @@ def _values(where: str, looked: Looked, stats: Mapping[str, VectorStats]) -> Ite
             )
     for text in looked.undecoded:
         yield Finding(
-            code="image", level="error", message=text, fix=f"of a dataset of ours: vla-data repair {where}"
+            code="image",
+            level="error",
+            message=text,
+            fix=f"vla-data repair {where}  # where it is a dataset of ours",
         )
 
 
@@ -130,7 +133,7 @@ def _episodes(where: str, measured: Sequence[Measured]) -> Iterator[Finding]:
             code="out_of_range",
             where=ACTION,
             message=f"{steps:,} steps of {len(outside):,} episodes have actions out of their declared range",
-            fix=f"if the data are right, declare what is true: {_DECLARE.format(where, 'action:KEY')}",
+            fix=f"{_DECLARE.format(where, 'action:KEY')}  # where the data are right, with what is true",
         )
     extra = len(measured) - len({one.digest for one in measured})
     if extra:
@@ -144,37 +147,38 @@ def _episodes(where: str, measured: Sequence[Measured]) -> Iterator[Finding]:
             code="no_success",
             level="note",
             message="no episode has a success flag: nobody can tell from the data which ones solved the task",
-            fix="no command knows; record next.success (docs/recording.md)",
+            fix="# no command knows; record next.success, see docs/recording.md",
         )
 
 
-def _motion(where: str, facts: Mapping[str, Json], looked: Looked) -> Iterator[Finding]:
-    actions, states = looked.pairs()
-    meant, seen = looked.convention(ACTION), looked.convention(STATE)
-    rate = facts.get("fps")
-    if not actions or meant is None or seen is None or not rate:
+def _motion(where: str, motion: DynamicsReport | str) -> Iterator[Finding]:
+    if isinstance(motion, str):
         yield Finding(
             code="not_tested",
             level="note",
-            message="do states move as actions say? Not tested: it takes action, observation.state and a rate",
-        )
-        return
-    try:
-        report = check_dynamics(actions, states, meant, rate, state_convention=seen)
-    except (UsageError, DataError) as error:
-        yield Finding(
-            code="not_tested",
-            level="note",
-            message=f"do states move as actions say? Not tested: {error.message}",
+            message=f"do states move as actions say? Not tested: {motion}",
             fix=_FIXES["not_tested"].format(where),
         )
         return
-    for finding in report.findings:
+    for finding in motion.findings:
         tested = finding.code != "not_tested"
         yield replace(
             finding,
             where=ACTION,
             level="error" if tested else "note",
             message=f"check of the dynamics: {finding.message}",
-            fix=(_DYNAMICS if tested else _FIXES["not_tested"]).format(where),
+            fix=_DECLARE.format(where, "action:KEY") if tested else _FIXES["not_tested"].format(where),
         )
+
+
+def motion_of(facts: Mapping[str, Json], looked: Looked) -> DynamicsReport | str:
+    """The check of the dynamics of what was read, or why it can't be made."""
+    actions, states = looked.pairs()
+    meant, seen = looked.convention(ACTION), looked.convention(STATE)
+    rate = facts.get("fps")
+    if not actions or meant is None or seen is None or not rate:
+        return "it takes action and observation.state with their conventions, and a rate"
+    try:
+        return check_dynamics(actions, states, meant, rate, state_convention=seen)
+    except (UsageError, DataError) as error:
+        return error.message

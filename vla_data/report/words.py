@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from typing import Final
 
 from vla_data.safety.text import show
 
-_MOST = 300
+_MOST: Final = 300
+_OURS: Final = 4_000
 
 
 def escaped(text: object, *, shown: bool = False) -> str:
@@ -14,7 +16,8 @@ def escaped(text: object, *, shown: bool = False) -> str:
 
     Args:
         text: of anybody; after 300 characters it is cut, and says so.
-        shown: `vla_data.safety.text.show` was applied, or the text is ours and names such.
+        shown: `vla_data.safety.text.show` was applied, or the text is ours and names such; 4,000 characters.
     """
     line = show(text, escaped=shown)
-    return html.escape(line if len(line) <= _MOST else f"{line[:_MOST]}… ({len(line):,} characters)", quote=True)
+    most = _OURS if shown else _MOST
+    return html.escape(line if len(line) <= most else f"{line[:most]}… ({len(line):,} characters)", quote=True)
