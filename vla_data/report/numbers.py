@@ -66,19 +66,21 @@ def _card(label: str, unit: str, column: Array, other: Array | None) -> str:
     theirs = None if other is None else other.astype(np.float64)
     both = mine if theirs is None else np.concatenate([mine, theirs])
     edges = _edges(float(both.min()), float(both.max()))
-    rows = (
-        _described(mine)
-        if theirs is None
-        else [f"{a} | {b}" for a, b in zip(_described(mine), _described(theirs), strict=True)]
+    columns = [_described(one) for one in (mine, theirs) if one is not None]
+    told = "".join(
+        f"<dt>{key}</dt>{''.join(f'<dd>{value}</dd>' for value in row)}"
+        for key, row in zip(_ROWS, zip(*columns, strict=True), strict=True)
     )
-    told = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in zip(_ROWS, rows, strict=True))
+    kind = "" if theirs is None else " class=pair"
     picture = histogram(
         _heights(mine, edges),
         label=f"how {label or 'it'} is spread, {edges[0]:.4g} to {edges[-1]:.4g}",
         other=() if theirs is None else _heights(theirs, edges),
     )
     name = f"<b>{escaped(label)}</b> " if label else ""
-    return f"<figure class=card><figcaption>{name}{escaped(unit)}</figcaption>{picture}<dl>{told}</dl></figure>"
+    return (
+        f"<figure class=card><figcaption>{name}{escaped(unit)}</figcaption>{picture}<dl{kind}>{told}</dl></figure>"
+    )
 
 
 def _edges(low: float, high: float) -> Array:
@@ -96,4 +98,4 @@ def _heights(values: Array, edges: Array) -> list[float]:
 
 def _described(values: Array) -> list[str]:
     q01, q99 = np.quantile(values, [0.01, 0.99])
-    return [f"{x:.4g}" for x in (values.min(), q01, values.mean(), q99, values.max(), values.std())]
+    return [f"{x:.3g}" for x in (values.min(), q01, values.mean(), q99, values.max(), values.std())]

@@ -29,9 +29,10 @@ border-bottom:1px solid var(--line);padding-bottom:.2rem}h3{font-size:1rem;margi
 p,li{max-width:46rem}.soft,figcaption,dt{color:var(--soft)}
 nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem .9rem}a{color:var(--main)}
 .table{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.2rem .7rem .2rem 0;border-bottom:1px solid var(--line);vertical-align:top;min-width:4rem}
+th,td{padding:.2rem .7rem .2rem 0;border-bottom:1px solid var(--line);vertical-align:top;
+overflow-wrap:break-word;max-width:30rem}td:first-child{min-width:8rem}td:last-child{min-width:10rem}
 code{font-size:.85rem;background:var(--card);padding:.1rem .3rem;border-radius:3px}
-svg{width:100%;height:auto;display:block}svg.flow{height:26px;border-radius:3px}
+svg{width:100%;height:auto;display:block}svg.timeline{min-width:34rem}.one{max-width:24rem}svg.flow{height:26px;border-radius:3px}
 svg text{fill:var(--soft);font-size:10px}svg line{stroke:var(--line);stroke-width:2}
 .histogram rect,.timeline rect{fill:var(--main)}.other{fill:none;stroke:var(--other);stroke-width:1.5}
 .kept{fill:var(--kept);color:var(--kept)}.pruned{fill:var(--pruned);color:var(--pruned)}
@@ -41,14 +42,16 @@ svg text{fill:var(--soft);font-size:10px}svg line{stroke:var(--line);stroke-widt
 figure{margin:0}.card{background:var(--card);border-radius:6px;padding:.5rem .6rem}
 .card figcaption{font-size:.85rem}.card b{color:var(--ink)}
 dl{display:grid;grid-template-columns:auto 1fr;gap:0 .6rem;margin:.3rem 0 0;font-size:.8rem;
-font-variant-numeric:tabular-nums}dd{margin:0;text-align:right}
+font-variant-numeric:tabular-nums}dd{margin:0;text-align:right}.card dd{overflow-wrap:normal}
+.pair{grid-template-columns:auto 1fr 1fr}.pair dd+dd{color:var(--other)}
 .facts{font-size:1rem;grid-template-columns:max-content 1fr}.facts dd{text-align:left}
 .strip{margin:.6rem 0}.strip figcaption{font-size:.85rem}.film{display:flex;gap:3px;overflow-x:auto}
 .film img{flex:none;height:84px;width:auto;border-radius:3px}
 .find{border-left:4px solid var(--rejected);padding:.1rem .8rem;margin:.7rem 0}
 .find.error{border-color:var(--failed)}.find.warning{border-color:var(--pruned)}.find p{margin:.2rem 0}
 @media(max-width:480px){body{padding:.7rem;font-size:15px}.grid{grid-template-columns:repeat(2,1fr)}
-.film img{height:64px}.facts{grid-template-columns:1fr}.facts dt{margin-top:.3rem}}
+.film img{height:64px}.card{padding:.4rem}.card dl{font-size:.75rem;gap:0 .35rem}
+.facts{grid-template-columns:1fr}.facts dt{margin-top:.3rem}}
 """
 
 

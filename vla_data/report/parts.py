@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from vla_data.actions.agreement import spans
 from vla_data.core import Json
 from vla_data.core.findings import Finding, Section
 from vla_data.dynamics.report import DynamicsReport
@@ -17,8 +18,7 @@ from vla_data.report.looked import Looked
 from vla_data.report.measures import DEFINITIONS, Measured, looks
 from vla_data.report.page import facts as facts_of
 from vla_data.report.page import sentence, table
-from vla_data.report.words import escaped
-from vla_data.safety.text import show
+from vla_data.report.words import cut, escaped
 
 _BARS: Final = 24
 _LISTED: Final = 40
@@ -71,12 +71,12 @@ def lengths(facts: Mapping[str, Json], measured: Sequence[Measured]) -> str:
         ("Robot", str(facts.get("robot") or "not declared")),
     ]
     tasks = facts.get("instruction", {})
-    rows = tuple((show(text)[:200], f"{count:,}") for text, count in list(tasks.items())[:_TASKS])
+    rows = tuple((cut(text, 200), f"{count:,}") for text, count in list(tasks.items())[:_TASKS])
     listed = Section(title="Instructions", head=("text", "episodes"), rows=rows, right=frozenset({1}))
     picture = histogram(heights, label=f"lengths of {len(steps):,} episodes, 0 to {steps.max():,} steps")
     return (
         facts_of(pairs)
-        + f"<figure class=card><figcaption>Lengths, 0 to {steps.max():,} steps</figcaption>{picture}</figure>"
+        + f"<figure class='card one'><figcaption>{steps.max():,} steps at most</figcaption>{picture}</figure>"
         + (table(listed, "instructions") if rows else "")
     )
 
@@ -92,7 +92,8 @@ def gripper(measured: Sequence[Measured]) -> str:
     some = sentence(f"The first {_TRACKS} of {len(known):,} episodes.") if len(known) > _TRACKS else ""
     return (
         f"<p>Switches an episode: {escaped(usual)}.</p>"
-        + timeline(tracks, label=f"gripper switches of {len(tracks)} episodes")
+        + '<div class=table tabindex=0 role=region aria-label="gripper switches">'
+        + f"{timeline(tracks, label=f'gripper switches of {len(tracks)} episodes')}</div>"
         + some
         + sentence(DEFINITIONS["gripper"])
     )
@@ -104,9 +105,11 @@ def conventions(facts: Mapping[str, Json], motion: DynamicsReport | str) -> str:
     for name, feature in facts["features"].items():
         shape = "x".join(map(str, feature["shape"]))
         declared = "; ".join(
-            f"{key} {value}" for key, value in feature["convention"].items() if value not in ("undeclared", {})
+            f"{key} {_word(value)}"
+            for key, value in feature["convention"].items()
+            if value not in ("undeclared", {})
         )
-        rows.append((show(name), f"{feature['dtype']} {shape}", show(declared)[:400]))
+        rows.append((cut(name, 120), f"{feature['dtype']} {shape}", cut(declared, 600)))
     listed = Section(head=("feature", "numbers", "declared"), rows=tuple(rows))
     lacking = "; ".join(facts["undeclared"])
     last = f"Undeclared: {lacking}." if lacking else "Of actions and states nothing is marked as undeclared."
@@ -122,14 +125,24 @@ def conventions(facts: Mapping[str, Json], motion: DynamicsReport | str) -> str:
     )
 
 
+def _word(value: Json) -> str:
+    """A fact of a convention; positions of a layout as ``3-5``."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(
+        f"{key} {spans(item) if isinstance(item, list) and all(type(i) is int for i in item) else item}"
+        for key, item in value.items()
+    )
+
+
 def look(measured: Sequence[Measured], facts: Mapping[str, Json]) -> str:
     """Episodes that a person should see, and why."""
     if not measured and not facts["problem_files"]:
         return ""
     found = looks(measured)
-    rows = [(show(one["episode"]), f"unreadable: {one['code']}") for one in facts["problem_files"]]
-    rows += [(show(id), show("; ".join(why))) for id, why in found]
-    listed = Section(head=("episode", "why"), rows=tuple((a[:120], b[:300]) for a, b in rows[:_LISTED]))
+    rows = [(cut(one["episode"], 120), f"unreadable: {one['code']}") for one in facts["problem_files"]]
+    rows += [(cut(id, 120), cut("; ".join(why), 300)) for id, why in found]
+    listed = Section(head=("episode", "why"), rows=tuple(rows[:_LISTED]))
     body = table(listed, "episodes that deserve a look") if rows else sentence("None by the definitions below.")
     more = sentence(f"And {len(rows) - _LISTED:,} more.") if len(rows) > _LISTED else ""
     return body + more + "<h3>Definitions</h3>" + "".join(sentence(text) for text in DEFINITIONS.values())

@@ -14,6 +14,7 @@ from vla_data.dynamics.report import DynamicsReport
 from vla_data.errors import CODES, DataError, UsageError
 from vla_data.report.looked import ACTION, STATE, Looked
 from vla_data.report.measures import Measured
+from vla_data.statistics.health import FEW
 from vla_data.statistics.health import findings as unhealthy
 from vla_data.statistics.vectors import VectorStats
 
@@ -24,7 +25,6 @@ _FIXES: Final[Mapping[str, str]] = {
     "constant": _MASK,
     "equal_quantiles": _MASK,
     "far_outside": "vla-data convert {0} OUT --episodes 0-9  # without those that you find to be wrong",
-    "few": "# record more before statistics are taken for a trainer",
     "not_tested": "vla-data check-dynamics {0} --declare action:KEY=VALUE  # with what is true",
 }
 
@@ -96,7 +96,7 @@ def _rate(where: str, facts: Mapping[str, Json]) -> Iterator[Finding]:
             code="fps",
             level="error",
             message=f"{declared} steps per second declared, but the recorded times say {audit['recorded']:g}",
-            fix=f"vla-data check-dynamics {where} --declared-fps {audit['recorded']:g}  # judges by the other rate",
+            fix=f"vla-data check-dynamics {where} --declared-fps {audit['recorded']:g}  # by the other rate",
         )
 
 
@@ -109,11 +109,21 @@ def _values(where: str, looked: Looked, stats: Mapping[str, VectorStats]) -> Ite
             message=f"{name}: {count:,} steps have a number that is not finite; they are in no statistic here",
             fix=f"vla-data convert {where} OUT  # quarantines such episodes",
         )
+    few = [name for name, one in stats.items() if one.count < FEW]
+    if few:
+        yield Finding(
+            code="few",
+            level="note",
+            message=f"fewer than {FEW} steps were read: q01 and q99 are little more than the extremes",
+            fix="# record more before statistics are taken for a trainer",
+        )
     for name, one in stats.items():
         for finding in unhealthy(name, one):
+            if finding.code == "few":
+                continue  # of every feature alike
             yield replace(
                 finding,
-                level="note" if finding.code in ("few", "constant") else "warning",
+                level="note" if finding.code == "constant" else "warning",
                 fix=_FIXES.get(finding.code, "").format(where),
             )
     for text in looked.undecoded:

@@ -11,6 +11,12 @@ _MOST: Final = 300
 _OURS: Final = 4_000
 
 
+def cut(text: object, most: int) -> str:
+    """``text`` on one line, as `vla_data.safety.text.show` shows it, with a mark where it was cut."""
+    line = show(text)
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
 def escaped(text: object, *, shown: bool = False) -> str:
     """``text`` for HTML, in or between tags.
 
