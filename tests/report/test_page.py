@@ -35,7 +35,7 @@ PARTS = [
     "provenance",
     "limits",
 ]
-VOID = {"meta", "img", "rect", "line", "polyline"}
+VOID = {"meta", "img"}
 
 
 class Seen(HTMLParser):
@@ -182,7 +182,7 @@ HOSTILE = [
 ]
 
 
-def test_strings_of_strangers_are_inert_wherever_they_stand(tmp_path: Path) -> None:
+def test_strings_of_strangers_are_inert_wherever_they_stand(tmp_path: Path, aligned: Path) -> None:
     """In names of files and numbers, instructions, the robot and conventions; parsed as a browser would."""
     assert len(HOSTILE) >= 500
     for number in range(8):
@@ -201,18 +201,23 @@ def test_strings_of_strangers_are_inert_wherever_they_stand(tmp_path: Path) -> N
     schema["features"]["action"]["names"] = info["features"]["action"]["names"]
     schema["features"]["action"]["convention"]["comment"] = " ".join(HOSTILE[:40])
     (out / "meta/vla_data/schema.json").write_text(json.dumps(schema))
-    plain = Seen(make_page(str(out.parent / "in"), most=3).html)
-    benign = Seen(make_page(str(ROLLOUTS)).html)
+    plain = [
+        Seen(page.html) for page in (make_page(str(aligned), against=str(ROLLOUTS)), make_page(str(ROLLOUTS)))
+    ]
+    tags = set().union(*(seen.tags for seen in plain))
+    pairs = {(tag, name) for seen in plain for tag, name, _ in seen.attributes}
     for made in (make_page(str(out), against=str(tmp_path / "in")), make_page(str(tmp_path / "in"))):
         seen = Seen(made.html)
         assert_self_contained(seen)
-        known = benign.tags | {"polyline", "title", "ul", "li", "rect"}
-        assert seen.tags <= known, seen.tags - known
-        pairs = {(tag, name) for tag, name, _ in benign.attributes} | {("dl", "class"), ("polyline", "class")}
-        assert {(t, n) for t, n, _ in seen.attributes} - pairs <= {("polyline", "points")}
-        assert "alert(1)" in "".join(seen.text.values())
+        assert seen.tags <= tags
+        assert {(tag, name) for tag, name, _ in seen.attributes} <= pairs
+        text = "".join(seen.text.values())
+        assert text.count("alert(1)") > 20
         assert "\u202e" not in made.html
-    assert plain.text
+    text = Seen(make_page(str(out)).html).text
+    assert f"\n{HOSTILE[0]}\n" in text["lengths"]
+    assert all(f"\n{name}" in text["numbers"] for name in (HOSTILE[1], HOSTILE[4], HOSTILE[5]))
+    assert HOSTILE[8] in text["conventions"]
 
 
 def test_all_hostile_strings_go_through_the_page_one_by_one() -> None:
