@@ -59,6 +59,15 @@ def test_a_digest_is_of_content_and_of_nothing_else() -> None:
     assert digest(one) != digest(replace(one, frames={CAMERA: white}))
 
 
+def test_a_camera_that_never_changes_is_frozen() -> None:
+    assert measures.frozen(episode([MOVE] * 5, [0] * 5)) == ()
+    still = Frames((np.full((4, 6, 3), 7, np.uint8),) * 5, 4, 6)
+    one = replace(episode([MOVE] * 5, [0] * 5), frames={CAMERA: still})
+    assert measures.frozen(one) == (CAMERA,)
+    assert measures.frozen(one.take(np.arange(2))) == ()
+    assert looks([measured("a", frozen=(CAMERA,))]) == [("a", [f"frozen camera: {CAMERA}"])]
+
+
 def test_reasons_to_look() -> None:
     usual = [measured(str(i), idle=0.1, switches=(3,), outside=0) for i in range(9)]
     odd = [

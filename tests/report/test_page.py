@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import vla_data as vd
+from tests.hdf5_files import LIBERO
 from tests.report.test_inspect import BRIDGE, PLACES, ROLLOUTS, options
 from tests.rollouts import rollout, save
 from vla_data.cli.convert import command as convert
@@ -152,6 +153,28 @@ def test_beside_its_source_both_are_shown_and_what_was_dropped(aligned: Path) ->
     assert "46 steps, beside 105" in seen.text["numbers"]
     assert "--against" not in seen.text["limits"]
     assert sum(svg.find("polyline") is not None for svg in svgs(made.html)) == 7
+
+
+def test_numbers_in_other_units_are_never_drawn_over_each_other(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        convert, [str(LIBERO), str(tmp_path / "si"), "--actions", "physical", "--workers", "1"]
+    )
+    assert done.exit_code == 0, done.output
+    made = make_page(str(tmp_path / "si"), against=str(LIBERO))
+    text = Seen(made.html).text["numbers"]
+    assert "action of the other dataset" in text.replace("\n", "")
+    assert "controller input, 1 = 0.05 m" in text
+    assert "\nobservation.state\n" in text
+    assert "observation.state of the other" not in text.replace("\n", "")
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_runs_nothing(aligned: Path) -> None:
+    made = make_page(str(aligned))
+    seen = Seen(made._repr_html_())
+    assert seen.tags == {"iframe"}
+    found = {name: value for _, name, value in seen.attributes}
+    assert found["srcdoc"] == made.html
+    assert found["sandbox"] == ""
 
 
 def test_pictures_of_a_video_are_shown(tmp_path: Path) -> None:

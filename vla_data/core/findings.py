@@ -113,5 +113,6 @@ def _html_row(cells: Sequence[str], tag: str, right: frozenset[int]) -> str:
     for at, cell in enumerate(cells):
         style = ' style="text-align:right"' if at in right else ' style="text-align:left"'
         inset = "&emsp;" * ((len(cell) - len(cell.lstrip())) // 2) if at == 0 else ""
-        made.append(f"<{tag}{style}>{inset}{html.escape(cell.strip())}</{tag}>")
+        scope = ' scope="col"' if tag == "th" else ""
+        made.append(f"<{tag}{scope}{style}>{inset}{html.escape(cell.strip())}</{tag}>")
     return f"<tr>{''.join(made)}</tr>"

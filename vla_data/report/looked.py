@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -33,8 +33,7 @@ class Looked:
     strips: list[Strip] = field(default_factory=list)
     undecoded: list[str] = field(default_factory=list)
     wide: set[str] = field(default_factory=set)
-    lengths: list[int] = field(default_factory=list)
-    _facts: list[tuple[str, bool | None, str]] = field(default_factory=list)
+    _facts: list[Measured] = field(default_factory=list)
     _values: dict[str, list[Array]] = field(default_factory=lambda: defaultdict(list))
     _actions: list[Array | None] = field(default_factory=list)
     _states: list[Array | None] = field(default_factory=list)
@@ -44,8 +43,15 @@ class Looked:
         self.schema = self.schema or schema
         success = episode.arrays.get("next.success")
         solved = None if success is None else bool(np.any(success))
-        self.lengths.append(len(episode))
-        self._facts.append((episode.id, solved, measures.digest(episode)))
+        self._facts.append(
+            Measured(
+                id=episode.id,
+                length=len(episode),
+                solved=solved,
+                digest=measures.digest(episode),
+                frozen=measures.frozen(episode),
+            )
+        )
         for name, feature in self.schema.features.items():
             array = episode.arrays.get(name)
             if array is None or array.dtype.kind not in "fiu" or not is_judged(name) or not len(array):
@@ -118,16 +124,12 @@ class Looked:
                 q01, q99 = np.minimum(q01, 0), np.maximum(q99, 0)
             spans = q99 - q01
         out = []
-        for (id, solved, digest), length, action in zip(self._facts, self.lengths, self._actions, strict=True):
-            one = Measured(id=id, length=length, solved=solved, digest=digest)
+        for one, action in zip(self._facts, self._actions, strict=True):
             if same and action is not None and convention is not None:
                 still = measures.idle_steps(action, convention, spans)
                 at = measures.gripper_at(convention, action.shape[1])
-                one = Measured(
-                    id=id,
-                    length=length,
-                    solved=solved,
-                    digest=digest,
+                one = replace(
+                    one,
                     idle=None if still is None else float(still.mean()),
                     outside=measures.outside_steps(action, convention),
                     switches=None

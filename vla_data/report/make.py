@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,11 @@ class Page:
     findings: tuple[Finding, ...]
     facts: Mapping[str, Json]
 
+    def _repr_html_(self) -> str:
+        """In a notebook: a frame of its own, in which nothing may run."""
+        inside = html.escape(self.html, quote=True)
+        return f'<iframe sandbox title="report" srcdoc="{inside}" width="100%" height="800"></iframe>'
+
 
 def make_page(
     address: str,
@@ -74,12 +80,11 @@ def make_page(
     looked = Looked()
     facts = survey(address, everything=everything, episodes=episodes, most=most, seen=looked.see, **options)
     ledger = _ledger(address)
-    other, dropped = None, None
+    beside, dropped = None, None
     if against is not None:
         beside = Looked(pictured=0)
         more = dict(against_options or {})
         survey(against, everything=everything, most=most, seen=beside.see, **more)
-        other = beside.numbers()
         dropped = _dropped(ledger, against, more)
     measured, values = looked.measured(), looked.numbers()
     stats = {name: VectorStats.of(table) for name, table in values.items()}
@@ -90,7 +95,7 @@ def make_page(
         Part(id="flow", title="What came in, what came out", body=flow(facts, ledger)),
         Part(id="pictures", title="Pictures", body=parts.strips(looked, dropped)),
         Part(id="lengths", title="Lengths and success", body=parts.lengths(facts, measured)),
-        Part(id="numbers", title="Actions, states and other numbers", body=numbers(looked, values, other)),
+        Part(id="numbers", title="Actions, states and other numbers", body=numbers(looked, values, beside)),
         Part(id="gripper", title="Gripper switches", body=parts.gripper(measured)),
         Part(id="conventions", title="Conventions", body=parts.conventions(facts, motion)),
         Part(id="look", title="Episodes that deserve a look", body=parts.look(measured, facts)),
@@ -105,8 +110,9 @@ def make_page(
 
 
 def _title(facts: Mapping[str, Json]) -> str:
-    name = str(facts["path"]).rstrip("/").rpartition("/")[2] or str(facts["path"])
-    return f"Report of {name}"
+    path = str(facts["path"])
+    name = path.rstrip("/").rpartition("/")[2] if is_url(path) else Path(path).resolve().name
+    return f"Report of {name or path}"
 
 
 def _intro(facts: Mapping[str, Json], against: str | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from vla_data.actions import Convention
 from vla_data.actions.convention import quantity
 from vla_data.core import Array, Episode, Feature
+from vla_data.media.frames import Frames
 from vla_data.statistics.health import is_judged
 from vla_data.steps.gripper import gripper_events
 
@@ -42,6 +43,10 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     ),
     "short": "Very short: less than a third of the median number of steps.",
     "long": "Very long: more than three times the median number of steps.",
+    "frozen": (
+        "Frozen camera: its first, middle and last image as stored are the same bytes, in an episode of three "
+        "steps or more. Images inside of a video are not compared."
+    ),
     "gripper": (
         f"Gripper switch: the command passes from one quarter of its way between open and closed to the other "
         f"end's quarter (without declared values: of its range in the episodes that were read). More than {OFTEN} "
@@ -63,6 +68,7 @@ class Measured:
         idle: share of idle steps.
         switches: steps at which the gripper is told to do something else, of the first gripper.
         outside: steps with an action out of its declared range.
+        frozen: cameras whose picture never changes.
     """
 
     id: str
@@ -72,6 +78,7 @@ class Measured:
     idle: float | None = None
     switches: tuple[int, ...] | None = None
     outside: int | None = None
+    frozen: tuple[str, ...] = ()
 
 
 def digest(episode: Episode) -> str:
@@ -82,12 +89,28 @@ def digest(episode: Episode) -> str:
         sha256.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode("utf-8", "surrogatepass"))
         sha256.update(repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes())
     for name in sorted(episode.frames):
-        items = episode.frames[name].items
-        for at in sorted({0, len(items) // 2, len(items) - 1} if items else ()):
-            item = items[at]
-            if isinstance(item, bytes | memoryview | np.ndarray):
-                sha256.update(np.ascontiguousarray(item).tobytes() if isinstance(item, np.ndarray) else item)
+        for image in _three(episode.frames[name]):
+            sha256.update(image)
     return sha256.hexdigest()
+
+
+def frozen(episode: Episode) -> tuple[str, ...]:
+    """Cameras whose picture never changes, see `DEFINITIONS`."""
+    return tuple(
+        name
+        for name, frames in sorted(episode.frames.items())
+        if len(frames) > 2 and len(images := _three(frames)) == 3 and len(set(images)) == 1
+    )
+
+
+def _three(frames: Frames) -> list[bytes]:
+    """The first, middle and last image as stored; nothing of images inside of a video."""
+    items = [frames.items[at] for at in sorted({0, len(frames) // 2, len(frames) - 1} if len(frames) else ())]
+    return [
+        np.ascontiguousarray(item).tobytes() if isinstance(item, np.ndarray) else bytes(item)
+        for item in items
+        if isinstance(item, bytes | memoryview | np.ndarray)
+    ]
 
 
 def is_content(name: str) -> bool:
@@ -200,6 +223,8 @@ def looks(episodes: Sequence[Measured]) -> list[tuple[str, list[str]]]:
             why.append(f"very short: {one.length:,} steps, the median is {usual:g}")
         if one.length > LONG * usual:
             why.append(f"very long: {one.length:,} steps, the median is {usual:g}")
+        if one.frozen:
+            why.append(f"frozen camera: {', '.join(one.frozen)}")
         if one.switches is not None and len(one.switches) > many:
             why.append(f"{len(one.switches):,} gripper switches")
         if why:

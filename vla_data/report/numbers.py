@@ -10,7 +10,7 @@ import numpy as np
 from vla_data.core import Array
 from vla_data.report.charts import histogram
 from vla_data.report.elements import labels, units
-from vla_data.report.looked import Looked
+from vla_data.report.looked import WIDEST, Looked
 from vla_data.report.page import sentence
 from vla_data.report.words import escaped
 
@@ -19,44 +19,61 @@ _CARDS: Final = 400
 _ROWS: Final = ("min", "q01", "mean", "q99", "max", "std")
 
 
-def numbers(looked: Looked, values: Mapping[str, Array], other: Mapping[str, Array] | None = None) -> str:
+def numbers(looked: Looked, values: Mapping[str, Array], beside: Looked | None = None) -> str:
     """A card a number, actions first.
 
     Args:
         looked: what was read.
         values: feature -> ``(N, width)`` of all steps.
-        other: the same of another dataset, shown beside.
+        beside: another dataset. A feature that both have in the same units is drawn over the same axis, any other
+            one by itself.
     """
-    out, room = [], _CARDS
-    for name in sorted(values, key=lambda name: (not name.startswith("action"), name)):
-        width = values[name].shape[1]
-        if width > room:
-            out.append(sentence("There are more numbers than this page shows."))
-            break
-        room -= width
-        beside = (other or {}).get(name)
-        beside = beside if beside is not None and beside.shape[1] == width else None
-        out.append(_feature(name, looked, values[name], beside))
+    others = {} if beside is None else beside.numbers()
+    out: list[str] = []
+    room = _CARDS
+    for name in sorted(values.keys() | others.keys(), key=lambda name: (not name.startswith("action"), name)):
+        mine, theirs = values.get(name), others.get(name)
+        one = mine is not None and theirs is not None and _told(looked, name) == _told(beside, name)
+        for which, table, second, note in (
+            (looked, mine, theirs if one else None, ""),
+            (beside, None if one else theirs, None, " of the other dataset"),
+        ):
+            if table is None or which is None:
+                continue
+            room -= table.shape[1]
+            if room < 0:
+                return "".join([*out, sentence("There are more numbers than this page shows.")])
+            out.append(_feature(name, note, which, table, second))
     if looked.wide:
-        out.append(sentence(f"Not drawn, with over 64 numbers a step: {len(looked.wide)} features."))
-    if other is not None and out:
-        out.append(sentence("Bars are of the dataset; the line, and the second figures, are of the other one."))
+        out.append(sentence(f"Not drawn, with over {WIDEST} numbers a step: {len(looked.wide)} features."))
+    if beside is not None and out:
+        out.append(
+            sentence(
+                "Bars are of the dataset; the line, and the second figures, are of the other one. What the two "
+                "have in different units is drawn apart."
+            )
+        )
     return "".join(out)
 
 
-def _feature(name: str, looked: Looked, table: Array, other: Array | None) -> str:
+def _told(looked: Looked | None, name: str) -> list[str]:
+    """The units of a feature, and so how many numbers it has."""
+    if looked is None or looked.schema is None:
+        return []
+    return units(looked.schema.features[name], looked.convention(name))
+
+
+def _feature(name: str, note: str, looked: Looked, table: Array, other: Array | None) -> str:
     feature = looked.schema.features[name] if looked.schema is not None else None
     if feature is None:
         return ""
     cards = [
         _card(label, unit, table[:, i], None if other is None else other[:, i])
-        for i, (label, unit) in enumerate(
-            zip(labels(feature), units(feature, looked.convention(name)), strict=True)
-        )
+        for i, (label, unit) in enumerate(zip(labels(feature), _told(looked, name), strict=True))
     ]
     steps = f"{len(table):,} steps" + ("" if other is None else f", beside {len(other):,}")
     return (
-        f"<h3>{escaped(name)}</h3><p class=soft>{escaped(feature.dtype)}, {steps}</p>"
+        f"<h3>{escaped(name)}{note}</h3><p class=soft>{escaped(feature.dtype)}, {steps}</p>"
         f"<div class=grid>{''.join(cards)}</div>"
     )
 

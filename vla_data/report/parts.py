@@ -170,7 +170,7 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
         "be seen: a few pictures are above, the others were not looked at.",
         "Whether declared conventions are true. Where the check of the dynamics was possible, it is among the "
         "findings when it contradicts them; that it finds nothing is no proof.",
-        "Near duplicates, frozen or black cameras, and jerk: not measured.",
+        "Near duplicates, black cameras, jerk, stillness and path length: not measured.",
     ]
     if facts["episodes_read"] < facts["episodes"]:
         told.insert(
