@@ -9,12 +9,15 @@ import pytest
 
 from tests.rollouts import CAMERA, MOVE, STILL, episode
 from vla_data.actions import Convention, preset
+from vla_data.core import Feature, Schema
+from vla_data.core.findings import Finding
 from vla_data.media import images
 from vla_data.media.frames import Frames
 from vla_data.report import measures, strips
 from vla_data.report.charts import histogram
 from vla_data.report.looked import Looked
 from vla_data.report.measures import Measured, digest, looks
+from vla_data.report.troubles import motion_of, troubles
 
 LAYOUT = {"translation": (0, 1, 2), "rotation": (3, 4, 5), "gripper": (6,)}
 DELTA = Convention(layout=LAYOUT, kind="delta", rotation="rotvec", gripper_open=1.0, gripper_closed=-1.0)
@@ -108,6 +111,41 @@ def test_pictures_stop_at_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         looked.picture(episode([MOVE] * 8, [0] * 8, size=(100, 100)))
     assert 0 < sum(strip.nbytes for strip in looked.strips) <= 12_000
     assert len(looked.strips) < 20
+
+
+def commanded(scale: float) -> list[Finding]:
+    """Findings of an arm that moves ``scale`` times as far as it is told."""
+    random = np.random.default_rng(0)
+    looked = Looked()
+    action = Convention(
+        layout={"translation": (0, 1, 2)},
+        kind="delta",
+        reference="current_state",
+        frame="robot_base",
+        translation_unit="m",
+    )
+    state = Convention(layout=action.layout, kind="absolute", frame="robot_base", translation_unit="m")
+    features = {
+        name: Feature(dtype="float64", shape=(3,), convention=convention.to_json())
+        for name, convention in (("action", action), ("observation.state", state))
+    }
+    schema = Schema(features=features, fps=10)
+    for number in range(3):
+        moves = random.normal(0, 0.02, (80, 3))
+        places = np.cumsum(np.concatenate([np.zeros((1, 3)), scale * moves[:-1]]), axis=0)
+        arrays = {"action": moves, "observation.state": places}
+        looked.see(number, 3, schema, replace(episode([MOVE] * 80, [0] * 80), arrays=arrays, frames={}))
+    facts = {"fps": 10.0, "kinds": 1, "undeclared": []}
+    return troubles("my set", facts, looked, looked.measured(), {}, motion_of(facts, looked))
+
+
+def test_motion_that_contradicts_the_convention_is_an_error_with_a_command() -> None:
+    assert [finding for finding in commanded(1.0) if finding.level == "error"] == []
+    found = commanded(10.0)
+    assert found[0].level == "error"
+    assert found[0].code == "wrong_scale"
+    assert found[0].fix == "vla-data convert 'my set' OUT --declare action:KEY=VALUE"
+    assert "duplicates" not in {finding.code for finding in found}
 
 
 def test_bars_are_as_high_as_their_shares() -> None:

@@ -136,6 +136,7 @@ def test_what_came_out_and_why_is_that_of_the_ledger(aligned: Path) -> None:
         assert f"{bucket}\n{counts[bucket]}\n{counts[bucket] / counts['source']:.1%}\n" in text["flow"]
     assert "small_action\n21\n" in text["flow"]
     assert "3 episodes came in, 2 came out" in text["flow"]
+    assert "2 solved the task by the recipe's rule." in text["flow"]
     flow = next(svg for svg in svgs(made.html) if svg.get("class") == "flow")
     widths = {rect.get("class"): float(rect.get("width", 0)) for rect in flow}
     assert widths["kept"] / sum(widths.values()) == pytest.approx(46 / 105, abs=1e-3)
@@ -162,6 +163,7 @@ def test_numbers_in_other_units_are_never_drawn_over_each_other(tmp_path: Path) 
     assert done.exit_code == 0, done.output
     made = make_page(str(tmp_path / "si"), against=str(LIBERO))
     text = Seen(made.html).text["numbers"]
+    assert "No known rule of success was applied." in Seen(made.html).text["flow"]
     assert "action of the other dataset" in text.replace("\n", "")
     assert "controller input, 1 = 0.05 m" in text
     assert "\nobservation.state\n" in text

@@ -9,12 +9,14 @@ from typing import Final
 from vla_data.core import Json
 from vla_data.core.findings import Section
 from vla_data.core.ledger import BUCKETS, Ledger
+from vla_data.core.manifest import has_step
 from vla_data.errors import CODES
 from vla_data.report.charts import Share, bar
 from vla_data.report.page import sentence, table
 from vla_data.report.words import escaped
 from vla_data.safety.text import show
 
+_RULES: Final = ("RequireSuccess", "CutAfterSuccess", "Rl4vlaCompat")
 _MEANS: Final = {
     "kept": "in the dataset",
     "pruned": "taken out of an episode that stays",
@@ -53,11 +55,13 @@ def flow(facts: Mapping[str, Json], ledger: Ledger | None) -> str:
         for share in shares
         if share.count
     )
+    # Without such a rule, what the ledger calls solved is what flags say, and without flags everything.
+    ruled = "provenance" in facts and any(has_step(facts, name) for name in _RULES)
+    judged = f"{counts['successful_episodes']:,} solved the task by the recipe's rule." if ruled else ""
     episodes = (
         f"{counts['total_files']:,} episodes came in, {counts['published_episodes']:,} came out; of the others "
         f"{sum(r.status == 'rejected' for r in ledger.records):,} were rejected by a rule and "
-        f"{counts['error_episodes']:,} failed. {counts['successful_episodes']:,} solved the task by the "
-        "recipe's rule."
+        f"{counts['error_episodes']:,} failed. {judged or 'No known rule of success was applied.'}"
     )
     return (
         f"<p>{escaped(episodes)}</p>{bar(shares, label=f'{whole:,} source frames: {told}')}<p>{legend}</p>"
