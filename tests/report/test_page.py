@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -257,6 +259,28 @@ def test_all_hostile_strings_go_through_the_page_one_by_one() -> None:
 
 def run(*words: str | Path) -> Result:
     return CliRunner().invoke(command, [str(word) for word in words])
+
+
+def test_success_and_lengths_are_told_of_each_instruction(tmp_path: Path) -> None:
+    for number, (task, solved) in enumerate((("push", 1), ("push", 0), ("pull", 1), *(("push", 1),) * 2)):
+        data = rollout(success=[0, 0, solved, solved] + [0] * number, seed=number, size=(8, 8), instruction=task)
+        save(tmp_path / "in", f"{number}.npz", data)
+    text = Seen(make_page(str(tmp_path / "in")).html).text["lengths"]
+    assert "push\n4\n3 of 4\n6\n" in text
+    assert "pull\n1\n1 of 1\n6\n" in text
+    assert text.index("push\n4") < text.index("pull\n1")
+
+
+def test_integers_that_no_float_holds_have_no_statistics_and_hurt_nobody(tmp_path: Path) -> None:
+    vd.run(vd.open_source(ROLLOUTS), (), vd.open_sink(tmp_path / "set"), workers=1)
+    (file,) = (tmp_path / "set/data").rglob("*.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("big", pa.array(np.arange(len(table)) + 2**60)), file)
+    path = tmp_path / "set/meta/info.json"
+    info = json.loads(path.read_text())
+    info["features"]["big"] = {"dtype": "int64", "shape": [1], "names": None}
+    path.write_text(json.dumps(info))
+    assert "\nbig\n" in Seen(make_page(str(tmp_path / "set")).html).text["numbers"]
 
 
 def test_a_sample_is_said_to_be_one(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ class Looked:
                 id=episode.id,
                 length=len(episode),
                 solved=solved,
+                task=episode.task,
                 digest=measures.digest(episode),
                 frozen=measures.frozen(episode),
             )

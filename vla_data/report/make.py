@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data.core import Json
+from vla_data.core import Array, Json
 from vla_data.core.findings import Finding
 from vla_data.core.ledger import Ledger
 from vla_data.errors import DataError
@@ -87,7 +88,7 @@ def make_page(
         survey(against, everything=everything, most=most, seen=beside.see, **more)
         dropped = _dropped(ledger, against, more)
     measured, values = looked.measured(), looked.numbers()
-    stats = {name: VectorStats.of(table) for name, table in values.items()}
+    stats = _stats(values)
     motion = motion_of(facts, looked)
     found = troubles(address, facts, looked, measured, stats, motion)
     told = [
@@ -107,6 +108,15 @@ def make_page(
         ),
     ]
     return Page(html=page(_title(facts), _intro(facts, against), told), findings=tuple(found), facts=facts)
+
+
+def _stats(values: Mapping[str, Array]) -> dict[str, VectorStats]:
+    """Of every feature whose numbers float64 holds."""
+    out = {}
+    for name, table in values.items():
+        with contextlib.suppress(DataError):
+            out[name] = VectorStats.of(table)
+    return out
 
 
 def _title(facts: Mapping[str, Json]) -> str:

@@ -65,6 +65,7 @@ class Measured:
         length: in steps.
         solved: whether a success flag is set; None where there is none.
         digest: of its content, see `digest`.
+        task: its instruction.
         idle: share of idle steps.
         switches: steps at which the gripper is told to do something else, of the first gripper.
         outside: steps with an action out of its declared range.
@@ -75,6 +76,7 @@ class Measured:
     length: int
     solved: bool | None
     digest: str
+    task: str = ""
     idle: float | None = None
     switches: tuple[int, ...] | None = None
     outside: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -70,15 +70,32 @@ def lengths(facts: Mapping[str, Json], measured: Sequence[Measured]) -> str:
         ),
         ("Robot", str(facts.get("robot") or "not declared")),
     ]
-    tasks = facts.get("instruction", {})
-    rows = tuple((cut(text, 200), f"{count:,}") for text, count in list(tasks.items())[:_TASKS])
-    listed = Section(title="Instructions", head=("text", "episodes"), rows=rows, right=frozenset({1}))
+    listed = Section(
+        title="Instructions",
+        head=("text", "episodes", "success", "median steps"),
+        rows=tuple(_tasks(measured)),
+        right=frozenset({1, 2, 3}),
+    )
     picture = histogram(heights, label=f"lengths of {len(steps):,} episodes, 0 to {steps.max():,} steps")
     return (
         facts_of(pairs)
         + f"<figure class='card one'><figcaption>{steps.max():,} steps at most</figcaption>{picture}</figure>"
-        + (table(listed, "instructions") if rows else "")
+        + table(listed, "instructions")
     )
+
+
+def _tasks(measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
+    """The instructions of most episodes: how many, how many of them with a success flag, how long."""
+    groups: dict[str, list[Measured]] = {}
+    for one in measured:
+        groups.setdefault(one.task, []).append(one)
+    ordered = sorted(groups.items(), key=lambda entry: -len(entry[1]))
+    for text, alike in ordered[:_TASKS]:
+        known = [one.solved for one in alike if one.solved is not None]
+        success = f"{sum(known):,} of {len(known):,}" if known else "unknown"
+        yield cut(text, 200), f"{len(alike):,}", success, f"{np.median([one.length for one in alike]):g}"
+    if len(ordered) > _TASKS:
+        yield f"{len(ordered) - _TASKS:,} other texts", "", "", ""
 
 
 def gripper(measured: Sequence[Measured]) -> str:
