@@ -15,7 +15,7 @@ POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; b
 
 _LOOKS: Final = """
 :root{color-scheme:light dark;--ink:#1c2430;--soft:#566170;--paper:#fff;--card:#f5f6f8;--line:#d9dde3;
---main:#2f6db3;--other:#b35a1f;--kept:#2e7d5b;--pruned:#b8912b;--truncated:#7b6bb0;--rejected:#8b95a3;--failed:#b3403a}
+--main:#2f6db3;--other:#9c4a12;--kept:#2e7d5b;--pruned:#b8912b;--truncated:#7b6bb0;--rejected:#8b95a3;--failed:#b3403a}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#a3adba;--paper:#14181e;--card:#1d232b;
 --line:#38414d;--main:#6ea8e6;--other:#e59a63;--kept:#5dba92;--pruned:#d9b75a;--truncated:#a99be0;--rejected:#76808e;
 --failed:#e57a73}}

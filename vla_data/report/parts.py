@@ -109,7 +109,7 @@ def gripper(measured: Sequence[Measured]) -> str:
     some = sentence(f"The first {_TRACKS} of {len(known):,} episodes.") if len(known) > _TRACKS else ""
     return (
         f"<p>Switches an episode: {escaped(usual)}.</p>"
-        + '<div class=table tabindex=0 role=region aria-label="gripper switches">'
+        + '<div class=table tabindex=0 role=region aria-label="timeline of gripper switches">'
         + f"{timeline(tracks, label=f'gripper switches of {len(tracks)} episodes')}</div>"
         + some
         + sentence(DEFINITIONS["gripper"])
@@ -160,7 +160,7 @@ def look(measured: Sequence[Measured], facts: Mapping[str, Json]) -> str:
     rows = [(cut(one["episode"], 120), f"unreadable: {one['code']}") for one in facts["problem_files"]]
     rows += [(cut(id, 120), cut("; ".join(why), 300)) for id, why in found]
     listed = Section(head=("episode", "why"), rows=tuple(rows[:_LISTED]))
-    body = table(listed, "episodes that deserve a look") if rows else sentence("None by the definitions below.")
+    body = table(listed, "episodes and why") if rows else sentence("None by the definitions below.")
     more = sentence(f"And {len(rows) - _LISTED:,} more.") if len(rows) > _LISTED else ""
     return body + more + "<h3>Definitions</h3>" + "".join(sentence(text) for text in DEFINITIONS.values())
 
