@@ -22,6 +22,7 @@ from tests.report.test_inspect import BRIDGE, PLACES, ROLLOUTS, options
 from tests.rollouts import rollout, save
 from vla_data.cli.convert import command as convert
 from vla_data.cli.report import command
+from vla_data.cli.stats import command as stats
 from vla_data.core.ledger import BUCKETS
 from vla_data.media.video_settings import VideoSettings
 from vla_data.report.make import make_page
@@ -306,6 +307,9 @@ def test_findings_come_worst_first_and_what_they_say_to_do_works(tmp_path: Path)
     found = {finding.code: finding for finding in made.findings}
     assert {"undeclared", "duplicates", "constant"} <= set(found)
     assert "1 episodes have the content of another one" in found["duplicates"].message
+    assert "--action-mask=1,-6 " in found["constant"].fix
+    words = found["constant"].fix.partition("  #")[0].split()[2:]
+    assert CliRunner().invoke(stats, words).exit_code == 3  # of the one that can't be read
     text = Seen(made.html).text
     assert "copy.npz\nduplicate of 1.npz" in text["look"]
     assert "bad.npz\nunreadable: E" in text["look"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from vla_data.statistics.health import findings as unhealthy
 from vla_data.statistics.vectors import VectorStats
 
 _ORDER: Final = {"error": 0, "warning": 1, "note": 2}
-_MASK: Final = "vla-data stats {0} --format openvla --action-mask N,-N  # leaves numbers out of normalisation"
+_MASK: Final = "# leave these numbers out of the trainer's normalisation"
 _DECLARE: Final = "vla-data convert {0} OUT --declare {1}=VALUE"
 _FIXES: Final[Mapping[str, str]] = {
     "constant": _MASK,
@@ -124,7 +125,9 @@ def _values(where: str, looked: Looked, stats: Mapping[str, VectorStats]) -> Ite
             yield replace(
                 finding,
                 level="note" if finding.code == "constant" else "warning",
-                fix=_FIXES.get(finding.code, "").format(where),
+                fix=_masked(where, finding.elements, one.width)
+                if name == ACTION and _FIXES.get(finding.code) == _MASK
+                else _FIXES.get(finding.code, "").format(where),
             )
     for text in looked.undecoded:
         yield Finding(
@@ -133,6 +136,13 @@ def _values(where: str, looked: Looked, stats: Mapping[str, VectorStats]) -> Ite
             message=text,
             fix=f"vla-data repair {where}  # where it is a dataset of ours",
         )
+
+
+def _masked(where: str, elements: Sequence[int], width: int) -> str:
+    """The command that normalises actions without some elements; ``6,-1``: six that are, and one that is not."""
+    runs = itertools.groupby(range(width), key=lambda i: i in elements)
+    mask = ",".join(f"{'-' if out else ''}{len(list(run))}" for out, run in runs)
+    return f"vla-data stats {where} --format openvla --action-mask={mask}  # normalises the others alone"
 
 
 def _episodes(where: str, measured: Sequence[Measured]) -> Iterator[Finding]:
