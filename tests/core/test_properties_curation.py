@@ -508,9 +508,8 @@ def test_24_the_order_of_a_directory_listing_plays_no_part(
     seed: int,
 ) -> None:
     format, expected = golden
-    shuffled = SimpleNamespace(
-        scandir=lambda path: ShuffledScandir(path, seed), fsencode=os.fsencode, fspath=os.fspath
-    )
+    own = {"fsencode": os.fsencode, "fspath": os.fspath}
+    shuffled = SimpleNamespace(scandir=lambda path: ShuffledScandir(path, seed), **own)
     monkeypatch.setattr("vla_data.files.folders.os", shuffled)
 
     align(twenty, tmp_path / "data", format)

@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
         "prepare": "Everything that a trainer needs beside its code, and the command to type.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
+        "report": "One HTML page on a dataset, for people: what is in it, and what deserves a look.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
         "seal": "Write SHA256SUMS beside rollouts, so that later damage is noticed.",
         "split": "Which episodes are for training: by a stable hash of task, scene or seed.",

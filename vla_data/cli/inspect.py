@@ -13,12 +13,11 @@ from vla_data.cli.conversion import given_options, reading_options
 from vla_data.cli.options import result_options
 from vla_data.core import Json
 from vla_data.errors import RefusedError
-from vla_data.report.inspect import survey
+from vla_data.report.inspect import survey, told
 from vla_data.safety.text import show
 
 _WIDTH: Final = 80
 _ELEMENTS: Final = 14
-_SHORT: Final = 48
 # What has lines of its own; everything else that was counted is listed by its name.
 _OWN: Final = {
     *("format", "path", "episodes", "episodes_read", "bytes", "readable", "other_files", "features", "kinds"),
@@ -83,7 +82,7 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         yield from _row("Beside", show(line, escaped=True))
     if facts.get("provenance"):
         made = facts["provenance"]
-        yield from _row("Made by", "; ".join(show(_told(part)) for part in (made["source"], *made["recipe"])))
+        yield from _row("Made by", "; ".join(show(told(part)) for part in (made["source"], *made["recipe"])))
         yield from _row("Content", facts["content_sha256"])
 
 
@@ -136,22 +135,6 @@ def _feature(name: str, feature: Mapping[str, Json], span: Mapping[str, Json] | 
 
 def _word(value: Json) -> str:
     return show(value) if not isinstance(value, dict | list) else show(str(value))
-
-
-def _told(value: Json) -> str:
-    """``Name(option=value)`` of a provenance, without options that are off and long values; --json has all."""
-    if isinstance(value, Mapping) and "type" in value:
-        options = [f"{name}={_told(item)}" for name, item in value.items() if name != "type" and not _is_off(item)]
-        return f"{value['type']}({', '.join(options)})"
-    if isinstance(value, list) and any(isinstance(item, Mapping) and "type" in item for item in value):
-        return f"[{', '.join(map(_told, value))}]"
-    text = value["repr"] if isinstance(value, Mapping) and value.keys() == {"repr"} else repr(value)
-    return text if len(text) <= _SHORT else "..."
-
-
-def _is_off(value: Json) -> bool:
-    """Whether an option is off, empty or left to be detected."""
-    return value in (None, False, "auto", "", [])
 
 
 def _counted(values: Json) -> str:

@@ -24,6 +24,7 @@ class Finding:
         where: what it is about, such as a feature, a file or a dataset; empty for all of it.
         level: how bad it is.
         elements: which numbers of a feature it is about; empty for all of them.
+        fix: the command, or the deed, that mends it; empty where none is known.
     """
 
     code: str
@@ -31,10 +32,14 @@ class Finding:
     where: str = ""
     level: Level = "warning"
     elements: tuple[int, ...] = ()
+    fix: str = ""
 
     def to_json(self) -> dict[str, Json]:
-        """JSON-ready."""
-        return {**asdict(self), "elements": list(self.elements)}
+        """JSON-ready; without ``fix`` where there is none."""
+        facts = {**asdict(self), "elements": list(self.elements)}
+        if not self.fix:
+            del facts["fix"]
+        return facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,5 +113,6 @@ def _html_row(cells: Sequence[str], tag: str, right: frozenset[int]) -> str:
     for at, cell in enumerate(cells):
         style = ' style="text-align:right"' if at in right else ' style="text-align:left"'
         inset = "&emsp;" * ((len(cell) - len(cell.lstrip())) // 2) if at == 0 else ""
-        made.append(f"<{tag}{style}>{inset}{html.escape(cell.strip())}</{tag}>")
+        scope = ' scope="col"' if tag == "th" else ""
+        made.append(f"<{tag}{scope}{style}>{inset}{html.escape(cell.strip())}</{tag}>")
     return f"<tr>{''.join(made)}</tr>"

@@ -95,9 +95,8 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), a pickle named as RLinf names its
-    episodes (rlinf), ``ep_start_end_ids.npy`` (calvin), HDF5 files (hdf5), or rollout files (ppo_rollout), in this
-    order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
+    files (hdf5), rollout files (ppo_rollout), or pickles named as RLinf names its episodes (rlinf), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -117,8 +116,6 @@ def detect(path: Path) -> str:
         if format is None or FORMATS[format].source is None:
             raise left_to(path, name)
         return format
-    if any(_RLINF.fullmatch(entry.name) for entry in itertools.islice(walk(path, []), _MOST)):
-        return "rlinf"
     if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
         return "calvin"
     return _of_files(path)
@@ -180,6 +177,8 @@ def _of_files(path: Path) -> str:
     for kind, format in (("hdf5", "hdf5"), ("rollout", "ppo_rollout")):
         if found[kind]:
             return format
+    if found["pickle"] and any(_RLINF.fullmatch(entry.name) for entry in itertools.islice(walk(path, []), _MOST)):
+        return "rlinf"
     _refuse_part(path)
     if not found.total():
         raise UsageError("E003", f"{show(path)} has no files{linked(links)}")

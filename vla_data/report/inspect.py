@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,25 +30,40 @@ _OF_ONE: Final = ("id", "seed", "scene")
 _USUAL: Final = ("source", "source_length", "source_sha256", "robot")
 
 
+Seen = Callable[[int, int, Schema, Episode], None]
+"""Called with each episode that was read: its place among those that are read, how many these are, its schema."""
+
+_SHORT: Final = 48
+
+
 def survey(
-    address: str, *, everything: bool = False, episodes: str | None = None, **options: Any
+    address: str,
+    *,
+    everything: bool = False,
+    episodes: str | None = None,
+    most: int = SAMPLE,
+    seen: Seen | None = None,
+    **options: Any,
 ) -> dict[str, Json]:
     """A JSON-ready description of a source or dataset.
 
     Args:
         address: a path, or ``FORMAT:PATH``.
-        everything: read every episode, not at most 64 spread evenly.
+        everything: read every episode, not at most ``most`` spread evenly.
         episodes: only these, by position, as ``0,3,5-9``.
+        most: episodes that are read.
+        seen: who else looks at the episodes that are read.
         **options: of the source.
     """
     format, where = split(address)
     if is_url(where) and not everything:
-        found = _sampled(format, where, episodes, options)
+        found = _sampled(format, where, episodes, options, most=most, seen=seen)
         if found is not None:
             return found
     name, path = find(address)
     source = select(open_source(address if is_url(where) else f"{name}:{path}", **options), episodes)
-    facts = _Survey(source, source.episodes() if everything else _spread(source.episodes())).facts()
+    refs = source.episodes()
+    facts = _Survey(source, refs if everything else _spread(refs, most), seen).facts()
     if not isinstance(path, Path):
         return {"format": name, "path": str(path), **facts, "beside": []}
     facts["beside"] = list(beside(path, name))
@@ -62,8 +77,30 @@ def _made(side: Path) -> dict[str, Json]:
     return {key: manifest[key] for key in ("counts", "reasons", "provenance", "content_sha256")}
 
 
+def told(value: Json) -> str:
+    """``Name(option=value)`` of a provenance, without options that are off and long values."""
+    if isinstance(value, Mapping) and "type" in value:
+        options = [f"{name}={told(item)}" for name, item in value.items() if name != "type" and not _is_off(item)]
+        return f"{value['type']}({', '.join(options)})"
+    if isinstance(value, list) and any(isinstance(item, Mapping) and "type" in item for item in value):
+        return f"[{', '.join(map(told, value))}]"
+    text = value["repr"] if isinstance(value, Mapping) and value.keys() == {"repr"} else repr(value)
+    return text if len(text) <= _SHORT else "..."
+
+
+def _is_off(value: Json) -> bool:
+    """Whether an option is off, empty or left to be detected."""
+    return value in (None, False, "auto", "", [])
+
+
 def _sampled(
-    format: str | None, where: str, episodes: str | None, options: Mapping[str, Any]
+    format: str | None,
+    where: str,
+    episodes: str | None,
+    options: Mapping[str, Any],
+    *,
+    most: int,
+    seen: Seen | None,
 ) -> dict[str, Json] | None:
     """A description of what lies at a URL, for which as little of it is fetched as one episode needs; None for
     rollouts, which are read one by one where they lie.
@@ -88,7 +125,7 @@ def _sampled(
         source = select(open_source(f"{name}:{part.folder}", **options), episodes)  # which has seen nothing yet
         refs = source.episodes()
         chosen = [ref for ref in refs if part.here.issuperset(files_of(ref))]
-        facts = _Survey(source, _spread(chosen)).facts()
+        facts = _Survey(source, _spread(chosen, most), seen).facts()
         if name == "hdf5":
             facts["episodes"] = len(chosen)
         sidecar = find_sidecar(part.folder) if part.folder.is_dir() else None
@@ -99,8 +136,9 @@ def _sampled(
 class _Survey:
     """Some episodes of a source, read one by one; no image is decoded."""
 
-    def __init__(self, source: Source, chosen: Sequence[EpisodeRef]) -> None:
+    def __init__(self, source: Source, chosen: Sequence[EpisodeRef], seen: Seen | None) -> None:
         self._source = source
+        self._seen = seen
         self._refs = source.episodes()
         self._chosen = chosen
         self._tally: dict[str, Counter[str]] = {}
@@ -115,9 +153,9 @@ class _Survey:
 
     def facts(self) -> dict[str, Json]:
         """Everything that was found."""
-        for ref in self._chosen:
+        for place, ref in enumerate(self._chosen):
             try:
-                self._add(self._source.read(ref))
+                self._add(self._source.read(ref), place)
             except DataError as error:
                 self._add_problem(ref, error)
         out: dict[str, Json] = {
@@ -150,7 +188,7 @@ class _Survey:
             out[key] = dict(counter.most_common(_SHOWN))
         return out
 
-    def _add(self, episode: Episode) -> None:
+    def _add(self, episode: Episode, place: int) -> None:
         schema = self._source.schema(episode)
         self._kinds.add(schema.to_text())
         self._schema = self._schema or schema
@@ -170,6 +208,8 @@ class _Survey:
         for note in episode.notes:
             self._count("notes", note)
         self._add_facts(episode.meta)
+        if self._seen is not None:
+            self._seen(place, len(self._chosen), schema, episode)
 
     def _add_facts(self, meta: EpisodeMeta) -> None:
         for key, text in _facts(meta):
@@ -226,7 +266,7 @@ def _facts(meta: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
         yield key, f"{value} ({rule})" if rule else str(value)
 
 
-def _spread(refs: Sequence[EpisodeRef]) -> Sequence[EpisodeRef]:
-    if len(refs) <= SAMPLE:
+def _spread(refs: Sequence[EpisodeRef], most: int) -> Sequence[EpisodeRef]:
+    if len(refs) <= most:
         return refs
-    return [refs[i] for i in np.linspace(0, len(refs) - 1, SAMPLE).round().astype(int)]
+    return [refs[i] for i in np.linspace(0, len(refs) - 1, most).round().astype(int)]

@@ -1,0 +1,120 @@
+"""``vla-data report``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vla_data.cli import emit, print_json, say
+from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.options import dry_run_option, result_options
+from vla_data.cli.types import FOLDER, Output
+from vla_data.errors import RefusedError, TargetExistsError, UsageError
+from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.formats import find
+from vla_data.formats.open import split
+from vla_data.formats.sidecar import find_sidecar
+from vla_data.remote.address import is_url
+from vla_data.report.make import MOST, make_page
+from vla_data.safety.text import show
+
+_NAME = "report.html"
+
+
+@click.command("report")
+@click.argument("dataset")
+@click.option(
+    "--against", metavar="OTHER", help="Show the numbers of this one beside, as of what DATASET was made of."
+)
+@click.option(
+    "-o", "--output", type=Output(), default=_NAME, show_default=True, help="The file, or a folder for it."
+)
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
+@click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample.")
+@click.option(
+    "--most",
+    type=click.IntRange(1),
+    default=MOST,
+    show_default=True,
+    help="Episodes that are read, spread evenly.",
+)
+@reading_options
+@dry_run_option
+@result_options
+def command(
+    dataset: str,
+    against: str | None,
+    output: Path,
+    replace: bool,
+    everything: bool,
+    most: int,
+    dry_run: bool,
+    debug: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show DATASET, of any format, on one HTML page that works offline and can be sent around.
+
+    What came in and out and why, pictures, every number in its unit, findings with what mends them, episodes that
+    deserve a look, and what the page cannot tell. Options that say how to read are for DATASET; where it is one of
+    ours, which needs none, and --against is given, they are for OTHER.
+    """
+    if output.is_dir() or click.get_current_context().meta.get(FOLDER):
+        output = output / _NAME
+    if output.exists() and not replace:
+        raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
+    _keep_out(dataset, output)
+    episodes = options.pop("episodes")
+    given = given_options(options)
+    ours = against is not None and _is_ours(dataset)
+    made = make_page(
+        dataset,
+        against=against,
+        everything=everything,
+        most=most,
+        episodes=episodes,
+        against_options=given,
+        **({} if ours else given),
+    )
+    data = made.html.encode("utf-8", "backslashreplace")
+    if dry_run:
+        say(f"dry run: nothing is written; {show(output)} would have {len(data):,} bytes")
+    else:
+        with machine_errors("cannot write the report"):
+            make_folder(output.parent)
+            write_file(output, data)
+    if as_json:
+        findings = [finding.to_json() for finding in made.findings]
+        print_json({"output": str(output), "bytes": len(data), "findings": findings, **_read(made.facts)})
+    else:
+        levels = Counter(finding.level for finding in made.findings)
+        told = ", ".join(f"{levels[level]} {level}s" for level in ("error", "warning", "note"))
+        emit(f"{show(output)}: {len(data):,} bytes; {told}")
+    if made.facts["episodes_read"] and made.facts["episodes_read"] == made.facts["other_files"]:
+        raise click.exceptions.Exit(RefusedError.exit_code)
+
+
+def _read(facts: Any) -> dict[str, Any]:
+    return {key: facts[key] for key in ("format", "episodes", "episodes_read", "readable")}
+
+
+def _is_ours(address: str) -> bool:
+    where = split(address)[1]
+    return not is_url(where) and Path(where).is_dir() and find_sidecar(Path(where)) is not None
+
+
+def _keep_out(address: str, output: Path) -> None:
+    """A report inside of the dataset would be a file that nobody published.
+
+    Raises:
+        UsageError: E001.
+    """
+    where = split(address)[1]
+    if is_url(where):
+        return
+    path = find(address)[1]
+    if isinstance(path, Path) and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+        raise UsageError("E001", f"{show(output)} is inside of the dataset; -o names a place outside of it")
