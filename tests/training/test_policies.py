@@ -169,5 +169,5 @@ def test_states_are_bounded() -> None:
 def test_a_stored_form_of_another_version_is_refused() -> None:
     facts = PolicyConfig(state=1, horizon=2, dim=3, words=("a",)).to_json()
     assert PolicyConfig.of(facts).to_json() == facts
-    with pytest.raises(UsageError, match="unknown: layrs"):
+    with pytest.raises(UsageError, match="unknown keys: layrs"):
         PolicyConfig.of({**facts, "layrs": 2})

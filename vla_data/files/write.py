@@ -14,9 +14,9 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from vla_data.errors import MachineError, UsageError
+from vla_data.errors import DataError, MachineError, UsageError
 from vla_data.files.folders import folders_below
 from vla_data.safety.files import folder_below
 from vla_data.safety.text import show
@@ -41,21 +41,34 @@ def step(name: str, path: Path) -> None:
 
 
 @contextmanager
-def machine_errors(what: str) -> Any:
-    """Turn the operating system's errors into a `MachineError` with exit code 7."""
+def machine_errors(what: str, *, own: bool = False) -> Any:
+    """Turn the operating system's errors into a `MachineError` with exit code 7.
+
+    Args:
+        what: can't be done then.
+        own: the files are our own, so that one that the system does not let us read is no fault of its content.
+    """
     try:
         yield
+    except DataError as error:
+        if own and isinstance(error.__cause__, OSError):
+            _refuse(what, error.__cause__)
+        raise
     except OSError as error:
-        reason = f"{what}: {error.strerror or error}"
-        if error.filename:
-            reason += f" ({show(Path(os.fsdecode(error.filename)).name)})"
-        if error.errno == errno.ENAMETOOLONG:
-            raise UsageError("E001", f"{what}: a name is too long for the file system") from error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise MachineError("E701", reason) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError("E702", reason) from error
-        raise MachineError("E703", reason) from error
+        _refuse(what, error)
+
+
+def _refuse(what: str, error: OSError) -> NoReturn:
+    reason = f"{what}: {error.strerror or error}"
+    if error.filename:
+        reason += f" ({show(Path(os.fsdecode(error.filename)).name)})"
+    if error.errno == errno.ENAMETOOLONG:
+        raise UsageError("E001", f"{what}: a name is too long for the file system") from error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise MachineError("E701", reason) from error
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise MachineError("E702", reason) from error
+    raise MachineError("E703", reason) from error
 
 
 def write_file(

@@ -113,7 +113,7 @@ def run(
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
         staging = work / "staging"
-        with machine_errors("cannot write the dataset"):
+        with machine_errors("cannot write the dataset", own=True):
             remove_tree(staging)
             check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
