@@ -6,6 +6,7 @@ Every import counts: at the top of a file, inside a function, and for type check
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -58,6 +59,11 @@ def files() -> Iterator[Path]:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -80,7 +86,7 @@ def graph(extra: Mapping[str, str] | None = None) -> dict[str, set[str]]:
     out: dict[str, set[str]] = {}
     for path in files():
         name = module_of(path)
-        tree = ast.parse(path.read_text() + (extra or {}).get(name, ""))
+        tree = ast.parse(path.read_text() + extra[name]) if extra and name in extra else tree_of(path)
         out[name] = {found for found in imports(tree, known) if found.split(".")[0] in PACKAGES} - {name}
     return out
 
@@ -136,7 +142,7 @@ def test_imports_are_absolute() -> None:
     found = [
         str(path.relative_to(ROOT))
         for path in files()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert [path for path in found if not re.fullmatch(r"builders/(\w+)/\1_dataset_builder\.py", path)] == []
@@ -186,7 +192,7 @@ def test_the_library_names_the_packages_above_it_in_its_tables_alone() -> None:
         f"{path.relative_to(ROOT)}: {node.value}"
         for path in files()
         if path.is_relative_to(ROOT / "vla_data") and str(path.relative_to(ROOT)) not in TABLES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and names.fullmatch(node.value)
     ]
     assert found == []
@@ -197,7 +203,7 @@ def test_heavy_packages_are_imported_in_their_rooms_alone(package: str) -> None:
     found = [
         str(path.relative_to(ROOT))
         for path in files()
-        if any(name.split(".")[0] == package for name in imports(ast.parse(path.read_text()), set()))
+        if any(name.split(".")[0] == package for name in imports(tree_of(path), set()))
     ]
     assert [path for path in found if not path.startswith(HEAVY[package])] == []
 
@@ -219,9 +225,7 @@ def probes(tree: ast.AST) -> Iterator[str]:
 
 
 def test_contracts_are_not_probed() -> None:
-    found = [
-        f"{path.relative_to(ROOT)}: {text}" for path in files() for text in probes(ast.parse(path.read_text()))
-    ]
+    found = [f"{path.relative_to(ROOT)}: {text}" for path in files() for text in probes(tree_of(path))]
     assert found == []
 
 

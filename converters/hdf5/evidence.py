@@ -28,17 +28,21 @@ _RULED: Final = ("next_obs", "states", "initial_state", "env_states", "compress_
 _CAMERA: Final = re.compile(r"sensor_data\.(.+)\.(?:rgb|Color)")
 _RGB: Final = (b"\x08\x00", b"\x08\x02", b"\x08\x03")
 """Bits and colour type of a PNG file that a camera may write."""
+_DERIVED: Final = "derived_by"
+"""Attribute of what our robomimic sink writes because robomimic wants it, and that nobody recorded."""
+_IN_DATA: Final = ("libero", "robomimic")
 _TEXTS: Final = ("language", "instruction", "prompt", "lang", "task")
 
 
 def evidence(
-    path: Path, demo: str, *, first: int, steps: int, left_out: Sequence[str]
+    path: Path, demo: str, *, layout: str, first: int, steps: int, left_out: Sequence[str]
 ) -> Mapping[str, Sequence[Any] | None]:
     """Feature -> its cells, one a step, or None for images, texts and what has no row a step.
 
     Args:
         path: the file.
         demo: the group in it, or "" for all of it.
+        layout: of the file.
         first: actions that go because nobody saw what was before them.
         steps: of the episode.
         left_out: paths below the demo that were not to be read.
@@ -54,8 +58,12 @@ def evidence(
             top, _, below = name.partition("/")
             if top in _RULED or any(name == part or name.startswith(f"{part}/") for part in left_out):
                 continue
-            seen = top in _SEEN and bool(below)
-            key = (below if seen else name).replace("/", ".")
+            if layout in _IN_DATA and name in (*_AFTER, *_FLAGS) and _DERIVED in table.attrs:
+                continue
+            # LIBERO stores the robot's state with what was seen, beside the simulator's states.
+            is_robot = layout == "libero" and name == "robot_states"
+            seen = is_robot or (top in _SEEN and bool(below))
+            key = (below if seen and not is_robot else name).replace("/", ".")
             called = _name(key, table, seen=seen)
             begin = 0 if seen else first
             if called is not None:
@@ -88,8 +96,6 @@ def _name(key: str, table: h5py.Dataset, *, seen: bool) -> str | None:
         return f"action.{key.removeprefix('actions.')}"
     if key in _FLAGS and table.dtype.kind in "biu":
         return f"next.{key}"
-    if key == "robot_states":
-        return "observation.robot_states"
     is_text = h5py.check_string_dtype(table.dtype) is not None
     return None if is_text and any(word in key for word in _TEXTS) else key
 

@@ -190,8 +190,14 @@ class Hdf5Source(RootedSource):
         name, demo = hdf5_files.place(ref)
         episode = self.read(ref)
         first = int(episode.meta.observation_time == "after")
-        path = self.folder / name
-        return evidence(path, demo, first=first, steps=len(episode), left_out=self.leave_out)
+        return evidence(
+            self.folder / name,
+            demo,
+            layout=episode.meta.layout,
+            first=first,
+            steps=len(episode),
+            left_out=self.leave_out,
+        )
 
     def files_of(self, ref: EpisodeRef) -> Sequence[str]:
         """See `vla_data.core.base.BaseSource`."""

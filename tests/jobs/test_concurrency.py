@@ -112,7 +112,7 @@ def await_start(process: subprocess.Popen[str], target: Path) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("count", sizes("INTERRUPTS", 12, 1000))
+@pytest.mark.parametrize("count", sizes("INTERRUPTS", 6, 1000))
 @pytest.mark.timeout(0)
 def test_interrupt_at_any_moment(count: int, lab: Lab, source: Path) -> None:
     choose = random.Random(0)
@@ -226,7 +226,7 @@ os.waitpid(murderer, 0)
 """
 
 
-@pytest.mark.parametrize("count", sizes("MURDERS", 200, 5000))
+@pytest.mark.parametrize("count", sizes("MURDERS", 80, 5000))
 @pytest.mark.timeout(0)
 def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_path: Path) -> None:
     episodes = 9 * count // 2
@@ -251,7 +251,7 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_p
 # One result.
 
 
-@pytest.mark.parametrize("count", sizes("SETTINGS", 8, 100))
+@pytest.mark.parametrize("count", sizes("SETTINGS", 4, 100))
 @pytest.mark.timeout(0)
 def test_one_result_whatever_the_circumstances(count: int, source: Path, tmp_path: Path) -> None:
     choose = random.Random(0)

@@ -79,6 +79,11 @@ class Steps:
         """Whether it is one more write into the same file."""
         return step > 1 and self.rows[step - 1] == self.rows[step - 2] and self.rows[step - 1][0] == "write"
 
+    def first(self, step: int) -> bool:
+        """Whether no step before was of this kind: by its name, and what kind of file in which folder."""
+        kinds = [(name, path.suffix, path.parent.name) for name, path in self.rows[:step]]
+        return kinds[-1] not in kinds[:-1]
+
     @property
     def published(self) -> int:
         """The step that publishes."""
@@ -101,7 +106,8 @@ def steps_of(lab: Lab, job: str, *, over: bool) -> Steps:
 
 
 def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
-    """Each step with one of the errors in turn, of the writes into a Parquet file one in 21; or all with all.
+    """The first step of each kind and a third of the others, each with one of the errors in turn, of the writes
+    into a Parquet file one in 21; or all with all.
 
     All: of a run that replaces a dataset from where it publishes on, as it is the same before.
     """
@@ -116,7 +122,9 @@ def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
                     take = not over or step >= first
                 else:
                     in_turn = number == (step // 2) % len(ERRORS) and over == bool(step % 2)
-                    take = in_turn and not (steps.alike(step) and step % 21)
+                    take = (
+                        in_turn and not (steps.alike(step) and step % 21) and (steps.first(step) or not step % 3)
+                    )
                 if take:
                     harmless = steps.harmless(step, code, target)
                     sticky = code == errno.ENOSPC if not harmless else steps.rows[step - 1][0] == "remove"

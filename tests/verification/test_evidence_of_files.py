@@ -17,6 +17,7 @@ from converters.rollouts.source import PpoRolloutSource
 from tests import rlds_toys, rollouts
 from tests.hdf5_files import robomimic_file, source
 from tests.lerobot_sets import Here
+from tests.paths import TESTS
 from vla_data.core import Episode
 from vla_data.steps.features import Rename, SelectFeatures
 from vla_data.verification.check import verify
@@ -136,3 +137,22 @@ def test_a_mistake_of_the_reader_is_found(
         "another row": "force differs from the files of its source in row 0",
     }
     assert (want[what] in problems) if what in want else not verdict.damages, problems
+
+
+def test_mistakes_about_what_layouts_have_of_their_own_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LIBERO's robot states are of another row than its dones; only what our sink made up may be missing."""
+    libero = TESTS / "data/hdf5/libero_spatial0_demo.hdf5"
+
+    def wrong(episode: Episode) -> dict[str, Any]:
+        lacking = replace(episode, **without("next.done")(episode))
+        return shifted("observation.robot_states")(lacking) | {"frames": lacking.frames}
+
+    mistaken(monkeypatch, Hdf5Source, wrong)
+    vd.run(vd.open_source(libero), (), vd.open_sink(tmp_path / "out", images="png"), engine=Here())
+    problems = {damage.problem for damage in verify(tmp_path / "out", against=libero).damages}
+    assert problems == {
+        "lacks next.done, which the source has or declares, and no note says why",
+        "observation.robot_states differs from the files of its source in row 0",
+    }

@@ -141,15 +141,16 @@ def compare(
         want = _wanted(reader, refs[record.id], steps, blame)
         if want is None:
             continue
+        pair = _Episode(want.episode, found, agreements)
         try:
-            for problem in _Episode(want.episode, found, agreements).compare(encoder, want.fps):
+            for problem in pair.compare(encoder, want.fps):
                 blame(".", problem, record.id)
         except DataError as error:  # an image can't be decoded
             blame(".", f"can't be compared: {error}", record.id)
         wanted, stored = ({*episode.arrays, *episode.frames} for episode in (want.episode, found))
         lost |= dict.fromkeys(sorted(wanted - stored))
         check = Evidence(whole(reader).evidence(refs[record.id]), all_steps(reader, steps, refs[record.id]))
-        for problem in check.problems(found, record.notes):
+        for problem in check.problems(found, record.notes, pair.differing):
             blame(".", problem, record.id)
         lost |= dict.fromkeys(check.lost(found))
         added |= dict.fromkeys(sorted(stored - wanted))
@@ -248,20 +249,28 @@ def _wanted(reader: Source, ref: EpisodeRef, steps: Sequence[Step], blame: Blame
 
 
 class _Episode:
-    """One episode, as it must be and as it was found."""
+    """One episode, as it must be and as it was found.
+
+    Attributes:
+        differing: arrays that were told to differ.
+    """
 
     def __init__(self, want: Episode, found: Episode, agreements: dict[str, Agreement]) -> None:
         self._want, self._found, self._agreements = want, found, agreements
+        self.differing: set[str] = set()
 
     def compare(self, encoder: Encoder, fps: float) -> Iterator[str]:
         """What is wrong, a sentence each."""
         want, found = self._want, self._found
         if len(want) != len(found):
+            self.differing |= found.arrays.keys()
             yield f"has {len(found):,} steps, its source {len(want):,}"
             return
         yield from self._texts()
         for name in sorted(want.arrays.keys() & found.arrays.keys() - {"task"}):
-            yield from self._array(name, want.arrays[name], found.arrays[name])
+            for problem in self._array(name, want.arrays[name], found.arrays[name]):
+                self.differing.add(name)
+                yield problem
         for name in sorted(want.frames.keys() & found.frames.keys()):
             yield from self._frames(name, want.frames[name], found.frames[name], encoder, fps)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -31,12 +31,13 @@ class Evidence:
         """What the source has or declares, the recipe keeps and the dataset lacks, by its name in the dataset."""
         return sorted(self._names.keys() - {*stored.arrays, *stored.frames})
 
-    def problems(self, stored: Episode, notes: Sequence[str]) -> Iterator[str]:
+    def problems(self, stored: Episode, notes: Sequence[str], differing: Collection[str]) -> Iterator[str]:
         """What differs, a sentence each.
 
         Args:
             stored: the episode as it is in the dataset.
             notes: that the ledger has on it; what a note names was left out with a word.
+            differing: arrays of which it is known that they differ, which is not told again.
         """
         told = {name for code, _, name in (note.partition(":") for note in notes) if _is_absent(code)}
         told |= {name.removeprefix("steps/").replace("/", ".") for name in told}  # notes of RLDS have paths
@@ -45,7 +46,7 @@ class Evidence:
                 yield f"lacks {show(name)}, which the source has or declares, and no note says why"
         if not self._is_unchanged:
             return
-        for name in sorted(self._cells.keys() & stored.arrays.keys()):
+        for name in sorted((self._cells.keys() & stored.arrays.keys()) - set(differing)):
             cells = self._cells[name]
             if cells is not None and (problem := _difference(cells, stored.arrays[name])):
                 yield f"{show(name)} {problem}"
