@@ -226,7 +226,7 @@ os.waitpid(murderer, 0)
 """
 
 
-@pytest.mark.parametrize("count", sizes("MURDERS", 80, 5000))
+@pytest.mark.parametrize("count", sizes("MURDERS", 200, 5000))
 @pytest.mark.timeout(0)
 def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_path: Path) -> None:
     episodes = 9 * count // 2
