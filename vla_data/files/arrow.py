@@ -1,7 +1,7 @@
 """Arrow arrays to and from NumPy and Python without pandas.
 
 `pyarrow.array`, `Array.to_numpy` and what calls them import pandas wherever it is installed, which costs every
-process of a job about half a second of CPU time; arrays made from their buffers do not. Their layout is that of
+process of a job 0.2 s of CPU time or more; arrays made from their buffers do not. Their layout is that of
 https://arrow.apache.org/docs/format/Columnar.html
 """
 
