@@ -40,8 +40,10 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
         "converters/rdt/",
         "converters/robomimic/",
     ),
+    "imagecodecs": ("vla_data/safety/zarr_array.py",),
     "jax": ("training_adapters/",),
     "lerobot": ("training_adapters/lerobot/",),
+    "numcodecs": ("vla_data/safety/zarr_array.py",),
     "pandas": (),
     "pyarrow": (
         *("vla_data/files/arrow.py", "vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
@@ -50,6 +52,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "tensorflow": ("training_adapters/", "builders/"),
     "tensorflow_datasets": ("training_adapters/", "builders/"),
     "torch": ("training_adapters/",),
+    "zarr": (),
 }
 """Package -> the files and folders that may import it."""
 

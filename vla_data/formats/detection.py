@@ -20,6 +20,8 @@ HDF5: Final = FORMATS["hdf5"].suffixes
 ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
+_REPLAY: Final = "meta/episode_ends/.zarray"
+_ZIPPED: Final = ".zarr.zip"
 _CALVIN: Final = "ep_start_end_ids.npy"
 _RLINF: Final = re.compile(r"rank_\d+_env_\d+_episode_\d+(?:_step_\d+)?_(?:success|fail)\.pkl")
 _SHARD: Final = re.compile(r".+\.(?:tfrecords?|array_record)(?:-\d+(?:-of-\d+)?)?")
@@ -31,10 +33,14 @@ _READ: Final = "lerobot, rlds, hdf5, ppo_rollout"
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "pickle": (
         "pickled files (.pkl), which run code when they are opened",
-        "those of RLinf are rlinf:PATH; record others with vla_data.RolloutWriter, or re-save them as .npz where "
-        "you trust them",
+        "those of RLinf are rlinf:PATH, those of ript-vla ript:PATH; record others with "
+        "vla_data.RolloutWriter, or re-save them as .npz where you trust them",
     ),
-    "zarr": ("a zarr store", "convert it to LeRobot or HDF5 first"),
+    "zarr": (
+        "a zarr store",
+        "name the folder or .zarr.zip of a replay buffer (data, meta/episode_ends); others are to be converted to "
+        "LeRobot or HDF5 first",
+    ),
     "bag": ("a ROS bag", "convert it to LeRobot or HDF5 first"),
     "mcap": ("an MCAP (ROS 2) recording", "convert it to LeRobot or HDF5 first"),
     "video": ("videos alone, which have no actions", "name the folder that holds the actions too"),
@@ -95,8 +101,9 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
-    files (hdf5), rollout files (ppo_rollout), or pickles named as RLinf names its episodes (rlinf), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin),
+    ``meta/episode_ends`` of zarr or the ending ``.zarr.zip`` (zarr), HDF5 files (hdf5), rollout files
+    (ppo_rollout), or pickles named as RLinf names its episodes (rlinf), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -118,6 +125,8 @@ def detect(path: Path) -> str:
         return format
     if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
         return "calvin"
+    if (path / _REPLAY).is_file():
+        return "zarr"
     return _of_files(path)
 
 
@@ -138,7 +147,7 @@ def _meant(text: str) -> str:
 
 def _of_file(path: Path) -> str:
     name = path.name.lower()
-    for format, endings in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT)):
+    for format, endings in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT), ("zarr", _ZIPPED)):
         if name.endswith(endings):
             return format
     _refuse_part(path)
