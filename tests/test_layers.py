@@ -21,7 +21,7 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
     *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
-    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
+    *("advantages", "verification", "report", "hub", "mixtures", "preparing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""
@@ -40,6 +40,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
         "converters/rdt/",
         "converters/robomimic/",
     ),
+    "huggingface_hub": ("vla_data/hub/client.py",),
     "imagecodecs": ("vla_data/safety/zarr_array.py",),
     "jax": ("training_adapters/",),
     "lerobot": ("training_adapters/lerobot/",),
