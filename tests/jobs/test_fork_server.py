@@ -51,6 +51,18 @@ else:
     first()
     work()
 """
+EARLY = """
+import sys, threading
+from pathlib import Path
+from vla_data.jobs import forked
+if sys.argv[2] == "thread":
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+forked.fork_early(["converters.lerobot.sink"])
+print(forked._server is not None)
+from tests.jobs.test_fork_server import told
+server = told(Path(sys.argv[1]))[0]["server"]
+print(server == forked._server._pid, "fork_early" in Path(f"/proc/{server}/cmdline").read_text())
+"""
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,15 @@ def test_a_worker_is_as_its_parent_is_now(
     assert second["settings"] == [os.environ.get(name) for name in fork_server.SETTINGS]
     assert first["numbers"] != second["numbers"]
     assert capfd.readouterr().out == "told\ntold\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("alone", "True\ntold\nTrue True\n"), ("thread", "False\ntold\nTrue False\n")]
+)
+def test_a_program_that_has_one_thread_is_forked_itself(state: str, said: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", EARLY, str(tmp_path / "told"), state]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (said, "")
 
 
 def test_limits_and_places_of_this_process_make_a_new_server(tmp_path: Path) -> None:
@@ -161,12 +182,16 @@ def test_server_and_workers_end_with_their_process(starter: str, tmp_path: Path)
 
 def test_a_server_with_threads_forks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = data_of(make(OddSource(count=1), tmp_path / "golden").target)
-    monkeypatch.setattr(fork_server, "SETTINGS", {"OPENBLAS_NUM_THREADS": "2"})
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    (tmp_path / "starts_a_thread.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(forked, "_LOADED", (*forked._LOADED, "starts_a_thread"))
+    monkeypatch.setenv("PYTHONVLADATA", "another server than that of other tests")
     assert data_of(make(OddSource(count=1), tmp_path / "out").target) == golden
     server = forked._server
     assert server is not None
-    assert server.refuses or os.cpu_count() == 1
+    assert server.refuses
 
 
 def test_where_nothing_forks_workers_are_spawned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 A worker that is started from nothing loads the library again, which is most of what a small job costs. To fork the
 user's own process instead is not safe, since TensorFlow, PyTorch and Beam have threads that hold locks. So
-`vla_data.jobs.forked` starts this one, from what is installed and with no folder of the user's data on its path.
+`vla_data.jobs.forked` starts this one, from what is installed and with no folder of the user's data on its path;
+or it forks it of a program of ours that has done nothing yet.
 
 A request is, over a socket of the parent's: lengths, a JSON object (what to import first, the environment), what
 `multiprocessing` would send to a process that it spawns, and file descriptors: for the answers, as far as the
@@ -30,7 +31,8 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -46,6 +48,8 @@ SETTINGS: Final = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # and this one with Arrow
 }
 """The environment in which libraries are loaded without starting threads."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+"""What is blocked until a server knows what to do about it."""
 _POLL_SECONDS: Final = 0.5
 _TASKS: Final = Path("/proc/self/task")
 
@@ -63,7 +67,10 @@ def main(request: int, parent: int, *, tied: bool) -> None:
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.environ.update(SETTINGS)
+    gc.freeze()  # a collection in a worker would copy every page that it looks at
     if tied:
         end_with_parent(parent)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -129,7 +136,7 @@ class _Server:
             if len(body) < sum(sizes):
                 return False
             facts = json.loads(body[: sizes[0]])
-            self._load(facts["modules"])
+            load(facts["modules"])
             answers = passed.pop(0)
             pid = self._fork(facts, body[sizes[0] :], passed, answers) if is_alone() else 0
             _write(answers, pid)
@@ -141,15 +148,6 @@ class _Server:
         finally:
             for descriptor in passed:
                 os.close(descriptor)
-
-    def _load(self, modules: Sequence[str]) -> None:
-        new = [name for name in modules if name not in sys.modules]
-        for name in new:
-            with contextlib.suppress(ImportError):  # the worker that needs it says so
-                importlib.import_module(name)
-        if new:
-            gc.collect()
-            gc.freeze()  # a collection in a worker would copy every page that it looks at
 
     def _fork(self, facts: dict[str, Any], process: bytes, passed: list[int], answers: int) -> int:
         server = os.getpid()
@@ -172,6 +170,28 @@ class _Server:
         finally:
             _end(code)
         raise AssertionError("a process goes on that has ended")
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import what there is of ``modules``."""
+    new = [name for name in modules if name not in sys.modules]
+    for name in new:
+        with contextlib.suppress(ImportError):  # whoever needs it says so
+            importlib.import_module(name)
+    if new:
+        gc.freeze()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """While it lasts, libraries are loaded without starting threads, unless the user's environment wants them."""
+    mine = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+    os.environ.update(mine)
+    try:
+        yield
+    finally:
+        for name in mine:
+            del os.environ[name]
 
 
 def is_alone() -> bool:

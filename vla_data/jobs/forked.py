@@ -1,9 +1,10 @@
 """Worker processes that are forked by a server of our own, or spawned where that can't be.
 
-The server is started by the first worker, is shared by all runs of a process, and ends with it; see
-`vla_data.jobs.fork_server`. A worker gets this process's environment, current folder, path and standard output as
-they are when it is started. What a process is given by its parent alone, such as limits, and what is read from the
-environment when libraries are loaded, is the server's: when it has changed here, a new server is started.
+The server is started by the first worker, or forked of a program of ours when it begins. It is shared by all runs
+of a process, and ends with it; see `vla_data.jobs.fork_server`. A worker gets this process's environment, current
+folder, path and standard output as they are when it is started. What a process is given by its parent alone, such
+as limits, and what is read from the environment when libraries are loaded, is the server's: when it has changed
+here, a new server is started.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +37,7 @@ from vla_data.jobs.safe_path import is_current, safe_path
 _SYSTEMS: Final = ("linux",)
 """Where a process may fork that has loaded libraries: those of macOS have threads that nobody asked for."""
 _ANSWER_SECONDS: Final = 60.0
-_LOADED: Final = ("vla_data.jobs.pool", "vla_data.files.tables", "PIL.Image", "simplejpeg")
+_LOADED: Final = ("vla_data.jobs.pool", "vla_data.files.tables", "PIL.Image", "numpy.ma", "simplejpeg")
 """What a worker imports beside what its job consists of."""
 _OURS: Final = ("converters.", "vla_data.actions", "vla_data.core", "vla_data.media", "vla_data.steps")
 """Modules that the server loads if this process has: they load nothing that starts a thread."""
@@ -68,7 +69,7 @@ class Process(process.Process):
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """A Ctrl-C goes to the whole group; a process that is still importing would show a traceback."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, fork_server.SIGNALS)
     try:
         yield
     finally:
@@ -128,29 +129,51 @@ class _Popen(multiprocessing.popen_fork.Popen):
 
 
 class _Server:
-    """One server, and what it was started with."""
+    """One server, and what it was started with.
 
-    def __init__(self, key: object) -> None:
+    Args:
+        key: of `_key`.
+        here: whether to fork this process, and not to start another from nothing.
+    """
+
+    def __init__(self, key: object, *, here: bool = False) -> None:
         self.key = key
         self.refuses = False
         self._asking = threading.Lock()
         self._socket, theirs = socket.socketpair()
-        tied = threading.current_thread() is threading.main_thread()
-        path = [entry for entry in sys.path if not is_current(entry)]
-        code = (
-            f"import sys; sys.path[:] = {path!r}; import os; os.environ.update({fork_server.SETTINGS!r}); "
-            "from vla_data.jobs.fork_server import main; "
-            f"main({theirs.fileno()}, {os.getpid()}, tied={tied})"
-        )
-        util: Any = multiprocessing.util
-        program = os.fsencode(multiprocessing.spawn.get_executable())
+        self._pid: int
         try:
-            with theirs, safe_path(), _uninterrupted():
-                words = [program, *util._args_from_interpreter_flags(), "-c", code]
-                self._pid: int = util.spawnv_passfds(program, words, [theirs.fileno()])
+            with theirs, _uninterrupted():
+                self._pid = self._fork(theirs) if here else self._start(theirs)
         except OSError as error:
             self._socket.close()
             raise NoServerError(str(error)) from error
+
+    def _start(self, theirs: socket.socket) -> int:
+        path = [entry for entry in sys.path if not is_current(entry)]
+        code = (
+            f"import sys; sys.path[:] = {path!r}; from vla_data.jobs.fork_server import main; "
+            f"main({theirs.fileno()}, {os.getpid()}, tied={_is_tied()})"
+        )
+        util: Any = multiprocessing.util
+        program = os.fsencode(multiprocessing.spawn.get_executable())
+        with safe_path():
+            words = [program, *util._args_from_interpreter_flags(), "-c", code]
+        pid: int = util.spawnv_passfds(program, words, [theirs.fileno()])
+        return pid
+
+    def _fork(self, theirs: socket.socket) -> int:
+        parent, tied = os.getpid(), _is_tied()
+        util: Any = multiprocessing.util
+        util._flush_std_streams()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._socket.close()
+                fork_server.main(theirs.detach(), parent, tied=tied)
+            finally:
+                os._exit(0)
+        return pid
 
     def ask(self, body: Sequence[bytes], passed: Sequence[int]) -> tuple[int, int]:
         """The number of a new process, and the pipe that has its exit code once it ended.
@@ -205,6 +228,25 @@ os.register_at_fork(after_in_child=_forget)
 def _leave() -> None:
     if _server is not None:
         _drop(_server)
+
+
+def fork_early(modules: Iterable[str]) -> None:
+    """Load ``modules``, and have the server forked of this process, which saves loading them twice.
+
+    For a program of ours, at its start: later it may have open files, or code of its user. Where it has other
+    threads, or workers can't be forked, they are loaded and no more.
+    """
+    global _server
+    with fork_server.quietly():
+        fork_server.load((*_LOADED, *modules))
+    if sys.platform in _SYSTEMS and fork_server.is_alone():
+        with _lock, contextlib.suppress(NoServerError):
+            _server = _server or _Server(_key(), here=True)
+
+
+def _is_tied() -> bool:
+    """Whether this thread ends when its process does."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _fork(sent: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
