@@ -172,7 +172,7 @@ def test_workers_die_with_a_killed_driver(source: Path, tmp_path: Path) -> None:
     process = start(source, tmp_path / "out")
     await_start(process, tmp_path / "out")
     time.sleep(0.1)
-    workers = psutil.Process(process.pid).children()
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     gone, alive = psutil.wait_procs(workers, timeout=3)
