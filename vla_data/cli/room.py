@@ -45,8 +45,8 @@ def _check_memory(wanted: int) -> None:
         if left < wanted:
             raise MachineError(
                 "E703",
-                f"{max(0, left) >> 20:,} MiB of memory are left to this process by the shell's limit ({name}), and "
-                f"libraries that get less than {wanted >> 20:,} MiB end it without a word: raise the limit",
+                f"the shell's limit ({name}) leaves {max(0, left) >> 20:,} MiB of memory, and libraries that get "
+                f"less than {wanted >> 20:,} MiB end the process without a word: raise it",
             )
 
 
@@ -77,8 +77,8 @@ def _check_threads(wanted: int) -> None:
     except RuntimeError:
         raise MachineError(
             "E703",
-            f"only {len(started)} of {wanted} threads could be started, and libraries that get none end the process "
-            "without a word: raise the limit of processes (ulimit -u, or the container's)",
+            f"only {len(started)} of {wanted} threads could be started, and libraries end the process without a "
+            "word then: raise the limit of processes (ulimit -u, or the container's)",
         ) from None
     finally:
         end.set()
