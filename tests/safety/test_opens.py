@@ -111,7 +111,9 @@ OWN: Final = {
     "vla_data/jobs/modules.py": {"Path(file).read_bytes()", "each.read_text('RECORD')"}
     | {"each.read_text('SOURCES.txt')"},
     "training_adapters/checkpoints.py": {
-        "(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')"
+        "save_file({name: value.contiguous() for name, value in tensors.items()}, "
+        "beside / 'train_state' / _STATE)",
+        "(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')",
     }
     | {"(beside / 'train_state' / 'state.json').write_text(json.dumps(state or {}))"},
     "training_adapters/fast/fit.py": {
@@ -147,6 +149,7 @@ IN_MEMORY: Final = (
 )
 SAFE: Final = (
     "packed.open(",
+    "load_file(Path(where))",  # a module that the user named
     "root=",
     "strict=False",
     "np.memmap(file",
