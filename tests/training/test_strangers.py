@@ -1,4 +1,4 @@
-"""Checkpoints and runs of strangers: one error of ours or a policy whatever is in them; nothing else is touched."""
+"""Checkpoints and runs of strangers: one error or a policy, whatever is in them; nothing else is touched."""
 
 from __future__ import annotations
 

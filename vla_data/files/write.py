@@ -91,7 +91,7 @@ def write_file(
             links, what comes at the very end is.
 
     Raises:
-        UsageError: E131, a link below ``root`` leads there.
+        UsageError: E131, a link below ``root`` leads there, or a device is there.
         FileExistsError: something is there that may not be replaced.
     """
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
@@ -102,6 +102,7 @@ def write_file(
 
 
 def _write(path: Path, pieces: Iterable[Piece], sync: bool, new: bool, folder: int | None) -> int:
+    _check_device(path)
     beside = unforeseen(path)
     own, temporary = (path, beside) if folder is None else (Path(path.name), Path(beside.name))
     size = 0
@@ -127,6 +128,20 @@ def _write(path: Path, pieces: Iterable[Piece], sync: bool, new: bool, folder: i
                 os.unlink(temporary, dir_fd=folder)
         raise
     return size
+
+
+def _check_device(path: Path) -> None:
+    """Whoever may write in ``/dev`` would lose the device to a file of its name.
+
+    Raises:
+        UsageError: E131.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # nothing is there, or it is an error of what comes next
+        return
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise UsageError("E131", f"{show(path)} is a device, which is not replaced; name a file")
 
 
 def _named(temporary: Path, own: Path, folder: int | None) -> bool:
