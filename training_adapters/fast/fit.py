@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from training_adapters.fast.tokenizer import FastTokenizer
+from training_adapters.fast.tokenizer import FILES, FastTokenizer
 from training_adapters.openpi.stats import Openpi
 from vla_data import options as checks
 from vla_data.core import Array, Json, Source
@@ -227,22 +227,23 @@ class Fitted:
         with machine_errors("cannot write the tokenizer"):
             if os.path.lexists(folder) and not replace:
                 raise TargetExistsError("E411", f"{show(folder)} is there already (--replace)")
+            _check_replaced(folder)
             with workspace(folder) as work:
                 seen, beside = Seen.at(folder), work / "staging"
                 remove_tree(beside)
                 self.tokenizer.save(beside)
                 (beside / FACTS).write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
-                _check_replaced(folder, set(os.listdir(beside)))
+                _check_replaced(folder)
                 publish(beside, folder, seen)
 
 
-def _check_replaced(folder: Path, names: set[str]) -> None:
+def _check_replaced(folder: Path) -> None:
     """Raises TargetExistsError, E411, where a folder has more in it than a tokenizer that was fitted here."""
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
         raise TargetExistsError("E411", f"{show(folder)} exists and is not a folder")
-    more = sorted(set(os.listdir(folder)) - names)
+    more = sorted(set(os.listdir(folder)) - {FACTS, *FILES})
     if more or not (folder / FACTS).is_file():
         odd = f"it has {show(more[0])}" if more else f"it has no {FACTS}"
         raise TargetExistsError("E411", f"{show(folder)} is no tokenizer of vla-data: {odd}; it is not replaced")

@@ -26,6 +26,8 @@ from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 
+FILES: Final = ("processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+"""What `FastTokenizer.save` writes."""
 _PROCESSOR: Final = "physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor"
 _MAX_TOKENS: Final = 64 << 20
 _SURROGATES: Final = range(0xD800, 0xE000)  # code points that UTF-8 has not: openpi#333

@@ -137,7 +137,7 @@ def _check_device(path: Path) -> None:
         UsageError: E131.
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = path.stat().st_mode
     except (OSError, ValueError):  # nothing is there, or it is an error of what comes next
         return
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
