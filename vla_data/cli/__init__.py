@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from vla_data._version import __version__
+from vla_data.cli.room import check_room
 from vla_data.errors import VlaDataError
 from vla_data.files.write import hold_standard, machine_errors
 from vla_data.safety.text import plain, show
@@ -60,6 +61,8 @@ Exit codes:
 
 
 _LAID_OUT: Final = "\n\t"
+_HELP: Final = frozenset(("-h", "--help", "--version"))
+"""What needs no library."""
 _ADDRESSES: Final = ("against",)
 """Options that are addresses, which have no type of their own."""
 
@@ -195,6 +198,8 @@ def command_line(group: click.Group, program: str) -> NoReturn:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
         signal.signal(signal.SIGHUP, _terminate)
     try:
+        if not _HELP.intersection(sys.argv):
+            check_room()
         with _machine_said():
             code = group.main(prog_name=program, standalone_mode=False, obj=_PROGRAM)
     except (click.exceptions.Abort, _Stopped) as stop:
