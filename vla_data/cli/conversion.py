@@ -242,9 +242,12 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
         if not (feature and colon and key and equals and value):
             raise UsageError("E001", f"--declare {show(text)} is not of the form FEATURE:KEY=VALUE")
         try:
-            out.setdefault(feature, {})[key] = json.loads(value)
+            told: Json = json.loads(value)
         except ValueError:
-            out.setdefault(feature, {})[key] = value
+            told = value
+        facts = out.setdefault(feature, {})
+        if facts.setdefault(key, told) != told:
+            raise UsageError("E001", f"--declare says {show(feature)}:{show(key)} twice, and not alike")
     return out
 
 
