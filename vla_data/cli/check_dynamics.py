@@ -66,7 +66,7 @@ def command(
     Finds a wrong scale, a wrong sign, actions that are off by a step, a wrong rotation dialect, an inverted
     gripper. Leaves with exit code 6 when something contradicts the convention.
     """
-    reader = source_of(source, options)
+    reader = source_of(source, options, texts=False)
     joins = [Join(name=name, parts=tuple(parts)) for name, parts in joined(join).items()]
     actions, states, left_out, schema = [], [], 0, None
     refused: UsageError | None = None

@@ -19,6 +19,7 @@ from vla_data.errors import UsageError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import schema_of
 from vla_data.statistics.collect import Summary
+from vla_data.statistics.columns import NoImages
 from vla_data.statistics.trainers import Writer
 
 _KEYS: Final = {"observation.state": ("proprio", "state")}
@@ -27,7 +28,7 @@ _KEYS: Final = {"observation.state": ("proprio", "state")}
 
 def schemas_of(sources: Mapping[str, Source]) -> dict[str, Schema]:
     """The schema of each source that has an episode which can be read; what is wrong with others is told later."""
-    seen = {name: narrowed(source, (_NoImages(),)) for name, source in sources.items()}
+    seen = {name: narrowed(source, (NoImages(),)) for name, source in sources.items()}
     return {name: schema for name, source in seen.items() if (schema := _schema(source)) is not None}
 
 
@@ -63,18 +64,6 @@ def contradictions(name: str, schema: Schema, summary: Summary) -> list[Finding]
             message = f"{name}: {feature} {said}; declare what is true (--declare {feature}:KEY=VALUE)"
             out.append(Finding(where=feature, code="contradicts_what_is_declared", message=message))
     return out
-
-
-class _NoImages:
-    """Stands for steps that look at no image; see `vla_data.core.wanted.Names`."""
-
-    def needs(self, name: str) -> bool:
-        """Nothing."""
-        return False
-
-    def becomes(self, name: str) -> str | None:
-        """The same name; None of a camera."""
-        return None if name.startswith("observation.image") else name
 
 
 def _subtractions(dataset: str, schema: Schema, writer: Writer) -> Iterator[Finding]:
