@@ -13,7 +13,7 @@ from vla_data.cli.conversion import declared, pose_of, reading_options, source_o
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.dynamics import check_dynamics
-from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import unreadable
 from vla_data.steps.features import Declare
@@ -57,7 +57,7 @@ def command(
     """
     reader = source_of(source, options)
     actions, states, left_out, schema = [], [], 0, None
-    refused: UsageError | None = None
+    refused: VlaDataError | None = None
     for ref in reader.episodes():
         try:
             episode = reader.read(ref)
@@ -67,6 +67,10 @@ def command(
             continue
         if state not in episode.arrays:
             raise UsageError("E206", f"there is no feature {show(state)}; --state names another")
+        if "action" not in episode.arrays:
+            known = ", ".join(map(show, sorted(episode.arrays)))
+            way = "vla-data convert SOURCE OUT --join action=PART,PART makes one of parts"
+            raise UsageError("E206", f"there is no action; known are {known}; {way}")
         schema = schema or reader.schema(episode)
         actions.append(episode.arrays["action"])
         states.append(episode.arrays[state])
