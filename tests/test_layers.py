@@ -20,7 +20,18 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
-    *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
+    *(
+        "actions",
+        "steps",
+        "remote",
+        "formats",
+        "recording",
+        "jobs",
+        "selection",
+        "dynamics",
+        "statistics",
+        "measuring",
+    ),
     *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from vla_data import statistics as statistics
     from vla_data.advantages import annotate as annotate
     from vla_data.jobs.beam.engine import BeamEngine as BeamEngine
+    from vla_data.measuring.table import measure as quality  # noqa: F401
     from vla_data.mixtures import open_mixture as open_mixture
     from vla_data.report.inspect import survey as inspect  # noqa: F401
     from vla_data.selection.mapping import merged as merge  # noqa: F401
@@ -112,6 +113,7 @@ _LAZY = {
     "inspect": "vla_data.report.inspect:survey",
     "merge": "vla_data.selection.mapping:merged",
     "open_mixture": "vla_data.mixtures:open_mixture",
+    "quality": "vla_data.measuring.table:measure",
     "repair": "vla_data.verification.repair:repair",
     "select": "vla_data.selection.subset:select",
     "split": "vla_data.selection.splits:split",

@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
         "prepare": "Everything that a trainer needs beside its code, and the command to type.",
+        "quality": "A table of measures of every episode, and filters by them.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "report": "One HTML page on a dataset, for people: what is in it, and what deserves a look.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
