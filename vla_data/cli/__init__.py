@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
         "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
+        "diff": "What tells two datasets apart: features, conventions, statistics, episodes by content.",
         "doctor": "Which extras work on this machine, and why the others do not.",
         "fast-fit": "FAST tokens for the action chunks of a dataset, as Hugging Face's processor reads them.",
         "inspect": "What a folder of rollouts or a dataset holds.",
@@ -53,7 +54,7 @@ Exit codes:
    3  done; some episodes were quarantined
    4  refused: too many bad episodes, or none left
    5  the target exists
-   6  what was read back is not what was written
+   6  what was read back is not what was written; diff: they differ
    7  disk full, permission, input/output error: run it again
    8  another run is writing the target
    129, 130, 143  interrupted: run it again
