@@ -32,7 +32,7 @@ ROOMS = (
         "statistics",
         "measuring",
     ),
-    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
+    *("advantages", "verification", "report", "mixtures", "preparing", "viewing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""

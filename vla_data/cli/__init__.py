@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "split": "Which episodes are for training: by a stable hash of task, scene or seed.",
         "stats": "Normalisation statistics as a trainer's own file; exact, without decoding an image.",
         "verify": "Check that a dataset is what was published; names every damaged file.",
+        "view": "Look at the episodes of any source in a browser on this machine; offline.",
         "why": "What became of an episode or a frame, and by which rule.",
     }
 )
