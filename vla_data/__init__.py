@@ -34,6 +34,7 @@ from vla_data.errors import (
 from vla_data.formats import open_sink, open_source
 from vla_data.formats.sidecar import open_ledger
 from vla_data.jobs.pool import Limits
+from vla_data.jobs.progress import Progress
 from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.media.frames import Frames
@@ -74,6 +75,7 @@ __all__ = [
     "MachineError",
     "MissingExtraError",
     "NotFoundError",
+    "Progress",
     "Published",
     "Record",
     "RecordError",

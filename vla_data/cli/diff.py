@@ -8,7 +8,7 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
-from vla_data.cli.options import result_options
+from vla_data.cli.options import result_options, watch
 from vla_data.errors import UsageError, VerifyError
 from vla_data.formats import open_source
 from vla_data.selection.subset import select
@@ -30,7 +30,7 @@ def command(a: str, b: str, decode_video: bool, debug: bool, as_json: bool, **op
     episodes = options.pop("episodes")
     given = given_options(options)
     sources = [select(_opened(address, given), episodes) for address in (a, b)]
-    found = diff(*sources, decode_video=decode_video)
+    found = diff(*sources, decode_video=decode_video, on_progress=watch(quiet=as_json).get("on_progress"))
     if as_json:
         print_json(found.to_json())
     else:

@@ -10,6 +10,7 @@ import click
 from vla_data.core import Source
 from vla_data.core.base import narrowed
 from vla_data.core.curate import Step
+from vla_data.jobs.progress import Progress
 from vla_data.selection.subset import Selection
 
 filter_option: Final = click.option(
@@ -30,7 +31,7 @@ def filtered(source: Source, steps: Sequence[Step], options: dict[str, Any]) -> 
         return tuple(steps)
     from vla_data.measuring.table import by_condition
 
-    return (by_condition(condition, narrowed(source, steps)), *steps)
+    return (by_condition(condition, narrowed(source, steps), on_progress=Progress("episodes measured")), *steps)
 
 
 def chosen(source: Source, options: dict[str, Any]) -> Source:
@@ -40,5 +41,5 @@ def chosen(source: Source, options: dict[str, Any]) -> Source:
         return source
     from vla_data.measuring.table import measure, needs_pictures
 
-    table = measure(source, decode_video=needs_pictures(condition))
+    table = measure(source, decode_video=needs_pictures(condition), on_progress=Progress("episodes measured"))
     return Selection(source, tuple(table.positions(condition)))

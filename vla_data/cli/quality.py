@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
-from vla_data.cli import emit, print_json, say
+from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
-from vla_data.cli.options import result_options
+from vla_data.cli.options import result_options, watch
 from vla_data.cli.types import Local
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, make_folder, write_file
@@ -48,7 +48,8 @@ def command(
         _check(output, replace=replace)
     if condition is not None:
         decode_video |= needs_pictures(condition)  # which refuses what is no condition, before any work
-    table = measure(source_of(source, options), decode_video=decode_video, on_problem=None if as_json else say)
+    told = {} if as_json else watch(quiet=False)
+    table = measure(source_of(source, options), decode_video=decode_video, **told)
     chosen = None if condition is None else table.positions(condition)
     if output is not None:
         _write(table, output)
