@@ -18,6 +18,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -127,6 +128,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     viewer: Viewer
 
+    def server_bind(self) -> None:
+        """Without a look at name servers, which `http.server` takes."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+
 
 class _Handler(BaseHTTPRequestHandler):
     """One connection."""
@@ -136,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "vla-data"
     sys_version = ""
     timeout = 60
+    disable_nagle_algorithm = True  # which waits 40 ms between head and body of an answer
+    wbufsize = -1
 
     def do_GET(self) -> None:
         """See the module."""
@@ -236,6 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
+        self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the terminal is for the person, and addresses have the token."""
