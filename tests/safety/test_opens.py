@@ -107,6 +107,8 @@ OWN: Final = {
     "vla_data/jobs/beam/part_store.py": {"(self.folder / name).open('rb')", "file.read_bytes()"},
     # this user's own code, whose digest is kept, and what training writes into a folder that was just made
     "vla_data/core/provenance.py": {"open(path, 'rb')"},
+    "vla_data/cli/view.py": {"webbrowser.open(viewer.address)"},
+    "vla_data/viewing/server.py": {"(resources.files('vla_data.viewing') / 'page' / file).read_bytes()"},
     "vla_data/installed.py": {"metadata.distribution('vla-data').read_text('direct_url.json')"},
     "vla_data/jobs/modules.py": {"Path(file).read_bytes()", "each.read_text('RECORD')"}
     | {"each.read_text('SOURCES.txt')"},
