@@ -88,8 +88,8 @@ def _begin(command: str) -> None:
     with quietly():
         from vla_data.formats import FORMATS
     there = {word.rpartition("=")[2] for word in sys.argv} & {*FORMATS} or {_JOBS[command]}
-    sinks = [str(FORMATS[name].sink).partition(":")[0] for name in sorted(there)]
-    fork_early((f"vla_data.cli.{command}", "converters.rollouts.source", *sinks))
+    ends = [FORMATS["ppo_rollout"].source, *(FORMATS[name].sink for name in sorted(there))]
+    fork_early((f"vla_data.cli.{command}", *(str(end).partition(":")[0] for end in ends if end)))
 
 
 def _name(param: click.Parameter) -> str:
