@@ -193,7 +193,7 @@ def _pictures(seen: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         if values is None:
             continue
         arrays = [array_of(names[0], value) for value in values]
-        if any(array.ndim == 4 and array.shape[0] != arrays[0].shape[0] for array in arrays):
+        if len({array.shape[0] if array.ndim == 4 else 1 for array in arrays}) > 1:
             raise DataError("E203", f"{names[0]} has another number of pictures from step to step")
         if arrays[0].ndim == 4 and arrays[0].shape[0] > 1:
             for number in range(arrays[0].shape[0]):
