@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from vla_data.formats.sidecar import open_ledger
     from vla_data.jobs.beam.engine import BeamEngine as BeamEngine
     from vla_data.jobs.pool import Limits
+    from vla_data.jobs.progress import Progress
     from vla_data.jobs.report import Report
     from vla_data.jobs.run import run
+    from vla_data.measuring.table import measure as quality  # noqa: F401
     from vla_data.media.frames import Frames
     from vla_data.media.video_settings import VideoSettings
     from vla_data.mixtures import open_mixture as open_mixture
@@ -74,6 +76,7 @@ __all__ = [
     "MachineError",
     "MissingExtraError",
     "NotFoundError",
+    "Progress",
     "Published",
     "Record",
     "RecordError",
@@ -118,6 +121,7 @@ _PLACES: Final = {
     "vla_data.formats.sidecar": ("open_ledger",),
     "vla_data.jobs.beam.engine": ("BeamEngine",),
     "vla_data.jobs.pool": ("Limits",),
+    "vla_data.jobs.progress": ("Progress",),
     "vla_data.jobs.report": ("Report",),
     "vla_data.jobs.run": ("run",),
     "vla_data.media.frames": ("Frames",),
@@ -136,6 +140,7 @@ _LAZY: Final = {
     "advantages": "vla_data.advantages",
     "inspect": "vla_data.report.inspect:survey",
     "merge": "vla_data.selection.mapping:merged",
+    "quality": "vla_data.measuring.table:measure",
     "recipes": "vla_data.steps.recipes",
     "statistics": "vla_data.statistics",
     "steps": "vla_data.steps",

@@ -118,7 +118,7 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.loss": "vla_data.verification.lossy",
         "vla_data.mapping": "vla_data.selection.mapping",
         "vla_data.merged": "vla_data.selection.merged",
-        "vla_data.mixtures.located": "vla_data.media.mapped",
+        "vla_data.mixtures.located": "vla_data.media.located",
         "vla_data.mixtures.parquet_images": "converters.lerobot.located_images",
         "vla_data.mixtures.recap": "training_adapters.opentau.mixture",
         "vla_data.pipeline": "vla_data.jobs.run",
