@@ -54,7 +54,7 @@ from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.media.frames import Frames
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 from vla_data.safety.files import state_of
 from vla_data.safety.text import instruction, show
 

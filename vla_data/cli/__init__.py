@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from vla_data._version import __version__
+from vla_data.cli.room import check_room
 from vla_data.errors import VlaDataError
 from vla_data.files.write import hold_standard, machine_errors
 from vla_data.safety.text import plain, show
@@ -63,8 +64,32 @@ Exit codes:
 
 
 _LAID_OUT: Final = "\n\t"
+_HELP: Final = frozenset(("-h", "--help", "--version"))
+"""What needs no library."""
 _ADDRESSES: Final = ("against",)
 """Options that are addresses, which have no type of their own."""
+
+
+_PROGRAM: Final = object()
+"""The object of a command line that is all that its process does."""
+_JOBS: Final[Mapping[str, str]] = MappingProxyType(
+    {"align": "lerobot", "build": "rlds", "convert": "lerobot", "merge": "lerobot"}
+)
+"""Commands that start workers, and what they write unless they are told."""
+_WORDS: Final = {"--dry-run", "--help", "-h"}
+"""With these none is started."""
+
+
+def _begin(command: str) -> None:
+    """Load what a job needs, and begin the server of its workers."""
+    from vla_data.jobs.fork_server import quietly
+    from vla_data.jobs.forked import fork_early
+
+    with quietly():
+        from vla_data.formats import FORMATS
+    there = {word.rpartition("=")[2] for word in sys.argv} & {*FORMATS} or {_JOBS[command]}
+    ends = [FORMATS["ppo_rollout"].source, *(FORMATS[name].sink for name in sorted(there))]
+    fork_early((f"vla_data.cli.{command}", *(str(end).partition(":")[0] for end in ends if end)))
 
 
 def _name(param: click.Parameter) -> str:
@@ -83,6 +108,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if ctx.obj is _PROGRAM and cmd_name in _JOBS and not _WORDS & {*sys.argv}:
+            _begin(cmd_name)
         command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name.replace('-', '_')}").command
         return command
 
@@ -174,8 +201,10 @@ def command_line(group: click.Group, program: str) -> NoReturn:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
         signal.signal(signal.SIGHUP, _terminate)
     try:
+        if not _HELP.intersection(sys.argv):
+            check_room()
         with _machine_said():
-            code = group.main(prog_name=program, standalone_mode=False)
+            code = group.main(prog_name=program, standalone_mode=False, obj=_PROGRAM)
     except (click.exceptions.Abort, _Stopped) as stop:
         code = int(stop.code or 1) if isinstance(stop, _Stopped) else 130
         with contextlib.suppress(VlaDataError):  # the terminal may be what is gone

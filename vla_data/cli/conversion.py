@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -175,10 +176,20 @@ READING: Final = (
 """Options of a source that `reading_options` has, besides ``episodes``."""
 
 
-def source_of(address: str, options: dict[str, Any]) -> Source:
-    """The source at ``address``, with what `reading_options` says, which is taken out of ``options``."""
-    source = open_source(address, **given_options(options))
-    return select(source, options.pop("episodes"))
+def source_of(address: str, options: dict[str, Any], *, texts: bool = True) -> Source:
+    """The source at ``address``, with what `reading_options` says, which is taken out of ``options``.
+
+    Args:
+        address: where it is.
+        options: of the command.
+        texts: whether instructions matter; where not, episodes without one are read, if the format can do that.
+    """
+    given = given_options(options)
+    if not texts and "task" not in given:
+        with suppress(UsageError):  # of a source that has no such option; whatever else it is comes again below
+            source = open_source(address, **{"allow_empty_instruction": True, **given})
+            return select(source, options["episodes"])
+    return select(open_source(address, **given), options.pop("episodes"))
 
 
 def given_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -242,9 +253,12 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
         if not (feature and colon and key and equals and value):
             raise UsageError("E001", f"--declare {show(text)} is not of the form FEATURE:KEY=VALUE")
         try:
-            out.setdefault(feature, {})[key] = json.loads(value)
+            told: Json = json.loads(value)
         except ValueError:
-            out.setdefault(feature, {})[key] = value
+            told = value
+        facts = out.setdefault(feature, {})
+        if facts.setdefault(key, told) != told:
+            raise UsageError("E001", f"--declare says {show(feature)}:{show(key)} twice, and not alike")
     return out
 
 

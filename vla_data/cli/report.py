@@ -19,6 +19,7 @@ from vla_data.formats.open import split
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.remote.address import is_url
 from vla_data.report.make import MOST, make_page
+from vla_data.report.undeclared import is_useless
 from vla_data.safety.text import show
 
 _NAME = "report.html"
@@ -90,10 +91,11 @@ def command(
         findings = [finding.to_json() for finding in made.findings]
         print_json({"output": str(output), "bytes": len(data), "findings": findings, **_read(made.facts)})
     else:
+        where = "the page" if dry_run else show(output)
         levels = Counter(finding.level for finding in made.findings)
         told = ", ".join(f"{levels[level]} {level}s" for level in ("error", "warning", "note"))
-        emit(f"{show(output)}: {len(data):,} bytes; {told}")
-    if made.facts["episodes_read"] and made.facts["episodes_read"] == made.facts["other_files"]:
+        emit(f"{where}: {len(data):,} bytes; {told}")
+    if is_useless(made.facts):
         raise click.exceptions.Exit(RefusedError.exit_code)
 
 

@@ -21,7 +21,7 @@ from vla_data.core.episode import Array, Episode, Schema
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 
 if TYPE_CHECKING:
     from vla_data.core.curate import Step

@@ -16,6 +16,9 @@ from vla_data.safety.text import show
 LEFT_OUT: Final = "left_out"
 """Code of what was left out because the user asked for it."""
 
+NOT_AS_DECLARED: Final = "contradicts_what_is_declared"
+"""Code of numbers that can't be what is declared of them."""
+
 NO_TEXT: Final = "no_text"
 """Note on an episode without any instruction."""
 
@@ -28,6 +31,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "camera_from_texts": "{} is JPEG or PNG files in a column of texts, and a camera now",
     "column_left_out": "{} is left out: it is declared nowhere and is neither numbers, texts nor images",
     "data_files_of_no_episode": "{} data files are left out: the metadata lists none of their episodes",
+    "contradicts_what_is_declared": "{}; declare what is true (--declare FEATURE:KEY=VALUE)",
     "declared_against_the_data": "declared, where the data say {}",
     "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "depth_from_video": "{} is depth that was a video of 4,096 levels; it is numbers now, as lerobot reads it",

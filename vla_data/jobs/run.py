@@ -14,7 +14,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source, notes
+from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.core.base import narrowed, paths_of, split_of, traits_of, whole
 from vla_data.core.curate import Judges, Step
 from vla_data.core.ledger import Ledger, Record
@@ -29,7 +29,7 @@ from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import left_alone, nothing_left, of_steps, quarantined, tell, why
+from vla_data.jobs.remarks import noted, nothing_left, one_kind, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
@@ -265,12 +265,6 @@ def _log(line: str) -> None:
     _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
-def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
-    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
-    there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *of_steps(steps, schema), *notes.told(there), *left_alone(records)]
-
-
 def _count(n: int) -> str:
     return "1 episode repeats" if n == 1 else f"{n:,} episodes repeat"
 
@@ -314,8 +308,7 @@ def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
             for text, ids in largest
         )
         more = f"; and {len(groups) - len(largest)} more kinds" if len(groups) > len(largest) else ""
-        way = "--drop or --keep features, or leave episodes out with --episodes"
-        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {way}")
+        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {one_kind(groups)}")
     return Schema.from_text(next(iter(groups)))
 
 
