@@ -24,7 +24,7 @@ def test_little_memory_is_said(limit: int, words: str, monkeypatch: pytest.Monke
     wanted = room._MEMORY + (os.cpu_count() or 1) * room._OF_A_CORE
 
     def allow(left: int) -> None:
-        most = {name: resource.RLIM_INFINITY for name in used} | {limit: used[limit] + left}
+        most = dict.fromkeys(used, resource.RLIM_INFINITY) | {limit: used[limit] + left}
         monkeypatch.setattr(resource, "getrlimit", lambda name: (most.get(name, 1 << 20), resource.RLIM_INFINITY))
 
     assert used[limit] > 0
