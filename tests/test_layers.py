@@ -20,8 +20,19 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
-    *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
-    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
+    *(
+        "actions",
+        "steps",
+        "remote",
+        "formats",
+        "recording",
+        "jobs",
+        "selection",
+        "dynamics",
+        "statistics",
+        "measuring",
+    ),
+    *("advantages", "verification", "report", "mixtures", "preparing", "viewing", "vla_data", "cli", "__main__"),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""

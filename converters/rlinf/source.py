@@ -39,6 +39,7 @@ _CAMERAS: Final = {
     "wrist": ("wrist_images", "wrist_image"),
     "extra": ("extra_view_images", "extra_view_image"),
 }
+_LISTS: Final = ("actions", "observations", "rewards", "terminated", "truncated", "infos")
 _STATES: Final = ("states", "state")
 _SUCCESS: Final = ("success_once", "success_at_end", "success")
 
@@ -88,7 +89,8 @@ class RlinfSource(RootedSource):
         """Read one episode. See `vla_data.core.Source`."""
         data, sha256 = self._files.read(ref.id)
         try:
-            return self._episode(ref.id, unpickle.loads(data, tensors=True), sha256)
+            with np.errstate(over="ignore", invalid="ignore"):  # what no float32 holds is refused as not finite
+                return self._episode(ref.id, unpickle.loads(data, tensors=True), sha256)
         except DataError as error:
             error.source_sha256 = sha256
             raise
@@ -115,10 +117,14 @@ class RlinfSource(RootedSource):
     def _episode(self, name: str, told: Any, sha256: str) -> Episode:
         if not isinstance(told, dict) or not {"observations", "actions", "success"} <= told.keys():
             raise DataError("E206", "it is no episode of RLinf: observations, actions or success is missing")
+        for key in _LISTS:
+            value = told.get(key, ())
+            if not (isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim)):
+                raise DataError("E203", f"{key} is a {type(value).__name__}, not a list of one for each step")
         steps = len(told["actions"])
         if not steps:
             raise DataError("E207", "the episode has no steps")
-        for key in ("observations", "rewards", "terminated", "truncated", "infos"):
+        for key in _LISTS[1:]:
             if len(told.get(key, ())) != steps + 1:
                 raise DataError("E204", f"{len(told.get(key, ()))} {key} for {steps} actions, not one more")
         seen, infos = told["observations"], told["infos"][1:]
@@ -160,11 +166,11 @@ class RlinfSource(RootedSource):
         )
 
     def _actions(self, actions: Any, infos: Sequence[Mapping[str, Any]], notes: list[str]) -> NDArray[np.float32]:
-        rows = _rows("action", [np.asarray(action).reshape(-1) for action in actions]).astype(np.float32)
+        rows = _rows("action", [_array("action", action).reshape(-1) for action in actions]).astype(np.float32)
         for t, info in enumerate(infos):
             flags = info.get("intervene_flag")
-            if self.interventions and flags is not None and np.asarray(flags).astype(np.bool_).all():
-                by_hand = np.asarray(info.get("intervene_action"))
+            if self.interventions and flags is not None and _numbers("intervene_flag", flags).all():
+                by_hand = _numbers("intervene_action", info.get("intervene_action"))
                 if by_hand.size != rows.shape[1]:
                     raise DataError("E203", f"the intervention of step {t} has {by_hand.size} numbers")
                 rows[t] = by_hand.reshape(-1)
@@ -173,9 +179,29 @@ class RlinfSource(RootedSource):
         return rows
 
 
+def _array(name: str, value: Any) -> NDArray[Any]:
+    """Anything as an array.
+
+    Raises:
+        DataError: E203, it has rows of unlike lengths.
+    """
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError):
+        raise DataError("E203", f"{name} has rows of unlike lengths") from None
+
+
+def _numbers(name: str, value: Any) -> NDArray[Any]:
+    """An array of numbers or truths; raises DataError, E203."""
+    out = _array(name, value)
+    if out.dtype.kind not in "biuf":
+        raise DataError("E203", f"{name} is of {out.dtype}, not of numbers")
+    return out
+
+
 def _rows(name: str, values: Sequence[Any]) -> NDArray[Any]:
     """``(T, D)`` of a vector in each step."""
-    rows = [np.asarray(value) for value in values]
+    rows = [_array(name, value) for value in values]
     shapes = {row.shape for row in rows}
     if len(shapes) != 1 or rows[0].ndim != 1 or rows[0].dtype.kind not in "biuf":
         raise DataError("E203", f"{name} has shapes {', '.join(map(str, sorted(shapes)))}, not one vector a step")
@@ -184,14 +210,14 @@ def _rows(name: str, values: Sequence[Any]) -> NDArray[Any]:
 
 def _column(name: str, values: Sequence[Any]) -> NDArray[Any]:
     """``(T,)`` of one number in each step; of a chunk's, the last."""
-    rows = [np.asarray(value).reshape(-1) for value in values]
+    rows = [_array(name, value).reshape(-1) for value in values]
     if any(row.size == 0 or row.dtype.kind not in "biuf" for row in rows):
         raise DataError("E203", f"{name} is not one number a step")
     return np.array([row[-1] for row in rows])
 
 
 def _flag(value: Any) -> bool:
-    flags = np.asarray(value).reshape(-1)
+    flags = _array("success", value).reshape(-1)
     if flags.size != 1 or flags[0] not in (0, 1):
         raise DataError("E205", "success is not True or False")
     return bool(flags[0])
@@ -204,8 +230,8 @@ def _success(infos: Sequence[Mapping[str, Any]], *, solved: bool) -> NDArray[np.
         episode = info.get("episode")
         told = episode if isinstance(episode, dict) else info
         known = next((told[key] for key in _SUCCESS if key in told), None)
-        if known is not None and np.asarray(known).size == 1:
-            out[t] = bool(np.asarray(known).reshape(-1)[0])
+        if known is not None and _array("success", known).size == 1:
+            out[t] = bool(_numbers("success", known).reshape(-1)[0])
     out[-1] = solved or out[-1]
     return out if solved else np.zeros_like(out)
 
@@ -226,8 +252,8 @@ def _pictures(seen: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         values = _first(seen, names)
         if values is None:
             continue
-        arrays = [np.asarray(value) for value in values]
-        if any(array.ndim == 4 and array.shape[0] != arrays[0].shape[0] for array in arrays):
+        arrays = [_array(names[0], value) for value in values]
+        if len({array.shape[0] if array.ndim == 4 else 1 for array in arrays}) > 1:
             raise DataError("E203", f"{names[0]} has another number of pictures from step to step")
         if arrays[0].ndim == 4 and arrays[0].shape[0] > 1:
             for number in range(arrays[0].shape[0]):

@@ -14,7 +14,7 @@ from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.core.curate import describe
 from vla_data.dynamics import check_dynamics
-from vla_data.errors import DataError, UsageError, VerifyError
+from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.safety.text import show
 from vla_data.selection.mapping import unreadable
 from vla_data.steps.features import Declare
@@ -69,7 +69,7 @@ def command(
     reader = source_of(source, options, texts=False)
     joins = [Join(name=name, parts=tuple(parts)) for name, parts in joined(join).items()]
     actions, states, left_out, schema = [], [], 0, None
-    refused: UsageError | None = None
+    refused: VlaDataError | None = None
     for ref in reader.episodes():
         try:
             episode = reader.read(ref)

@@ -23,9 +23,11 @@ from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.job import Job, absolute
+from vla_data.jobs.making import make
 from vla_data.jobs.manifest import write_sidecar, write_sums
-from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
+from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
+from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
 from vla_data.jobs.remarks import noted, nothing_left, one_kind, quarantined, tell, why
 from vla_data.jobs.report import Report
@@ -35,7 +37,6 @@ from vla_data.remote.cache import origin
 from vla_data.safety.text import show
 
 _LOG: Final = logging.getLogger("vla_data")
-Progress = Callable[[int, int], None]
 _LISTED: Final = 3
 
 
@@ -50,7 +51,7 @@ def run(
     dedup: bool = False,
     limits: Limits | None = None,
     engine: Engine | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Told | None = None,
     on_problem: Callable[[str], None] | None = None,
     before_publishing: Callable[[Path], object] | None = None,
 ) -> Report:
@@ -70,7 +71,7 @@ def run(
         limits: memory and time of a worker.
         engine: what makes the parts, such as `vla_data.jobs.beam.engine.BeamEngine`; None: processes of this
             machine.
-        on_progress: called with (episodes done, episodes in all).
+        on_progress: called with (episodes done, episodes in all); `vla_data.Progress` shows it.
         on_problem: called with one line for every quarantined or ignored episode; of more than ten with one
             message, with the first few and a count. None: the logger ``vla_data`` has the lines, and the report's
             warnings have a summary.
@@ -101,7 +102,7 @@ def run(
         states = whole(source).states(refs)
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
-        made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
+        made = make(job, parts, len(refs), engine, limits or Limits(), on_progress)
         records = [item.record for part in parts for item in made[part.number]]
         tell(records, on_problem or _log)
         check_bad(records, max_bad)
@@ -195,28 +196,6 @@ def _check_refs(source: Source, refs: Sequence[EpisodeRef]) -> None:
             if not place.exists():
                 raise UsageError("E003", f"{show(place)} is not there")
         raise RefusedError("E402", "the source has no episodes")
-
-
-def _make(
-    job: Job, parts: Sequence[Part], total: int, engine: Engine, limits: Limits, progress: Progress | None
-) -> dict[int, list[Made]]:
-    digest = job.digest()
-    with machine_errors("cannot write beside the target"):
-        make_folder(job.work)
-        done = 0
-        for part in engine.make(job, digest, parts, limits=limits):
-            done += len(part.refs)
-            if progress is not None:
-                progress(done, total)
-        made = {}
-        for part in parts:
-            items = read_part(job, digest, part)
-            if items is None:
-                raise MachineError(
-                    "E703", "a finished part is gone, because the work folder was moved or emptied; run it again"
-                )
-            made[part.number] = items
-    return made
 
 
 def check_bad(records: Sequence[Record], max_bad: float | None) -> None:

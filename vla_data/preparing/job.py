@@ -192,9 +192,8 @@ def prepare(
     facts = (*extras.facts, *(str(line) for line in seen.get("warnings", ())), *notes)
     with machine_errors("cannot write"):
         for path, text in extras.files.items():
-            make_folder((out / path).parent)
-            write_file(out / path, text.encode())
-        write_file(out / COMMAND, _told(trainer, made, extras, facts, seen).encode())
+            _write(out, path, text, replace=replace)
+        _write(out, COMMAND, _told(trainer, made, extras, facts, seen), replace=replace)
     return Preparedness(
         report=report,
         folder=folder,
@@ -203,6 +202,17 @@ def prepare(
         facts=facts,
         gate=seen,
     )
+
+
+def _write(out: Path, path: str, text: str, *, replace: bool) -> None:
+    """Write a small file below the folder of everything, where no link is followed."""
+    make_folder((out / path).parent, root=out)
+    try:
+        write_file(out / path, text.encode(), root=out, new=not replace)
+    except FileExistsError:
+        raise TargetExistsError(
+            "E411", f"{show(out / path)} exists; the dataset is there, and --replace makes all of it again"
+        ) from None
 
 
 def _gate(trainer: str, *, needed: bool) -> tuple[Any, list[str]]:
