@@ -68,9 +68,10 @@ class Program:
         )
         if saved is not None:
             tensors, _ = saved.train_state()
-            self._generator.set_state(tensors.pop("generator"))
-            self._optimisation.load(tensors)
-            self.updates = int(saved.metadata["update_step"])
+            with saved.fitting():
+                self._generator.set_state(tensors.pop("generator"))
+                self._optimisation.load(tensors)
+                self.updates = int(saved.metadata["update_step"])
             run.keep(self.updates)
         form = {"horizon": self.policy.config.horizon, "tokens": self.policy.longest}
         self.collector = GroupCollector(self._place, run.folder, config.plan, **form)
