@@ -151,7 +151,11 @@ class CalvinSource(RootedSource):
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode, in the order of the split's file. Sizes are the first frame's, times their number."""
-        names = [f"{folder}/{name}".lstrip("/") for folder in layout.folders(self.root) for name in _FACTS]
+        names = [
+            f"{folder}/{name}".lstrip("/")
+            for folder in layout.folders(self.root)
+            for name in (*_FACTS, layout.language_file(self.root, folder) or layout.ANNOTATIONS)
+        ]
         state = tuple(state_of(self.root / name) for name in names)
         refresh(self, state, ("_windows", "_digits", "_scenes"))
         size: dict[str, int] = {}
@@ -300,4 +304,4 @@ class CalvinSource(RootedSource):
         return convention if shape == wanted else {}
 
 
-_FACTS: Final[Collection[str]] = (layout.ENDS, layout.ANNOTATIONS, layout.SCENES)
+_FACTS: Final[Collection[str]] = (layout.ENDS, layout.SCENES)

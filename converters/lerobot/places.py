@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +31,8 @@ VERSIONS: Final = ("v3.0", "v2.1", "v2.0")
 V2_DATA: Final = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 V2_VIDEO: Final = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
+_FROM: Final = "dataset_from_index"
+_TO: Final = "dataset_to_index"
 _OVERLAP: Final = 0.5  # frames; less is rounding
 _PART: Final = r"\{(?:episode_chunk|episode_index|chunk_index|file_index)(?::0?\d{1,2}d)?\}|\{video_key\}|[\w.-]"
 _DATA: Final = re.compile(rf"data/(?:(?:{_PART})+/){{0,4}}(?:{_PART})+\.parquet")
@@ -155,6 +158,11 @@ class Places:
     @functools.cached_property
     def _table(self) -> pa.Table:
         """A row an episode, without statistics."""
+        if self.info.get("total_episodes") == 0:
+            raise UsageError(
+                "E003",
+                f"{show(self.root)} has no episodes: its recording ended before one was saved; record again",
+            )
         if self.is_v3:
             with machine_errors("cannot list the episodes"):
                 files = files_below(self.root / "meta/episodes", ".parquet")
@@ -182,13 +190,20 @@ class Places:
         """The ``episode_index`` of each episode, in the order in which they are listed."""
         numbers = self._column("episode_index")
         if len(set(numbers)) != len(numbers):
-            raise UsageError("E004", "the metadata lists an episode_index twice")
+            twice = next(number for number, count in Counter(numbers).items() if count > 1)
+            file = "a file of meta/episodes" if self.is_v3 else "meta/episodes.jsonl"
+            raise UsageError(
+                "E004",
+                f"{file} lists the episode_index {twice} twice, with unlike facts; remove the row that is wrong",
+            )
         return numbers
 
     @functools.cached_property
     def lengths(self) -> list[int]:
-        """Steps of each episode, as the metadata says."""
-        return self._column("length")
+        """Steps of each episode, as the metadata says; of v3.0 also by where its rows begin and end."""
+        if not self.is_v3 or "length" in self._table.column_names or _FROM not in self._table.column_names:
+            return self._column("length")
+        return [stop - start for start, stop in zip(self._column(_FROM), self._column(_TO), strict=True)]
 
     @functools.cached_property
     def _positions(self) -> Mapping[int, int]:
@@ -257,6 +272,17 @@ class Places:
             videos[camera] = Track(file, float(starts[at]), float(stops[at]), bool(shared[at]))
         return Place(number, self.lengths[at], self.data_path.format(**index("data")), videos)
 
+    def video(self, camera: str, track: Track) -> Path:
+        """The file of a camera.
+
+        Raises:
+            DataError: as `Files.path`, with how to do without the camera.
+        """
+        try:
+            return self.files.path(track.file)
+        except DataError as error:
+            raise DataError(error.code, f"{error.message}; {way_out(camera)}") from None
+
     @property
     def _chunk(self) -> int:
         chunk = self.info.get("chunks_size", meta.CHUNK_FILES)
@@ -270,7 +296,8 @@ class Places:
         """A column of counting numbers, of whatever type; -1 in gaps, where there may be some."""
         there = name in self._table.column_names
         if not there and not gaps:
-            raise UsageError("E141", f"the episodes' {name} is not there")
+            what = "meta/episodes has" if self.is_v3 else "meta/episodes.jsonl has"
+            raise UsageError("E141", f"{what} no {name}")
         cells = self._table[name].to_pylist() if there else [None] * len(self._table)
         try:
             values = whole_numbers(-1 if gaps and (cell is None or cell != cell) else cell for cell in cells)
@@ -282,7 +309,14 @@ class Places:
 
     @functools.cached_property
     def _episode_lines(self) -> Sequence[dict[str, Any]]:
-        return self.files.lines("meta/episodes.jsonl")
+        rows: list[dict[str, Any]] = []
+        known: dict[str, list[dict[str, Any]]] = {}
+        for row in self.files.lines("meta/episodes.jsonl"):
+            alike = known.setdefault(str(row.get("episode_index")), [])
+            if row not in alike:  # recorders that go on append what is there already
+                alike.append(row)
+                rows.append(row)
+        return rows
 
 
 def _templates(info: Mapping[str, Any]) -> tuple[str, str]:

@@ -109,9 +109,11 @@ class LerobotSource(RootedSource):
         refresh(self, state_of(self.root / "meta/info.json"), ("_layout", "_metadata"))
         layout = self._layout
         self._check_left_out()
+        steps = sum(layout.lengths)
+        if layout.lack_of_tasks and self.task is None:
+            raise UsageError("E003", f"{layout.lack_of_tasks} --task TEXT gives all episodes one instruction")
         if layout.task_table is not None:
             lerobot_tasks.leave(layout.task_table)
-        steps = sum(layout.lengths)
         size = sum(folder_size(self.root / name) for name in ("data", "videos"))
         return [
             EpisodeRef(_ID.format(number), size * length // max(steps, 1))
@@ -145,9 +147,8 @@ class LerobotSource(RootedSource):
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
         place = self._place(ref)
-        names = [self._data(place)]
-        names += [track.file for track in place.videos.values()]
-        digests = [digest(self._layout.files.path(name)) for name in names]
+        digests = [digest(self._layout.files.path(self._data(place)))]
+        digests += [digest(self._layout.video(camera, track)) for camera, track in place.videos.items()]
         digests += [f"{name} {digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
 
@@ -368,6 +369,8 @@ class LerobotSource(RootedSource):
             DataError: E206 for a number that no task has, or where nothing says which of several tasks it is.
         """
         tasks = self._layout.tasks
+        if self._layout.lack_of_tasks:
+            return [self.task or ""] * len(table)
         if "task_index" not in table.column_names and len(tasks) != 1:
             raise DataError("E206", f"{place.data} has no task_index, and the dataset has {len(tasks):,} tasks")
         numbers = (

@@ -29,6 +29,9 @@ TABLE: Final = "task_table"
 COLUMNS: Final = "task_columns"
 """Key of ``Episode.meta``: the columns that hold numbers of that table, where there are any."""
 
+FILES: Final = {True: "meta/tasks.parquet", False: "meta/tasks.jsonl"}
+"""Whether a dataset is v3.0 -> where its table is."""
+
 _MOST: Final = 16
 _DIGITS: Final = 10
 _KNOWN: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # what sources of this process listed last

@@ -279,11 +279,15 @@ class RldsSource(RootedSource):
         steps = self._length(record)
         try:
             arrays, frames, more = read_steps(self._steps, self._names, record, steps, widen=self._own is None)
-            notes += more
-            tasks, more = instruction.texts_of(
-                self._instruction, record, steps, task=self.task, allow_empty=self.allow_empty_instruction
+            tasks, said = instruction.texts_of(
+                self._instruction,
+                record,
+                steps,
+                task=self.task,
+                allow_empty=self.allow_empty_instruction,
+                leaves=self._dataset.leaves if self.instruction is None else (),
             )
-            notes += more
+            notes += [*more, *said]
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = rlds_values.positions(arrays, steps)

@@ -136,6 +136,27 @@ def test_wordings_of_the_episode(tmp_path: Path, texts: list[bytes], want: str) 
     assert read(write(tmp_path, {}, values, whole=whole), task=None).task == want
 
 
+@pytest.mark.parametrize(
+    ("texts", "options", "want"),
+    [
+        (["one", "two", "three"], {}, "one"),
+        (["", "two", "three"], {}, "two"),
+        (["", " ", "three"], {}, "three"),
+        (["", "", ""], {"task": "given"}, "given"),
+        (["", "two", ""], {"task": "given"}, "two"),
+        (["", "two", "three"], {"instruction": "language_instruction_3"}, "three"),
+    ],
+)
+def test_of_numbered_wordings_the_first_that_says_something_counts(
+    tmp_path: Path, texts: list[str], options: Any, want: str
+) -> None:
+    """DROID has three of each episode, of which any may be empty."""
+    names = [f"language_instruction{end}" for end in ("", "_2", "_3")]
+    values = {name: [text.encode()] * STEPS for name, text in zip(names, texts, strict=True)}
+    folder = write(tmp_path, {name: tfds_json.text() for name in names}, values)
+    assert read(folder, **{"task": None, **options}).task == want
+
+
 @pytest.mark.parametrize("text", ["two\nlines", "tab\there", "x" * 3000])
 def test_instructions_may_have_lines_and_length(tmp_path: Path, text: str) -> None:
     step = {"language_instruction": tfds_json.text()}
