@@ -251,7 +251,7 @@ class CalvinSource(RootedSource):
                     **self._facts(window),
                 }
             ),
-            notes=tuple(f"left_out:{name}" for name in first.left_out),
+            notes=tuple(f"left_out:{self._unwanted_name(name)}" for name in first.left_out),
         )
 
     def _facts(self, window: Window) -> dict[str, Json]:
@@ -264,6 +264,11 @@ class CalvinSource(RootedSource):
         chosen = not any(fnmatchcase(name, pattern) for pattern in self.leave_out)
         names = {self._name(name, picture=picture) for picture in (False, True)}
         return chosen and not any(name in self.unwanted for name in names)
+
+    def _unwanted_name(self, key: str) -> str:
+        """What a user calls an array that is not wanted: the feature, or its own name in ``leave_out``."""
+        names = (self._name(key, picture=picture) for picture in (True, False))
+        return next((name for name in names if name in self.unwanted), key)
 
     def _name(self, key: str, *, picture: bool) -> str:
         """What an array of a frame is called here."""

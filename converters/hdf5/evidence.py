@@ -16,7 +16,8 @@ import numpy as np
 
 from vla_data.errors import DataError
 from vla_data.safety.files import opened
-from vla_data.safety.hdf5 import led_to, plugins_off, reading
+from vla_data.safety.hdf5 import plugins_off, reading
+from vla_data.safety.hdf5_places import led_to
 
 MOST: Final = 64 << 20
 """Bytes of numbers that are compared a second time; of more, only that they are there."""

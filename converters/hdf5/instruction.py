@@ -42,8 +42,8 @@ def find(demo: Demo, options: Options, file: str) -> Found | None:
     if options.task is not None:
         return Found(options.task, "declared")
     if options.instruction is not None:
-        rule, text = _at(demo, options.instruction)
-        return Found(text, f"declared:{rule}")
+        rule, named = _at(demo, options.instruction)
+        return Found(named, f"declared:{rule}")
     if options.language == "file_name":
         stem = file.rpartition(".")[0] or file
         return Found(words(stem.removesuffix("_demo"))[0], "file_name")

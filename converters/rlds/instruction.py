@@ -38,7 +38,7 @@ def find(leaves: Iterable[Leaf], wanted: str | None, *, task: str | None, rate_i
             codes = ", ".join(show(path) for path, leaf in known.items() if _is_codes(leaf))[:_SHOWN]
             found = "; ".join(text for text in (texts, codes and f"{codes} (codes of characters)") if text)
             among = f" among {found}" if found else ""
-            rate = "" if rate_is_known else "; and the control rate, which RLDS does not say (--fps)"
+            rate = "" if rate_is_known else "; and the control rate, which RLDS does not say (--fps NUMBER)"
             raise UsageError(
                 "E231",
                 f"no feature has the name of an instruction; say which one is it{among} (--instruction PATH), "

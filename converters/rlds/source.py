@@ -152,7 +152,7 @@ class RldsSource(RootedSource):
         ours = self._own.schema if self._own else None
         fps = self.fps if self.fps is not None else (ours.fps if ours else None)
         if fps is None:
-            raise UsageError("E231", "RLDS does not say how many steps a second there are; declare it (--fps)")
+            raise UsageError("E231", "RLDS does not say how many steps a second has; declare it (--fps NUMBER)")
         known = ours.features if ours else {}
         features: dict[str, Feature] = {}
         for name, frames in episode.frames.items():

@@ -16,6 +16,9 @@ from vla_data.safety.text import show
 LEFT_OUT: Final = "left_out"
 """Code of what was left out because the user asked for it."""
 
+NAMES_NOTHING: Final = "leave_out_names_nothing"
+"""Code of what was to be left out and is not there."""
+
 NO_TEXT: Final = "no_text"
 """Note on an episode without any instruction."""
 
@@ -36,7 +39,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "language_left_out": "{} is left out: it is declared as language, and lerobot knows two such columns alone",
     "language_moved_to_frames": "{} has rows at times of no frame; they hold from the next frame on",
     "language_never_in_effect": "{} has rows that hold at no frame; they are left out",
-    "leave_out_names_nothing": "{} is not there, and was to be left out",
+    NAMES_NOTHING: "{} is not there, and was to be left out",
     "mask_left_out": "the mask {} is left out: it can't be read",
     "masks_left_out": "masks are left out: they can't be read, or are too many",
     "names_left_out": "the names of {} are left out: they are not as many as its elements, or in no order",

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from vla_data.errors import DataError
 from vla_data.names import natural
 from vla_data.safety.files import facts_of, no_data, open_regular
+from vla_data.safety.hdf5_places import is_signed, led_to
 from vla_data.safety.hdf5_types import kind_of, odd_type
 from vla_data.safety.text import show
 
@@ -37,7 +38,6 @@ FILTERS: Final = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32,
 _LAYOUTS: Final = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
 _PICTURES: Final = 4  # dimensions of a dataset of such
 MAX_LINKS: Final = 1_000_000
-MAX_SOFT: Final = 40
 MAX_RANK: Final = 8
 MAX_ROWS: Final = 10_000_000
 MAX_CHUNK: Final = 256 << 20
@@ -50,8 +50,6 @@ MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
 MAX_RATIO: Final = 1_100
 _SMALL: Final = 1 << 20
-_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-_BLOCK: Final = 512
 
 
 def plugins_off() -> None:
@@ -85,7 +83,7 @@ class File:
             head = os.pread(handle, 64, 0)
             if told := no_data(head) or ("" if head else "the file is empty, of 0 bytes"):
                 raise DataError("E105", told)
-            if not _is_signed(handle, self.facts[2]):
+            if not is_signed(handle, self.facts[2]):
                 raise DataError("E105", "not an HDF5 file: it has no signature of one; fetch or write it again")
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
@@ -117,12 +115,6 @@ class File:
     def close(self) -> None:
         """Close the file and everything in it."""
         self._file.close()
-
-
-def _is_signed(handle: int, size: int) -> bool:
-    """Whether HDF5's signature is where it may be: at the start, or after a user block of 512 bytes, 1,024, ..."""
-    places = itertools.chain([0], (_BLOCK << i for i in itertools.count()))
-    return any(os.pread(handle, 8, at) == _SIGNATURE for at in itertools.takewhile(lambda at: at < size, places))
 
 
 def _open(name: str) -> h5py.File:
@@ -376,42 +368,6 @@ class Table(Node):
             raise DataError("E105", f"{self._shown} claims {stored:,} bytes of a file of {self.file.size:,}")
         if self.nbytes > max(_SMALL, MAX_RATIO * stored):
             raise DataError("E107", f"{self._shown} declares {self.nbytes:,} bytes and stores {stored:,}")
-
-
-def led_to(group: h5py.Group, name: str, what: str) -> Any:
-    """What a link of a group leads to; soft links are followed as HDF5 follows them.
-
-    Args:
-        group: of h5py.
-        name: of the link.
-        what: how messages call it.
-
-    Raises:
-        DataError: E111 for a link to another file, or more than 40 on the way; E206 for one that leads to nothing.
-    """
-    at, todo, followed = group, [name], 0
-    while todo:
-        step = todo.pop()
-        link = at._e(step) if isinstance(at, h5py.Group) else None
-        if link is None or not at.id.links.exists(link):
-            raise DataError("E206", f"{what} is a link to what is not there")
-        kind = at.id.links.get_info(link).type
-        if kind == h5l.TYPE_HARD:
-            at = at[step]
-            continue
-        followed += 1
-        if kind != h5l.TYPE_SOFT:
-            raise DataError(
-                "E111",
-                f"{what} is a link to another file, which is not followed; copy what it leads to into this one",
-            )
-        if followed > MAX_SOFT:
-            raise DataError("E111", f"{what} is a link that leads in a circle")
-        target = at.id.links.get_val(link).decode("utf-8", "surrogateescape")
-        if target.startswith("/"):
-            at = at.file["/"]
-        todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-    return at
 
 
 def decode(value: Any, what: str) -> str:
