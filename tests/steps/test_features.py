@@ -188,5 +188,5 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
 def test_what_is_to_be_dropped_and_is_not_there_is_noted(notes: Any, drop: Any, want: Any) -> None:
     """A name that is written wrong drops nothing; what a source did not read for it was there."""
     actions = np.zeros((2, 3), np.float32)
-    whole = vd.Episode(id="a", arrays={"action": actions}, task="pick", index=np.arange(2), notes=notes)
+    whole = vd.Episode(id="a", arrays={"action": actions}, frames={}, task="x", index=np.arange(2), notes=notes)
     assert SelectFeatures(drop=drop).apply(whole).notes == (*notes, *want)
