@@ -91,9 +91,7 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
     lists = _list_shape(leaf, record)
     if leaf.kind == "image":
         if leaf.lists:
-            raise DataError(
-                "E203", f"{show(leaf.path)} has several images a step; --leave-out PATH leaves them out"
-            )
+            raise DataError("E203", f"{show(leaf.path)} has several images a step{without(leaf)}")
         return rlds_images.decode_all(record[leaf.path].strings(), leaf.shape, leaf.dtype, name=leaf.path)
     stored = _stored(leaf, record)
     if leaf.kind == "text":

@@ -197,3 +197,26 @@ def test_pixels_that_are_an_array_of_ours_stay_one(tmp_path: Path) -> None:
     episode = found.read(found.episodes()[0])
     assert np.array_equal(episode.arrays["mask"], mask)
     assert not episode.frames
+
+
+@pytest.mark.parametrize("leave_out", [(), ("steps/a/b",)])
+def test_a_name_with_a_slash_is_stored_as_a_folders_is(tmp_path: Path, leave_out: Any) -> None:
+    folder = write(tmp_path, {"a/b": tfds_json.tensor((2,), "float32")}, {"a/b": numbers(2).reshape(-1)})
+    found = read(folder, leave_out=leave_out).arrays
+    assert ("a.b" in found) == (not leave_out)
+    assert leave_out or np.array_equal(found["a.b"], numbers(2))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pictures_that_are_no_camera_are_said_to_stay_numbers(tmp_path: Path, channels: int) -> None:
+    pixels = np.full((STEPS, 4, 6, channels), np.arange(STEPS)[:, None, None, None] * 20, np.uint8)
+    files = []
+    for image in pixels:
+        out = io.BytesIO()
+        Image.fromarray(image[..., 0] if channels == 1 else image).save(out, "PNG")
+        files.append(out.getvalue())
+    step = {"observation": {"image": tfds_json.image(4, 6, "png", channels=channels)}}
+    episode = read(write(tmp_path, step, {"observation/image": files}))
+    note = "pictures_kept_as_numbers:observation.image"
+    assert (note in episode.notes, "observation.images.image" in episode.frames) == (channels != 3, channels == 3)
+    assert channels == 3 or np.array_equal(episode.arrays["observation.image"], pixels)
