@@ -279,7 +279,7 @@ class LerobotSource(RootedSource):
         tasks = self._tasks(table, place)
         made = Contents(layout, self._is_left_out, time)
         made.add_missing(table, place)
-        made.notes += columns.start_notes(table, time)
+        made.notes += columns.start_notes(table, time, self.leave_out)
         made.notes += [f"rows_in_another_file:{place.data}"] if self._data(place) != place.data else []
         made.notes += [f"data_files_of_no_episode:{self._unlisted}"] if self._unlisted else []
         for column in table.column_names:
@@ -305,7 +305,8 @@ class LerobotSource(RootedSource):
 
     def _rows(self, place: Place, *, only: Sequence[str] = ()) -> pa.Table:
         """The rows of an episode, with all columns, or with those of ``only`` that are there."""
-        return data_files.rows(self._layout.files.path(self._data(place)), place.number, only=only)
+        table = data_files.rows(self._layout.files.path(self._data(place)), place.number, only=only)
+        return columns.with_time(table, self.leave_out)
 
     def _data(self, place: Place) -> str:
         """The file with the rows of an episode: the one that the metadata names, or else the one that has them.

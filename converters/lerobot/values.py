@@ -9,6 +9,7 @@ than the others, is refused with its number: an array has no place for it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ _NUMBERS: Final = frozenset(
 
 def way_out(name: str) -> str:
     """How a column that can't be read is left out."""
-    return f"--drop {show(name)} leaves it out"
+    return f"--drop {shlex.quote(show(name))} leaves it out"
 
 
 POSITIONS: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")

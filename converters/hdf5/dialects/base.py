@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +185,7 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
 
 def without(path: str) -> str:
     """The end of a message on a part of a demo: how to read the demo without it."""
-    return f"; --leave-out {show(below(path))} leaves it out"
+    return f"; --leave-out {shlex.quote(show(below(path)))} leaves it out"
 
 
 def below(path: str) -> str:

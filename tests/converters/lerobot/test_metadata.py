@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import vla_data as vd
+from converters.lerobot.rows import check_names
 from converters.lerobot.source import LerobotSource
 from tests.lerobot_sets import EPISODES, FILE, numbers, vector, write
 from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
+from vla_data.verification.check import verify
 
 ACTIONS = [{"action": pa.array(numbers(episode=n).tolist(), pa.list_(pa.float32()))} for n in range(3)]
 FEATURES = {"action": vector(3)}
@@ -109,3 +114,46 @@ def test_numbers_in_rows_and_in_lists_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         actions(root)
     assert np.shape(WANT) == (3, 4, 3)
+
+
+def test_half_a_conversion_is_called_so(tmp_path: Path) -> None:
+    root = write(tmp_path / "in", ACTIONS, FEATURES, version="v2.1", info={"codebase_version": "v3.0"})
+    with pytest.raises(UsageError, match=r"E122 .*another version than codebase_version, as if a conversion"):
+        actions(root)
+    root = write(tmp_path / "out", ACTIONS, FEATURES, info={"codebase_version": None})
+    with pytest.raises(UsageError, match=r"E002 .*info\.json has no codebase_version"):
+        actions(root)
+
+
+@pytest.mark.parametrize(
+    "time", [[0.0] * 4, [0.0, 0.1, 0.5, 0.6], [0.0, 0.1, float("nan"), 0.3], [0.0, 0.2, 0.4, 0.6]]
+)
+def test_times_that_are_no_clocks_can_be_left_out(tmp_path: Path, time: list[float]) -> None:
+    episodes = [{**columns, "timestamp": pa.array(time, pa.float32())} for columns in ACTIONS]
+    root = write(tmp_path / "in", episodes, FEATURES)
+    with pytest.raises(DataError, match=r"E221 .*--leave-out timestamp takes rows as one step apart each"):
+        actions(root)
+    assert actions(root, leave_out=("timestamp",)) == WANT
+
+
+@pytest.mark.parametrize("name", ["observation.Gripper Pos", "observation.naïve", "a:b", "x y z"])
+def test_a_column_may_have_any_name_without_a_slash(tmp_path: Path, name: str) -> None:
+    """A name becomes a path where it is a camera's."""
+    episodes = [{**columns, name: columns["action"]} for columns in ACTIONS]
+    source = LerobotSource(root=write(tmp_path / "in", episodes, {**FEATURES, name: vector(3)}))
+    vd.run(source, (), vd.open_sink(tmp_path / "out"), workers=1)
+    table = pq.read_table(tmp_path / "out" / FILE)
+    assert table[name].to_pylist() == table["action"].to_pylist() == [row for rows in WANT for row in rows]
+    assert verify(tmp_path / "out", deep=True).damages == ()
+
+
+@pytest.mark.parametrize("name", ["observation/x", " x", "x ", "a\nb"])
+def test_a_name_that_no_column_has_is_refused_as_it_is_typed(tmp_path: Path, name: str) -> None:
+    schema = vd.Schema(features={name: vd.Feature(dtype="float32", shape=(3,))}, fps=10)
+    arrays = {name: numbers()}
+    whole = vd.Episode(id="a", arrays=arrays, frames={}, task="x", index=np.arange(4))
+    with pytest.raises(DataError, match=r"E232 .*can't have a feature named .*; --rename ") as caught:
+        check_names(whole, schema, arrays)
+    words = shlex.split(caught.value.message.partition("; ")[2])
+    assert words[0] == "--rename"
+    assert words[-2:] == ["--drop", show(name)]
