@@ -144,6 +144,20 @@ def test_a_dead_server_is_replaced(tmp_path: Path) -> None:
     assert told(tmp_path / "second")[0]["server"] != first["server"]
 
 
+def test_a_server_that_was_left_in_a_request_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = told(tmp_path / "first")[0]
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(forked, "_is_told", interrupted)
+        told(tmp_path / "second")
+    assert told(tmp_path / "third")[0]["server"] != first["server"]
+
+
 def test_runs_in_threads_share_it(tmp_path: Path) -> None:
     source = OddSource(count=3, size=64 << 20)
     golden = data_of(make(source, tmp_path / "golden").target)

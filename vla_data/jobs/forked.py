@@ -43,7 +43,9 @@ _OURS: Final = ("converters.", "vla_data.actions", "vla_data.core", "vla_data.me
 """Modules that the server loads if this process has: they load nothing that starts a thread."""
 _OTHERS: Final = ("av", "h5py", "deflate", "google_crc32c", "pyarrow.parquet")
 _ROOT: Final = Path(__file__).parents[2]
-_AT_START: Final = ("ARROW_", "GLIBC_", "JE_", "LD_", "MALLOC_", "OMP_", "OPENBLAS_", "PYTHON")
+_AT_START: Final = (
+    *("ARROW_", "GLIBC_", "JE_", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENBLAS_", "PYTHON", "TZ"),
+)
 _LIMITS: Final = tuple(value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))
 
 
@@ -141,6 +143,7 @@ class _Server:
         self.refuses = False
         self._asking = threading.Lock()
         self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(_ANSWER_SECONDS)
         self._pid: int
         try:
             with theirs, _uninterrupted():
@@ -182,34 +185,56 @@ class _Server:
             NoServerError: there is none.
         """
         told, answers = os.pipe()
+        pid = None
         try:
-            try:
-                with self._asking:
-                    header = fork_server.HEADER.pack(*map(len, body))
-                    socket.send_fds(self._socket, [header], [answers, *passed])
-                    for piece in body:
-                        self._socket.sendall(piece)
-            finally:
-                os.close(answers)
+            with self._asking:
+                self._send(body, [answers, *passed])
+            os.close(answers)
+            answers = -1
             pid = _answer(told) if _is_told(told, _ANSWER_SECONDS) else None
         except OSError as error:
-            os.close(told)
             raise NoServerError(str(error)) from error
-        if pid:
-            return pid, told
-        os.close(told)
-        self.refuses = pid == 0
-        raise NoServerError("it has threads" if self.refuses else "it is gone")
+        finally:
+            if answers >= 0:
+                os.close(answers)
+            if (
+                pid is None
+            ):  # it is gone, or stopped, or this thread was interrupted: it may be waiting for the rest
+                self.kill()
+            if not pid:
+                os.close(told)
+        if not pid:
+            self.refuses = pid == 0
+            raise NoServerError("it has threads" if self.refuses else "it is gone")
+        return pid, told
+
+    def _send(self, body: Sequence[bytes], passed: Sequence[int]) -> None:
+        header = fork_server.HEADER.pack(*map(len, body))
+        socket.send_fds(self._socket, [header], passed)
+        for piece in body:
+            self._socket.sendall(piece)
+
+    def kill(self) -> None:
+        """End it and its workers at once."""
+        if not self._is_over():
+            os.kill(self._pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Want no more of it. It ends with its last worker."""
         self._socket.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, os.WNOHANG)
+        _left[:] = [server for server in (*_left, self) if not server._is_over()]
+
+    def _is_over(self) -> bool:
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # somebody else has waited for it
+            return True
 
 
 _lock = threading.Lock()
 _server: _Server | None = None
+_left: list[_Server] = []
+"""Those that nothing more is wanted of, until they have ended and the system was told that this is known."""
 
 
 def _forget() -> None:
@@ -219,6 +244,7 @@ def _forget() -> None:
     if _server is not None:
         _server._socket.close()
     _server = None
+    _left.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
