@@ -167,6 +167,14 @@ class Layout(Places):
         return tasks
 
     @functools.cached_property
+    def told_tasks(self) -> list[Json]:
+        """What the list of episodes says of the instructions of each: as a rule a list of texts."""
+        if not self.is_v3:
+            return [line.get("tasks") for line in self._episode_lines]
+        there = "tasks" in self._table.column_names
+        return self._table["tasks"].to_pylist() if there else [None] * len(self._table)
+
+    @functools.cached_property
     def subtasks(self) -> Mapping[int, str]:
         """``subtask_index`` -> text; empty where there is no such table."""
         return subtasks.read(self.files)

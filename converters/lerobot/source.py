@@ -43,11 +43,13 @@ from converters.lerobot.features import Contents
 from converters.lerobot.layout import SIDECAR, Layout, Place
 from converters.lerobot.names import element_names
 from converters.lerobot.numbers import read_numbers
+from converters.lerobot.outlines import outlines
 from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource, refresh
+from vla_data.core.ends import Outline
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
@@ -218,6 +220,10 @@ class LerobotSource(RootedSource):
     ) -> Iterator[tuple[str, Columns | DataError]]:
         """See `BaseSource`."""
         return read_numbers(self._layout, [ref.id for ref in refs], names, self._is_left_out)
+
+    def outlines(self, refs: Sequence[EpisodeRef]) -> Mapping[str, Outline]:
+        """See `BaseSource`."""
+        return outlines(self._layout, refs)
 
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None]:
         """See `BaseSource`."""

@@ -21,7 +21,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files.folders import FEATURES, INFO, linked, version_folders
 from vla_data.installed import install
 from vla_data.safety import strict_json
-from vla_data.safety.files import open_regular, pointer, read_file, state_of
+from vla_data.safety.files import no_data, open_regular, read_file, state_of
 from vla_data.safety.text import show
 
 TEMPLATE: Final = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -83,7 +83,7 @@ def find(root: Path) -> Path:
     """
     found, links = version_folders(root)
     if len(found) > 1:
-        names = ", ".join(show(path.relative_to(root).as_posix()) for path in found[:4])
+        names = ", ".join(map(show, found[:4]))
         more = f" and {len(found) - 4:,} more" if len(found) > 4 else ""
         raise UsageError("E001", f"{show(root)} has several datasets; name one of {names}{more}")
     if found:
@@ -231,7 +231,7 @@ def _scan_tfrecord(folder: Path, shard: Shard) -> list[Place]:
     damage = ""
     try:
         with _opened(folder, shard.name) as (handle, size):
-            if told := pointer(os.pread(handle, 64, 0)):
+            if told := no_data(os.pread(handle, 64, 0)):
                 raise UsageError("E105", f"{show(shard.name)} is {told}")
             if shard.length * tfrecord.FRAME > size and shard.length * tfrecord.FRAME > 1 << 20:
                 raise UsageError("E204", f"{INFO} says {shard.length:,} records in {shard.name} of {size:,} bytes")
@@ -248,7 +248,7 @@ def _scan_tfrecord(folder: Path, shard: Shard) -> list[Place]:
 
 def _scan_array_record(folder: Path, shard: Shard) -> list[Place]:
     with _opened(folder, shard.name) as (handle, size):
-        if told := pointer(os.pread(handle, 64, 0)):
+        if told := no_data(os.pread(handle, 64, 0)):
             raise UsageError("E105", f"{show(shard.name)} is {told}")
     count = _array_record(folder, shard.name).num_records()
     if count != shard.length:

@@ -20,7 +20,7 @@ import pytest
 from tests.faults import JOBS, MINUTES, Lab, Outcome, fresh, leftovers, tree_hash
 from tests.paths import TESTS
 
-SHORT = {"rlds": 40, "h264": 40}
+SHORT = {"rlds": 25, "h264": 25}
 ERRORS = (errno.EIO, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ESTALE)
 
 

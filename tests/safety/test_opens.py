@@ -55,6 +55,8 @@ STRANGERS: Final = {
         "av.open(name, 'r', format=FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
     ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
+    ("converters/zarr/stores.py", "zipfile.ZipFile(self._file)"),
+    ("converters/zarr/stores.py", "self._zip.open(info)"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
     ("vla_data/files/write.py", "open(handle, 'wb')"),
@@ -97,6 +99,7 @@ OWN: Final = {
     "converters/rdt/sink.py": {"(folder / name).read_bytes()", "text.read_bytes()"},
     "converters/rlds/sink.py": {"(folder / file).open('rb')"},
     "converters/robomimic/sink.py": {"(folder / FILE).open('rb')", "h5py.File(handle, 'r')"},
+    "converters/rdt2/sink.py": {"(folder / name).read_bytes()"},
     "converters/rollouts/sink.py": {"(folder / name).read_bytes()"},
     "vla_data/files/write.py": {"os.open(path, flags | os.O_NOFOLLOW, 438)", "os.open(path, os.O_RDONLY)"}
     | {"os.open(path, os.O_RDONLY | os.O_DIRECTORY)"},
@@ -107,6 +110,8 @@ OWN: Final = {
     "vla_data/jobs/beam/part_store.py": {"(self.folder / name).open('rb')", "file.read_bytes()"},
     # this user's own code, whose digest is kept, and what training writes into a folder that was just made
     "vla_data/core/provenance.py": {"open(path, 'rb')"},
+    "vla_data/cli/view.py": {"webbrowser.open(viewer.address)"},
+    "vla_data/viewing/server.py": {"(resources.files('vla_data.viewing') / 'page' / file).read_bytes()"},
     "vla_data/installed.py": {"metadata.distribution('vla-data').read_text('direct_url.json')"},
     "vla_data/jobs/modules.py": {"Path(file).read_bytes()", "each.read_text('RECORD')"}
     | {"each.read_text('SOURCES.txt')"},

@@ -29,6 +29,7 @@ from vla_data.statistics.collect import LeftOut, summarize
 from vla_data.statistics.columns import Columns, read_columns
 from vla_data.statistics.health import findings
 from vla_data.statistics.meanings import check as check_meanings
+from vla_data.statistics.meanings import schemas_of
 from vla_data.statistics.rules import TOKEN_RULES, normalize
 
 FACTS: Final = "fit.json"
@@ -92,7 +93,7 @@ class FastFit:
         openpi = Openpi(
             action_horizon=self.horizon, action=self.action, state=self.state, delta_actions=self.delta
         )
-        meanings = check_meanings(sources, openpi, pooled=True)
+        meanings = check_meanings(schemas_of(sources), openpi, pooled=True)
         ids: list[str] = []
 
         def rows(arrays: Columns) -> Columns:

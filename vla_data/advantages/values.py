@@ -72,8 +72,11 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
     for name in _COLUMNS:
         kind = read.schema.field(name).type
         fits = pa.types.is_floating(kind) if name == "value" else pa.types.is_integer(kind)
-        if not fits or read[name].null_count:
-            raise UsageError("E302", f"{show(path.name)}: {name} is {kind} with {read[name].null_count} nulls")
+        if not fits:
+            wanted = "floating-point numbers" if name == "value" else "whole numbers"
+            raise UsageError("E302", f"{show(path.name)}: {name} is {kind}, and has to be of {wanted}")
+        if read[name].null_count:
+            raise UsageError("E302", f"{show(path.name)}: {name} has {read[name].null_count:,} nulls")
     rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(path.name)
     given = arrow.to_numpy(read["value"])

@@ -14,6 +14,7 @@ from vla_data.cli.options import result_options
 from vla_data.core import Json
 from vla_data.errors import RefusedError
 from vla_data.report.inspect import survey, told
+from vla_data.report.undeclared import is_useless
 from vla_data.safety.text import show
 
 _WIDTH: Final = 80
@@ -39,7 +40,7 @@ def command(source: str, everything: bool, debug: bool, as_json: bool, **options
     else:
         for line in _lines(facts):
             emit(line)
-    if facts["episodes_read"] and facts["episodes_read"] == facts["other_files"]:  # nothing of it is of the format
+    if is_useless(facts):
         raise click.exceptions.Exit(RefusedError.exit_code)
 
 
@@ -60,7 +61,8 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
     if "length" in facts:
         length = facts["length"]
         steps = f"{length['min']:,} to {length['max']:,}, mean {length['mean']:.1f}"
-        yield from _row("Steps", f"{steps}; {facts['duration_s']:,.1f} s in all")
+        seconds = f"; {facts['duration_s']:,.1f} s in all" if "duration_s" in facts else ""
+        yield from _row("Steps", steps + seconds)
     if "fps_audit" in facts:
         yield from _row("Rate", _rate(facts["fps_audit"]))
     yield from _row("Robot", show(facts.get("robot") or "not declared"))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
+from vla_data.cli.filtering import filter_option, filtered
 from vla_data.cli.options import (
     engine_choice,
     image_options,
@@ -29,6 +30,7 @@ from vla_data.selection.mapping import merged
 @click.option("--to", "to", type=FormatName(TARGETS), default="lerobot", show_default=True)
 @image_options
 @writing_options
+@filter_option
 @run_options
 @engine_choice
 def command(
@@ -51,8 +53,9 @@ def command(
         raise UsageError("E001", "there is nothing to merge; name two datasets or more")
     sink = sink_of(target, to, options)
     source = merged(sources, mapping)
+    steps = filtered(source, (), options)
     if options["dry_run"]:
-        show_rehearsal(source, (), sink, options, as_json=as_json)
+        show_rehearsal(source, steps, sink, options, as_json=as_json)
         return
-    report = run(source, (), sink, **settings(options, quiet=as_json))
+    report = run(source, steps, sink, **settings(options, quiet=as_json))
     show_report(report, as_json=as_json, where=target)

@@ -20,6 +20,7 @@ from vla_data.formats.sidecar import find_sidecar
 from vla_data.formats.tables import load_module
 from vla_data.jobs.remarks import undeclared
 from vla_data.remote.address import is_url
+from vla_data.report.undeclared import without_declarations
 from vla_data.selection.subset import select
 
 SAMPLE: Final = 64
@@ -61,9 +62,13 @@ def survey(
         if found is not None:
             return found
     name, path = find(address)
-    source = select(open_source(address if is_url(where) else f"{name}:{path}", **options), episodes)
-    refs = source.episodes()
-    facts = _Survey(source, refs if everything else _spread(refs, most), seen).facts()
+
+    def look(**told: Any) -> dict[str, Json]:
+        source = select(open_source(address if is_url(where) else f"{name}:{path}", **options, **told), episodes)
+        refs = source.episodes()
+        return _Survey(source, refs if everything else _spread(refs, most), seen).facts()
+
+    facts = look() if seen is not None else without_declarations(look, name, options)
     if not isinstance(path, Path):
         return {"format": name, "path": str(path), **facts, "beside": []}
     facts["beside"] = list(beside(path, name))

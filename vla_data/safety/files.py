@@ -30,6 +30,9 @@ _REGULAR: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PASSED: Final = getattr(os, "O_PATH", os.O_RDONLY)
 """How a folder is opened that is only passed through: with O_PATH it need not be readable."""
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
+_GZIP: Final = b"\x1f\x8b\x08"
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+_PAGE: Final = 16
 
 
 def is_own(real: Path, path: Path, root: Path) -> bool:
@@ -52,16 +55,23 @@ def is_own(real: Path, path: Path, root: Path) -> bool:
     return path.parent.resolve().is_relative_to(whole) and whole.is_relative_to(snapshots) and whole != snapshots
 
 
-def pointer(head: bytes) -> str:
-    """What is wrong with a file that begins so, if it is a pointer of Git LFS instead of data; else nothing."""
-    if not head.startswith(_POINTER):
-        return ""
-    return "a Git LFS pointer, not the data; get the data with: git lfs pull"
+def no_data(head: bytes) -> str:
+    """What a file is that begins so, where it can't be the data that its name promises; else nothing.
+
+    That is a pointer of Git LFS, the page that a server sent instead of the file, or a file within gzip.
+    """
+    if head.startswith(_POINTER):
+        return "a Git LFS pointer, not the data; get the data with: git lfs pull"
+    if head.lstrip(_BLANK)[:_PAGE].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page, not the data: what a server sent instead of the file; fetch it again"
+    if head.startswith(_GZIP):
+        return "compressed by gzip; unpack it first (gunzip)"
+    return ""
 
 
 def damage(path: Path, error: BaseException) -> str:
-    """What to say of a file that a library can't read: that it is a pointer of Git LFS or empty, or the library's
-    error by its name.
+    """What to say of a file that a library can't read: what it is instead of data, or the library's error by its
+    name.
     """
     try:
         with open_binary(path, root=None) as file:
@@ -70,7 +80,7 @@ def damage(path: Path, error: BaseException) -> str:
         return "not there" if other.code == "E133" else other.message
     except OSError as other:
         return f"not readable ({other.strerror})"
-    return pointer(head) or (f"damaged ({type(error).__name__})" if head else "an empty file, of 0 bytes")
+    return no_data(head) or (f"damaged ({type(error).__name__})" if head else "an empty file, of 0 bytes")
 
 
 def open_regular(path: Path, *, root: Path | None) -> tuple[int, Facts]:
@@ -260,6 +270,6 @@ def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tu
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:
         os.close(handle)
-    if told := pointer(data[:64]):
+    if told := no_data(data[:64]):
         raise DataError("E105", told)
     return data, hashlib.sha256(data).hexdigest()

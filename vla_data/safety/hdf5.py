@@ -24,7 +24,7 @@ from h5py import h5d, h5l, h5pl, h5t, h5z
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
-from vla_data.safety.files import facts_of, open_regular, pointer
+from vla_data.safety.files import facts_of, no_data, open_regular
 from vla_data.safety.hdf5_types import kind_of, odd_type
 from vla_data.safety.text import show
 
@@ -46,6 +46,8 @@ MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
 MAX_RATIO: Final = 1_100
 _SMALL: Final = 1 << 20
+_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_BLOCK: Final = 512
 
 
 def plugins_off() -> None:
@@ -77,8 +79,10 @@ class File:
         handle, self.facts = open_regular(path, root=root)
         try:
             head = os.pread(handle, 64, 0)
-            if told := pointer(head) or ("" if head else "the file is empty, of 0 bytes"):
+            if told := no_data(head) or ("" if head else "the file is empty, of 0 bytes"):
                 raise DataError("E105", told)
+            if not _is_signed(handle, self.facts[2]):
+                raise DataError("E105", "not an HDF5 file: it has no signature of one; fetch or write it again")
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
                 self._file = _open(f"/dev/fd/{handle}")
@@ -109,6 +113,12 @@ class File:
     def close(self) -> None:
         """Close the file and everything in it."""
         self._file.close()
+
+
+def _is_signed(handle: int, size: int) -> bool:
+    """Whether HDF5's signature is where it may be: at the start, or after a user block of 512 bytes, 1,024, ..."""
+    places = itertools.chain([0], (_BLOCK << i for i in itertools.count()))
+    return any(os.pread(handle, 8, at) == _SIGNATURE for at in itertools.takewhile(lambda at: at < size, places))
 
 
 def _open(name: str) -> h5py.File:

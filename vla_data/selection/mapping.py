@@ -30,7 +30,7 @@ from typing import Any, Final
 from vla_data.core import Schema, Source
 from vla_data.core.base import narrowed
 from vla_data.core.curate import Step, describe
-from vla_data.errors import DataError, UsageError
+from vla_data.errors import DataError, RefusedError, UsageError, VlaDataError
 from vla_data.formats import open_source, parse_address
 from vla_data.safety.files import read_config
 from vla_data.safety.text import show
@@ -120,9 +120,9 @@ def schema_of(source: Source) -> Schema:
     """The schema of a source's first episode that can be read.
 
     Raises:
-        UsageError: E003 without episodes; where none can be read, what is wrong with the first one, by its code.
+        VlaDataError: E003 without episodes; where none can be read, what is wrong with the first one, by its code.
     """
-    first: UsageError | None = None
+    first: VlaDataError | None = None
     for ref in source.episodes():
         try:
             return source.schema(source.read(ref))
@@ -131,9 +131,12 @@ def schema_of(source: Source) -> Schema:
     raise first or UsageError("E003", "the source has no episode")
 
 
-def unreadable(episode: str, error: DataError) -> UsageError:
-    """The refusal of a source of which no episode can be read, by what is wrong with the first."""
-    return UsageError(error.code, f"no episode can be read; the first, {show(episode)}: {error.message}")
+def unreadable(episode: str, error: DataError) -> VlaDataError:
+    """The refusal of a source of which no episode can be read, by what is wrong with the first: of what nobody
+    declared, as of a wrong call.
+    """
+    kind = UsageError if error.code in ("E211", "E231") else RefusedError
+    return kind(error.code, f"no episode can be read; the first, {show(episode)}: {error.message}")
 
 
 def _load(path: Path) -> Mapping[str, Any]:
