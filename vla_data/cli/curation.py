@@ -99,7 +99,7 @@ def curation(
             source = Selection(source, tuple(range(most)))
     source = select(source, episodes)
     features = steps_of(source, options)
-    if name not in ("ppo_rollout", "lerobot") and recipe:
+    if name != "ppo_rollout" and recipe:
         recipe = _fitting(describe(schema_of(source), features), recipe, ctx)
     warnings: tuple[str, ...] = (_AS_IT_IS,) if name == "lerobot" and not recipe else ()
     if isinstance(folder, Path):
