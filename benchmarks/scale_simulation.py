@@ -167,7 +167,8 @@ def _real(parts: int, seconds: float, workers: int, every: float | None) -> tupl
         nonlocal died
         rng = random.Random(5)
         while every is not None and not done.wait(rng.expovariate(1 / every)):
-            mine = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+            servers = [one for one in psutil.Process().children() if "fork_server" in " ".join(one.cmdline())]
+            mine = [child for server in servers for child in server.children()]
             if mine:
                 os.kill(rng.choice(mine).pid, signal.SIGKILL)
                 died += 1

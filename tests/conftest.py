@@ -11,7 +11,7 @@ from hypothesis import settings
 
 # A busy machine is no defect: no example has a deadline. VLA_DATA_EXAMPLES says how many
 # examples tests have that do not say it themselves.
-settings.register_profile("push", deadline=None, max_examples=int(os.environ.get("VLA_DATA_EXAMPLES", "50")))
+settings.register_profile("push", deadline=None, max_examples=int(os.environ.get("VLA_DATA_EXAMPLES", "30")))
 settings.load_profile("push")
 
 # A shell's background jobs ignore it, and so would the runs that tests start and interrupt.

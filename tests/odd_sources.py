@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import multiprocessing
 import os
 import signal
 import time
@@ -93,6 +94,13 @@ def _ignore_terminate() -> None:
     time.sleep(600)
 
 
+def _kill_parent() -> None:
+    """The process that a worker works for; on Beam that is the runner's own worker."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    os.kill(int(parent.pid or 0), signal.SIGKILL)
+
+
 DEEDS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(8),
@@ -102,6 +110,6 @@ DEEDS = {
     "sleep_stubbornly": _ignore_terminate,
     "allocate": _allocate,
     "bug": _overflow,
-    "kill_parent": lambda: os.kill(os.getppid(), signal.SIGKILL),  # on Beam: the runner's own worker
+    "kill_parent": _kill_parent,
     "nap": lambda: time.sleep(0.5),
 }

@@ -20,8 +20,30 @@ PACKAGES = ("vla_data", "converters", "training_adapters", "builders")
 
 ROOMS = (
     *("_version", "errors", "former_names", "options", "names", "installed", "safety", "media", "files", "core"),
-    *("actions", "steps", "remote", "formats", "recording", "jobs", "selection", "dynamics", "statistics"),
-    *("advantages", "verification", "report", "mixtures", "preparing", "vla_data", "cli", "__main__"),
+    *(
+        "actions",
+        "steps",
+        "remote",
+        "formats",
+        "recording",
+        "jobs",
+        "selection",
+        "dynamics",
+        "statistics",
+        "measuring",
+    ),
+    *(
+        "advantages",
+        "verification",
+        "report",
+        "hub",
+        "mixtures",
+        "preparing",
+        "viewing",
+        "vla_data",
+        "cli",
+        "__main__",
+    ),
     *("converters", "training_adapters", "builders"),
 )
 """From the ground up: a room imports from those before it and never from those after it."""
@@ -41,8 +63,11 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
         "converters/rdt/",
         "converters/robomimic/",
     ),
+    "huggingface_hub": ("vla_data/hub/client.py",),
+    "imagecodecs": ("vla_data/safety/zarr_array.py",),
     "jax": ("training_adapters/",),
     "lerobot": ("training_adapters/lerobot/",),
+    "numcodecs": ("vla_data/safety/zarr_array.py",),
     "pandas": (),
     "pyarrow": (
         *("vla_data/files/arrow.py", "vla_data/files/tables.py", "vla_data/advantages/", "vla_data/media/"),
@@ -51,6 +76,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "tensorflow": ("training_adapters/", "builders/"),
     "tensorflow_datasets": ("training_adapters/", "builders/"),
     "torch": ("training_adapters/",),
+    "zarr": (),
 }
 """Package -> the files and folders that may import it."""
 

@@ -5,7 +5,7 @@
     runs/first/step_100/tokenizer/                  FAST, in Hugging Face's files; of a policy of tokens
     runs/first/step_100/train_state/                the optimiser, generators and environments, of a run of ours
 
-A checkpoint is whole or not there: it is written under another name, which starts with a dot, and renamed.
+A checkpoint is whole or not there: it is published by one rename, as datasets are.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from training_adapters import params
 from training_adapters.fast import FastTokenizer
+from training_adapters.params import Params
 from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.bins import BinConfig, BinPolicy
 from training_adapters.policies.config import PolicyConfig
@@ -34,13 +35,17 @@ from training_adapters.policies.guided import Guided
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
 from training_adapters.rdt.player import UnifiedPlayer
+from training_adapters.stored import fitting, read_json
 from vla_data.errors import UsageError
-from vla_data.files.write import machine_errors, sync_tree
-from vla_data.safety import strict_json
+from vla_data.files.write import machine_errors, remove_tree
+from vla_data.jobs.publish import publish
+from vla_data.jobs.targets import Seen
+from vla_data.jobs.workspace import workspace
 from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
 Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy | AskedFlow
+_Module = TypeVar("_Module", bound=nn.Module)
 _STATE: Final = "state.safetensors"
 _BINS, _CRITIC, _FLOW, _ASKED = "bins", "critic", "flow", "asked_flow"
 """Values of ``kind`` in the metadata; without it, it is a policy of tokens."""
@@ -73,9 +78,8 @@ class Saved:
                 or some have no place.
         """
         self._need("")
-        config = PolicyConfig.of(self.metadata.get("policy", {}))
+        config = PolicyConfig.of(self._form())
         tokenizer = FastTokenizer.load(self.folder / "tokenizer", horizon=config.horizon, dim=config.dim)
-        policy = TokenPolicy(config, tokenizer)
         own = self.params
         if self.form != "il":
             own = {
@@ -83,36 +87,33 @@ class Saved:
                 for name, value in own.items()
                 if name.startswith(params.ACTOR)
             }
-        fill(policy, own, what=str(self.folder))
-        return policy
+        return self._made(lambda: TokenPolicy(config, tokenizer), own)
 
     def bins(self) -> BinPolicy:
         """The policy of bins in it; raises as `policy`."""
         self._need(_BINS)
-        policy = BinPolicy(BinConfig.of(self.metadata.get("policy", {})))
-        fill(policy, self.params, what=str(self.folder))
-        return policy
+        config = BinConfig.of(self._form())
+        return self._made(lambda: BinPolicy(config), self.params)
 
     def critic(self) -> BinCritic:
         """The critic of bins in it; raises as `policy`."""
         self._need(_CRITIC)
-        critic = BinCritic(CriticConfig.of(self.metadata.get("policy", {})))
-        fill(critic, self.params, what=str(self.folder))
-        return critic
+        config = CriticConfig.of(self._form())
+        return self._made(lambda: BinCritic(config), self.params)
 
     def flow(self) -> FlowPolicy:
         """The policy in RDT's slots in it; raises as `policy`."""
         self._need(_FLOW)
-        policy = FlowPolicy(FlowConfig.of(self.metadata.get("policy", {})))
-        fill(policy, self.params, what=str(self.folder))
-        return policy
+        config = FlowConfig.of(self._form())
+        return self._made(lambda: FlowPolicy(config), self.params)
 
     def asked_flow(self) -> AskedFlow:
         """The policy of a flow with an indicator in it; raises as `policy`."""
         self._need(_ASKED)
-        policy = AskedFlow(PolicyConfig.of(self.metadata.get("policy", {})))
-        fill(policy, self.params, what=str(self.folder))
-        policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
+        config = PolicyConfig.of(self._form())
+        policy = self._made(lambda: AskedFlow(config), self.params)
+        with self.fitting():
+            policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
         return policy
 
     def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer | AskedFlow:
@@ -124,13 +125,37 @@ class Saved:
         if self.metadata.get("kind") == _FLOW:
             if "slots" not in self.metadata:
                 raise UsageError("E231", f"{show(self.folder)} has no environment: train it with --set env=NAME")
-            return UnifiedPlayer.of(self.flow(), self.metadata["slots"])
+            with self.fitting():
+                return UnifiedPlayer.of(self.flow(), self.metadata["slots"])
         if self.metadata.get("kind") == _ASKED:
             return self.asked_flow()
         if self.metadata.get("kind") != _BINS:
             return self.policy()
         policy, asked = self.bins(), self.metadata.get("asked")
-        return policy if asked is None else Guided(policy, asked["words"], beta=float(asked["beta"]))
+        with self.fitting():
+            return policy if asked is None else Guided(policy, asked["words"], beta=float(asked["beta"]))
+
+    def _form(self) -> Mapping[str, Any]:
+        """What the metadata say of the policy's form, if it is a table."""
+        form = self.metadata.get("policy", {})
+        return form if isinstance(form, Mapping) else {}
+
+    def _made(self, make: Callable[[], _Module], stored: Params) -> _Module:
+        """A model with its parameters; first one without numbers, as a form may mean any amount of memory.
+
+        Raises:
+            UsageError: E301.
+        """
+        with self.fitting():
+            with torch.device("meta"):
+                _check(make(), stored, str(self.folder))
+            model = make()
+            fill(model, stored, what=str(self.folder))
+            return model
+
+    def fitting(self) -> AbstractContextManager[None]:
+        """See `training_adapters.stored.fitting`."""
+        return fitting(f"the checkpoint {show(self.folder)}")
 
     def _need(self, kind: str) -> None:
         """Raises UsageError, E001, where the checkpoint is of another kind."""
@@ -160,12 +185,10 @@ class Saved:
         Raises:
             UsageError: E003, the checkpoint has none.
         """
-        from safetensors.torch import load_file
-
         folder = self.folder / "train_state"
         if not (folder / _STATE).is_file():
             raise UsageError("E003", f"{show(self.folder)} has no train_state to go on from")
-        return dict(load_file(folder / _STATE)), _json(folder / "state.json")
+        return params.tensors(folder / _STATE, root=self.folder), _json(folder / "state.json", self.folder)
 
 
 def fill(module: nn.Module, stored: params.Params, *, what: str) -> None:
@@ -174,16 +197,22 @@ def fill(module: nn.Module, stored: params.Params, *, what: str) -> None:
     Raises:
         UsageError: E301 with every name that does not fit; nothing is random, and nothing is left out.
     """
-    wanted = {name.replace(".", "/"): value for name, value in module.state_dict().items()}
-    found = params.match(params.shapes(stored), {name: tuple(value.shape) for name, value in wanted.items()})
-    if not found.whole:
-        raise UsageError("E301", f"the parameters of {show(what)} do not fit this model: {found}")
+    wanted = _check(module, stored, what)
     module.load_state_dict(
         {
             name.replace("/", "."): torch.from_numpy(np.asarray(stored[name])).to(value.dtype)
             for name, value in wanted.items()
         }
     )
+
+
+def _check(module: nn.Module, stored: params.Params, what: str) -> dict[str, Tensor]:
+    """A module's parameters by name, if the stored ones are of these names and shapes."""
+    wanted = {name.replace(".", "/"): value for name, value in module.state_dict().items()}
+    found = params.match(params.shapes(stored), {name: tuple(value.shape) for name, value in wanted.items()})
+    if not found.whole:
+        raise UsageError("E301", f"the parameters of {show(what)} do not fit this model: {found}")
+    return wanted
 
 
 def params_of(module: nn.Module) -> params.Params:
@@ -214,10 +243,10 @@ def save(
     from safetensors.torch import save_file
 
     facts = {**metadata, **_form(model)}
-    beside = folder.with_name(f".{folder.name}.tmp")
-    with machine_errors(f"cannot write {show(folder.name)}"):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    with machine_errors(f"cannot write {show(folder.name)}"), workspace(folder) as work:
+        seen, beside = Seen.at(folder), work / "staging"
+        remove_tree(beside)
+        beside.mkdir()
         params.write(beside / "params", params_of(model))
         if isinstance(model, TokenPolicy | ActorCritic):
             _actor(model).tokenizer.save(beside / "tokenizer")
@@ -228,10 +257,7 @@ def save(
                 {name: value.contiguous() for name, value in tensors.items()}, beside / "train_state" / _STATE
             )
             (beside / "train_state" / "state.json").write_text(json.dumps(state or {}))
-        sync_tree(beside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(beside, folder)
+        publish(beside, folder, seen)
 
 
 def _actor(model: TokenPolicy | ActorCritic) -> TokenPolicy:
@@ -268,7 +294,7 @@ def load(folder: str | Path) -> Saved:
         if not steps:
             raise UsageError("E003", f"{show(folder)} is not a checkpoint and has none inside (step_N/params)")
         folder = steps[-1]
-    return Saved(folder, _json(folder / "metadata.json"), params.read(folder / "params"))
+    return Saved(folder, _json(folder / "metadata.json", folder), params.read(folder / "params"))
 
 
 def numbered(run: Path) -> list[Path]:
@@ -281,16 +307,15 @@ def forget(folders: Iterable[Path]) -> None:
     """Remove checkpoints."""
     for folder in folders:
         with machine_errors(f"cannot remove {show(folder.name)}"):
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
 
 def _names(run: Path) -> list[str]:
     return os.listdir(run) if run.is_dir() else []
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, root: Path) -> dict[str, Any]:
     try:
-        facts = strict_json.loads(path.read_bytes(), name=path.name)
-    except OSError:
-        raise UsageError("E003", f"{show(path)} is missing, so this is not a checkpoint of vla-train") from None
-    return facts if isinstance(facts, dict) else {}
+        return read_json(path, root=root)
+    except UsageError as error:
+        raise UsageError(error.code, f"{error.message}, so this is not a checkpoint of vla-train") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vla_data.actions.agreement import spans
 from vla_data.core import Json
+from vla_data.core.findings import Finding
 from vla_data.statistics.blocks import as_vectors, block, mask_of, only
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
-from vla_data.statistics.trainers import BaseWriter
+from vla_data.statistics.trainers import BaseWriter, Meant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,19 @@ class DatasetStatistics(BaseWriter):
         if self.state is not None:
             out["proprio"] = as_vectors(arrays[self.state], self.state)
         return out
+
+    def doubts(self, meant: Meant) -> Iterable[Finding]:
+        """See `vla_data.statistics.trainers.Writer`: a mask that is not of the declared gripper."""
+        action = meant(self.action)
+        gripper = [
+            at for at, element in enumerate(action) if element is not None and element.quantity == "gripper"
+        ]
+        out = [at for at, on in enumerate(self.action_mask) if not on]
+        if out and gripper and out != gripper:
+            message = (
+                f"the mask leaves out {self.action} {spans(out)}, and the declared gripper is {spans(gripper)}"
+            )
+            yield Finding(where=self.action, code="convention", elements=tuple(out), message=message)
 
     def parts(self, summary: Summary, quantiles: Mapping[str, float]) -> dict[str, Json]:
         """``action`` with its mask, and ``proprio``, with quantiles of these names."""

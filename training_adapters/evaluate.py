@@ -15,9 +15,10 @@ from training_adapters.envs.starts import HELD_OUT_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.intervals import Share
 from training_adapters.policy import Actor
+from training_adapters.stored import fitting, read_json
 from vla_data.errors import UsageError
 from vla_data.files.write import write_file
-from vla_data.safety import strict_json
+from vla_data.safety.text import show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,17 @@ class Evaluation:
             "seed": self.seed,
             "temperature": self.temperature,
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Evaluation:
+        """An evaluation from a file with its `to_json`.
+
+        Raises:
+            UsageError: E003, it is not there; E301, it is none.
+        """
+        facts = read_json(path, root=path.parent)
+        with fitting(show(path)):
+            return cls.of(facts)
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Evaluation:
@@ -117,7 +129,7 @@ def evaluate(
 def kept(path: Path, measure: Callable[[], Evaluation]) -> Evaluation:
     """What is measured once and kept in a file, for a run that is gone on with."""
     if path.exists():
-        return Evaluation.of(strict_json.read(path, root=None))
+        return Evaluation.read(path)
     found = measure()
     write_file(path, (json.dumps(found.to_json(), indent=2, sort_keys=True) + "\n").encode())
     return found

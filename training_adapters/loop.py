@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from training_adapters.stored import fitting
 from vla_data import options as checks
 from vla_data.errors import UsageError
 
@@ -162,15 +163,29 @@ class Optimisation:
         return out
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state`."""
+        """Go on from a `state`.
+
+        Raises:
+            UsageError: E301, it is of no such model.
+        """
         memory: dict[int, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("optimizer/"):
-                _, number, name = key.split("/")
-                memory.setdefault(int(number), {})[name] = value
-        whole = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**whole, "state": memory})
-        self.updates = int(state["updates"])
+        with fitting("the state of the optimiser"):
+            for key, value in state.items():
+                if key.startswith("optimizer/"):
+                    _, number, name = key.split("/")
+                    memory.setdefault(int(number), {})[name] = value
+            whole = self._optimizer.state_dict()
+            self._optimizer.load_state_dict({**whole, "state": memory})
+            self._check()
+            self.updates = int(state["updates"])
+
+    def _check(self) -> None:
+        """Raises ValueError where the optimiser remembers parameters of another shape."""
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                for name, value in self._optimizer.state[parameter].items():
+                    if value.ndim and value.shape != parameter.shape:
+                        raise ValueError(f"{name} is of {tuple(value.shape)}, not {tuple(parameter.shape)}")
 
 
 def _size(part: Any) -> int:

@@ -6,7 +6,8 @@ step_100/params/_METADATA, ...            orbax: an item {"params": tree}, as op
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError, MachineError, UsageError
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 
 Params = dict[str, NDArray[Any]]
 
 SAFETENSORS: Final = "model.safetensors"
+MAX_PARAMS: Final = 16 << 30
 _ORBAX: Final = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 ACTOR, CRITIC = "actor_backbone/", "value_head/"
 
@@ -102,8 +105,8 @@ def read(folder: str | Path) -> Params:
         DataError: E105, they cannot be read.
     """
     folder = Path(folder)
-    if (folder / SAFETENSORS).is_file():
-        return clean(_read_safetensors(folder / SAFETENSORS))
+    if os.path.lexists(folder / SAFETENSORS):
+        return clean(arrays(folder / SAFETENSORS, root=folder))
     if any((folder / name).exists() for name in _ORBAX):
         return clean(_read_orbax(folder))
     raise UsageError("E003", f"{show(folder)} holds no parameters: neither {SAFETENSORS} nor an orbax tree")
@@ -152,14 +155,33 @@ def flat(tree: Mapping[str, Any], above: str = "") -> Params:
     return out
 
 
-def _read_safetensors(path: Path) -> Params:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def arrays(path: Path, *, root: Path) -> Params:
+    """The tensors in a file of safetensors below ``root``, as arrays.
 
+    Raises:
+        DataError: E105, it is none; as `vla_data.safety.files.read_file`.
+    """
+    from safetensors.numpy import load
+
+    return _loaded(path, root, load)
+
+
+def tensors(path: Path, *, root: Path) -> dict[str, Any]:
+    """The tensors in a file of safetensors below ``root``, as PyTorch's; raises as `arrays`."""
+    from safetensors.torch import load
+
+    return _loaded(path, root, load)
+
+
+def _loaded(path: Path, root: Path, load: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]:
+    """The file is read and not mapped: a mapped file that somebody cuts ends the process."""
+    from safetensors import SafetensorError
+
+    data = read_file(path, root=root, max_bytes=MAX_PARAMS)[0]
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise DataError("E105", f"{show(path.name)}: {show(error)}") from None
+        return dict(load(data))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError("E105", f"{show(path.name)} is damaged: {type(error).__name__}: {show(error)}") from None
 
 
 def _read_orbax(folder: Path) -> Params:

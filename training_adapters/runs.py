@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
-from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.write import is_unforeseen, machine_errors, write_file
-from vla_data.safety import strict_json
+from training_adapters.stored import fitting, read_json, read_lines
+from vla_data.errors import LockedError, TargetExistsError, UsageError
+from vla_data.files.folders import walk
+from vla_data.files.write import is_unforeseen, machine_errors, open_append, write_file
 from vla_data.safety.text import show
+
+METRICS: Final = "metrics.jsonl"
 
 
 class Run:
@@ -28,8 +34,9 @@ class Run:
 
     Raises:
         TargetExistsError: E411, the run is there.
-        UsageError: E003, it is to be resumed and is not there; E301, with other options; E006, wandb is not
-            installed.
+        LockedError: E801, another process works on it.
+        UsageError: E003, it is to be resumed and is not there; E301, with other options; E131, with a link in its
+            folder; E006, wandb is not installed.
     """
 
     def __init__(
@@ -38,26 +45,34 @@ class Run:
         self.folder, self._out, self._began = folder, out or sys.stderr, time.monotonic()
         facts = asdict(config)
         stored = folder / "config.json"
-        if resume:
-            _same(stored, facts)
-        elif folder.exists() and any(not is_unforeseen(path.name, stored.name) for path in folder.iterdir()):
-            raise TargetExistsError("E411", f"{show(folder)} exists; --resume goes on with it")
-        self._wandb: Any = _wandb(folder, facts) if wandb else None
         with machine_errors("cannot write the run's folder"):
-            folder.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                folder.mkdir(parents=True, exist_ok=True)
+            elif not folder.is_dir():
+                raise UsageError("E003", f"there is no run to go on with: {show(stored)} is missing")
+            self._held = _hold(folder)
+            if resume:
+                _check_links(folder)
+                _same(stored, facts)
+            elif any(not is_unforeseen(path.name, stored.name) for path in folder.iterdir()):
+                raise TargetExistsError("E411", f"{show(folder)} exists; --resume goes on with it")
+            self._wandb: Any = _wandb(folder, facts) if wandb else None
             write_file(stored, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
 
     def keep(self, updates: int) -> None:
         """Forget metrics of updates after these, which a resumed run makes again."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["update"] <= updates]
-        write_file(path, "".join(kept).encode())
+        path = self.folder / METRICS
+        with fitting(show(path)):
+            lines = read_lines(path, root=self.folder)
+            kept = [line for line in lines if json.loads(line)["update"] <= updates]
+        with machine_errors(f"cannot write {METRICS}"):
+            write_file(path, kept)
 
     def log(self, update: int, metrics: Mapping[str, float], *, show_it: bool = True) -> None:
         """A line of metrics, and one for a person."""
-        with machine_errors("cannot write metrics.jsonl"), open(self.folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"update": update, **metrics}) + "\n")
+        line = json.dumps({"update": update, **metrics}) + "\n"
+        with machine_errors(f"cannot write {METRICS}"), open_append(self.folder / METRICS) as file:
+            file.write(line.encode())
         if self._wandb is not None:
             self._wandb.log(dict(metrics), step=update)
         if show_it:
@@ -70,14 +85,60 @@ class Run:
         self._out.flush()
 
 
+class _Lock:
+    """The lock of a folder, as long as a run of this process is there; it ends with the process."""
+
+    __slots__ = ("__weakref__", "handle")
+
+    def __init__(self, folder: Path) -> None:
+        self.handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError("E801", f"another process works on the run {show(folder)}") from None
+        except OSError:  # a network file system without locks: there nothing tells two runs from each other
+            pass
+
+    def __del__(self) -> None:
+        os.close(self.handle)
+
+
+_HELD: Final[weakref.WeakValueDictionary[tuple[int, int], _Lock]] = weakref.WeakValueDictionary()
+
+
+def _hold(folder: Path) -> _Lock:
+    """The lock of a folder, which runs of this process share.
+
+    Raises:
+        LockedError: E801, another process has it.
+    """
+    facts = folder.stat()
+    place = (facts.st_dev, facts.st_ino)
+    lock = _HELD.get(place)
+    if lock is None:
+        _HELD[place] = lock = _Lock(folder)
+    return lock
+
+
+def _check_links(folder: Path) -> None:
+    """A run that is gone on with writes and removes files below its folder, and nowhere else.
+
+    Raises:
+        UsageError: E131, a link is in it.
+    """
+    links: list[Path] = []
+    links += [Path(entry.path) for entry in walk(folder, links) if entry.is_symlink()]
+    if links:
+        raise UsageError("E131", f"{show(links[0])} is a link; a run goes on in files of its own alone")
+
+
 def _same(path: Path, facts: Mapping[str, Any]) -> None:
     try:
-        stored = strict_json.loads(path.read_bytes(), name=path.name)
-    except OSError:
-        raise UsageError("E003", f"there is no run to go on with: {show(path)} is missing") from None
+        had = read_json(path, root=path.parent)
+    except UsageError as error:
+        raise UsageError(error.code, f"there is no run to go on with: {error.message}") from None
     now = json.loads(json.dumps(facts))
-    if stored != now:
-        had = stored if isinstance(stored, dict) else {}
+    if had != now:
         names = ", ".join(sorted(name for name in now if had.get(name) != now[name]))
         raise UsageError("E301", f"the run was begun with other options: {names}")
 

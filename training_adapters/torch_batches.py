@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vla_data import options as checks
 from vla_data.core import Json
 from vla_data.errors import UsageError
-from vla_data.jobs.pool import Process, without_main
+from vla_data.jobs.process import Process, without_main
 from vla_data.mixtures import Batch, Loader
 from vla_data.mixtures.transforms.base import Datasets
 from vla_data.safety.text import show

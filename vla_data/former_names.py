@@ -7,7 +7,6 @@ had.
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 import warnings
@@ -119,7 +118,7 @@ NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "vla_data.loss": "vla_data.verification.lossy",
         "vla_data.mapping": "vla_data.selection.mapping",
         "vla_data.merged": "vla_data.selection.merged",
-        "vla_data.mixtures.located": "vla_data.media.mapped",
+        "vla_data.mixtures.located": "vla_data.media.located",
         "vla_data.mixtures.parquet_images": "converters.lerobot.located_images",
         "vla_data.mixtures.recap": "training_adapters.opentau.mixture",
         "vla_data.pipeline": "vla_data.jobs.run",
@@ -202,13 +201,14 @@ class _View(ModuleType):
         return vars(self)[self.__name__.rpartition(".")[2]](*args, **options)
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules of `NAMES`."""
+class _Finder:
+    """Finds the modules of `NAMES`, and loads them. To derive from classes of `importlib.abc` loads too much."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(fullname, self) if fullname in NAMES else None
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(fullname, loader) if fullname in NAMES else None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         now = NAMES[spec.name]

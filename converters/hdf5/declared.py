@@ -39,6 +39,8 @@ class Options(instruction.Options, Protocol):
     def next_obs(self) -> bool: ...  # noqa: D102
     @property
     def action_limit(self) -> float: ...  # noqa: D102
+    @property
+    def allow_empty_instruction(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
     if rate is None:
         asked.append(("its control rate", "--fps"))
     task = instruction.find(demo, options, file)
+    if task is None and options.allow_empty_instruction:
+        task = Found("", "none")
     if task is None and not asked:
         texts = instruction.candidates(demo)
         raise DataError(
@@ -115,7 +119,9 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
         orientation=orientation,
         channels=channels,
         file_channels=of_files,
-        task=Found(text.instruction(task.value, lines=True), task.rule),
+        task=Found(
+            text.instruction(task.value, allow_empty=options.allow_empty_instruction, lines=True), task.rule
+        ),
         fps=rate,
     )
 

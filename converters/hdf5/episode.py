@@ -19,8 +19,9 @@ from converters.hdf5.absolute import NOTE as POSES
 from converters.hdf5.absolute import are_poses
 from converters.hdf5.conventions import action_convention
 from converters.hdf5.declared import Options, told
-from converters.hdf5.dialects.base import BY_STATES, FIRST_OF, Demo, Layout, below, is_images, without
+from converters.hdf5.dialects.base import BY_STATES, FIRST_OF, Demo, Layout, is_images
 from converters.hdf5.dialects.channels import looks_like_pictures
+from converters.hdf5.dialects.odd import Odd, below, refuse, without
 from converters.hdf5.instruction import each_step
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
@@ -86,6 +87,8 @@ def build(
         of_action = {**demo.results, **demo.before, **_extra(demo, count, {*demo.seen, *action}, notes)}
         for key, table in of_action.items():
             arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
+        ragged = _ragged(demo, frames, pictures)
+        refuse([("E232", f"{show(table.path)} has rows of unequal length", table.path) for table in ragged])
         for key, table in demo.seen.items():
             if key not in frames:
                 values = _seen(pictures, table, key, steps, notes)
@@ -166,13 +169,13 @@ def _without_empty(demo: Demo, notes: list[str]) -> Demo:
 
 def _check_rows(demo: Demo, actions: int, first: int) -> None:
     """Every table has as many rows as its actions allow, and all numbers fit in memory together."""
+    odd: list[Odd] = []
     for tables, more in ((demo.results, 0), (demo.before, 1), (demo.seen, 1 - first)):
         for table in tables.values():
             if not table.shape or not actions <= len(table) <= actions + more:
                 rows = f"{len(table):,}" if table.shape else "no"
-                raise DataError(
-                    "E204", f"{show(table.path)} has {rows} rows for {actions:,} actions{without(table.path)}"
-                )
+                odd.append(("E204", f"{show(table.path)} has {rows} rows for {actions:,} actions", table.path))
+    refuse(odd)
     lengths = {len(table): table.path for table in demo.seen.values()}
     if len(lengths) > 1:
         few, many = min(lengths), max(lengths)
@@ -250,9 +253,16 @@ def _seen(pictures: Pictures, table: Table, key: str, steps: int, notes: list[st
     """An observation that is no camera."""
     if key in pictures.flat:
         return pictures.decoded(key)[:steps]
-    if table.kind == "bytes":
-        raise DataError("E232", f"{show(table.path)} has rows of unequal length{without(table.path)}")
     return _widened(_values(table, key, 0, steps), key, notes)
+
+
+def _ragged(demo: Demo, frames: Mapping[str, Any], pictures: Pictures) -> list[Table]:
+    """Observations that are no camera and have rows of unequal length."""
+    return [
+        table
+        for key, table in demo.seen.items()
+        if key not in frames and key not in pictures.flat and table.kind == "bytes"
+    ]
 
 
 def _widened(array: Array, key: str, notes: list[str]) -> Array:

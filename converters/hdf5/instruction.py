@@ -7,7 +7,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from converters.hdf5.dialects.base import INSTRUCTIONS, Demo, Found, below, first_text, one_text, words
+from converters.hdf5.dialects.base import INSTRUCTIONS, Demo, Found, first_text, one_text, words
+from converters.hdf5.dialects.odd import below
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
 from vla_data.safety.text import show

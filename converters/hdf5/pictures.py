@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.hdf5.declared import Told
-from converters.hdf5.dialects.base import RGB, Demo, file_of, is_images, without
+from converters.hdf5.dialects.base import RGB, Demo, file_of, is_images
+from converters.hdf5.dialects.odd import without
 from converters.hdf5.images import encoded_frames, image_files, stored_frames, turned
 from converters.rlds.images import decode_all
 from vla_data.core import Json

@@ -66,6 +66,7 @@ class Hdf5Source(RootedSource):
         next_obs: also read ``next_obs`` of robomimic's layout, as ``next.observation.*``, without its images.
         fps: control rate in steps per second; None: what the files say.
         action_limit: largest absolute action value that a robot can mean.
+        allow_empty_instruction: keep demos without a text.
         unwanted: features that nobody will look at; see `without`.
     """
 
@@ -82,6 +83,7 @@ class Hdf5Source(RootedSource):
     next_obs: bool = False
     fps: float | None = None
     action_limit: float = 100.0
+    allow_empty_instruction: bool = False
     unwanted: Container[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +97,8 @@ class Hdf5Source(RootedSource):
             if value is not None and (not isinstance(value, str) or not value):
                 raise ValueError(f"{name} is {value!r}, not a text")
         object.__setattr__(self, "leave_out", tuple(path.strip("/") for path in self.leave_out))
-        checks.flag("next_obs", self.next_obs)
+        for name in ("next_obs", "allow_empty_instruction"):
+            checks.flag(name, getattr(self, name))
         if self.fps is not None:
             object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))

@@ -9,18 +9,17 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from converters.lerobot import meta, rows
+from converters.lerobot.index_columns import index_columns
 from converters.lerobot.totals import Totals
-from vla_data.core import Json, Published, Schema
+from vla_data.core import Json, Published
 from vla_data.errors import VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below
-from vla_data.statistics import vector_stats
 
 
 def video_of(episode: Published, name: str) -> bytes:
@@ -39,31 +38,30 @@ def read_table(episode: Published) -> pa.Table:
 
 
 def table_of(
-    episode: Published,
-    schema: Schema,
-    features: Mapping[str, Json],
-    tasks: Mapping[str, int],
-    totals: Totals,
-    version: str,
+    episode: Published, typed: pa.Schema, tasks: Mapping[str, int], totals: Totals, fps: float
 ) -> tuple[pa.Table, dict[str, Json], dict[str, Json]]:
-    """One episode's rows with the index columns, its statistics and its counted pixels."""
+    """One episode's rows with the index columns, its statistics and its counted pixels.
+
+    Args:
+        episode: that comes next.
+        typed: the columns of the dataset's files.
+        tasks: ``task_index`` of each instruction.
+        totals: of the episodes before.
+        fps: steps a second.
+    """
     table = read_table(episode)
-    length = len(table)
     stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
     counts: dict[str, Json] = json.loads(table.schema.metadata[b"counts"])
-    own: dict[str, np.ndarray[Any, Any]] = {
-        "timestamp": (np.arange(length) / schema.fps).astype(np.float32),
-        "frame_index": np.arange(length),
-        "episode_index": np.full(length, totals.count),
-        "index": np.arange(totals.frames, totals.frames + length),
-        "task_index": np.asarray([tasks[task] for task in table["task"].to_pylist()], dtype=np.int64),
-    }
-    for name, values in own.items():
-        table = table.append_column(name, arrow.from_numpy(values).cast(meta.INDEX_FEATURES[name]))
-        stats[name] = vector_stats(values)
-    typed = meta.arrow_schema(features, version)
-    table = rows.with_language(table, typed, schema.fps)
-    return table.select(typed.names).cast(typed), stats, counts
+    columns, own = index_columns(
+        table["task"].to_pylist(), tasks, episode=totals.count, first=totals.frames, fps=fps
+    )
+    table = rows.with_language(table, typed, fps)
+    made = [arrow.from_numpy(columns[name]) if name in columns else table[name] for name in typed.names]
+    cast = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(made, typed, strict=True)
+    ]
+    return pa.table(cast, schema=typed), stats | own, counts
 
 
 def video_files(folder: Path, name: str, version: str) -> list[Path]:

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from converters.lerobot import values
 from vla_data.core import Array
 from vla_data.errors import DataError
+from vla_data.files import arrow
 
 _STEP_TOLERANCE: Final = 0.25  # of 1 / fps
 _RATE_TOLERANCE: Final = 0.02
+_TICKS: Final = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TOLERANCE: Final = 1e-4
 """Seconds by which lerobot's reader lets a time differ from a frame's."""
 
@@ -43,7 +45,7 @@ def check_time(table: pa.Table, fps: float) -> NDArray[np.float64]:
     check_count(numbers(table, "frame_index") if "frame_index" in table.column_names else None)
     if "timestamp" not in table.column_names:
         return np.arange(length) / fps
-    time: NDArray[np.float64] = numbers(table, "timestamp").astype(np.float64)
+    time = _seconds(table)
     if not np.isfinite(time).all():
         raise DataError("E221", f"timestamp {np.flatnonzero(~np.isfinite(time))[0]} is not finite{_WAY}")
     steps = np.diff(time) * fps
@@ -56,6 +58,20 @@ def check_time(table: pa.Table, fps: float) -> NDArray[np.float64]:
     if abs(steps.sum() - len(steps)) > 0.5 + _RATE_TOLERANCE * len(steps):
         raise DataError("E221", f"timestamps are of {len(steps) / (time[-1] - time[0]):g} Hz, not {fps:g}{_WAY}")
     return time
+
+
+def _seconds(table: pa.Table) -> NDArray[np.float64]:
+    """``timestamp`` as seconds: of numbers themselves, of durations, of a wall clock since the first row."""
+    column = table["timestamp"]
+    clock = pa.types.is_timestamp(column.type)
+    if not clock and not pa.types.is_duration(column.type):
+        return numbers(table, "timestamp").astype(np.float64)
+    if column.null_count:
+        raise DataError("E203", "timestamp is not a time in every step")
+    ticks = arrow.to_numpy(column.cast(pa.int64()))
+    if clock and len(ticks):
+        ticks = ticks - ticks[0]
+    return np.asarray(ticks / _TICKS[column.type.unit])
 
 
 def check_count(found: Array | None) -> None:

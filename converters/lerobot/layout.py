@@ -157,6 +157,15 @@ class Layout(Places):
         more = f" {other} is, as if a conversion of it had not finished." if (self.root / other).is_file() else ""
         return f"{name}, in which {known} has the instructions, is not there.{more}"
 
+    def check_tasks(self, task: str | None) -> None:
+        """That there is a table of tasks, or ``task``, which all episodes have then.
+
+        Raises:
+            UsageError: E003, there is neither.
+        """
+        if self.lack_of_tasks and task is None:
+            raise UsageError("E003", f"{self.lack_of_tasks} --task TEXT gives all episodes one instruction")
+
     @functools.cached_property
     def tasks(self) -> Mapping[int, str]:
         """``task_index`` -> instruction; empty where there is no such table, see `lack_of_tasks`."""
@@ -178,6 +187,14 @@ class Layout(Places):
         if len(tasks) != len(rows_of) or not all(isinstance(task, str) for task in tasks.values()):
             raise UsageError("E141", "the tasks must be one text for each number, each number once")
         return tasks
+
+    @functools.cached_property
+    def told_tasks(self) -> list[Json]:
+        """What the list of episodes says of the instructions of each: as a rule a list of texts."""
+        if not self.is_v3:
+            return [line.get("tasks") for line in self._episode_lines]
+        there = "tasks" in self._table.column_names
+        return self._table["tasks"].to_pylist() if there else [None] * len(self._table)
 
     @functools.cached_property
     def subtasks(self) -> Mapping[int, str]:

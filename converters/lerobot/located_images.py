@@ -9,7 +9,6 @@ found is compared with what the source read; anything else is not located, and r
 from __future__ import annotations
 
 import functools
-import mmap
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any, Final
 
 import google_crc32c
 
+from vla_data.errors import DataError
 from vla_data.files.tables import open_parquet
 from vla_data.media.frames import Frames
-from vla_data.media.mapped import Located
-from vla_data.safety.files import open_binary
+from vla_data.media.located import Located
+from vla_data.safety.pieces import Pieces
 
 _DATA_PAGE: Final = 0
 _PLAIN: Final = 0
@@ -28,17 +28,16 @@ _MAX_DEPTH: Final = 8
 
 
 class Map:
-    """A Parquet file in memory as a map, with the images of each of its row groups."""
+    """Where the images of each row group of a Parquet file are."""
 
     def __init__(self, path: Path) -> None:
-        with open_binary(path, root=None) as file:
-            self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        self._groups: dict[str, dict[int, list[memoryview] | None]] = {}
+        self.file = Pieces(path)
+        self._groups: dict[str, dict[int, list[Located] | None]] = {}
         self.meta = open_parquet(path).metadata
         names = [self.meta.row_group(0).column(i).path_in_schema for i in range(self.meta.num_columns)]
         self.leaves: Mapping[str, int] = {name: i for i, name in enumerate(names)}
 
-    def images(self, group: int, column: str) -> list[memoryview] | None:
+    def images(self, group: int, column: str) -> list[Located] | None:
         """The images of a row group, in the order of rows; None where they can't be located."""
         leaf = self.leaves.get(f"{column}.bytes")
         if leaf is None:
@@ -53,15 +52,19 @@ class Map:
             return None
         start = facts.data_page_offset
         try:
-            found = list(self._values(start, start + facts.total_compressed_size, levels))
-        except (ValueError, IndexError, struct.error, KeyError):
+            chunk = memoryview(self.file.read(start, facts.total_compressed_size))
+            found = [
+                Located(self.file, start + at, size, google_crc32c.value(bytes(chunk[at : at + size])))
+                for at, size in _values(chunk, levels)
+            ]
+        except (DataError, ValueError, IndexError, struct.error, KeyError):
             return None
         return found if len(found) == self.meta.row_group(group).num_rows else None
 
     def find(self, column: str, wanted: Frames) -> tuple[Located, ...] | None:
         """Where these images of one episode are; None unless each is found, byte for byte."""
-        items = wanted.items
-        if not items or not all(isinstance(item, bytes) for item in items):
+        items = [item for item in wanted.items if isinstance(item, bytes)]
+        if not items or len(items) < len(wanted.items):
             return None
         for group in range(self.meta.num_row_groups):
             if self.meta.row_group(group).num_rows < len(items):
@@ -69,37 +72,50 @@ class Map:
             if group not in self._groups.setdefault(column, {}):
                 self._groups[column][group] = self.images(group, column)
             found = self._groups[column][group]
-            start = next((i for i, view in enumerate(found or ()) if view == items[0]), -1)
-            if found is None or start < 0:
+            if found is None:
                 continue
-            part = found[start : start + len(items)]
-            if len(part) == len(items) and all(a == b for a, b in zip(part, items, strict=True)):
-                return tuple(Located(view, google_crc32c.value(bytes(view))) for view in part)
+            first = google_crc32c.value(items[0])
+            begins = (i for i, at in enumerate(found) if (at.size, at.crc) == (len(items[0]), first))
+            start = next((i for i in begins if _same(found[i], items[0])), -1)
+            part = found[start : start + len(items)] if start >= 0 else []
+            if len(part) == len(items) and all(map(_same, part, items)):
+                return tuple(part)
         return None
 
-    def _values(self, at: int, end: int, levels: int) -> Iterator[memoryview]:
-        while at < end:
-            head, body = _Compact(self.view, at).struct()
-            size = head[3]
-            page = head.get(5)
-            if head[1] != _DATA_PAGE or page is None or page[2] != _PLAIN or size < 0 or body + size > end:
-                raise ValueError("not a plain data page")
-            place, stop = body, body + size
-            if levels:
-                place += 4 + self._u32(place)
-            for _ in range(page[1]):
-                length = self._u32(place)
-                if place + 4 + length > stop:
-                    raise ValueError("a value beyond its page")
-                yield self.view[place + 4 : place + 4 + length]
-                place += 4 + length
-            if place != stop:
-                raise ValueError("a page of another size")
-            at = stop
 
-    def _u32(self, at: int) -> int:
-        value: int = struct.unpack_from("<I", self.view, at)[0]
-        return value
+def _same(place: Located, image: bytes) -> bool:
+    try:
+        return place.size == len(image) and place.data() == image
+    except DataError:  # changed since
+        return False
+
+
+def _values(view: memoryview, levels: int) -> Iterator[tuple[int, int]]:
+    """Where each image of a column chunk is in it, and its size."""
+    at, end = 0, len(view)
+    while at < end:
+        head, body = _Compact(view, at).struct()
+        size = head[3]
+        page = head.get(5)
+        if head[1] != _DATA_PAGE or page is None or page[2] != _PLAIN or size < 0 or body + size > end:
+            raise ValueError("not a plain data page")
+        place, stop = body, body + size
+        if levels:
+            place += 4 + _u32(view, place)
+        for _ in range(page[1]):
+            length = _u32(view, place)
+            if place + 4 + length > stop:
+                raise ValueError("a value beyond its page")
+            yield place + 4, length
+            place += 4 + length
+        if place != stop:
+            raise ValueError("a page of another size")
+        at = stop
+
+
+def _u32(view: memoryview, at: int) -> int:
+    value: int = struct.unpack_from("<I", view, at)[0]
+    return value
 
 
 class _Compact:

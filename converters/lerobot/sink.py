@@ -193,7 +193,7 @@ class LerobotSink(BaseSink):
         folder: Path,
     ) -> Totals:
         """The data, the videos and the metadata of v3.0, without ``info.json``."""
-        number_of = lerobot_tasks.numbers(tasks)
+        number_of, typed = lerobot_tasks.numbers(tasks), meta.arrow_schema(features)
         where = self._write_videos(episodes, features, schema.fps, folder)
         totals = meta.Episodes(folder, meta.fact_columns(episodes))
         sizes = [int(episode.summary["table"]) for episode in episodes]
@@ -204,16 +204,14 @@ class LerobotSink(BaseSink):
                 open_file(path) as file,
                 pq.ParquetWriter(
                     file,
-                    meta.arrow_schema(features),
+                    typed,
                     compression=dict.fromkeys(meta.compressed_columns(features), "snappy"),
                     use_dictionary=meta.dictionary_columns(features),
                     write_page_checksum=True,
                 ) as writer,
             ):
                 for i in members:
-                    table, stats, counts = blob.table_of(
-                        episodes[i], schema, features, number_of, totals, self.version
-                    )
+                    table, stats, counts = blob.table_of(episodes[i], typed, number_of, totals, schema.fps)
                     data = {f"data/{key}": value for key, value in place.items()}
                     totals.add(episodes[i], len(table), stats, counts, data | where[i])
                     writer.write_table(table, row_group_size=len(table))

@@ -43,16 +43,18 @@ from converters.lerobot.features import Contents
 from converters.lerobot.layout import SIDECAR, Layout, Place
 from converters.lerobot.names import element_names
 from converters.lerobot.numbers import read_numbers
+from converters.lerobot.outlines import outlines
 from converters.lerobot.sizes import digest, folder_size
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import Columns, RootedSource, refresh
+from vla_data.core.ends import Outline
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.media.frames import Frames
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 from vla_data.safety.files import state_of
 from vla_data.safety.text import instruction, show
 
@@ -110,10 +112,8 @@ class LerobotSource(RootedSource):
         layout = self._layout
         self._check_left_out()
         steps = sum(layout.lengths)
-        if layout.lack_of_tasks and self.task is None:
-            raise UsageError("E003", f"{layout.lack_of_tasks} --task TEXT gives all episodes one instruction")
-        if layout.task_table is not None:
-            lerobot_tasks.leave(layout.task_table)
+        layout.check_tasks(self.task)
+        lerobot_tasks.leave(layout.task_table)
         size = sum(folder_size(self.root / name) for name in ("data", "videos"))
         return [
             EpisodeRef(_ID.format(number), size * length // max(steps, 1))
@@ -220,6 +220,10 @@ class LerobotSource(RootedSource):
         """See `BaseSource`."""
         return read_numbers(self._layout, [ref.id for ref in refs], names, self._is_left_out)
 
+    def outlines(self, refs: Sequence[EpisodeRef]) -> Mapping[str, Outline]:
+        """See `BaseSource`."""
+        return outlines(self._layout, refs)
+
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None]:
         """See `BaseSource`."""
         place = self._place(ref)
@@ -305,8 +309,8 @@ class LerobotSource(RootedSource):
 
     def _rows(self, place: Place, *, only: Sequence[str] = ()) -> pa.Table:
         """The rows of an episode, with all columns, or with those of ``only`` that are there."""
-        table = data_files.rows(self._layout.files.path(self._data(place)), place.number, only=only)
-        return columns.with_time(table, self.leave_out)
+        path = self._layout.files.path(self._data(place))
+        return columns.with_time(data_files.rows(path, place.number, only=only), self.leave_out)
 
     def _data(self, place: Place) -> str:
         """The file with the rows of an episode: the one that the metadata names, or else the one that has them.

@@ -51,8 +51,10 @@ def name_of(table: Sequence[str]) -> str:
     return f"{len(table)}:{hashlib.sha256(data).hexdigest()}"
 
 
-def leave(table: Sequence[str]) -> None:
-    """Leave a table for the sink of this process, which finds it by its name."""
+def leave(table: Sequence[str] | None) -> None:
+    """Leave a table, where there is one, for the sink of this process, which finds it by its name."""
+    if table is None:
+        return
     _KNOWN[name_of(table)] = tuple(table)
     _KNOWN.move_to_end(name_of(table))
     while len(_KNOWN) > _MOST:

@@ -58,13 +58,13 @@ def write(
     """
     totals = Totals(folder)
     number_of = lerobot_tasks.numbers(tasks)
-    facts = meta.fact_columns(episodes)
+    facts, typed = meta.fact_columns(episodes), meta.arrow_schema(features, meta.V21)
     lines: list[Json] = []
     stats_lines: list[Json] = []
     for episode in episodes:
         number = totals.count
         place = {"episode_chunk": number // meta.CHUNK_FILES, "episode_index": number}
-        table, stats, counts = blob.table_of(episode, schema, features, number_of, totals, meta.V21)
+        table, stats, counts = blob.table_of(episode, typed, number_of, totals, schema.fps)
         path = folder / V2_DATA.format(**place)
         path.parent.mkdir(parents=True, exist_ok=True)
         with (

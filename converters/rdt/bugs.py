@@ -61,6 +61,8 @@ _WIDTH: Final = 0.16
 """Metres. The widest of the usual grippers opens by 0.14; an opening that is told to be 1 comes farther."""
 _OPEN: Final = 0.9
 _OFTEN: Final = 0.05
+_OPENS: Final = 10
+"""Steps that the slowest gripper takes to open by more than metres could say."""
 _ASKED: Final = 8
 """Episodes whose positions are asked for the kind of arm."""
 UNIT: Final = 1e-3
@@ -144,8 +146,9 @@ def stat_bugs(entry: Mapping[str, Json]) -> list[Bug]:
             bugs += _ranges(part, ends[part], rotations=False)
         if part == "action" and "std" in known:
             bugs += _step_size(known["std"])
-    if len(ends) == 2:
-        bugs += _openings(ends["state"], ends["action"])
+    if "state" in ends:
+        told = np.ones_like(ends["state"])  # statistics of many episodes, in some of which it was
+        bugs += _openings(ends["state"], ends.get("action", told))
     return bugs
 
 
@@ -170,11 +173,6 @@ def _ranges(part: str, rows: Floats, *, rotations: bool = True) -> Iterator[Bug]
                 f"{part}: {side} gripper_open is {opening.min():.3g} to {opening.max():.3g}, not 0 (closed) to 1"
             )
             yield Bug(code="gripper_range", message=text)
-        elif part == "state" and 0 < opening.max() <= _FINGER and np.ptp(opening) > 0:
-            text = (
-                f"state: {side} gripper_open is never above {opening.max():.3g}: a finger's metres, not an opening"
-            )
-            yield Bug(code="gripper_in_metres", message=text)
         elif part == "action" and 0 < opening.max() <= _WIDTH and np.ptp(opening) > 0:
             text = f"action: {side} gripper_open is never told to be above {opening.max():.3g}: metres, no opening"
             yield Bug(code="gripper_in_metres", message=text)
@@ -189,12 +187,18 @@ def _ranges(part: str, rows: Floats, *, rotations: bool = True) -> Iterator[Bug]
 
 
 def _openings(states: Floats, actions: Floats) -> Iterator[Bug]:
-    """Whether a gripper that is told to open is measured in metres: the width between its fingers."""
+    """Whether a gripper that is told to open is measured in metres: of a finger, or between two.
+
+    A gripper that is never told to open, or has just been, is as narrow in any unit.
+    """
     for side, at in (("right", 0), ("left", rdt_slots.LEFT)):
-        opening, told = states[:, at + GRIPPER], actions[:, at + GRIPPER]
+        opening, told = states[:, at + GRIPPER], actions[:, at + GRIPPER] >= _OPEN
         top = float(opening.max())
-        if _FINGER < top <= _WIDTH and np.ptp(opening) > 0 and (told >= _OPEN).mean() >= _OFTEN:
-            text = f"state: {side} gripper_open is never above {top:.3g}, though it is told to be open: metres"
+        if len(told) > _OPENS:  # for so long that it must be open by now
+            told = np.convolve(told, np.ones(_OPENS), mode="valid") > _OPENS - 0.5
+        if 0 < top <= _WIDTH and np.ptp(opening) > 0 and told.mean() >= _OFTEN:
+            what = "a finger's metres, not an opening" if top <= _FINGER else "metres"
+            text = f"state: {side} gripper_open is never above {top:.3g}, though it is told to be open: {what}"
             yield Bug(code="gripper_in_metres", message=text)
 
 

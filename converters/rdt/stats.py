@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 import numpy as np
 
+from converters.rdt import slots as rdt_slots
+from vla_data.actions.agreement import Element, spans
 from vla_data.core import Array, Json
 from vla_data.core.findings import Finding
 from vla_data.errors import DataError, UsageError
@@ -15,7 +17,7 @@ from vla_data.statistics.blocks import as_vectors
 from vla_data.statistics.collect import Summary
 from vla_data.statistics.columns import Columns
 from vla_data.statistics.health import judged
-from vla_data.statistics.trainers import BaseWriter
+from vla_data.statistics.trainers import BaseWriter, Meant
 from vla_data.statistics.vectors import Vector, VectorStats
 
 SLOTS: Final = 128
@@ -60,6 +62,17 @@ class Rdt(BaseWriter):
         """The array of states."""
         return (self.state,)
 
+    def doubts(self, meant: Meant) -> Iterable[Finding]:
+        """See `vla_data.statistics.trainers.Writer`: slots that are of something else, or in another unit."""
+        wrong: dict[str, list[int]] = {}
+        for at, (slot, element) in enumerate(zip(self.slots, meant(self.state), strict=False)):
+            if element is not None and (why := misplaced(slot, element)):
+                wrong.setdefault(why, []).append(at)
+        for why, places in wrong.items():
+            slots = spans([self.slots[at] for at in places])
+            message = f"{self.state} {spans(places)} goes to slots {slots}, and {why}"
+            yield Finding(where=self.state, code="convention", elements=tuple(places), message=message)
+
     def rows(self, arrays: Columns) -> Columns:
         """The states of the steps that count, in their slots."""
         states = as_vectors(arrays[self.state], self.state)
@@ -91,6 +104,24 @@ class Rdt(BaseWriter):
             f"state {list(which)}: RDT's std is up to {worst:.3g} times the real one, as it leaves zeros uncounted"
         )
         return [*out, Finding(where="state", code="inflated_std", elements=which, message=text)]
+
+
+def misplaced(slot: int, element: Element) -> str:
+    """Why a declared number is not what RDT takes a slot for; empty where it may be."""
+    of: dict[str, tuple[int, int, dict[str, object]]] = {
+        "joints": (rdt_slots.JOINTS, rdt_slots.ARM_JOINTS, {"joint_unit": "rad"}),
+        "gripper": (rdt_slots.GRIPPER, 1, {"gripper_open": 1.0, "gripper_closed": 0.0}),
+        "translation": (rdt_slots.POSITION, 3, {"translation_unit": "m"}),
+        "rotation": (rdt_slots.ROTATION, 6, {"rotation": "6d_columns"}),
+    }
+    if element.quantity not in of or element.facts.get("kind") == "velocity":
+        return ""
+    first, size, facts = of[element.quantity]
+    side = rdt_slots.LEFT if slot >= rdt_slots.LEFT else 0
+    if not first <= slot - side < first + size:
+        return f"{element.part} has slots {spans(range(first + side, first + side + size))}"
+    wrong = [f"{k} is {element.facts[k]}, RDT's {v}" for k, v in facts.items() if element.facts.get(k, v) != v]
+    return ", ".join(wrong)
 
 
 def in_slots(states: Array, slots: tuple[int, ...]) -> Array:

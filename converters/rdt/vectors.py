@@ -62,6 +62,10 @@ _STATES: Final[Mapping[str, tuple[str, str, str, str, str]]] = {
         "quaternion_xyzw",
     ),
 }
+_HOW: Final = (
+    'declare it: --declare \'observation.state:layout={"translation": [0, 1, 2], "rotation": [3, 4, 5, 6], '
+    '"gripper": [7]}\' and its other facts, for a gripper gripper_control, gripper_open and gripper_closed'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -221,18 +225,22 @@ def _state(
     if given is not None:
         convention = preset(given) if isinstance(given, str) else given
         return *_converted(episode, convention, opened), "declared"
+    odd: list[str] = []
     for rule, (joints, fingers, position, rotation, form) in _STATES.items():
         names = [f"observation.{name}" for name in (joints, fingers, position, rotation)]
         if all(name in episode.arrays for name in names):
             parts = [_rows(episode.arrays[name], name) for name in names]
-            return *_arm(parts, form, opened), rule
+            if parts[1].shape[1] == 2:
+                return *_arm(parts, form, opened), rule
+            odd.append(f"{show(names[1])} has {parts[1].shape[1]} numbers, not two fingers that move apart; ")
     feature = schema.features.get("observation.state")
     if feature is None:
         raise UsageError("E206", "there is no observation.state, and RDT needs one")
-    if feature.convention.get("layout"):
+    layout = feature.convention.get("layout")
+    if layout and not (odd and "fingers" in layout):
         convention = Convention.from_json(feature.convention)
         return *_converted(episode, convention, opened), "feature"
-    raise UsageError("E231", "what observation.state means is not known; declare it with --state-convention")
+    raise UsageError("E231", f"{''.join(odd)}what observation.state means is not known; {_HOW}")
 
 
 def _converted(episode: Episode, convention: Convention, opened: Opened) -> tuple[Floats, Convention]:
@@ -255,6 +263,8 @@ def _converted(episode: Episode, convention: Convention, opened: Opened) -> tupl
             gripper_open=1.0,
             gripper_closed=0.0,
         )
+    if values.shape[1] > convention.width > 0:  # numbers of no part at its end
+        convention = replace(convention, size=values.shape[1])
     target = replace(slotted(convention, "absolute"), controller=None)
     return convert(values, convention, target), resolve(convention, target)
 
@@ -262,8 +272,12 @@ def _converted(episode: Episode, convention: Convention, opened: Opened) -> tupl
 def _arm(parts: Sequence[Floats], form: str, opened: Opened) -> tuple[Floats, Convention]:
     joints, fingers, position, rotation = parts
     count = joints.shape[1]
-    if fingers.shape[1] != 2 or position.shape[1] != 3 or count > rdt_slots.ARM_JOINTS:
-        raise DataError("E203", f"{count} joints, {fingers.shape[1]} fingers, position {position.shape[1:]}")
+    if position.shape[1] != 3 or count > rdt_slots.ARM_JOINTS:
+        raise DataError(
+            "E203",
+            f"the arm has {count} joints and a position of {position.shape[1]} numbers; RDT has slots for "
+            f"{rdt_slots.ARM_JOINTS} joints and 3 numbers",
+        )
     state = np.zeros((len(joints), rdt_slots.SIZE))
     layout = {"joints": tuple(range(count)), **POSE.layout}
     meaning = replace(POSE, layout=layout, frame="world", joint_unit="rad")

@@ -38,6 +38,7 @@ Metadata = Literal["full", "rl4vla"]
 
 SHARD_BYTES: Final = 512 << 20
 SPLITS: Final = ("train", "val")
+_SEVEN: Final = "Translation, rotation, gripper."
 _SPLIT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
@@ -235,7 +236,9 @@ class RldsSink(BaseSink):
         action = schema.features["action"].shape if "action" in schema.features else (7,)
         return tfds_files.folder(
             {
-                "action": tfds_files.tensor(action, "float32", "Translation, rotation, gripper."),
+                "action": tfds_files.tensor(
+                    action, "float32", _SEVEN if action == (7,) else "What a robot was told."
+                ),
                 "language_instruction": tfds_files.text("The instruction."),
                 "observation": tfds_files.folder(observation),
             }

@@ -20,8 +20,8 @@ _INFO_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")  # other keys ar
 _SHOWN: Final = 8
 
 
-def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float32]:
-    """The actions as ``(T, 7)`` float32.
+def read_action(value: Any, limit: float, notes: list[str], size: int = 7) -> NDArray[np.float32]:
+    """The actions as ``(T, size)`` float32.
 
     Raises:
         DataError: E203 for another shape, E207 for none at all, E201 or E202 for a value that is no number or
@@ -36,11 +36,14 @@ def read_action(value: Any, limit: float, notes: list[str]) -> NDArray[np.float3
         raise DataError("E203", "action is not a table of numbers with rows of one length") from None
     if raw.shape[:1] == (0,):
         raise DataError("E207", "the episode has no steps")
-    if raw.ndim != 2 or raw.shape[1] != 7:
+    if raw.ndim != 2 or raw.shape[1] != size:
+        way = (
+            f"--action-size {raw.shape[1]} reads them, and --declare says what they are; " if raw.ndim == 2 else ""
+        )
         raise _with_frames(
             DataError(
                 "E203",
-                f"action has shape {raw.shape}, not (T, 7); other actions are recorded by vla_data.RolloutWriter",
+                f"action has shape {raw.shape}, not (T, {size}); {way}vla_data.RolloutWriter records any actions",
             ),
             raw,
         )

@@ -4,7 +4,7 @@ A file holds a pickled dictionary (in the npz member ``arr_0`` or a 0-d object a
 plain arrays (what ``vla-data sanitize`` writes):
 
     image        T or T+1 images: PIL images, arrays, JPEG or PNG bytes; before each action, and the last
-    action       (T, 7): translation (m), rotation (rad), gripper (+1 open, -1 closed)
+    action       (T, 7): translation (m), rotation (rad), gripper (+1 open, -1 closed); of others see action_size
     info         T dictionaries with at least ``success``
     instruction  text
     state        T or T+1 rows, optional; other keys are read by `converters.rollouts.extra`
@@ -48,6 +48,7 @@ from converters.rollouts.images import Allowed, read_images
 from converters.rollouts.members import NotARolloutError, load_members
 from converters.rollouts.recorded import is_described, read_recorded, recorded_schema
 from vla_data import options as checks
+from vla_data.actions.convention import MAX_SIZE
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
 from vla_data.core.base import RootedSource
 from vla_data.core.notes import LEFT_OUT
@@ -91,6 +92,7 @@ class PpoRolloutSource(RootedSource):
         allow_empty_instruction: keep episodes without a text.
         action_limit: largest absolute action value that a robot can mean. The default is for metres and radians;
             for recorded actions that are not said to be of these it is 1e6.
+        action_size: numbers of an action. Seven are those of RL4VLA's collectors; what others are is undeclared.
         max_episodes: read only the first so many files.
         unwanted: features that nobody will look at; see `without`.
         outcomes: also give ``next.reward``, ``next.terminated``, ``next.truncated`` and ``next.done``, where the
@@ -108,6 +110,7 @@ class PpoRolloutSource(RootedSource):
     task: str | None = None
     allow_empty_instruction: bool = False
     action_limit: float = ACTION_LIMIT
+    action_size: int = len(ACTION_NAMES)
     max_episodes: int | None = None
     outcomes: bool = True
     info: bool = False
@@ -118,6 +121,7 @@ class PpoRolloutSource(RootedSource):
         if self.fps is not None:
             object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
+        checks.whole("action_size", self.action_size, low=1, high=MAX_SIZE)
         if self.image_size is not None:
             if len(self.image_size) != 2:
                 raise ValueError(f"image_size is {self.image_size!r}, not a height and a width")
@@ -241,7 +245,7 @@ class PpoRolloutSource(RootedSource):
         for name, array in episode.arrays.items():
             if name == "task" or (name.startswith("info.") and not self.info):  # collectors record what they like
                 continue
-            is_action = name == "action"
+            is_action = name == "action" and array.shape[1:] == (len(ACTION_NAMES),)
             features[name] = Feature(
                 dtype=str(array.dtype),
                 shape=array.shape[1:] or (1,),
@@ -257,7 +261,7 @@ class PpoRolloutSource(RootedSource):
                 raise DataError("E206", f"missing key {key!r}; the rollout has {has or 'nothing'}")
         notes: list[str] = []
         final: dict[str, Frames | NDArray[Any]] = {}
-        action = read_action(rollout["action"], self.action_limit, notes)
+        action = read_action(rollout["action"], self.action_limit, notes, self.action_size)
         steps = len(action)
         try:
             frames = read_images(

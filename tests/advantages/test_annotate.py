@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import vla_data as vd
 from tests.paths import ROOT, SHARED
-from tests.stock_lerobot import PYTHONS, needed
+from tests.stock_lerobot import PYTHONS, ask, needed, said
 from training_adapters.opentau import advantages as opentau
 from vla_data import advantages as adv
 from vla_data.advantages.annotation import SUMS, read_annotation, read_sums
@@ -530,9 +530,7 @@ def test_what_opentau_sees_is_what_torch_sees() -> None:
     limits = [0.012345, -0.0123, 0.3, 1 / 3, 0.0, -1.0, *random.uniform(-1, 1, 200).round(5).tolist()]
     near = np.concatenate([limit * (1 + random.uniform(-1, 1, 40) / 100) for limit in limits])
     values = [*limits, *np.round(near, 6).tolist(), *(opentau.least_positive(limit) for limit in limits)]
-    done = subprocess.run(
-        [PYTHONS[0], "-c", SEEN], input=json.dumps([values, limits]), capture_output=True, text=True, timeout=280
-    )
+    done = ask(PYTHONS[0], SEEN, input=json.dumps([values, limits]))
     assert done.returncode == 0, done.stderr
     seen = [opentau.seen_positive(np.array(values), limit).tolist() for limit in limits]
     assert json.loads(done.stdout) == seen
@@ -671,10 +669,7 @@ print("STOCK " + json.dumps({"weights": w.tolist(), **weights.get_stats()}))
 
 
 def stock(python: str, script: str, path: Path) -> Any:
-    done = subprocess.run([python, "-c", script, str(path)], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("STOCK ")]
-    return json.loads(line.removeprefix("STOCK "))
+    return said(ask(python, script, str(path)), "STOCK ")
 
 
 @needed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from converters.lerobot.source import LerobotSource
 from tests.language_sets import PERSISTENT, STEPS, annotated, holding
 from tests.lerobot_sets import FILE, Here, numbers, vector, write
 from tests.paths import ROOT
-from tests.stock_lerobot import PYTHONS, needed
+from tests.stock_lerobot import PYTHONS, ask, needed, said
 from vla_data import advantages as adv
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.errors import TargetExistsError, UsageError
@@ -196,7 +195,5 @@ print("STOCK " + json.dumps([data[i]["task"] for i in range(len(data))]))
 @needed
 def test_stock_lerobot_gives_the_instructions_with_their_labels(tmp_path: Path) -> None:
     labels, copy = made(rollouts(tmp_path / "set"), "task-text")
-    done = subprocess.run([PYTHONS[0], "-c", STOCK, str(copy)], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("STOCK ")]
-    assert json.loads(line.removeprefix("STOCK ")) == [f"put carrot on plate\n{TEXTS[bool(x)]}" for x in labels]
+    seen = said(ask(PYTHONS[0], STOCK, str(copy)), "STOCK ")
+    assert seen == [f"put carrot on plate\n{TEXTS[bool(x)]}" for x in labels]

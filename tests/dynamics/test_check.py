@@ -91,7 +91,10 @@ def test_off_by_one(name: str, shift: int) -> None:
         states = [s[: len(a) + 1] for a, s in zip(actions, states, strict=True)]
     report = check(name, states=states, actions=actions)
     assert report.lag == shift
-    assert codes(report)[0] == "off_by_one"
+    # Of a controller that is not known, a motion that comes late may be what the robot takes for it.
+    known = shift < 0 or name != "rl4vla"
+    assert codes(report)[0] == ("off_by_one" if known else "late")
+    assert report.contradicted == known
 
 
 @pytest.mark.parametrize("episode", LIBERO)

@@ -38,10 +38,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "zarr": (
         ("replay.zarr/.zgroup", "replay.zarr/data/action/0.0"),
         "E002",
-        "zarr .*convert it to LeRobot or HDF5",
+        "zarr .*name the folder .*of a replay buffer",
     ),
     "zarr of version 3": (("zarr.json", "c/0/0"), "E002", "zarr"),
-    "zipped zarr": (("replay.zarr.zip",), "E002", "zarr"),
+    "zipped zarr": (("replay.zarr.zip",), "E002", "zarr"),  # in a folder
     "bag": (("run.bag",), "E002", "ROS bag"),
     "ROS 2": (("rosbag2/run_0.db3", "rosbag2/metadata.yaml"), "E002", "ROS bag"),
     "mcap": (("metadata.yaml", "run_0.mcap"), "E002", "MCAP"),

@@ -172,7 +172,7 @@ def test_workers_die_with_a_killed_driver(source: Path, tmp_path: Path) -> None:
     process = start(source, tmp_path / "out")
     await_start(process, tmp_path / "out")
     time.sleep(0.1)
-    workers = psutil.Process(process.pid).children()
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     gone, alive = psutil.wait_procs(workers, timeout=3)
@@ -199,29 +199,44 @@ poison = tuple(tuple(row) for row in json.loads(sys.argv[3]))
 part.MAX_EPISODES = 2
 pool._START_SECONDS = 1.0
 pool.Process = multiprocessing.get_context("fork").Process  # half a second faster than a spawned one
-driver, choose, done = os.getpid(), random.Random(0), {}
+driver, choose, done, alone = os.getpid(), random.Random(0), {}, set()
+
+
+def noted(pid):  # the episode that a worker has noted last; None when it has not begun one
+    lines = (folder / "pids").read_text().splitlines() if (folder / "pids").exists() else []
+    return next((line.split()[1] for line in reversed(lines) if line.split()[0] == str(pid)), None)
+
+
 murderer = os.fork()
 if murderer == 0:
     ways = [signal.SIGKILL] * 5 + [signal.SIGSEGV] * 4 + [signal.SIGSTOP]
-    while sum(done.values()) < murders and os.getppid() == driver:
+    while sum(done.values()) < murders and os.getppid() == driver and not (folder / "over").exists():
         time.sleep(choose.uniform(0.0, 0.03))
         workers = [child for child in psutil.Process(driver).children() if child.pid != os.getpid()]
         if len(workers) < 2:  # episodes are tried alone now, and the machine has got better
             time.sleep(0.4)
             workers = [child for child in psutil.Process(driver).children() if child.pid != os.getpid()]
         if workers:
-            way = choose.choice(ways)
+            way, victim = choose.choice(ways), choose.choice(workers).pid
             try:
-                os.kill(choose.choice(workers).pid, way)
+                os.kill(victim, signal.SIGSTOP)  # it stays at the episode that it has noted
+                at = noted(victim) if len(workers) < 2 else ""
+                if at is None or (at and at in alone):  # of three tries alone one at least is left in peace
+                    os.kill(victim, signal.SIGCONT)
+                    continue
+                alone.add(at)
+                os.kill(victim, way)
+                done[way.name] = done.get(way.name, 0) + 1
+                if way != signal.SIGSTOP:
+                    os.kill(victim, signal.SIGCONT)
             except ProcessLookupError:
                 continue
-            done[way.name] = done.get(way.name, 0) + 1
     (folder / "murders").write_text(json.dumps(done))
     os._exit(0)
 source = NotedSource(poison=poison, count=int(sys.argv[4]), pids=folder / "pids", pause=0.005)
 run(source, (), __import__("vla_data").open_sink(folder / "out", images="png"), workers=4,
     limits=Limits(seconds=float(sys.argv[5])), max_bad=1.0)
-os.kill(murderer, 0)
+(folder / "over").touch()
 os.waitpid(murderer, 0)
 """
 
@@ -244,7 +259,7 @@ def test_murdered_workers_cost_nothing_and_poison_itself_alone(count: int, tmp_p
     without = NotedSource(count=episodes, without=gone, pids=tmp_path / "pids")
     golden = run(without, (), open_sink(tmp_path / "golden", images="png"), workers=1, limits=Limits())
     assert data_of(tmp_path / "out") == data_of(golden.target)
-    assert sum(murders.values()) == count
+    assert count // 2 < sum(murders.values()) <= count  # the run may end first
     print(f"\n{murders} of workers: the result is whole but for 4 poisoned episodes")
 
 

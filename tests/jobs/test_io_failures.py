@@ -106,7 +106,7 @@ def steps_of(lab: Lab, job: str, *, over: bool) -> Steps:
 
 
 def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
-    """The first step of each kind and a third of the others, each with one of the errors in turn, of the writes
+    """The first step of each kind and a seventh of the others, each with one of the errors in turn, of the writes
     into a Parquet file one in 21; or all with all.
 
     All: of a run that replaces a dataset from where it publishes on, as it is the same before.
@@ -123,7 +123,7 @@ def failures(lab: Lab, job: str, *, all_errors: bool) -> list[Failure]:
                 else:
                     in_turn = number == (step // 2) % len(ERRORS) and over == bool(step % 2)
                     take = (
-                        in_turn and not (steps.alike(step) and step % 21) and (steps.first(step) or not step % 3)
+                        in_turn and not (steps.alike(step) and step % 21) and (steps.first(step) or not step % 7)
                     )
                 if take:
                     harmless = steps.harmless(step, code, target)

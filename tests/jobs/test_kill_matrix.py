@@ -32,8 +32,8 @@ from vla_data.jobs.workspace import mark_made
 
 SHORT = ("rlds", "lerobot", "h264")
 """The jobs of each push."""
-RANDOM = 5
-"""Kills of each of them at steps drawn by chance, beside one at each kind of step."""
+RANDOM = 12
+"""Kills of each of them at steps drawn by chance, beside one at each kind of step of any of them."""
 KILLS = int(os.environ.get("VLA_DATA_KILLS", "10000"))
 TOTALS: dict[str, int] = {}
 
@@ -69,14 +69,21 @@ def steps_of(lab: Lab, job: str, *, warm: bool = False, over: bool = False, log:
     log = log or lab.folder / f"steps-{job}-{warm}-{over}"
     log.unlink(missing_ok=True)
     assert lab.run(lab.case(job, target, log=str(log), replace=over)).code == 0
-    return [kind_of(line) for line in lines(log)]
+    return [kind_of(line, target) for line in lines(log)]
 
 
-def kind_of(line: str) -> str:
-    """A step's name, and its file without numbers, random names and the folder of the test."""
+def kind_of(line: str, target: Path) -> str:
+    """A step's name, the area of the run in which its file lies, and the kind of file: its ending, or its name."""
     name, _, path = line.partition("\t")
-    parts = Path(path.split("\t")[0]).parts[-3:]
-    return f"{name} {re.sub(r'[0-9a-f]{8,}|[0-9]+', '#', '/'.join(parts))}"
+    file, work = Path(path.split("\t")[0]), work_of(target)
+    area = "beside"
+    if file.is_relative_to(work):
+        area = "/".join(("work", *file.relative_to(work).parts[:-1][:1]))
+    plain = re.sub(r"\.[0-9a-f]{32}\.tmp$", "", file.name)  # a file that is not whole yet has a random name
+    kind = file.suffix or (file.name if file.name.startswith(".") else "") or plain
+    if plain != file.name:
+        kind = f"half {Path(plain).suffix}"
+    return f"{name} {area} {re.sub(r'[0-9a-f]{8,}|[0-9]+', '#', kind)}"
 
 
 def prepare(lab: Lab, kill: Kill, folder: Path) -> Path:
@@ -128,8 +135,8 @@ def check(lab: Lab, kill: Kill, folder: Path) -> Kept:
     return Kept(episodes=len(done), again=len(done & set(lines(reads))))
 
 
-def chosen(lab: Lab, job: str, *, every_one: bool) -> list[Kill]:
-    """All steps, or one of each kind and some drawn by chance."""
+def chosen(lab: Lab, job: str, kinds: set[tuple[int, str]], *, every_one: bool) -> list[Kill]:
+    """All steps, or the first of each kind that is not among ``kinds`` yet and some drawn by chance."""
     cold = steps_of(lab, job)
     warm = steps_of(lab, job, warm=True)
     over = steps_of(lab, job, warm=True, over=True)
@@ -141,7 +148,6 @@ def chosen(lab: Lab, job: str, *, every_one: bool) -> list[Kill]:
         (warm, 1, {"warm": True}),
         (over[publishing - 1 :], publishing, {"warm": True, "over": True}),
     )
-    kinds: set[tuple[int, str]] = set()
     first, others = [], []
     for number, (steps, begin, how) in enumerate(runs):
         for step, kind in enumerate(steps, begin):
@@ -152,8 +158,8 @@ def chosen(lab: Lab, job: str, *, every_one: bool) -> list[Kill]:
     return [*first, *random.Random(0).sample(others, min(RANDOM, len(others)))]
 
 
-def kill_at_steps(lab: Lab, job: str, *, every_one: bool) -> None:
-    kills = chosen(lab, job, every_one=every_one)
+def kill_at_steps(lab: Lab, job: str, kinds: set[tuple[int, str]], *, every_one: bool) -> None:
+    kills = chosen(lab, job, kinds, every_one=every_one)
     lab.golden(job), lab.old(job), warm_parts(lab, job)
     kept = lab.each(lambda item: check(lab, item[1], lab.folder / f"{job}-{item[0]}"), list(enumerate(kills)))
     TOTALS[f"{job}: kills"] = len(kills)
@@ -164,18 +170,21 @@ def kill_at_steps(lab: Lab, job: str, *, every_one: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("job", SHORT)
 @pytest.mark.timeout(900)
-def test_kill_before_a_step(job: str, lab: Lab) -> None:
-    kill_at_steps(lab, job, every_one=False)
-    assert TOTALS[f"{job}: kills"] > RANDOM, "there are kinds of steps"
+def test_kill_before_a_step_of_each_kind(lab: Lab) -> None:
+    kinds: set[tuple[int, str]] = set()
+    for job in SHORT:
+        known = len(kinds)
+        kill_at_steps(lab, job, kinds, every_one=False)
+        assert TOTALS[f"{job}: kills"] == len(kinds) - known + RANDOM
+        assert len(kinds) > known, "each job has a kind of step of its own"
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.timeout(0)
 def test_kill_before_every_step(job: str, lab: Lab) -> None:
-    kill_at_steps(lab, job, every_one=True)
+    kill_at_steps(lab, job, set(), every_one=True)
 
 
 @pytest.mark.parametrize("job", JOBS)

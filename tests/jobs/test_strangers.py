@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -378,6 +379,24 @@ def test_writing_replaces_a_link_and_does_not_follow_it(name: str, tmp_path: Pat
     assert (tmp_path / "victim").read_text() == "precious"
     assert (tmp_path / name).read_bytes() == b"new"
     assert not (tmp_path / name).is_symlink()
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_a_device_is_not_replaced(new: bool, tmp_path: Path) -> None:
+    path = tmp_path / "device"
+    path.symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"E131 .*device"):
+        write.write_file(path, b"data", new=new)
+    assert os.readlink(path) == "/dev/full"
+    if os.geteuid() == 0:
+        path.unlink()
+        try:
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+        except PermissionError:  # root of a container that may not
+            return
+        with pytest.raises(UsageError, match=r"E131 .*device"):
+            write.write_file(path, b"data", new=new)
+        assert stat.S_ISCHR(path.lstat().st_mode)
 
 
 @pytest.mark.parametrize("linked", ["a", "a/b"])

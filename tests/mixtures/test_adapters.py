@@ -1,8 +1,10 @@
-"""Batches through PyTorch's ``DataLoader`` and ``tf.data``: the loader's stream, with any workers."""
+"""Batches through PyTorch's ``DataLoader`` and ``tf.data``: the loader's stream, with any workers.
+
+TensorFlow and PyTorch live in environments of their own, in each of which ``scripts/test`` runs this file.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,8 +17,6 @@ import numpy as np
 import pytest
 
 from tests.mixtures.test_config import OURS, ROLLOUTS
-from tests.paths import ROOT
-from tests.stock_lerobot import PYTHONS, has_ours, needed
 from training_adapters.recap import Indicator
 from vla_data.errors import UsageError
 from vla_data.mixtures import BatchTransform, Loader, Normalize, Prompt, StateDim, open_mixture
@@ -61,17 +61,6 @@ def uneven() -> list[Loader]:
 
 def equal(batch: dict[str, Any], other: dict[str, Any]) -> bool:
     return batch.keys() == other.keys() and all(np.array_equal(np.asarray(other[k]), v) for k, v in batch.items())
-
-
-@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="the tests below run as they are")
-@needed
-def test_torch_batches_where_torch_is() -> None:
-    if not has_ours(PYTHONS[0]):
-        pytest.skip("that interpreter has no vla-data")
-    run = [PYTHONS[0], "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}", "-k", "torch_batches_are"]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=280, cwd=ROOT)
-    assert done.returncode == 0, done.stdout
-    assert "8 passed" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from tests.paths import ROOT
 from vla_data.actions import Convention, convert, preset
 from vla_data.errors import DataError, UsageError
 from vla_data.media.images import decode
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 from vla_data.mixtures import Contract, Loader, Mixture, member, open_mixture
 from vla_data.mixtures.times import places, ratio_of
 from vla_data.statistics.chunks import action_chunks
@@ -611,13 +612,30 @@ def test_image_that_changed_on_disk_is_refused_and_named(sets: Path, tmp_path: P
     shutil.copytree(sets / "jpeg", tmp_path / "set")
     mixture = open_mixture(config_of(tmp_path / "set"))
     file = next((tmp_path / "set/data").rglob("*.parquet"))
-    image = bytes(mixture.members[0].track(0).frames["primary"].items[0].data)
+    image = mixture.members[0].track(0).frames["primary"].items[0].data()
     at = file.read_bytes().index(image) + len(image) // 2
     with file.open("r+b") as handle:
         handle.seek(at)
         handle.write(b"\x00\x00\x00\x00")
     with pytest.raises(DataError, match=r"E109.*set, episode episode_000000: .*changed"):
         mixture.gather([0], [0])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("left", [0, 100])
+def test_image_of_a_file_that_is_cut_meanwhile_is_refused_and_the_process_lives(
+    sets: Path, tmp_path: Path, cached: bool, left: int
+) -> None:
+    import shutil
+
+    shutil.copytree(sets / "jpeg", tmp_path / "set")
+    rest = {"cache": str(tmp_path / "packs")} if cached else {}
+    mixture = open_mixture(config_of(tmp_path / "set", **rest))
+    for file in [*(tmp_path / "set/data").rglob("*.parquet"), *(tmp_path / "packs").rglob("*.pack")]:
+        os.truncate(file, left)
+    last = mixture.members[0].lengths[-1] - 1 + sum(mixture.members[0].lengths[:-1])
+    with pytest.raises(DataError, match=r"E105.*set, episode episode_00000\d: .*ends .* bytes before"):
+        mixture.gather([0] * (last + 1), np.arange(last + 1))
 
 
 def test_cache_is_read_instead_of_the_source_and_made_anew_when_damaged(
@@ -656,12 +674,12 @@ def test_jpegs_are_scaled_while_they_are_decoded(sets: Path, resize: str) -> Non
     mixture = open_mixture(config_of(sets / "jpeg", contract={"image_size": [40, 40], "resize": resize}))
     item = mixture.members[0].track(0).frames["primary"].items[0]
     got = mixture.gather([0], [0])["observation.images.primary"][0]
-    small = decode(bytes(item.data), at_least=(60, 80))  # 120 x 160, halved; a quarter would be 30 x 40
+    small = decode(item.data(), at_least=(60, 80))  # 120 x 160, halved; a quarter would be 30 x 40
     if resize == "stretch":
         wanted = np.asarray(Image.fromarray(small).resize((40, 40), Image.Resampling.BILINEAR))
     else:
         wanted = np.zeros((40, 40, 3), dtype=np.uint8)
-        wanted[5:35] = decode(bytes(item.data), at_least=(30, 40))  # 40 wide is 30 high, in the middle
+        wanted[5:35] = decode(item.data(), at_least=(30, 40))  # 40 wide is 30 high, in the middle
     assert np.array_equal(got, wanted)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import vla_data as vd
 from tests.mixture_sources import Numbered
 from vla_data.actions import Convention, preset
+from vla_data.core.findings import Finding
 from vla_data.errors import UsageError
 from vla_data.mixtures import Mixture, member, open_mixture
 from vla_data.mixtures.numbers import _short_way
@@ -61,6 +62,11 @@ def meant(action: Convention | None, state: Convention | None, values: Any = Non
 
 
 Opener = Callable[..., Mixture]
+
+
+def alike(mixture: Mixture) -> list[Finding]:
+    """What is found of several datasets; the numbers of these here count frames and are no metres."""
+    return [f for f in mixture.effective.findings if f.code != "contradicts_what_is_declared"]
 
 
 @pytest.fixture
@@ -139,7 +145,7 @@ def test_the_state_that_is_subtracted_is_looked_up_by_its_places(opened: Opener)
     ],
 )
 def test_members_of_opposite_grippers_are_named(opened: Opener, changed: dict[str, Any], text: str) -> None:
-    found = opened(meant(HAND, None), meant(replace(HAND, **changed), None)).effective.findings
+    found = alike(opened(meant(HAND, None), meant(replace(HAND, **changed), None)))
     assert {finding.code for finding in found} == {"unlike"}
     assert any(text in finding.message and "convention of [contract]" in finding.message for finding in found)
 
@@ -151,17 +157,17 @@ def test_members_of_opposite_grippers_are_named(opened: Opener, changed: dict[st
 def test_members_of_other_units_frames_or_kinds_are_named(opened: Opener, changed: dict[str, Any]) -> None:
     other = replace(PLACE, **changed)
     for sources in ((meant(PLACE, None), meant(other, None)), (meant(None, PLACE), meant(None, other))):
-        found = opened(*sources).effective.findings
+        found = alike(opened(*sources))
         assert any(f"{next(iter(changed))} is" in finding.message for finding in found)
-    assert not opened(meant(PLACE, other), meant(PLACE, other)).effective.findings
-    assert not opened(meant(None, None), meant(None, None)).effective.findings
-    (open_,) = opened(meant(PLACE, None), meant(None, None)).effective.findings
+    assert not alike(opened(meant(PLACE, other), meant(PLACE, other)))
+    assert not alike(opened(meant(None, None), meant(None, None)))
+    (open_,) = alike(opened(meant(PLACE, None), meant(None, None)))
     assert "what s0 declare is undeclared in s1" in open_.message
 
 
 def test_a_contract_makes_members_alike(opened: Opener) -> None:
     sources = meant(PLACE, None), meant(replace(PLACE, translation_unit="mm"), None)
-    assert not opened(*sources, convention=PLACE.to_json()).effective.findings
+    assert not alike(opened(*sources, convention=PLACE.to_json()))
 
 
 def test_episodes_of_one_dataset_that_mean_other_things_are_left_out(opened: Opener) -> None:
@@ -202,3 +208,30 @@ def test_the_presets_of_one_robot_differ_where_they_should(opened: Opener) -> No
     libero, openvla = (meant(preset(name), None, rows) for name in ("libero", "openvla_libero"))
     texts = [finding.message for finding in opened(libero, openvla, state_dim=7).effective.findings]
     assert any("gripper_control is direction in s0, position in s1" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ([[0, 0, 0], [1, 1, 1]], [[-1, -1, -1], [1, 1, 1]], "action [0-2] is 0 to 1 in s0, -1 to 1 in s1"),
+        ([[-1, 0, 0], [1.5, 1, 1]], [[-60, 0, 0], [90, 1, 1]], "action [0] is far larger in s1 than in s0"),
+    ],
+)
+def test_undeclared_numbers_of_unlike_sizes_are_named(opened: Opener, one: Any, other: Any, said: str) -> None:
+    sources = [meant(None, None, [*rows, rows[0], rows[0]]) for rows in (one, other)]
+    found = [f.message for f in opened(*sources, state_dim=0).effective.findings if f.code == "unlike"]
+    assert any(said in message and "declare what they are" in message for message in found)
+    told = [meant(PLACE, None, [*rows, rows[0], rows[0]]) for rows in (one, other)]
+    assert not [
+        f for f in opened(*told, state_dim=0).effective.findings if f.code == "unlike" and said in f.message
+    ]
+
+
+def test_numbers_that_are_not_what_is_declared_are_named_with_their_dataset(opened: Opener) -> None:
+    far = [[0.0, 0.0, 255.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
+    found = opened(meant(HAND, HAND, far)).effective.findings
+    assert sorted(f.message for f in found if f.code == "contradicts_what_is_declared") == [
+        f"s0: {name} [2] declared open at 1 and closed at 0, and far beyond (1 episodes); declare what is true "
+        "(convention)"
+        for name in ("action", "observation.state")
+    ]

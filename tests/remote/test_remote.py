@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from vla_data.remote.storage import Storage
 DATA = TESTS / "data"
 ROLLOUTS = DATA / "rollouts"
 MANIFEST = "meta/vla_data/manifest.json"
+AT_NIGHT = functools.partial(pytest.param, marks=pytest.mark.nightly)
 
 pytestmark = [
     pytest.mark.timeout(200),
@@ -217,11 +219,11 @@ def test_replacing_never_shows_a_mixture_and_leaves_nothing_of_the_old(
                 assert whole or not any(name.endswith("manifest.json") for name in there)
         renew()
         assert get_tree(target) == local_tree(new)
-        number += 5  # each step would take minutes
+        number += 8  # each step would take minutes
     assert number > 6
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
+@pytest.mark.parametrize("after", [AT_NIGHT(1), 4, AT_NIGHT(7)])
 def test_a_killed_process_is_gone_on_with(after: int, s3: str, tmp_path: Path, local: Path) -> None:
     put_tree(ROLLOUTS, f"{s3}/{(job := uuid.uuid4().hex)}/in")
     code = f"""
@@ -297,7 +299,7 @@ def test_what_another_machine_published_meanwhile_is_not_replaced(
     assert get_tree(target) == local_tree(local)
 
 
-@pytest.mark.parametrize("number", [2, 4, 6])
+@pytest.mark.parametrize("number", [AT_NIGHT(2), 4, AT_NIGHT(6)])
 def test_of_two_machines_that_upload_one_stops_and_the_other_is_whole(
     number: int, place: str, tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ OPENERS: Final = {
     *("open", "read_bytes", "read_text", "write_bytes", "write_text", "copyfile", "copy2", "copytree", "move"),
     *("ParquetFile", "read_table", "read_metadata", "read_schema", "memory_map", "OSFile", "fromfile", "memmap"),
     *("File", "builder_from_directory", "LeRobotDataset", "ZipFile", "mkstemp", "mkdtemp", "TemporaryDirectory"),
-    *("TemporaryFile", "NamedTemporaryFile"),
+    *("TemporaryFile", "NamedTemporaryFile", "load_file", "save_file", "safe_open", "mmap", "open_append"),
 }
 
 STRANGERS: Final = {
@@ -55,12 +55,19 @@ STRANGERS: Final = {
         "av.open(name, 'r', format=FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
     ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
+    ("converters/zarr/stores.py", "zipfile.ZipFile(self._file)"),
+    ("converters/zarr/stores.py", "self._zip.open(info)"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
     ("vla_data/files/write.py", "open(handle, 'wb')"),
     ("vla_data/jobs/workspace.py", "os.open(probe, NEW_FILE, 384)"),
     ("vla_data/jobs/workspace.py", "os.open(made, NEW_FILE, 384)"),
     ("converters/hdf5/masks.py", "os.open(beside, NEW_FILE, 384)"),
+    # regular files at whose end something is added: O_NOFOLLOW | O_NONBLOCK, then S_ISREG
+    ("vla_data/files/write.py", "os.open(path, _APPEND, 438)"),
+    ("vla_data/files/write.py", "open(handle, 'ab', buffering=0)"),
+    ("training_adapters/ript/ledger.py", "open_append(self._path)"),
+    ("training_adapters/runs.py", "open_append(self.folder / METRICS)"),
     # locks
     (
         "vla_data/jobs/workspace.py",
@@ -92,6 +99,7 @@ OWN: Final = {
     "converters/rdt/sink.py": {"(folder / name).read_bytes()", "text.read_bytes()"},
     "converters/rlds/sink.py": {"(folder / file).open('rb')"},
     "converters/robomimic/sink.py": {"(folder / FILE).open('rb')", "h5py.File(handle, 'r')"},
+    "converters/rdt2/sink.py": {"(folder / name).read_bytes()"},
     "converters/rollouts/sink.py": {"(folder / name).read_bytes()"},
     "vla_data/files/write.py": {"os.open(path, flags | os.O_NOFOLLOW, 438)", "os.open(path, os.O_RDONLY)"}
     | {"os.open(path, os.O_RDONLY | os.O_DIRECTORY)"},
@@ -100,27 +108,33 @@ OWN: Final = {
         "open(os.open(blob_file(job, part), _OURS), 'rb')",
     },
     "vla_data/jobs/beam/part_store.py": {"(self.folder / name).open('rb')", "file.read_bytes()"},
-    # this user's own code, whose digest is kept, and runs and checkpoints of this user's training
+    # this user's own code, whose digest is kept, and what training writes into a folder that was just made
     "vla_data/core/provenance.py": {"open(path, 'rb')"},
+    "vla_data/cli/view.py": {"webbrowser.open(viewer.address)"},
+    "vla_data/viewing/server.py": {"(resources.files('vla_data.viewing') / 'page' / file).read_bytes()"},
     "vla_data/installed.py": {"metadata.distribution('vla-data').read_text('direct_url.json')"},
     "vla_data/jobs/modules.py": {"Path(file).read_bytes()", "each.read_text('RECORD')"}
     | {"each.read_text('SOURCES.txt')"},
-    "training_adapters/checkpoints.py": {"path.read_bytes()"}
-    | {"(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')"}
+    "training_adapters/checkpoints.py": {
+        "save_file({name: value.contiguous() for name, value in tensors.items()}, "
+        "beside / 'train_state' / _STATE)",
+        "(beside / 'metadata.json').write_text(json.dumps(facts, indent=2, sort_keys=True) + '\\n')",
+    }
     | {"(beside / 'train_state' / 'state.json').write_text(json.dumps(state or {}))"},
     "training_adapters/fast/fit.py": {
         "(beside / FACTS).write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + '\\n')"
     },
-    "training_adapters/fast/tokenizer.py": {"(folder / 'tokenizer.json').read_text()"}
-    | {"path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"}
-    | {"(folder / 'processor_config.json').read_bytes()"},
-    "training_adapters/ript/ledger.py": {"open(self._path, 'ab')", "self._path.read_bytes()"},
-    "training_adapters/recap/project.py": {"path.read_bytes()", "facts.read_bytes()"},
-    "training_adapters/recap/record.py": {"self.path.read_bytes()"},
-    "training_adapters/runs.py": {
-        "open(self.folder / 'metrics.jsonl', 'a')",
-        "path.read_bytes()",
-        "path.read_text()",
+    "training_adapters/fast/tokenizer.py": {
+        "path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"
+    },
+    "training_adapters/params.py": {
+        "save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, folder / SAFETENSORS)"
+    },
+    "training_adapters/runs.py": {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
+    # the kernel's
+    "vla_data/cli/room.py": {
+        "Path('/proc/self/statm').read_text()",
+        "Path('/sys/fs/cgroup/pids.max').read_text()",
     },
     # this user's own cache
     "vla_data/remote/fetch.py": {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
@@ -140,6 +154,7 @@ IN_MEMORY: Final = (
 )
 SAFE: Final = (
     "packed.open(",
+    "load_file(Path(where))",  # a module that the user named
     "root=",
     "strict=False",
     "np.memmap(file",

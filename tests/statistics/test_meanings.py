@@ -191,3 +191,79 @@ def test_episodes_without_a_whole_chunk_are_named() -> None:
     assert [left.code for left in made.datasets["a"].left_out] == ["E207"] * 3
     with pytest.raises(RefusedError, match="fewer than a chunk of 4"):
         make({"a": Memory(given[1:])}, writer("gr00t", **options))
+
+
+ARM = Convention(
+    layout={"gripper": (0,), "translation": (1, 2, 3), "rotation": (4, 5, 6)},
+    kind="delta",
+    translation_unit="m",
+    rotation="rotvec",
+    rotation_unit="rad",
+    gripper_control="position",
+    gripper_open=5.0,
+    gripper_closed=-5.0,
+)
+
+
+@pytest.mark.parametrize("trainer", ["openvla", "octo"])
+@pytest.mark.parametrize(
+    ("mask", "text"),
+    [
+        ("yyyyyyn", "the mask leaves out action [6], and the declared gripper is [0]"),
+        ("nyyyyyn", "the mask leaves out action [0,6], and the declared gripper is [0]"),
+        ("nyyyyyy", None),
+        ("yyyyyyy", None),
+    ],
+)
+def test_a_mask_is_of_the_declared_gripper(trainer: str, mask: str, text: str | None) -> None:
+    chosen = writer(trainer, action_mask=tuple(letter == "y" for letter in mask))
+    made = make({"set": meant(ARM, None)}, chosen)
+    assert said(made) == ([] if text is None else [f"set: {text}"])
+    assert not said(make({"set": meant(None, None)}, chosen))
+
+
+SLOTS = tuple(range(30, 39))
+SIX: dict[str, Any] = {
+    "layout": {"translation": (0, 1, 2), "rotation": (3, 4, 5, 6, 7, 8), "gripper": (9,)},
+    "kind": "absolute",
+    "translation_unit": "m",
+    "rotation": "6d_columns",
+    "gripper_control": "position",
+    "gripper_open": 1.0,
+    "gripper_closed": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "slots", "text"),
+    [
+        ({}, (*SLOTS, 10), None),
+        (
+            {"rotation": "6d_rows"},
+            (*SLOTS, 10),
+            "[3-8] goes to slots [33-38], and rotation is 6d_rows, RDT's 6d_columns",
+        ),
+        ({"translation_unit": "mm"}, (*SLOTS, 10), "translation_unit is mm, RDT's m"),
+        ({"gripper_open": 0.08}, (*SLOTS, 10), "gripper_open is 0.08, RDT's 1.0"),
+        ({"gripper_open": 0.0, "gripper_closed": 1.0}, (*SLOTS, 10), "gripper_closed is 1.0, RDT's 0.0"),
+        ({}, (*SLOTS, 9), "[9] goes to slots [9], and gripper has slots [10]"),
+        ({}, (*range(80, 89), 60), None),  # the left arm
+        ({}, (*range(81, 90), 60), "translation has slots [80-82]"),
+    ],
+)
+def test_rdts_slots_are_of_what_is_declared(
+    changed: dict[str, Any], slots: tuple[int, ...], text: str | None
+) -> None:
+    states = np.random.default_rng(0).uniform(0, 1, size=(200, 10))
+    convention = Convention(**{**SIX, **changed}).to_json()
+    source = Meant([{"action": states, "observation.state": states}], {"observation.state": convention})
+    found = said(make({"set": source}, writer("rdt", slots=slots)))
+    assert found == [] if text is None else any(text in line for line in found)
+
+
+@pytest.mark.parametrize(("trainer", "options"), [("openvla", {"state": "observation.state"}), ("lerobot", {})])
+def test_numbers_that_are_not_what_is_declared_are_named(trainer: str, options: dict[str, Any]) -> None:
+    wrong = replace(ARM, gripper_open=0.1, gripper_closed=0.0)
+    made = make({"set": meant(wrong, ARM)}, writer(trainer, **options))
+    found = [f.message for f in made.findings if f.code == "contradicts_what_is_declared"]
+    assert [text.partition("]")[0] for text in found if "far beyond" in text] == ["set: action [0"]

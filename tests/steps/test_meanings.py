@@ -95,3 +95,27 @@ def test_what_exists_is_declared() -> None:
     facts = {"rotation": "rotvec", "layout": {"rotation": [0, 1, 2]}, "rotation_unit": "deg", "colour": "rgb"}
     declared = Declare(conventions=(("action", tuple(facts.items())),)).describe(schema(None))
     assert declared.features["action"].convention == facts
+
+
+@pytest.mark.parametrize("step", [SmallActions(), Rl4vlaCompat()])
+@pytest.mark.parametrize(
+    ("names", "joints"),
+    [
+        (("shoulder_pan.pos", "shoulder_lift.pos", "elbow_flex.pos", "a", "b", "c", "gripper.pos"), True),
+        (tuple(f"joint_{i}" for i in range(7)), True),
+        (("x", "y", "z", "roll", "pitch", "yaw", "gripper"), False),
+        (None, False),
+    ],
+)
+def test_seven_joints_are_no_translation_and_rotation(
+    step: Any, names: tuple[str, ...] | None, joints: bool
+) -> None:
+    named = schema(None)
+    named = replace(named, features={"action": replace(named.features["action"], names=names)})
+    if joints:
+        with pytest.raises(UsageError, match=r"E232.*joints by their names; .*--pos-thresh none"):
+            step.describe(named)
+    else:
+        assert step.describe(named) == named
+    off = SmallActions(pos=None, rot=None)
+    assert off.describe(named) == named

@@ -298,6 +298,19 @@ def test_every_chunk_is_learnt_with_its_rollouts_advantage(start: dict[str, str]
     )
 
 
+def test_chunks_that_are_compared_with_what_was_running(start: dict[str, str], tmp_path: Path) -> None:
+    """All episodes have two chunks, so that the advantages are the rollouts'; what teaches nothing is left out."""
+    config = configured(start, num_train_steps=1, enable_dynamic_sampling=False)
+    program = trained(tmp_path / "run", config)
+    outcomes = [one for wave in program.collector.ledger for one in wave.outcomes(dropped=True)]
+    whole = program.chunks(outcomes)
+    program.config = replace(config, credit="running")
+    found, teaches = program.chunks(outcomes), whole.advantage != 0
+    assert 0 < len(found) == int(teaches.sum()) < len(whole)
+    np.testing.assert_allclose(found.advantage.numpy(), whole.advantage[teaches].numpy(), atol=1e-6)
+    assert torch.equal(found.tokens, whole.tokens[teaches][:, : found.tokens.shape[1]])
+
+
 @pytest.mark.parametrize("options", [{"ratio": "token"}, {"reward": "return"}, {"precision": "bf16"}])
 def test_options_run(start: dict[str, str], tmp_path: Path, options: dict[str, str]) -> None:
     trained(tmp_path / "run", configured(start, num_train_steps=1, **options))

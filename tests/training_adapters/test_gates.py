@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ import vla_data as vd
 from tests.hdf5_files import ALOHA, DECLARED, LIBERO
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, has_ours, needed
+from tests.stock_lerobot import ask as ask_lerobot
 from vla_data.cli.convert import command
 from vla_data.errors import UsageError, VerifyError
 from vla_data.formats import load_trainer, trainers
@@ -291,14 +290,7 @@ def test_lerobot_opens_images_and_videos_and_refuses_nan_and_damage(
         pytest.skip("that interpreter has no vla-data")
 
     def ask(folder: Path) -> str:
-        done = subprocess.run(
-            [PYTHONS[0], "-c", ASK, str(folder)],
-            capture_output=True,
-            text=True,
-            timeout=280,
-            cwd=ROOT,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
-        )
+        done = ask_lerobot(PYTHONS[0], ASK, str(folder))
         assert done.returncode == 0, done.stderr[-2000:]
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(("SEEN ", "REFUSED "))]
         return line

@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from training_adapters.fast.tokenizer import FastTokenizer
+from training_adapters.fast.tokenizer import FILES, FastTokenizer
 from training_adapters.openpi.stats import Openpi
 from vla_data import options as checks
 from vla_data.core import Array, Json, Source
 from vla_data.core.findings import Finding
 from vla_data.errors import DataError, RefusedError, TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, make_folder, remove_tree, sync_tree, unforeseen
+from vla_data.files.write import machine_errors, remove_tree
+from vla_data.jobs.publish import publish
+from vla_data.jobs.targets import Seen
+from vla_data.jobs.workspace import workspace
 from vla_data.safety.text import show
 from vla_data.statistics.blocks import as_vectors
 from vla_data.statistics.chunks import action_chunks
@@ -26,6 +29,7 @@ from vla_data.statistics.collect import LeftOut, summarize
 from vla_data.statistics.columns import Columns, read_columns
 from vla_data.statistics.health import findings
 from vla_data.statistics.meanings import check as check_meanings
+from vla_data.statistics.meanings import schemas_of
 from vla_data.statistics.rules import TOKEN_RULES, normalize
 
 FACTS: Final = "fit.json"
@@ -89,7 +93,7 @@ class FastFit:
         openpi = Openpi(
             action_horizon=self.horizon, action=self.action, state=self.state, delta_actions=self.delta
         )
-        meanings = check_meanings(sources, openpi, pooled=True)
+        meanings = check_meanings(schemas_of(sources), openpi, pooled=True)
         ids: list[str] = []
 
         def rows(arrays: Columns) -> Columns:
@@ -221,15 +225,26 @@ class Fitted:
         Raises:
             TargetExistsError: E411, something is there; with ``replace``, something that is no tokenizer.
         """
-        beside = unforeseen(folder)
-        if folder.exists() and not (replace and (folder / "processor_config.json").is_file()):
-            hint = "which is no tokenizer" if replace else "--replace"
-            raise TargetExistsError("E411", f"{show(folder)} is there already ({hint})")
         with machine_errors("cannot write the tokenizer"):
-            make_folder(folder.parent)
-            self.tokenizer.save(beside)
-            (beside / FACTS).write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
-            sync_tree(beside)
-            if folder.exists():
-                remove_tree(folder)
-            os.replace(beside, folder)
+            if os.path.lexists(folder) and not replace:
+                raise TargetExistsError("E411", f"{show(folder)} is there already (--replace)")
+            _check_replaced(folder)
+            with workspace(folder) as work:
+                seen, beside = Seen.at(folder), work / "staging"
+                remove_tree(beside)
+                self.tokenizer.save(beside)
+                (beside / FACTS).write_text(json.dumps(self.to_json(), indent=2, sort_keys=True) + "\n")
+                _check_replaced(folder)
+                publish(beside, folder, seen)
+
+
+def _check_replaced(folder: Path) -> None:
+    """Raises TargetExistsError, E411, where a folder has more in it than a tokenizer that was fitted here."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise TargetExistsError("E411", f"{show(folder)} exists and is not a folder")
+    more = sorted(set(os.listdir(folder)) - {FACTS, *FILES})
+    if more or not (folder / FACTS).is_file():
+        odd = f"it has {show(more[0])}" if more else f"it has no {FACTS}"
+        raise TargetExistsError("E411", f"{show(folder)} is no tokenizer of vla-data: {odd}; it is not replaced")

@@ -19,12 +19,17 @@ from tokenizers.trainers import BpeTrainer
 
 from training_adapters.fast import cosine
 from training_adapters.fast.grammar import Grammar
+from training_adapters.stored import read_json
 from vla_data import options as checks
 from vla_data.errors import DataError, UsageError
 from vla_data.safety import strict_json
+from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 
+FILES: Final = ("processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+"""What `FastTokenizer.save` writes."""
 _PROCESSOR: Final = "physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor"
+_MAX_TOKENS: Final = 64 << 20
 _SURROGATES: Final = range(0xD800, 0xE000)  # code points that UTF-8 has not: openpi#333
 
 
@@ -176,25 +181,27 @@ class FastTokenizer:
         """
         folder = Path(folder)
         try:
-            facts = strict_json.loads(
-                (folder / "processor_config.json").read_bytes(), name="processor_config.json"
-            )
-            data = (folder / "tokenizer.json").read_text()
-        except OSError as error:
-            name = Path(error.filename).name
+            facts = read_json(folder / "processor_config.json", root=folder)
+            data, _ = read_file(folder / "tokenizer.json", root=folder, max_bytes=_MAX_TOKENS)
+        except (DataError, UsageError) as error:
+            if error.code not in ("E003", "E133"):
+                raise
+            name = "tokenizer.json" if error.code == "E133" else "processor_config.json"
             raise UsageError("E003", f"{show(folder)} is not a FAST tokenizer: {name} can't be read") from None
+        strict_json.loads(data, name="tokenizer.json")
         try:
-            bpe = Tokenizer.from_str(data)
-        except Exception as error:  # the library raises nothing narrower
+            bpe = Tokenizer.from_str(data.decode())
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises nothing narrower; a panic of Rust is no Exception
             raise DataError("E141", f"tokenizer.json is not a tokenizer ({show(error)})") from None
-        facts = facts if isinstance(facts, dict) else {}
         shape = {
             "horizon": _one("horizon", facts.get("time_horizon"), horizon),
             "dim": _one("dim", facts.get("action_dim"), dim),
         }
         try:
             return cls(bpe, **shape, scale=facts["scale"], min_token=facts["min_token"])
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UsageError("E001", f"processor_config.json of {show(folder)}: {show(error)}") from None
 
     def _refuse(self, whole: NDArray[np.int64], number: int) -> None:

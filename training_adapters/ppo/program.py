@@ -230,20 +230,21 @@ class Program:
 
     def _restore(self, saved: checkpoints.Saved) -> None:
         tensors, state = saved.train_state()
-        self._generator.set_state(tensors.pop("generator"))
-        self._optimisation.load(tensors)
-        self._starts.bit_generator.state = state["starts"]
-        self._lanes.restore(state["lanes"])
-        self._collector.returns = list(state["returns"])
-        if self._recorder is not None:
-            self._recorder.skip(number for number, lane in enumerate(state["lanes"]) if lane["actions"])
-        facts = saved.metadata
-        self.counts = Counts(
-            updates=facts["update_step"],
-            chunks=facts["total_chunks"],
-            episodes=facts["total_episodes"],
-            steps=facts["total_steps"],
-        )
+        with saved.fitting():
+            self._generator.set_state(tensors.pop("generator"))
+            self._optimisation.load(tensors)
+            self._starts.bit_generator.state = state["starts"]
+            self._lanes.restore(state["lanes"])
+            self._collector.returns = list(state["returns"])
+            if self._recorder is not None:
+                self._recorder.skip(number for number, lane in enumerate(state["lanes"]) if lane["actions"])
+            facts = saved.metadata
+            self.counts = Counts(
+                updates=facts["update_step"],
+                chunks=facts["total_chunks"],
+                episodes=facts["total_episodes"],
+                steps=facts["total_steps"],
+            )
         self.run.keep(self.counts.updates)
 
     def _draw(self) -> Begin | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +20,17 @@ from training_adapters.recap.frames import Frames, read_frames
 from training_adapters.recap.indicator import Indicator, Mode
 from training_adapters.recap.record import Record, checkpoint_digest, dataset_digest
 from training_adapters.runs import Run
+from training_adapters.stored import fitting, read_json
 from vla_data import formats
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.numbers.recap import resolve_success
 from vla_data.errors import UsageError
 from vla_data.files.sums import hash_tree
-from vla_data.files.write import machine_errors, write_file
+from vla_data.files.write import machine_errors, remove_tree, write_file
 from vla_data.jobs.run import run as run_job
 from vla_data.mixtures import Contract, parse
 from vla_data.mixtures.config import Config, Entry
-from vla_data.safety import strict_json
+from vla_data.safety.text import show
 
 BLOCK = 250
 """Episodes that are collected together: one whole block or nothing of it is kept."""
@@ -80,7 +80,8 @@ class Project:
             UsageError: E003, there is none yet.
         """
         found = self.record("sft").need(self.demo_digests())
-        return checkpoints.load(self.folder / found["checkpoint"])
+        with fitting(show(self.record("sft").path)):
+            return checkpoints.load(self.folder / found["checkpoint"])
 
     def critic(self) -> checkpoints.Saved:
         """The critic of demonstrations; raises as `sft`."""
@@ -181,7 +182,7 @@ class Project:
         """The expert's episodes as ``demos/dataset``, in the place of fewer."""
         folder = self.folder / "demos"
         with machine_errors("cannot remove earlier demonstrations"):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
         collect_expert(self.place, folder / "rollouts", episodes=episodes, seed=self.config.seed, images=False)
         self.publish(folder)
 
@@ -194,7 +195,7 @@ class Project:
             size = min(BLOCK, total - block * BLOCK)
             if not path.exists():
                 beside = folder / f".block_{block:04d}"
-                shutil.rmtree(beside, ignore_errors=True)
+                remove_tree(beside)
                 done = collect(
                     policy,
                     self.place,
@@ -208,7 +209,8 @@ class Project:
                 write_file(facts, json.dumps({"solved": done.success.count, "dropped": done.dropped}).encode())
                 beside.rename(path)
                 self.run.say(f"round {number}: {block * BLOCK + size} of {total} episodes, {done.success} solved")
-            solved += int(strict_json.loads(facts.read_bytes(), name=facts.name)["solved"])
+            with fitting(show(facts)):
+                solved += int(read_json(facts, root=folder)["solved"])
         return solved, total
 
     def publish(self, folder: Path) -> None:
@@ -221,7 +223,7 @@ class Project:
     def evaluate(self, policy: Any, path: Path, **options: Any) -> Evaluation:
         """Success on held-out starts, measured once and kept in a file."""
         if path.exists():
-            return Evaluation.of(strict_json.loads(path.read_bytes(), name=path.name))
+            return Evaluation.read(path)
         options = {"episodes": self.config.eval_episodes, "starts_seed": self.config.eval_seed, **options}
         found = evaluate(policy, self.place, horizon=self.place.row.horizon, **options)
         with machine_errors("cannot write the evaluation"):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training_adapters.stored import fitting, read_json
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.files.sums import hash_tree
 from vla_data.files.write import machine_errors, write_file
-from vla_data.safety import strict_json
 from vla_data.safety.text import show
 
 Digests = Mapping[str, str]
@@ -35,9 +35,9 @@ class Record:
         """What it says; None where the stage was not done."""
         if not self.path.is_file():
             return None
-        with machine_errors(f"cannot read {show(self.path.name)}"):
-            facts = strict_json.loads(self.path.read_bytes(), name=self.path.name)
-        return facts if isinstance(facts, dict) else None
+        facts = read_json(self.path, root=self.path.parent)
+        with fitting(show(self.path)):
+            return facts | {"inputs": dict(facts.get("inputs", {}))}
 
     def facts(self, inputs: Digests) -> dict[str, Any] | None:
         """What it says, if it was made of these inputs; None where the stage was not done.
@@ -48,7 +48,7 @@ class Record:
         found = self.read()
         if found is None:
             return None
-        had = found.get("inputs", {})
+        had = found["inputs"]
         other = sorted(name for name in {*had, *inputs} if had.get(name) != inputs.get(name))
         if other:
             was, now = (show(str(one.get(other[0], "none")))[:12] for one in (had, inputs))

@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Final
 
 from training_adapters import checked
-from training_adapters.loop import PRECISIONS
+from training_adapters.loop import PRECISIONS, SCHEDULES
 from training_adapters.ppo.loss import RATIOS
 from training_adapters.ript.collect import REWARDS, Plan
+from training_adapters.ript.credit import CREDITS
 from training_adapters.ript.processor import AdvantageProcessor
 from vla_data import options as checks
 
@@ -45,10 +46,13 @@ class RIPTConfig:
         advantage_clip_value_negative: likewise.
         advantage_negative_handling: likewise.
         advantage_scope: likewise.
+        credit: of ``ppo``: every chunk has the advantage of its ``rollout``, or is compared with those of the
+            group that were still ``running``; see `training_adapters.ript.credit`.
         num_ppo_epochs: times that each chunk is learnt from.
         batch_size: chunks of a step of the optimiser.
         gradient_accumulation_steps: parts that such a batch is computed in.
-        learning_rate: of the policy.
+        learning_rate: of the policy, at the schedule's 1.
+        schedule: ``constant``; ``linear``: it falls to a tenth; ``warm_linear``, ``cosine``: after a rise.
         weight_decay: of AdamW.
         gradient_clip_norm: bound of the gradient's norm.
         clip_coef: of ``ppo``: how far the ratio of probabilities counts.
@@ -94,10 +98,12 @@ class RIPTConfig:
     advantage_clip_value_negative: float | None = None
     advantage_negative_handling: str = "keep"
     advantage_scope: str = "batch"
+    credit: str = "rollout"
     num_ppo_epochs: int = 2
     batch_size: int = 128
     gradient_accumulation_steps: int = 4
     learning_rate: float = 5e-5
+    schedule: str = "constant"
     weight_decay: float = 1e-2
     gradient_clip_norm: float = 1.0
     clip_coef: float = 0.2
@@ -139,10 +145,13 @@ class RIPTConfig:
         checked.numbers(self, checked.LEAST, checked.MOST, *positive)
         checked.numbers(self, 0.0, checked.MOST, "weight_decay", "ent_coef", "cfg_alpha", "cfg_scale")
         words = {"optimisation": OPTIMISATIONS, "reward": REWARDS, "ratio": RATIOS, "cfg_chunks": CHUNKS}
-        checked.words(self, {**words, "precision": PRECISIONS, "shuffle": SHUFFLES})
+        checked.words(self, {**words, "credit": CREDITS, "precision": PRECISIONS})
+        checked.words(self, {"schedule": tuple(SCHEDULES), "shuffle": SHUFFLES})
         checked.shared(self, "gradient_accumulation_steps", "batch_size", "chunks")
         if self.start_pool and self.start_pool < self.demo_batch_size:
             raise ValueError(f"start_pool is {self.start_pool}, and a wave has {self.demo_batch_size} starts")
+        if self.optimisation == "cfg" and self.credit == "running":
+            raise ValueError("cfg learns from the sign of a whole rollout's advantage: set credit to rollout")
         if self.optimisation == "cfg" and not self.processor.keeps_signs:
             raise ValueError(
                 "cfg reads the sign of an advantage alone, and with advantage_normalization"
@@ -183,8 +192,7 @@ class RIPTConfig:
         )
 
 
-_LAPTOP: Final = RIPTConfig(
-    num_train_steps=80,
+_SMALL: Final = RIPTConfig(
     demo_batch_size=12,
     rollout_goal_per_step=0,
     gradient_accumulation_steps=1,
@@ -198,7 +206,7 @@ _LAPTOP: Final = RIPTConfig(
 PRESETS: Final[Mapping[str, RIPTConfig]] = MappingProxyType(
     {
         "debug": replace(
-            _LAPTOP,
+            _SMALL,
             num_train_steps=2,
             demo_batch_size=3,
             rloo_batch_size=4,
@@ -209,10 +217,18 @@ PRESETS: Final[Mapping[str, RIPTConfig]] = MappingProxyType(
             eval_episodes=36,
         ),
         "full": RIPTConfig(),
-        "laptop": _LAPTOP,
+        "laptop": replace(
+            _SMALL,
+            num_train_steps=160,
+            credit="running",
+            num_ppo_epochs=3,
+            learning_rate=2e-4,
+            schedule="warm_linear",
+        ),
     }
 )
-"""``full`` has the numbers of the published OpenPI-RIPT as far as it has them, ``laptop`` ours, for two cores."""
+"""``full`` has the numbers of the published OpenPI-RIPT as far as it has them, ``laptop`` ours, for two cores: see
+`docs/ript.md` for what it was measured to do."""
 
 _NO_PART: Final = (
     "the policies here have no such part; of a model of yours, freeze it where you make its optimiser"

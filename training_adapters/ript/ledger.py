@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from training_adapters.ript.groups import KEPT, VERDICTS, Outcome
+from training_adapters.stored import read_lines
 from vla_data.errors import UsageError
-from vla_data.files.write import machine_errors, step
+from vla_data.files.write import machine_errors, open_append
 from vla_data.safety.text import show
 
 NAME: Final = "groups.jsonl"
@@ -109,13 +110,14 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._waves: dict[tuple[int, int], Wave] = {}
-        with machine_errors(f"cannot read {NAME}"):
-            data = self._path.read_bytes() if self._path.exists() else b""
-            whole = data[: data.rfind(b"\n") + 1]
-            for number, line in enumerate(whole.splitlines(), 1):
-                self._keep(_wave(line, number))
-            if whole != data:
-                os.truncate(self._path, len(whole))
+        lines = read_lines(self._path, root=folder)
+        for number, line in enumerate(lines, 1):
+            self._keep(_wave(line, number))
+        with machine_errors(f"cannot write {NAME}"):
+            size = sum(map(len, lines))
+            if os.path.lexists(self._path) and self._path.stat().st_size != size:
+                with open_append(self._path) as file:
+                    file.truncate(size)
 
     def __iter__(self) -> Iterator[Wave]:
         """In the order in which they were played."""
@@ -131,10 +133,8 @@ class Ledger:
         Raises:
             MachineError: the line can't be written.
         """
-        with machine_errors(f"cannot write {NAME}"), open(self._path, "ab") as file:
-            step("append", self._path)
+        with machine_errors(f"cannot write {NAME}"), open_append(self._path) as file:
             file.write((json.dumps(asdict(wave)) + "\n").encode())
-            file.flush()
             os.fsync(file.fileno())
         self._keep(wave)
 
@@ -174,7 +174,7 @@ def _wave(line: bytes, number: int) -> Wave:
         return Wave(
             **(facts | {"groups": groups, "skipped": tuple(facts["skipped"]), "again": tuple(facts["again"])})
         )
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError("E301", f"line {number} of {NAME} is no wave of groups: {show(error)}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,13 @@ from training_adapters.envs.lanes import observations
 from training_adapters.envs.starts import SELECTION_SEED
 from training_adapters.envs.table import Place
 from training_adapters.evaluate import Evaluation, evaluate, kept
-from training_adapters.loop import Group, Optimisation, accelerator
+from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
 from training_adapters.policies.asked import AskedFlow
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.ript.branches import check_guided
 from training_adapters.ript.collect import GroupCollector
 from training_adapters.ript.config import RIPTConfig
+from training_adapters.ript.credit import running
 from training_adapters.ript.groups import Compared, Outcome, compare
 from training_adapters.ript.ledger import Wave, sums
 from training_adapters.ript.processor import Processed
@@ -61,14 +63,15 @@ class Program:
             self.policy,
             [Group(module=self.policy, learning_rate=config.learning_rate, clip=config.gradient_clip_norm)],
             accelerator=accelerator(precision=config.precision),
-            schedule=lambda share: 1.0,
+            schedule=SCHEDULES[config.schedule],
             weight_decay=config.weight_decay,
         )
         if saved is not None:
             tensors, _ = saved.train_state()
-            self._generator.set_state(tensors.pop("generator"))
-            self._optimisation.load(tensors)
-            self.updates = int(saved.metadata["update_step"])
+            with saved.fitting():
+                self._generator.set_state(tensors.pop("generator"))
+                self._optimisation.load(tensors)
+                self.updates = int(saved.metadata["update_step"])
             run.keep(self.updates)
         form = {"horizon": self.policy.config.horizon, "tokens": self.policy.longest}
         self.collector = GroupCollector(self._place, run.folder, config.plan, **form)
@@ -153,17 +156,34 @@ class Program:
     def chunks(self, outcomes: list[Outcome]) -> Chunks:
         """What an update learns from."""
         compared, processed = self.advantages(outcomes)
-        return gather(
-            self.collector.read(compared.outcomes),
+        rollouts = self.collector.read(compared.outcomes)
+        chunks = gather(
+            rollouts,
             processed.advantages,
             horizon=self.policy.config.horizon,
             still=self._place.row.still,
             every_step=self.config.optimisation == "cfg" and self.config.cfg_chunks == "every_step",
         )
+        if self.config.credit == "rollout":
+            return chunks
+        return self._running(chunks, compared.outcomes, [len(rollout.begins) for rollout in rollouts])
+
+    def _running(self, chunks: Chunks, outcomes: Sequence[Outcome], counts: Sequence[int]) -> Chunks:
+        """Chunks with advantages of their own, without those that no rollout of their group differs from."""
+        worth = np.concatenate(running(outcomes, counts))
+        if self.config.shuffle == "advantages":
+            worth = np.random.default_rng((self.config.seed, 8, self.updates)).permutation(worth)
+        rows = np.flatnonzero(worth)
+        labels = np.repeat([outcome.label for outcome in outcomes], counts)
+        given = self.config.processor(worth[rows], labels[rows].tolist()).advantages
+        return replace(chunks.pick(torch.from_numpy(rows)), advantage=torch.from_numpy(given.astype(np.float32)))
 
     def _learn(self, outcomes: list[Outcome]) -> Told:
+        chunks = self.chunks(outcomes)
         share = self.updates / self.config.num_train_steps
-        return update(self._optimisation, self.chunks(outcomes), self.config, self._generator, share=share)
+        if not len(chunks):
+            return Told()
+        return update(self._optimisation, chunks, self.config, self._generator, share=share)
 
     def _log(self, waves: list[Wave], told: Told, collecting: float, learning: float) -> None:
         counts = sums(iter(waves))

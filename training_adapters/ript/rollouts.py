@@ -121,7 +121,7 @@ class Chunks:
 
     def pick(self, rows: Tensor) -> Chunks:
         """Some of the chunks; tokens are cut to the longest of them."""
-        longest = int(self.mask[rows].sum(dim=1).max()) if self.mask.shape[1] else 0
+        longest = int(self.mask[rows].sum(dim=1).max()) if self.mask[rows].numel() else 0
         seen = {
             name: [value[row] for row in rows.tolist()] if isinstance(value, list) else value[rows]
             for name, value in self.observations.items()

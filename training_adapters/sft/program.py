@@ -64,7 +64,8 @@ class Program:
         if resume and saved is not None:
             tensors, state = saved.train_state()
             self._optimisation.load(tensors)
-            self._loader.load_state_dict(state["loader"])
+            with saved.fitting():
+                self._loader.load_state_dict(state["loader"])
             run.keep(self._optimisation.updates)
 
     def train(self, *, until: int | None = None) -> Any:

@@ -6,7 +6,7 @@ numbers); conversions that need it refuse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -263,7 +263,9 @@ class Convention:
         """
         if "controller" in (translation, rotation) and self.controller is None:
             raise UsageError("E231", "controller (how large its input of 1 is)")
-        return replace(self, translation_unit=translation, rotation_unit=rotation)
+        joints = any(quantity(name) == "joints" for name in self.layout)
+        angles = "rad" if rotation == "rad" and joints else self.joint_unit
+        return replace(self, translation_unit=translation, rotation_unit=rotation, joint_unit=angles)
 
     def at_rate(self, fps: float) -> Convention:
         """The convention of the same commands resampled to ``fps`` steps a second.
@@ -285,6 +287,33 @@ def quantity(part: str) -> str:
     """``translation``, ``rotation``, ``gripper``, ``joints``, or ``other``, from the name of a part."""
     last = part.rpartition("_")[2]
     return last if last in QUANTITIES else "other"
+
+
+_MEANT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("pos", "position", "xyz", "trans", "place"), "translation"),
+    **dict.fromkeys(("rot", "ori", "orientation", "rpy", "euler", "quat", "quaternion", "axisangle"), "rotation"),
+    **dict.fromkeys(("joint", "qpos", "joints_pos"), "joints"),
+    **dict.fromkeys(("grip", "grippers", "claw"), "gripper"),
+}
+
+
+def check_parts(names: Iterable[str]) -> None:
+    """That parts which somebody declares are called what they are; others would be carried along in silence.
+
+    Raises:
+        UsageError: E232, with the name that was meant.
+    """
+    for name in names:
+        last = name.rpartition("_")[2]
+        first = next((word for word in name.split("_") if word in QUANTITIES), None)
+        meant = None if last in QUANTITIES else first or _MEANT.get(last)
+        if meant is not None:
+            arms = "_".join(word for word in name.split("_") if word in ("left", "right"))
+            raise UsageError(
+                "E232",
+                f"layout: of {show(name)} nobody knows what it is, as the last word of a part says so: "
+                f"{', '.join(QUANTITIES)}; call it {show(f'{arms}_{meant}' if arms else meant)}",
+            )
 
 
 def arm(part: str) -> str:

@@ -140,17 +140,22 @@ def check_gripper(values: Floats, convention: Convention) -> None:
     Raises:
         DataError: E202 for what is farther beyond than `_BEYOND` of their distance: it is in another unit.
     """
-    opened, closed = convention.gripper_open, convention.gripper_closed
-    if convention.gripper_control != "position" or opened is None or closed is None:
-        return
-    low, high = sorted((opened, closed))
-    far = (values < low - _BEYOND * (high - low)) | (values > high + _BEYOND * (high - low))
+    far = beyond_ends(values, convention)
     if far.any():
         raise DataError(
             "E202",
-            f"{_first(far)}: a gripper position of {values[far][0]:g}, where {opened:g} is declared to be open "
-            f"and {closed:g} closed (gripper_open, gripper_closed)",
+            f"{_first(far)}: a gripper position of {values[far][0]:g}, where {convention.gripper_open:g} is "
+            f"declared to be open and {convention.gripper_closed:g} closed (gripper_open, gripper_closed)",
         )
+
+
+def beyond_ends(values: Floats, convention: Convention) -> NDArray[np.bool_]:
+    """Where gripper positions are beyond the two ends by more than `_BEYOND` of their distance; the same shape."""
+    opened, closed = convention.gripper_open, convention.gripper_closed
+    if convention.gripper_control != "position" or opened is None or closed is None:
+        return np.zeros(values.shape, dtype=np.bool_)
+    low, high = sorted((opened, closed))
+    return np.asarray((values < low - _BEYOND * (high - low)) | (values > high + _BEYOND * (high - low)))
 
 
 def gripper_opening(fingers: NDArray[Any], *, width: float) -> Floats:

@@ -244,7 +244,7 @@ def _compute(
     advantages = rules.advantages(values.of_frames, table.episodes, solved, scales)
     forced = as_flags(table.columns[force_positive], force_positive) if force_positive else None
     look_ahead = rules.look_ahead(table.episodes)
-    fine = resolution(values.of_frames, values.dtype)
+    fine = resolution(values.of_frames, values.dtype, returns / normalizers)
     if rules.n is not None:  # an advantage is a difference of two values
         fine = fine + fine.max(initial=0)
     bounds, positive, more = label_frames(table, advantages, labels, forced, fine)

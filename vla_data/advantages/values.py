@@ -24,7 +24,7 @@ from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import hash_file, hash_tree
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.jobs.workspace import check_made_here
 from vla_data.safety.files import read_file
@@ -65,14 +65,18 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
         missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
         if missing:
             raise UsageError("E003", f"{show(path.name)} has no column {missing[0]}; it has to have {_COLUMNS}")
+        check_rows(file.metadata, path)
         read = file.read(columns=list(_COLUMNS))
     except (pa.ArrowException, OSError) as error:
         raise UsageError("E003", f"{show(path.name)} can't be read ({type(error).__name__})") from None
     for name in _COLUMNS:
         kind = read.schema.field(name).type
         fits = pa.types.is_floating(kind) if name == "value" else pa.types.is_integer(kind)
-        if not fits or read[name].null_count:
-            raise UsageError("E302", f"{show(path.name)}: {name} is {kind} with {read[name].null_count} nulls")
+        if not fits:
+            wanted = "floating-point numbers" if name == "value" else "whole numbers"
+            raise UsageError("E302", f"{show(path.name)}: {name} is {kind}, and has to be of {wanted}")
+        if read[name].null_count:
+            raise UsageError("E302", f"{show(path.name)}: {name} has {read[name].null_count:,} nulls")
     rows = table.rows(arrow.to_numpy(read["episode_index"]), arrow.to_numpy(read["frame_index"]))
     cover(table, rows).require(path.name)
     given = arrow.to_numpy(read["value"])

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TextIO
 import click
 
 from vla_data._version import __version__
+from vla_data.cli.room import check_room
 from vla_data.errors import VlaDataError
 from vla_data.files.write import hold_standard, machine_errors
 from vla_data.safety.text import plain, show
@@ -26,12 +27,15 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "build": "A TFDS dataset by its name, for example ppo_sft_aligned.",
         "check-dynamics": "Compare actions with the motion that states show.",
         "convert": "Another format, every frame, nothing curated.",
+        "diff": "What tells two datasets apart: features, conventions, statistics, episodes by content.",
         "doctor": "Which extras work on this machine, and why the others do not.",
         "fast-fit": "FAST tokens for the action chunks of a dataset, as Hugging Face's processor reads them.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
         "prepare": "Everything that a trainer needs beside its code, and the command to type.",
+        "push": "Send a dataset to the Hugging Face Hub, with a card and a version tag.",
+        "quality": "A table of measures of every episode, and filters by them.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "report": "One HTML page on a dataset, for people: what is in it, and what deserves a look.",
         "sanitize": "Re-save pickled rollouts as plain npz files, which need no unpickling.",
@@ -39,6 +43,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "split": "Which episodes are for training: by a stable hash of task, scene or seed.",
         "stats": "Normalisation statistics as a trainer's own file; exact, without decoding an image.",
         "verify": "Check that a dataset is what was published; names every damaged file.",
+        "view": "Look at the episodes of any source in a browser on this machine; offline.",
         "why": "What became of an episode or a frame, and by which rule.",
     }
 )
@@ -52,7 +57,7 @@ Exit codes:
    3  done; some episodes were quarantined
    4  refused: too many bad episodes, or none left
    5  the target exists
-   6  what was read back is not what was written
+   6  what was read back is not what was written; diff: they differ
    7  disk full, permission, input/output error: run it again
    8  another run is writing the target
    129, 130, 143  interrupted: run it again
@@ -60,8 +65,32 @@ Exit codes:
 
 
 _LAID_OUT: Final = "\n\t"
+_HELP: Final = frozenset(("-h", "--help", "--version"))
+"""What needs no library."""
 _ADDRESSES: Final = ("against",)
 """Options that are addresses, which have no type of their own."""
+
+
+_PROGRAM: Final = object()
+"""The object of a command line that is all that its process does."""
+_JOBS: Final[Mapping[str, str]] = MappingProxyType(
+    {"align": "lerobot", "build": "rlds", "convert": "lerobot", "merge": "lerobot"}
+)
+"""Commands that start workers, and what they write unless they are told."""
+_WORDS: Final = {"--dry-run", "--help", "-h"}
+"""With these none is started."""
+
+
+def _begin(command: str) -> None:
+    """Load what a job needs, and begin the server of its workers."""
+    from vla_data.jobs.fork_server import quietly
+    from vla_data.jobs.forked import fork_early
+
+    with quietly():
+        from vla_data.formats import FORMATS
+    there = {word.rpartition("=")[2] for word in sys.argv} & {*FORMATS} or {_JOBS[command]}
+    ends = [FORMATS["ppo_rollout"].source, *(FORMATS[name].sink for name in sorted(there))]
+    fork_early((f"vla_data.cli.{command}", *(str(end).partition(":")[0] for end in ends if end)))
 
 
 def _name(param: click.Parameter) -> str:
@@ -80,6 +109,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if ctx.obj is _PROGRAM and cmd_name in _JOBS and not _WORDS & {*sys.argv}:
+            _begin(cmd_name)
         command: click.Command = importlib.import_module(f"vla_data.cli.{cmd_name.replace('-', '_')}").command
         return command
 
@@ -183,8 +214,10 @@ def command_line(group: click.Group, program: str) -> NoReturn:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how `nohup` asks to go on
         signal.signal(signal.SIGHUP, _terminate)
     try:
+        if not _HELP.intersection(sys.argv):
+            check_room()
         with _machine_said():
-            code = group.main(prog_name=program, standalone_mode=False)
+            code = group.main(prog_name=program, standalone_mode=False, obj=_PROGRAM)
     except (click.exceptions.Abort, _Stopped) as stop:
         code = int(stop.code or 1) if isinstance(stop, _Stopped) else 130
         with contextlib.suppress(VlaDataError):  # the terminal may be what is gone

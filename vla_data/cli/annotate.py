@@ -122,7 +122,7 @@ def command(dataset: Path, read_layout: str | None, as_json: bool, debug: bool, 
         layout=options["layout"],
         copy_to=options["copy_to"],
         replace=options["replace"],
-        on_progress=watch(quiet=as_json).get("on_progress"),
+        on_progress=watch(quiet=as_json, unit="frames").get("on_progress"),
         dry_run=options["dry_run"],
     )
     for warning in done.warnings:

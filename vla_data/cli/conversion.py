@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from vla_data.selection.exports import write_episode_list, write_keep_ranges
 from vla_data.selection.mapping import table_steps
 from vla_data.selection.subset import Selection, select
 
-TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt")
+TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt", "rdt2")
 SELECTIONS: Final = ("keep-ranges", "episode-list")
 """What else ``--to`` may be: a file that names episodes and frames, without a copy of them."""
 
@@ -68,6 +69,7 @@ reading_options = stack(
         help="Rollouts: whether info[t] is of after or before action t.",
     ),
     click.option("--info", is_flag=True, default=None, help="Rollouts: keep all values of infos, as info.<key>."),
+    click.option("--action-size", type=click.IntRange(1), help="Rollouts: numbers of an action.  [default: 7]"),
     click.option("--image-size", type=Size(), help="Rollouts: quarantine others."),
     allow_images("Rollouts: convert such images to RGB."),
     click.option("--allow-empty-instruction", is_flag=True, default=None, help="Keep episodes without a text."),
@@ -100,20 +102,7 @@ feature_options = stack(
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
-writing_options = stack(
-    click.option(
-        "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
-    ),
-    click.option(
-        "--write-next-obs",
-        is_flag=True,
-        help="robomimic: write next_obs, which ends with what was seen after the last action.",
-    ),
-    click.option(
-        "--val",
-        type=Number(0, 1, max_open=True),
-        help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
-    ),
+rdt_options = stack(
     choice(
         "--rdt-layout",
         ["pose_delta", "velocity", "velocity_per_step", "absolute", "agilex"],
@@ -133,10 +122,29 @@ writing_options = stack(
     click.option("--shortest", type=click.IntRange(1), help="RDT: fewest steps of an episode.  [default: 32]"),
 )
 
+writing_options = stack(
+    click.option(
+        "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+    ),
+    click.option(
+        "--write-next-obs",
+        is_flag=True,
+        help="robomimic: write next_obs, which ends with what was seen after the last action.",
+    ),
+    click.option(
+        "--val",
+        type=Number(0, 1, max_open=True),
+        help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
+    ),
+    rdt_options,
+)
+
 _RDT: Final[tuple[str, ...]] = (
     *("rdt_layout", "action_convention", "state_convention", "gripper_opening"),
     *("cam_high", "cam_right_wrist", "cam_left_wrist", "shortest"),
 )
+
+_RDT2: Final = ("gripper_opening", "cam_right_wrist", "cam_left_wrist")
 
 gate_option = click.option(
     "--gate",
@@ -167,6 +175,7 @@ READING: Final = (
     *FORMAT_OPTIONS,
     "info_timing",
     "info",
+    "action_size",
     "image_size",
     "allow_images",
     "allow_empty_instruction",
@@ -175,10 +184,20 @@ READING: Final = (
 """Options of a source that `reading_options` has, besides ``episodes``."""
 
 
-def source_of(address: str, options: dict[str, Any]) -> Source:
-    """The source at ``address``, with what `reading_options` says, which is taken out of ``options``."""
-    source = open_source(address, **given_options(options))
-    return select(source, options.pop("episodes"))
+def source_of(address: str, options: dict[str, Any], *, texts: bool = True) -> Source:
+    """The source at ``address``, with what `reading_options` says, which is taken out of ``options``.
+
+    Args:
+        address: where it is.
+        options: of the command.
+        texts: whether instructions matter; where not, episodes without one are read, if the format can do that.
+    """
+    given = given_options(options)
+    if not texts and "task" not in given:
+        with suppress(UsageError):  # of a source that has no such option; whatever else it is comes again below
+            source = open_source(address, **{"allow_empty_instruction": True, **given})
+            return select(source, options["episodes"])
+    return select(open_source(address, **given), options.pop("episodes"))
 
 
 def given_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -242,9 +261,12 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
         if not (feature and colon and key and equals and value):
             raise UsageError("E001", f"--declare {show(text)} is not of the form FEATURE:KEY=VALUE")
         try:
-            out.setdefault(feature, {})[key] = json.loads(value)
+            told: Json = json.loads(value)
         except ValueError:
-            out.setdefault(feature, {})[key] = value
+            told = value
+        facts = out.setdefault(feature, {})
+        if facts.setdefault(key, told) != told:
+            raise UsageError("E001", f"--declare says {show(feature)}:{show(key)} twice, and not alike")
     return out
 
 
@@ -255,10 +277,7 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     float32 = bool(options.pop("float32", False))
     val = options.pop("val", None)
     next_obs = bool(options.pop("write_next_obs", False))
-    rdt = {name: options.pop(name) for name in _RDT if name in options}
-    rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
-    if rdt and to != "rdt":
-        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} works with --to rdt only")
+    rdt = rdt_given(options, to)
     if val is not None and to != "rlds":
         raise UsageError("E001", f"--val works with --to rlds only; for {to}, use `vla-data split`")
     if next_obs and to != "robomimic":
@@ -273,7 +292,9 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         raise UsageError("E001", f"--version is for --to lerobot, not {to}")
     if "video" in images:
         raise UsageError("E001", f"--video works with --to lerobot only; {to} holds images")
-    if to == "rdt":
+    if to in ("rdt", "rdt2"):
+        if to == "rdt2":
+            images.pop("images", None)  # always JPEG
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", _last_name(target)).strip("_.-") or "dataset"
         return open_sink(target, format=to, name=name, **images, **rdt)
     if to == "rlds":
@@ -283,6 +304,21 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     if to == "robomimic":
         return open_sink(target, format=to, next_obs=next_obs)
     return open_sink(target, format=to, **given)
+
+
+def rdt_given(options: dict[str, Any], to: str) -> dict[str, Any]:
+    """What the user gave of `rdt_options`, taken out of ``options``, for a sink of this name.
+
+    Raises:
+        UsageError: E001 for one that it does not have.
+    """
+    rdt = {name: options.pop(name) for name in _RDT if name in options}
+    rdt = {name: value for name, value in rdt.items() if value is not None}
+    known = {"rdt": _RDT, "rdt2": _RDT2}.get(to, ())
+    if wrong := [name for name in rdt if name not in known]:
+        where = "rdt and rdt2" if wrong[0] in _RDT2 else "rdt"
+        raise UsageError("E001", f"--{wrong[0].replace('_', '-')} works with --to {where} only")
+    return {name.removeprefix("rdt_"): value for name, value in rdt.items()}
 
 
 def _last_name(target: Path | str) -> str:

@@ -24,6 +24,7 @@ from vla_data.cli.conversion import (
     write_selection,
     writing_options,
 )
+from vla_data.cli.filtering import chosen, filter_option, filtered
 from vla_data.cli.options import (
     engine_option,
     image_options,
@@ -47,6 +48,7 @@ from vla_data.safety.text import show
 @click.option("--to", "to", type=FormatName([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)
 @reading_options
 @feature_options
+@filter_option
 @image_options
 @writing_options
 @gate_option
@@ -67,6 +69,7 @@ def command(
     if to in SELECTIONS:
         if steps:
             raise UsageError("E001", f"--to {to} only names episodes and frames; it changes no features")
+        reader = chosen(reader, options)
         if options["dry_run"]:
             count = len(reader.episodes())
             emit(f"Dry run: nothing is written; {show(target)} would name frames or episodes of {count:,}")
@@ -78,6 +81,7 @@ def command(
             emit(f"  {facts['episodes']:,} episodes: {show(target)}")
         return
     sink = sink_of(target, to, options)
+    steps = filtered(reader, steps, options)
     name, place = find(source)
     others = beside(place, name) if isinstance(place, Path) else ()
     if options["dry_run"]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from vla_data.cli.conversion import FORMAT_OPTIONS, READING, feature_options, format_options, steps_of
+from vla_data.cli.filtering import filter_option, filtered
 from vla_data.cli.options import (
     Command,
     changed,
@@ -36,7 +37,13 @@ _AS_IT_IS: Final = (
 
 
 curation_options: Final[Callable[[Command], Command]] = stack(
-    recipe_options, source_options, format_options, feature_options, run_options, engine_option
+    recipe_options,
+    source_options,
+    format_options,
+    feature_options,
+    filter_option,
+    run_options,
+    engine_option,
 )
 """Options of ``align`` and ``build``."""
 
@@ -92,12 +99,13 @@ def curation(
             source = Selection(source, tuple(range(most)))
     source = select(source, episodes)
     features = steps_of(source, options)
-    if name not in ("ppo_rollout", "lerobot") and recipe:
+    if name != "ppo_rollout" and recipe:
         recipe = _fitting(describe(schema_of(source), features), recipe, ctx)
     warnings: tuple[str, ...] = (_AS_IT_IS,) if name == "lerobot" and not recipe else ()
     if isinstance(folder, Path):
         warnings += beside(folder, name)
-    return Curation(source=source, steps=(*features, *recipe), folder=folder, warnings=warnings)
+    steps = filtered(source, (*features, *recipe), options)
+    return Curation(source=source, steps=steps, folder=folder, warnings=warnings)
 
 
 def _fitting(schema: Schema, recipe: Sequence[Step], ctx: click.Context) -> tuple[Step, ...]:

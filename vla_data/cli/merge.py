@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
+from vla_data.cli.filtering import filter_option, filtered
 from vla_data.cli.options import (
     engine_choice,
     image_options,
@@ -38,6 +39,7 @@ _WAYS: Final = {
 @click.option("--to", "to", type=FormatName(TARGETS), default="lerobot", show_default=True)
 @image_options
 @writing_options
+@filter_option
 @run_options
 @engine_choice
 def command(
@@ -60,10 +62,11 @@ def command(
         raise UsageError("E001", "there is nothing to merge; name two datasets or more")
     sink = sink_of(target, to, options)
     source = merged(sources, mapping)
+    steps = filtered(source, (), options)
     if options["dry_run"]:
-        _told_where(lambda: show_rehearsal(source, (), sink, options, as_json=as_json))
+        _told_where(lambda: show_rehearsal(source, steps, sink, options, as_json=as_json))
         return
-    report = _told_where(lambda: run(source, (), sink, **settings(options, quiet=as_json)))
+    report = _told_where(lambda: run(source, steps, sink, **settings(options, quiet=as_json)))
     show_report(report, as_json=as_json, where=target)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from vla_data.core.curate import Step
 from vla_data.errors import UsageError
 from vla_data.formats import load_engine
 from vla_data.jobs.engine import Engine
+from vla_data.jobs.progress import Progress
 from vla_data.jobs.report import Report
 from vla_data.media.video_settings import VideoSettings
 from vla_data.safety.text import show
@@ -228,20 +228,12 @@ def changed(ctx: click.Context, names: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def watch(*, quiet: bool) -> dict[str, Any]:
-    """Arguments of `vla_data.run` that show its progress: a bar on a terminal, nothing elsewhere."""
+def watch(*, quiet: bool, unit: str = "episodes") -> dict[str, Any]:
+    """Arguments of `vla_data.run` that show its progress."""
     settings: dict[str, Any] = {"on_problem": say}
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        return settings
-    bar = click.progressbar(length=1, label="episodes", file=sys.stderr, show_pos=True, width=30)
-
-    def progress(done: int, total: int) -> None:
-        bar.length = total
-        bar.update(done - bar.pos)
-        if done == total:
-            bar.render_finish()
-
-    return {**settings, "on_progress": progress}
+    if not quiet:
+        settings["on_progress"] = Progress(unit)
+    return settings
 
 
 def show_rehearsal(

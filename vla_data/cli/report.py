@@ -11,10 +11,10 @@ import click
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import given_options, reading_options
 from vla_data.cli.options import dry_run_option, result_options
+from vla_data.cli.outside import keep_out
 from vla_data.cli.types import FOLDER, Output
-from vla_data.errors import RefusedError, TargetExistsError, UsageError
+from vla_data.errors import RefusedError, TargetExistsError
 from vla_data.files.write import machine_errors, make_folder, write_file
-from vla_data.formats import find
 from vla_data.formats.open import split
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.remote.address import is_url
@@ -67,7 +67,7 @@ def command(
         output = output / _NAME
     if output.exists() and not replace:
         raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
-    _keep_out(dataset, output)
+    keep_out(dataset, output, "-o")
     episodes = options.pop("episodes")
     given = given_options(options)
     ours = against is not None and _is_ours(dataset)
@@ -106,17 +106,3 @@ def _read(facts: Any) -> dict[str, Any]:
 def _is_ours(address: str) -> bool:
     where = split(address)[1]
     return not is_url(where) and Path(where).is_dir() and find_sidecar(Path(where)) is not None
-
-
-def _keep_out(address: str, output: Path) -> None:
-    """A report inside of the dataset would be a file that nobody published.
-
-    Raises:
-        UsageError: E001.
-    """
-    where = split(address)[1]
-    if is_url(where):
-        return
-    path = find(address)[1]
-    if isinstance(path, Path) and path.is_dir() and output.resolve().is_relative_to(path.resolve()):
-        raise UsageError("E001", f"{show(output)} is inside of the dataset; -o names a place outside of it")

@@ -133,7 +133,7 @@ def command(
 def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
     if len(addresses) > 1 and options["episodes"] is not None:
         raise UsageError("E001", "--episodes works with one source only")
-    sources = [source_of(address, dict(options)) for address in addresses]
+    sources = [source_of(address, dict(options), texts=False) for address in addresses]
     if names and len(names) not in (1, len(sources)):
         raise UsageError("E001", f"{len(sources)} sources need as many names")
     found = list(names) if len(names) == len(sources) else [dataset_name(_root(source)) for source in sources]

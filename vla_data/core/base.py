@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_data.core.ends import Encoded, EpisodeRef, Place, Published, Sink, Source
+from vla_data.core.ends import Encoded, EpisodeRef, Outline, Place, Published, Sink, Source
 from vla_data.core.episode import Array, Episode, Schema
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 
 if TYPE_CHECKING:
     from vla_data.core.curate import Step
@@ -103,6 +103,10 @@ class BaseSource:
         that is not known.
         """
         return ()
+
+    def outlines(self, refs: Sequence[EpisodeRef]) -> Mapping[str, Outline]:
+        """Id -> what metadata say of an episode; nothing of those of which that takes reading them."""
+        return {}
 
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None
@@ -202,6 +206,10 @@ class WrappedSource(BaseSource):
     def files_of(self, ref: EpisodeRef) -> Sequence[str]:
         """See `BaseSource`."""
         return whole(self.source).files_of(ref)
+
+    def outlines(self, refs: Sequence[EpisodeRef]) -> Mapping[str, Outline]:
+        """See `BaseSource`."""
+        return whole(self.source).outlines(refs)
 
     def columns(
         self, refs: Sequence[EpisodeRef], names: Collection[str] | None

@@ -41,6 +41,14 @@ class EpisodeRef:
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of an episode that was not read: its length in steps, and its first instruction."""
+
+    steps: int
+    task: str
+
+
 @runtime_checkable
 class Source(Protocol):
     """Something that lists episodes and reads one. Frozen and picklable: workers get a copy.

@@ -19,6 +19,9 @@ LEFT_OUT: Final = "left_out"
 NAMES_NOTHING: Final = "leave_out_names_nothing"
 """Code of what was to be left out and is not there."""
 
+NOT_AS_DECLARED: Final = "contradicts_what_is_declared"
+"""Code of numbers that can't be what is declared of them."""
+
 NO_TEXT: Final = "no_text"
 """Note on an episode without any instruction."""
 
@@ -26,11 +29,13 @@ _SHOWN: Final = 30
 _BY_RULE: Final = "left_out_as_"  # and the reason
 _COUNTED: Final = ("instruction_first_of", "video_at_other_rate", "video_of_more_bits")
 _SENTENCES: Final[Mapping[str, str]] = {
+    "absent_chunks": "chunks of {} are not there; what they hold is the fill value, as zarr reads it",
     "actions_are_poses": "what {} means is undeclared: it is positions, and the file's controller takes deltas",
     "camera_from_numbers": "{} is numbers in the source and a camera now; --images png keeps its pixels",
     "camera_from_texts": "{} is JPEG or PNG files in a column of texts, and a camera now",
     "column_left_out": "{} is left out: it is declared nowhere and is neither numbers, texts nor images",
     "data_files_of_no_episode": "{} data files are left out: the metadata lists none of their episodes",
+    "contradicts_what_is_declared": "{}; declare what is true (--declare FEATURE:KEY=VALUE)",
     "declared_against_the_data": "declared, where the data say {}",
     "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "depth_from_video": "{} is depth that was a video of 4,096 levels; it is numbers now, as lerobot reads it",

@@ -9,7 +9,9 @@ squares for every dimension over all episodes. The first step is left out (its p
 so are as many at both ends as the lags that are tried need. From the fit:
 
 * **lag**: that of the smallest residual, as the geometric mean over dimensions; the nearest to 0 that comes within
-  15 % of it. -1 means that a state was recorded after its action and not before.
+  15 % of it. -1 means that a state was recorded after its action and not before. A motion that comes late is what
+  real robots and teleoperation make of any command, so it contradicts nothing, unless the controller is known to
+  act at once; everything else is then judged with commands moved to where they show.
 * **gain** = b / (1 - a): the share of a command that is carried out in all. It is near 1 for commands that add up
   (``previous_target``, ``absolute``), and the controller's own for those that start anew from the measured pose:
   0.2 to 0.3 for robosuite's OSC, 0.4 for ManiSkill's. A median gain of translations (or rotations, or joints) that
@@ -36,7 +38,7 @@ from numpy.typing import NDArray
 
 from vla_data import options as checks
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
-from vla_data.actions.rotations import Floats
+from vla_data.actions.rotations import Floats, is_angles
 from vla_data.core.findings import Finding
 from vla_data.dynamics.fit import EXCITED, LAGS, Fit, best_lag, fit_motions
 from vla_data.dynamics.report import CLEARLY, SURE, Dimension, DynamicsReport
@@ -74,8 +76,7 @@ def check_dynamics(
     """
     fps = checks.number("fps", fps, low=1e-3, high=1e6)
     pairs = _pairs(actions, states)
-    if state_convention.kind != "absolute":
-        raise missing("the state's kind (absolute)")
+    _refuse_undeclared(convention, state_convention)
     task = Task(pairs, convention, state_convention, base, fps)
     first = convention.rotation if convention.rotation != UNDECLARED else "rotvec"
     commands = task.commands(first)
@@ -84,7 +85,7 @@ def check_dynamics(
     fits = {lag: fit_motions(commands, motions, lag) for lag in LAGS}
     steps = fits[0].steps
     if steps < _FEWEST:
-        few = Finding(code="not_tested", message=f"{steps} steps are too few; {_FEWEST} are needed")
+        few = _untested(f"{steps} steps are too few; {_FEWEST} are needed")
         return DynamicsReport(steps=steps, lag=0, lag_seconds=0.0, dimensions=(), rotations={}, findings=(few,))
     excited = np.max([np.abs(fit.errors) for fit in fits.values()], axis=0) > EXCITED
     lag = best_lag(fits, excited)
@@ -93,19 +94,24 @@ def check_dynamics(
         Dimension(name=name, gain=float(g), residual=float(r), excited=bool(e))
         for name, g, r, e in zip(names, fit.gain, fit.residual, excited, strict=True)
     )
-    rotations, times = task.rotations(motions) if lag == 0 and steps >= _ENOUGH else ({}, {})
+    if lag > 0:  # what is said below is said of commands and what they lead to
+        pairs = [(action[: len(action) - lag], state[lag:]) for action, state in pairs if len(action) > lag]
+        task = Task(pairs, convention, state_convention, base, fps)
+        commands, motions = task.commands(first), [task.motion(state) for _, state in pairs]
+    paired = lag >= 0
+    rotations, times = task.rotations(motions) if paired and steps >= _ENOUGH else ({}, {})
     findings = [
         *_timing(lag, fits, excited, convention, fps),
         *_gains(dimensions, convention),
-        *(task.axes(commands, motions) if lag == 0 else ()),
+        *(task.axes(commands, motions) if paired else ()),
         *_rotation(rotations, times, convention),
-        *(task.state_rotation() if lag == 0 and steps >= _ENOUGH else ()),
+        *(task.state_rotation() if paired and steps >= _ENOUGH else ()),
     ]
-    if lag == 0 and steps >= _ENOUGH and all(finding.code == "wrong_rate" for finding in findings):
+    if paired and steps >= _ENOUGH and all(finding.code in ("wrong_rate", "late") for finding in findings):
         findings += task.offsets(motions)  # of a wrong scale, sign or form there is one as well
     findings += task.gripper()
     if not excited.any():
-        findings.append(Finding(code="not_tested", message="no command shows in the motion"))
+        findings.append(_untested("no command shows in the motion"))
     return DynamicsReport(
         steps=steps,
         lag=lag,
@@ -131,15 +137,49 @@ def _pairs(actions: Any, states: Any) -> list[tuple[Floats, Floats]]:
     return out
 
 
+def _refuse_undeclared(convention: Convention, state: Convention) -> None:
+    """That all is declared without which nothing can be compared; what is not is named at once.
+
+    Raises:
+        UsageError: E231; E232 for states that are no positions.
+    """
+    if state.kind not in ("absolute", UNDECLARED):
+        raise UsageError("E232", f"the states are declared as kind {state.kind}, and poses are absolute")
+    lacks = []
+    for whose, meant, tried in (("actions", convention, ("rotation",)), ("states", state, ())):
+        kinds = {quantity(name) for name in meant.layout if name in convention.layout}
+        wanted = {"translation": ["translation_unit"], "joints": ["joint_unit"]}
+        angles = meant.rotation == UNDECLARED or is_angles(meant.rotation)
+        wanted["rotation"] = ["rotation", *(["rotation_unit"] if angles else [])]
+        facts = [] if meant.layout else ["layout"]
+        facts += ["kind"] * (meant.kind == UNDECLARED)
+        for kind in wanted.keys() & kinds if meant.layout else ():
+            facts += [n for n in wanted[kind] if n not in tried and getattr(meant, n) == UNDECLARED]
+        if facts:
+            more = "" if meant.layout else " and the units of its parts"
+            lacks.append(f"the {whose}' {', '.join(sorted(facts))}{more}")
+    if lacks:
+        raise missing(*lacks)
+
+
+def _untested(message: str) -> Finding:
+    return Finding(code="not_tested", level="note", message=message)
+
+
 def _timing(
     lag: int, fits: Mapping[int, Fit], excited: NDArray[np.bool_], convention: Convention, fps: float
 ) -> list[Finding]:
     out = []
     if lag != 0:
         better = float(np.exp((fits[0].log_rms - fits[lag].log_rms)[excited].mean()))
-        why = "states are recorded after their actions" if lag < 0 else "the motion comes late"
-        message = f"motions follow actions by {lag:+d} steps ({better:.2f} times better than 0): {why}"
-        out.append(Finding(code="off_by_one", message=message))
+        said = f"motions follow actions by {lag:+d} steps ({better:.2f} times better than 0)"
+        known = convention.controller is not None and convention.controller.translation_gain is not None
+        if lag < 0 or known:
+            why = "states are recorded after their actions" if lag < 0 else "the motion comes late"
+            out.append(Finding(code="off_by_one", message=f"{said}: {why}"))
+        else:
+            why = f"the robot takes {lag / fps:.2g} s, or states are recorded too early"
+            out.append(Finding(code="late", level="note", message=f"{said}: {why}"))
     rate = convention.control_rate
     if rate is not None and abs(rate - fps) > 1e-3 * rate:
         message = f"recorded at {fps:g} steps a second, and the convention says {rate:g}"

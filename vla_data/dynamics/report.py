@@ -45,7 +45,8 @@ class DynamicsReport:
             one (the best one, where none is declared); negative: better.
         rotation_residuals: form of the rotation -> times by which it leaves more of the motion unexplained.
         findings: what contradicts the convention; codes are ``off_by_one``, ``wrong_sign``, ``wrong_scale``,
-            ``wrong_axes``, ``wrong_rotation``, ``wrong_gripper``, ``wrong_rate`` and ``not_tested``.
+            ``wrong_axes``, ``wrong_rotation``, ``wrong_gripper``, ``wrong_offset`` and ``wrong_rate``. Those of
+            level ``note`` contradict nothing: ``late``, ``not_tested``.
     """
 
     steps: int
@@ -59,7 +60,12 @@ class DynamicsReport:
     @property
     def ok(self) -> bool:
         """Whether nothing contradicts the convention and something was tested."""
-        return not self.findings
+        return not self.contradicted and all(finding.code != "not_tested" for finding in self.findings)
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether something contradicts the convention."""
+        return any(finding.level != "note" for finding in self.findings)
 
     @property
     def rotation_confirmed(self) -> bool:

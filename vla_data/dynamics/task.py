@@ -16,7 +16,7 @@ from vla_data.actions.rotations import WIDTHS, Floats, from_quaternion, inverse,
 from vla_data.core.findings import Finding
 from vla_data.dynamics.fit import fit_motions, vuong
 from vla_data.dynamics.report import CLEARLY, SURE
-from vla_data.dynamics.turned import offset, turned
+from vla_data.dynamics.turned import clearly, offset, turned
 from vla_data.errors import DataError, UsageError
 from vla_data.safety.text import show
 
@@ -173,7 +173,8 @@ class Task:
         An order must explain more, moving forwards, than the declared one does with any signs. Where none does,
         see `vla_data.dynamics.turned`.
         """
-        out = []
+        swapped: list[Finding] = []
+        out: list[Finding] = []
         for name, positions in self._layout().items():
             columns = list(positions)
             moved = [motion[:, columns] for motion in motions]
@@ -192,9 +193,42 @@ class Task:
             if errors >= SURE:
                 listed = " ".join("xyz"[axis] for axis in best)
                 message = f"{name} x y z follows the commands {listed} better, by {errors:.1f} standard errors"
-                out.append(Finding(code="wrong_axes", message=message))
+                swapped.append(Finding(code="wrong_axes", message=message))
             else:
                 out += turned(name, told, moved)
+        if swapped:
+            return swapped + out
+        return self._of_the_hand(commands, motions) or out
+
+    def _of_the_hand(self, commands: Sequence[Floats], motions: Sequence[Floats]) -> list[Finding]:
+        """Whether motions are commanded along the end effector's own axes against what is declared, or are not."""
+        own = "end_effector" in (self.convention.frame, self.convention.rotation_frame)
+        moving = self.convention.kind in ("delta", "velocity") and self.convention.rotation != UNDECLARED
+        if not moving or not any(quantity(name) == "rotation" for name in self.state.layout):
+            return []
+        frame = self.state.frame if own else "end_effector"
+        meant = replace(self.convention, frame=frame, rotation_frame=None)
+        try:
+            others = replace(self, convention=meant).commands(self.convention.rotation)
+        except (DataError, UsageError, ValueError):
+            return []  # the state is not of what such axes need
+        out = []
+        for name, positions in self._layout().items():
+            columns = list(positions)
+            if quantity(name) == "joints":
+                continue
+            moved = [motion[:, columns] for motion in motions]
+            one, other = (
+                fit_motions([told[:, columns] for told in rows], moved, 0, reach=1, forward=forward)
+                for rows, forward in ((commands, False), (others, True))
+            )
+            declared, better = one.likelihood.sum(axis=1), other.likelihood.sum(axis=1)
+            if clearly(declared, better, len(columns)):
+                message = (
+                    f"{name} follows its commands in the frame {frame} better than in {self.convention.frame}, by "
+                    f"{vuong(better - declared):.1f} standard errors"
+                )
+                out.append(Finding(code="wrong_axes", message=message))
         return out
 
     def offsets(self, motions: Sequence[Floats]) -> list[Finding]:

@@ -30,6 +30,8 @@ _FLOORS: Final = {"translation": 0.03, "rotation": 0.12, "joints": 0.1}
 _TIMES: Final = 2.0
 _ENOUGH: Final = 64
 """Steps from which on a turn is looked for; Vuong's test is one for many."""
+_FEWEST: Final = 24
+"""Steps from which on one is found that nobody can miss: twice the standard errors, and half the residual."""
 
 
 def turned(name: str, commands: Sequence[Floats], motions: Sequence[Floats]) -> list[Finding]:
@@ -47,17 +49,23 @@ def turned(name: str, commands: Sequence[Floats], motions: Sequence[Floats]) -> 
         return []
     declared = fit_motions(commands, motions, 0, reach=1).likelihood.sum(axis=1)
     other = fit_motions([c @ turn.T for c in commands], motions, 0, reach=1, forward=True).likelihood.sum(axis=1)
-    if len(other) < _ENOUGH:
+    if not clearly(declared, other, 3):
         return []
-    errors, times = vuong(other - declared), float(np.exp((other - declared).mean() / 3))
-    if errors < _SURELY or times < CLEARLY:
-        return []
+    errors = vuong(other - declared)
     axis = ", ".join(f"{x:.2f}" for x in vector / angle)
     message = (
         f"{name} follows its commands turned by {np.rad2deg(angle):.0f} degrees about ({axis}) better, by "
         f"{errors:.1f} standard errors: they are of another frame"
     )
     return [Finding(code="wrong_axes", message=message)]
+
+
+def clearly(declared: Floats, other: Floats, dimensions: int) -> bool:
+    """Whether likelihoods ``(n,)`` of steps are so much better than the declared ones that axes are wrong."""
+    errors, times = vuong(other - declared), float(np.exp((other - declared).mean() / dimensions))
+    if len(other) < _ENOUGH:
+        return len(other) >= _FEWEST and errors >= 2 * _SURELY and times >= _TIMES
+    return errors >= _SURELY and times >= CLEARLY
 
 
 def offset(

@@ -30,6 +30,7 @@ _BATCH: Final = 1000
 _TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "int64": pa.int64(),
+    "double": pa.float64(),
     "bool": pa.bool_(),
     "strings": pa.list_(pa.string()),
     "spans": pa.list_(
@@ -39,7 +40,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
-    """Write rows with these columns (name -> one of "string", "int64", "bool", "strings", "spans")."""
+    """Write rows with these columns (name -> one of "string", "int64", "double", "bool", "strings", "spans")."""
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:

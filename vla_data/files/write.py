@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ MAX_NAME: Final = 255
 """Bytes of a file's name on the file systems that count."""
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a file is opened that must not be there yet."""
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _UNFORESEEN: Final = re.compile(r"\.(.+\.)?[0-9a-f]{32}\.tmp", re.DOTALL)
 
@@ -89,7 +91,7 @@ def write_file(
             links, what comes at the very end is.
 
     Raises:
-        UsageError: E131, a link below ``root`` leads there.
+        UsageError: E131, a link below ``root`` leads there, or a device is there.
         FileExistsError: something is there that may not be replaced.
     """
     pieces = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
@@ -100,6 +102,7 @@ def write_file(
 
 
 def _write(path: Path, pieces: Iterable[Piece], sync: bool, new: bool, folder: int | None) -> int:
+    _check_device(path)
     beside = unforeseen(path)
     own, temporary = (path, beside) if folder is None else (Path(path.name), Path(beside.name))
     size = 0
@@ -125,6 +128,20 @@ def _write(path: Path, pieces: Iterable[Piece], sync: bool, new: bool, folder: i
                 os.unlink(temporary, dir_fd=folder)
         raise
     return size
+
+
+def _check_device(path: Path) -> None:
+    """Whoever may write in ``/dev`` would lose the device to a file of its name.
+
+    Raises:
+        UsageError: E131.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing is there, or it is an error of what comes next
+        return
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise UsageError("E131", f"{show(path)} is a device, which is not replaced; name a file")
 
 
 def _named(temporary: Path, own: Path, folder: int | None) -> bool:
@@ -175,6 +192,20 @@ class open_file(io.FileIO):  # noqa: N801 - it is used as `open` is
             step("write", self._path)
             rest = rest[super().write(rest) :]
         return size
+
+
+def open_append(path: Path) -> io.FileIO:
+    """The end of a file, which is made if it is not there. No link is followed, and nothing is waited for.
+
+    Raises:
+        OSError: the machine failed, or something else than a regular file is there.
+    """
+    step("append", path)
+    handle = os.open(path, _APPEND, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(handle, "ab", buffering=0)
 
 
 def _no_link(path: str, flags: int) -> int:

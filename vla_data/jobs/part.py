@@ -11,16 +11,17 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from vla_data.actions.plausible import implausible
 from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.curate import Step, curate
 from vla_data.core.ledger import Record, Span, from_json, to_json
-from vla_data.core.notes import NO_TEXT
+from vla_data.core.notes import NO_TEXT, NOT_AS_DECLARED
 from vla_data.errors import DataError
 from vla_data.files.write import write_file
 from vla_data.jobs.job import Job
@@ -83,6 +84,7 @@ def make_episode(job: Job, ref: EpisodeRef) -> tuple[Record, Encoded | None, Sch
             return record, None, None
         if len(episode) == 0 and not job.sink.holds_empty:
             return _rejected(record, "empty_after_pruning"), None, None
+        record = replace(record, notes=(*record.notes, *_contradictions(episode, schema)))
         return record, job.sink.encode(episode, schema), schema
     except DataError as error:
         if record is not None:  # it was read, and could not be encoded
@@ -133,6 +135,14 @@ def _notes(episode: Episode) -> tuple[str, ...]:
     texts = episode.arrays.get("task", [episode.task])
     empty = not any(str(text).strip() for text in texts)
     return tuple(dict.fromkeys((*episode.notes, *((NO_TEXT,) if empty else ()))))
+
+
+def _contradictions(episode: Episode, schema: Schema) -> Iterator[str]:
+    """Notes on numbers that can't be what is declared of them."""
+    for name, feature in schema.features.items():
+        if "layout" in feature.convention and name in episode.arrays:
+            for said in implausible(episode.arrays[name], feature.convention):
+                yield f"{NOT_AS_DECLARED}:{name} {said}"
 
 
 def failed(ref: EpisodeRef, error: DataError) -> Record:

@@ -12,39 +12,32 @@ import contextlib
 import ctypes
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.context
-import multiprocessing.resource_tracker
 import os
 import pickle
 import resource
 import signal
 import sys
-import threading
 import time
 import traceback
-import types
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from vla_data.core import Encoded, EpisodeRef, Schema
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError, MachineError, UsageError
 from vla_data.files.write import make_folder, remove_tree
+from vla_data.jobs.forked import Process
 from vla_data.jobs.job import Job
 from vla_data.jobs.packed import Packed
 from vla_data.jobs.part import Part, failed, fingerprint, make_part, read_blob, read_part, write_part
-from vla_data.jobs.safe_path import safe_path
+from vla_data.jobs.process import end_with_parent
 
-# From <sys/prctl.h> and glibc's <malloc.h>.
-_PR_SET_PDEATHSIG: Final = 1
+# From glibc's <malloc.h>.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
-_START_LOCK: Final = threading.Lock()
-_DAEMON_LOCK: Final = threading.Lock()
 
 _TRIES: Final = 3
 """Of an episode alone: a machine short of memory may kill it once for no fault of its own."""
@@ -66,81 +59,15 @@ class Limits:
     seconds: float = 60.0
 
 
-@contextlib.contextmanager
-def _some_folder() -> Iterator[None]:
-    """Be in a folder that exists: ``multiprocessing`` tells children the current one, which somebody may have
-    removed. No path relative to such a folder leads anywhere, so nothing else changes.
-    """
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.chdir("/")
-        try:
-            yield
-        finally:
-            os.fchdir(here)
-            os.close(here)
-    else:
-        yield
-
-
-@contextlib.contextmanager
-def without_main() -> Iterator[None]:
-    """Start a process that does not run the user's main module again.
-
-    ``multiprocessing`` re-imports ``__main__`` in each child, which starts the user's script anew unless it has
-    the ``if __name__ == "__main__"`` guard. Workers here need nothing from it.
-    """
-    with _START_LOCK:
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            with _some_folder(), safe_path():
-                yield
-        finally:
-            sys.modules["__main__"] = main
-
-
-class Process(multiprocessing.context.SpawnProcess):
-    """A spawned process that does not run the user's main module again; see `without_main`."""
-
-    def start(self) -> None:
-        """Start it, also from a daemonic process, as the workers of Dask's nannies are.
-
-        ``multiprocessing`` refuses that lest children outlive a parent that ends without ceremony. Ours don't:
-        the kernel ends them with it.
-        """
-        config: dict[str, Any] = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
-        with _DAEMON_LOCK:
-            daemon = config.pop("daemon", None)
-            try:
-                super().start()
-            finally:
-                if daemon is not None:
-                    config["daemon"] = daemon
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name that multiprocessing looks for
-        with without_main():
-            return multiprocessing.context.SpawnProcess._Popen(process_obj)
-
-
 class _Worker:
     """One process, the pipe to it, and the part that it is making."""
 
     def __init__(self, job: Packed, digest: str, limits: Limits) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
         self.process = Process(target=_serve, args=(theirs, os.getpid(), job, digest, limits), daemon=True)
-        # A Ctrl-C goes to the whole group; a worker that is still importing would show a traceback. The resource
-        # tracker unblocks the signal when it is started, which the first worker would do.
-        with safe_path():
-            multiprocessing.resource_tracker.ensure_running()
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, old)
             theirs.close()
         self.part: Part | None = None
         self.deadline = time.monotonic() + _START_SECONDS
@@ -166,14 +93,6 @@ class _Worker:
         self.process.join()
         self.process.close()
         self.pipe.close()
-
-
-def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent, the process ``parent``, ends in any way."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before this one asked to be told
-        os._exit(1)
 
 
 def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) -> None:

@@ -18,8 +18,8 @@ from vla_data.core.parts import check_sink, check_source, check_steps
 from vla_data.errors import CODES, DataError, RefusedError, VlaDataError
 from vla_data.jobs.job import Job
 from vla_data.jobs.part import failed, make_episode
-from vla_data.jobs.remarks import nothing_left, tell, undeclared
-from vla_data.jobs.run import check_bad, check_place, noted
+from vla_data.jobs.remarks import noted, nothing_left, tell, undeclared
+from vla_data.jobs.run import check_bad, check_place
 from vla_data.safety.text import show
 
 SAMPLE: Final = 16

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from vla_data.core import Schema
-from vla_data.core.curate import Remarks
+from vla_data.core.curate import Remarks, Step
 from vla_data.core.ledger import Record
+from vla_data.core.notes import lacking, told
 from vla_data.names import nameless
 from vla_data.safety.text import show
 from vla_data.steps.success import RequireSuccess
@@ -80,6 +82,40 @@ def left_alone(records: Sequence[Record]) -> list[str]:
 def of_steps(steps: Iterable[object], schema: Schema) -> list[str]:
     """What steps say of such episodes."""
     return [line for step in steps if isinstance(step, Remarks) for line in step.remarks(schema)]
+
+
+def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
+    """A line on actions of several datasets of which nobody says that they are alike."""
+    members = sorted({record.meta.member for record in published if record.meta.member is not None})
+    action = schema.features.get("action")
+    if len(members) < 2 or action is None or action.convention.get("layout"):
+        return []
+    return [
+        f"what action means is undeclared in {', '.join(map(show, members))}, so their grippers, units and frames "
+        "may differ: declare and actions in a mapping (--map) compare and convert them"
+    ]
+
+
+def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
+    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
+    published = [record for record in records if record.status == "published"]
+    there = [record.notes for record in published]
+    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(steps, schema)]
+    return [*of_all, *told(there), *left_alone(records)]
+
+
+def one_kind(schemas: Iterable[str]) -> str:
+    """What makes one kind of episodes that are of several: what is declared may be all that differs."""
+    plain = set()
+    for text in schemas:
+        schema = json.loads(text)
+        for feature in schema["features"].values():
+            feature.pop("convention", None)
+        plain.add(json.dumps(schema, sort_keys=True))
+    if len(plain) == 1:
+        way = "declare what is true of each (--declare) or convert it (--actions)"
+        return f"{way}; the mapping of merge (--map) has both for each source"
+    return "--drop or --keep features, or leave episodes out with --episodes"
 
 
 def undeclared(schema: Schema) -> list[str]:

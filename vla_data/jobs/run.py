@@ -14,7 +14,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source, notes
+from vla_data.core import Elsewhere, EpisodeRef, Json, Published, Schema, Sink, Source
 from vla_data.core.base import narrowed, paths_of, split_of, traits_of, whole
 from vla_data.core.curate import Judges, Step
 from vla_data.core.ledger import Ledger, Record
@@ -23,11 +23,13 @@ from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.job import Job, absolute
+from vla_data.jobs.making import make
 from vla_data.jobs.manifest import write_sidecar, write_sums
-from vla_data.jobs.part import Made, Part, plan, read_blob, read_part
+from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
+from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import left_alone, nothing_left, of_steps, quarantined, tell, why
+from vla_data.jobs.remarks import noted, nothing_left, one_kind, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
@@ -35,7 +37,6 @@ from vla_data.remote.cache import origin
 from vla_data.safety.text import show
 
 _LOG: Final = logging.getLogger("vla_data")
-Progress = Callable[[int, int], None]
 _LISTED: Final = 3
 
 
@@ -50,7 +51,7 @@ def run(
     dedup: bool = False,
     limits: Limits | None = None,
     engine: Engine | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Told | None = None,
     on_problem: Callable[[str], None] | None = None,
     before_publishing: Callable[[Path], object] | None = None,
 ) -> Report:
@@ -70,7 +71,7 @@ def run(
         limits: memory and time of a worker.
         engine: what makes the parts, such as `vla_data.jobs.beam.engine.BeamEngine`; None: processes of this
             machine.
-        on_progress: called with (episodes done, episodes in all).
+        on_progress: called with (episodes done, episodes in all); `vla_data.Progress` shows it.
         on_problem: called with one line for every quarantined or ignored episode; of more than ten with one
             message, with the first few and a count. None: the logger ``vla_data`` has the lines, and the report's
             warnings have a summary.
@@ -101,7 +102,7 @@ def run(
         states = whole(source).states(refs)
         parts = plan(refs)
         engine = engine or LocalEngine(workers or _cores())
-        made = _make(job, parts, len(refs), engine, limits or Limits(), on_progress)
+        made = make(job, parts, len(refs), engine, limits or Limits(), on_progress)
         records = [item.record for part in parts for item in made[part.number]]
         tell(records, on_problem or _log)
         check_bad(records, max_bad)
@@ -197,28 +198,6 @@ def _check_refs(source: Source, refs: Sequence[EpisodeRef]) -> None:
         raise RefusedError("E402", "the source has no episodes")
 
 
-def _make(
-    job: Job, parts: Sequence[Part], total: int, engine: Engine, limits: Limits, progress: Progress | None
-) -> dict[int, list[Made]]:
-    digest = job.digest()
-    with machine_errors("cannot write beside the target"):
-        make_folder(job.work)
-        done = 0
-        for part in engine.make(job, digest, parts, limits=limits):
-            done += len(part.refs)
-            if progress is not None:
-                progress(done, total)
-        made = {}
-        for part in parts:
-            items = read_part(job, digest, part)
-            if items is None:
-                raise MachineError(
-                    "E703", "a finished part is gone, because the work folder was moved or emptied; run it again"
-                )
-            made[part.number] = items
-    return made
-
-
 def check_bad(records: Sequence[Record], max_bad: float | None) -> None:
     """Refuse a run of too many episodes that can't be used.
 
@@ -286,12 +265,6 @@ def _log(line: str) -> None:
     _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
-def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
-    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
-    there = [record.notes for record in records if record.status == "published"]
-    return [*notes.lacking(schema, there), *of_steps(steps, schema), *notes.told(there), *left_alone(records)]
-
-
 def _count(n: int) -> str:
     return "1 episode repeats" if n == 1 else f"{n:,} episodes repeat"
 
@@ -335,8 +308,7 @@ def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
             for text, ids in largest
         )
         more = f"; and {len(groups) - len(largest)} more kinds" if len(groups) > len(largest) else ""
-        way = "--drop or --keep features, or leave episodes out with --episodes"
-        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {way}")
+        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {one_kind(groups)}")
     return Schema.from_text(next(iter(groups)))
 
 

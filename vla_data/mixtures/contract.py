@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vla_data import options as checks
 from vla_data.actions import Convention, preset
+from vla_data.actions.convention import check_parts
 from vla_data.core import Json
 from vla_data.media.images import MAX_SIDE
 
@@ -145,5 +146,6 @@ def convention_of(value: Any) -> Convention | None:
         for key in made.other:
             close = difflib.get_close_matches(str(key), Convention.__dataclass_fields__, n=1)
             raise ValueError(f"a convention has no {key!r}{f'; did you mean {close[0]}?' if close else ''}")
+        check_parts(made.layout)
         return made
     raise ValueError(f"a convention is the name of a preset or a table, not {value!r}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_data.actions.agreement import differences
 from vla_data.actions.convention import quantity
+from vla_data.actions.plausible import unlike_numbers
 from vla_data.core import Json
 from vla_data.core.findings import Finding, Section, html_of, text_of
 from vla_data.mixtures import rates
@@ -55,7 +56,8 @@ class Effective:
         order: of the stream.
         seed: of the stream.
         findings: what is odd; codes are ``fps``, ``rows_resampled``, ``mixed_blindly``, ``no_effect``,
-            ``no_state``, ``never_drawn``, ``left_out`` and ``repeated``.
+            ``no_state``, ``never_drawn``, ``left_out``, ``repeated``, ``unlike``, ``subtracted`` and
+            ``contradicts_what_is_declared``.
     """
 
     datasets: tuple[Drawn, ...]
@@ -127,7 +129,7 @@ def describe(
         for member, share in zip(members, sampling.shares, strict=True)
     )
     findings = [finding for member in members for finding in _of_member(config, member)]
-    findings += [*_unlike(members), *doubts]
+    findings += [*_unlike(members), *_doubts(members), *doubts]
     for drawn in datasets:
         if drawn.share == 0:
             why = "no frames" if drawn.frames == 0 else "weight 0"
@@ -158,6 +160,24 @@ def _unlike(members: Sequence[Member]) -> Iterator[Finding]:
     ):
         for text in differences(meanings):
             yield Finding(code="unlike", message=f"{what} of the datasets are mixed, but {text}; {key}")
+
+
+def _doubts(members: Sequence[Member]) -> Iterator[Finding]:
+    """What numbers are not, though it is declared, and where numbers of unlike sizes are mixed undeclared."""
+    used = [member for member in members if member.frames]
+    for member in used:
+        for said, count in member.doubts.items():
+            message = f"{member.name}: {said} ({count:,} episodes); declare what is true (convention)"
+            yield Finding(code="contradicts_what_is_declared", where=member.name, message=message)
+    for what, meanings in (
+        ("action", [m.action_meaning for m in used]),
+        ("state", [m.state_meaning for m in used]),
+    ):
+        least = min(map(len, meanings), default=0)
+        known = [all(meaning[at] is not None for meaning in meanings) for at in range(least)]
+        for said in unlike_numbers({member.name: member.ranges[what] for member in used}, known):
+            message = f"{what}s of the datasets are mixed, undeclared, and {what} {said}; declare what they are"
+            yield Finding(code="unlike", message=f"{message} (convention, state_convention)")
 
 
 def _of_member(config: Config, member: Member) -> list[Finding]:

@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 import threading
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ _DECIDES: Final = ("cameras", "action_freq", "resample", "convention", "extras")
 _NOT_OF_TRACKS: Final = ("root", "name", "annotation")
 """What of an entry it does not depend on."""
 _FACTS: Final = "facts"
-_FACTS_VERSION: Final = 2
+_FACTS_VERSION: Final = 3
 _MAX_TRACKS: Final = 8192  # each may hold a map of a file, of which a process has 65,530
 
 
@@ -100,6 +100,8 @@ class Member:
         convention: of its actions as they are stored, or None.
         action_meaning: of each number of an action as it is handed out.
         state_meaning: likewise of a state.
+        doubts: of its actions and states, what numbers can't be though it is declared of them -> episodes.
+        ranges: "action" and "state" -> the least and the largest of each number, as it is handed out.
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
@@ -121,6 +123,8 @@ class Member:
         self.convention: Convention | None = None
         self.action_meaning: Elements = ()
         self.state_meaning: Elements = ()
+        self.doubts: Counter[str] = Counter()
+        self.ranges: dict[str, tuple[list[float], list[float]]] = {}
         self._facts: dict[str, Json] = {}
         self._contract = contract
         self._number = number
@@ -202,11 +206,22 @@ class Member:
                 continue
             for name, rate in facts["rates"].items():
                 evidence[name].append(rate)
+            self.doubts.update(facts["doubts"])
+            self._widen(made)
             self._cache.put((self._number, len(self.refs)), made)
             self.refs.append(ref)
             self.numbers.append(number)
             self.lengths.append(made.length)
         self.found_rates = {name: statistics.median(found) for name, found in evidence.items()}
+
+    def _widen(self, made: Track) -> None:
+        for name in (track.ACTION, track.STATE):
+            rows = made.arrays[name]
+            low, high = rows.min(axis=0), rows.max(axis=0)
+            if name in self.ranges:
+                before = self.ranges[name]
+                low, high = np.minimum(low, before[0]), np.maximum(high, before[1])
+            self.ranges[name] = low.tolist(), high.tolist()
 
     def _selected(self, source: Source) -> Sequence[tuple[int, EpisodeRef]]:
         """The wanted episodes, each with its number in the dataset."""
@@ -240,6 +255,7 @@ class Member:
         handed = track.handed_out(schema, entry, self._contract)
         facts: dict[str, Json] = {
             "label": self.entry.fps or schema.fps,
+            "doubts": track.doubts(episode, schema, entry),
             "rates": rates.evidence(episode, schema, self.entry),
             "convention": None if meaning is None else meaning.to_json(),
             "action": None if handed is None else handed.to_json(),

@@ -1,4 +1,4 @@
-"""A track in one file, made to be mapped into memory: any of its images is found without reading the others.
+"""A track in one file: any of its images is found without reading the others.
 
     8 bytes   magic
     8 bytes   length of the head, little endian
@@ -13,8 +13,6 @@ videos, so episodes with such are not packed.
 from __future__ import annotations
 
 import json
-import mmap
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +24,10 @@ from vla_data.errors import DataError
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.media.frames import Frames
 from vla_data.media.images import encode
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
-from vla_data.safety.files import open_binary
+from vla_data.safety.pieces import Pieces
 
 _MAGIC: Final = b"VLAPACK2"
 _ALIGN: Final = 64
@@ -87,25 +85,25 @@ def read(path: Path) -> Track:
         DataError: E105 when it is damaged.
         OSError: there is none.
     """
-    with open_binary(path, root=None) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < 16:
-            raise DataError("E105", "a pack of the cache is cut")
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    file = Pieces(path)
     try:
-        return _track(view, size)
+        return _track(file)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError("E105", f"a pack of the cache is damaged ({type(error).__name__})") from None
 
 
-def _track(view: memoryview, size: int) -> Track:
-    length = int.from_bytes(view[8:16], "little")
-    if bytes(view[:8]) != _MAGIC or length > min(_MAX_HEAD, size):
+def _track(file: Pieces) -> Track:
+    begin = file.read(0, 16)
+    length = int.from_bytes(begin[8:], "little")
+    if begin[:8] != _MAGIC or length > min(_MAX_HEAD, file.size):
         raise ValueError("no pack")
-    head: Any = strict_json.loads(bytes(view[16 : 16 + length]), name="the pack")
+    head: Any = strict_json.loads(file.read(16, length), name="the pack")
     start = -(-(16 + length) // _ALIGN) * _ALIGN
     images = start + head["body"]
-    if images + head["images"] != size or google_crc32c.value(bytes(view[start:images])) != head["crc"]:
+    if not start <= images <= file.size or images + head["images"] != file.size:
+        raise ValueError("a pack of another size")
+    body = file.read(start, head["body"])
+    if google_crc32c.value(body) != head["crc"]:
         raise ValueError("a pack of other bytes")
     arrays: dict[str, Array] = {}
     for name, dtype, shape, at in head["arrays"]:
@@ -113,14 +111,13 @@ def _track(view: memoryview, size: int) -> Track:
         if kind.hasobject:
             raise ValueError("objects")
         count = int(np.prod(shape, dtype=np.int64))
-        arrays[name] = np.frombuffer(view[start:images], dtype=kind, count=count, offset=at).reshape(shape)
+        arrays[name] = np.frombuffer(body, dtype=kind, count=count, offset=at).reshape(shape)
     frames: dict[str, Frames] = {}
     for camera, height, width in head["cameras"]:
         bounds = arrays.pop(f"offsets:{camera}").tolist()
         crcs = arrays.pop(f"crcs:{camera}").tolist()
         items = tuple(
-            Located(view[images + a : images + b], crc)
-            for a, b, crc in zip(bounds[:-1], bounds[1:], crcs, strict=True)
+            Located(file, images + a, b - a, crc) for a, b, crc in zip(bounds[:-1], bounds[1:], crcs, strict=True)
         )
         frames[camera] = Frames(items, height, width)
     memory = sum(array.nbytes for array in arrays.values()) + 200 * sum(map(len, frames.values()))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vla_data.media.frames import Frames
 from vla_data.media.images import Pixels, decode
-from vla_data.media.mapped import Located
+from vla_data.media.located import Located
 
 _VIDEO: Final = threading.Lock()  # open videos are shared by all threads, and know one place at a time
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vla_data.actions import Convention, convert, resolve
 from vla_data.actions.base import base_pose
+from vla_data.actions.plausible import implausible
 from vla_data.core import Array, Episode, Schema
 from vla_data.core.notes import LEFT_OUT
 from vla_data.errors import DataError, UsageError
@@ -163,7 +164,11 @@ def action_convention(schema: Schema, entry: Entry) -> Convention | None:
     if own is None or not own.layout:
         return entry.convention or own
     if entry.convention is not None and entry.convention != own:
-        raise UsageError("E232", f"the dataset declares another convention of {show(entry.action)} itself")
+        raise UsageError(
+            "E232",
+            f"the dataset declares another convention of {show(entry.action)} itself; leave convention out, or "
+            "convert it with what is true (--declare)",
+        )
     return own
 
 
@@ -188,6 +193,19 @@ def state_conventions(schema: Schema, entry: Entry) -> list[tuple[int, Conventio
             own = entry.state_convention
         out.append((math.prod(feature.shape), own))
     return out
+
+
+def doubts(episode: Episode, schema: Schema, entry: Entry) -> list[str]:
+    """What actions and states can't be though it is declared of them; see `vla_data.actions.plausible`."""
+    meant: dict[str, Convention | None] = {entry.action: action_convention(schema, entry)}
+    for name, (_, convention) in zip(entry.state or (), state_conventions(schema, entry), strict=True):
+        meant[name] = convention
+    return [
+        f"{name} {said}"
+        for name, convention in meant.items()
+        if name in episode.arrays
+        for said in implausible(episode.arrays[name], convention)
+    ]
 
 
 def _resampling(schema: Schema, entry: Entry, contract: Contract) -> Resample | None:

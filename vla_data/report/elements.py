@@ -6,7 +6,7 @@ from vla_data.actions import Convention
 from vla_data.actions.convention import UNDECLARED, quantity
 from vla_data.actions.rotations import is_angles
 from vla_data.core import Feature
-from vla_data.report.measures import width_of
+from vla_data.report.looked import width_of
 
 _NO_UNIT = "unit undeclared"
 

@@ -18,6 +18,7 @@ from vla_data.formats.open import split
 from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.remote.address import is_url
 from vla_data.report import parts
+from vla_data.report.advantages import advantages
 from vla_data.report.flow import flow
 from vla_data.report.inspect import survey
 from vla_data.report.looked import Looked
@@ -98,6 +99,7 @@ def make_page(
         Part(id="lengths", title="Lengths and success", body=parts.lengths(facts, measured)),
         Part(id="numbers", title="Actions, states and other numbers", body=numbers(looked, values, beside)),
         Part(id="gripper", title="Gripper switches", body=parts.gripper(measured)),
+        Part(id="advantages", title="Values and advantages", body=advantages(_folder(address))),
         Part(id="conventions", title="Conventions", body=parts.conventions(facts, motion)),
         Part(id="look", title="Episodes that deserve a look", body=parts.look(measured, facts)),
         Part(id="provenance", title="Provenance", body=parts.provenance(facts)),
@@ -131,11 +133,14 @@ def _intro(facts: Mapping[str, Json], against: str | None) -> str:
     return sentence(f"Format {facts['format']}, {facts['episodes']:,} episodes{some}{beside}.")
 
 
-def _ledger(address: str) -> Ledger | None:
+def _folder(address: str) -> Path | None:
     where = split(address)[1]
-    if is_url(where) or not Path(where).is_dir() or find_sidecar(Path(where)) is None:
-        return None
-    return open_ledger(where)
+    return None if is_url(where) or not Path(where).is_dir() else Path(where)
+
+
+def _ledger(address: str) -> Ledger | None:
+    folder = _folder(address)
+    return None if folder is None or find_sidecar(folder) is None else open_ledger(folder)
 
 
 def _dropped(ledger: Ledger | None, against: str, options: Mapping[str, Any]) -> Looked | None:

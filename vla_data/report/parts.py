@@ -12,10 +12,11 @@ from vla_data.actions.agreement import spans
 from vla_data.core import Json
 from vla_data.core.findings import Finding, Section
 from vla_data.dynamics.report import DynamicsReport
+from vla_data.measuring.looks import DEFINITIONS, looks
+from vla_data.measuring.row import COLUMNS, Row
 from vla_data.report.charts import Track, histogram, timeline
 from vla_data.report.inspect import told
 from vla_data.report.looked import Looked
-from vla_data.report.measures import DEFINITIONS, Measured, looks
 from vla_data.report.page import facts as facts_of
 from vla_data.report.page import sentence, table
 from vla_data.report.words import cut, escaped
@@ -52,15 +53,15 @@ def strips(looked: Looked, dropped: Looked | None) -> str:
     return "".join(out)
 
 
-def lengths(facts: Mapping[str, Json], measured: Sequence[Measured]) -> str:
+def lengths(facts: Mapping[str, Json], measured: Sequence[Row]) -> str:
     """Steps an episode, seconds, success and tasks."""
     if not measured:
         return ""
-    steps = np.array([one.length for one in measured])
+    steps = np.array([one.steps or 0 for one in measured])
     rate = facts.get("fps")
     edges = np.linspace(0, max(int(steps.max()), 1), _BARS + 1)
     heights = (np.histogram(steps, edges)[0] / len(steps)).tolist()
-    known = [one.solved for one in measured if one.solved is not None]
+    known = [one.success for one in measured if one.success is not None]
     pairs = [
         ("Steps", f"{steps.min():,} to {steps.max():,}, median {np.median(steps):g}, {steps.sum():,} in all"),
         ("Rate", f"{rate:g} steps a second; {steps.sum() / rate:,.1f} s in all" if rate else "unknown"),
@@ -84,35 +85,35 @@ def lengths(facts: Mapping[str, Json], measured: Sequence[Measured]) -> str:
     )
 
 
-def _tasks(measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
+def _tasks(measured: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     """The instructions of most episodes: how many, how many of them with a success flag, how long."""
-    groups: dict[str, list[Measured]] = {}
+    groups: dict[str, list[Row]] = {}
     for one in measured:
         groups.setdefault(one.task, []).append(one)
     ordered = sorted(groups.items(), key=lambda entry: -len(entry[1]))
     for text, alike in ordered[:_TASKS]:
-        known = [one.solved for one in alike if one.solved is not None]
+        known = [one.success for one in alike if one.success is not None]
         success = f"{sum(known):,} of {len(known):,}" if known else "unknown"
-        yield cut(text, 200), f"{len(alike):,}", success, f"{np.median([one.length for one in alike]):g}"
+        yield cut(text, 200), f"{len(alike):,}", success, f"{np.median([one.steps or 0 for one in alike]):g}"
     if len(ordered) > _TASKS:
         yield f"{len(ordered) - _TASKS:,} other texts", "", "", ""
 
 
-def gripper(measured: Sequence[Measured]) -> str:
+def gripper(measured: Sequence[Row]) -> str:
     """When grippers switch."""
     known = [one for one in measured if one.switches is not None]
     if not known:
         return ""
-    counts = Counter(len(one.switches or ()) for one in known)
+    counts = Counter(len(one.switched or ()) for one in known)
     usual = ", ".join(f"{n} in {times:,}" for n, times in sorted(counts.items())[:12])
-    tracks = [Track(name=one.id, length=one.length, steps=one.switches or ()) for one in known[:_TRACKS]]
+    tracks = [Track(name=one.episode, length=one.steps or 0, steps=one.switched or ()) for one in known[:_TRACKS]]
     some = sentence(f"The first {_TRACKS} of {len(known):,} episodes.") if len(known) > _TRACKS else ""
     return (
         f"<p>Switches an episode: {escaped(usual)}.</p>"
         + '<div class=table tabindex=0 role=region aria-label="timeline of gripper switches">'
         + f"{timeline(tracks, label=f'gripper switches of {len(tracks)} episodes')}</div>"
         + some
-        + sentence(DEFINITIONS["gripper"])
+        + sentence(COLUMNS["switches"].meaning)
     )
 
 
@@ -152,7 +153,7 @@ def _word(value: Json) -> str:
     )
 
 
-def look(measured: Sequence[Measured], facts: Mapping[str, Json]) -> str:
+def look(measured: Sequence[Row], facts: Mapping[str, Json]) -> str:
     """Episodes that a person should see, and why."""
     if not measured and not facts["problem_files"]:
         return ""
@@ -187,7 +188,8 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
         "be seen: a few pictures are above, the others were not looked at.",
         "Whether declared conventions are true. Where the check of the dynamics was possible, it is among the "
         "findings when it contradicts them; that it finds nothing is no proof.",
-        "Near duplicates, black cameras, jerk, stillness and path length: not measured.",
+        "What is in pictures inside of videos: they were not looked at for frozen, black and damaged cameras and "
+        "for duplicates; vla-data quality --decode-video does.",
     ]
     if facts["episodes_read"] < facts["episodes"]:
         told.insert(
@@ -202,5 +204,8 @@ def limits(facts: Mapping[str, Json], looked: Looked, *, ledger: bool, against: 
         told.append("How the data differ from those they were made from: --against SOURCE shows both.")
     convention = looked.convention("action")
     if convention is None or not convention.layout:
-        told.append("Idle steps, gripper switches and ranges: of no feature called action a layout is declared.")
+        told.append(
+            "Idle steps, gripper switches, ranges and the way of the hand: of no feature called action a layout "
+            "is declared."
+        )
     return f"<ul>{''.join(f'<li>{escaped(text, shown=True)}</li>' for text in told)}</ul>"

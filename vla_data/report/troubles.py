@@ -13,8 +13,9 @@ from vla_data.core.findings import Finding
 from vla_data.dynamics import check_dynamics
 from vla_data.dynamics.report import DynamicsReport
 from vla_data.errors import CODES, DataError, UsageError
-from vla_data.report.looked import ACTION, STATE, Looked
-from vla_data.report.measures import Measured
+from vla_data.measuring.gauge import ACTION, STATE
+from vla_data.measuring.row import Row
+from vla_data.report.looked import Looked
 from vla_data.statistics.health import FEW
 from vla_data.statistics.health import findings as unhealthy
 from vla_data.statistics.vectors import VectorStats
@@ -34,7 +35,7 @@ def troubles(
     address: str,
     facts: Mapping[str, Json],
     looked: Looked,
-    measured: Sequence[Measured],
+    measured: Sequence[Row],
     stats: Mapping[str, VectorStats],
     motion: DynamicsReport | str,
 ) -> list[Finding]:
@@ -145,7 +146,7 @@ def _masked(where: str, elements: Sequence[int], width: int) -> str:
     return f"vla-data stats {where} --format openvla --action-mask={mask}  # normalises the others alone"
 
 
-def _episodes(where: str, measured: Sequence[Measured]) -> Iterator[Finding]:
+def _episodes(where: str, measured: Sequence[Row]) -> Iterator[Finding]:
     outside = [one for one in measured if one.outside]
     if outside:
         steps = sum(one.outside or 0 for one in outside)
@@ -155,14 +156,14 @@ def _episodes(where: str, measured: Sequence[Measured]) -> Iterator[Finding]:
             message=f"{steps:,} steps of {len(outside):,} episodes have actions out of their declared range",
             fix=f"{_DECLARE.format(where, 'action:KEY')}  # where the data are right, with what is true",
         )
-    extra = len(measured) - len({one.digest for one in measured})
+    extra = sum(bool(one.copies) for one in measured)
     if extra:
         yield Finding(
             code="duplicates",
             message=f"{extra:,} episodes have the content of another one",
             fix=f"vla-data convert {where} OUT --dedup",
         )
-    if measured and all(one.solved is None for one in measured):
+    if measured and all(one.success is None for one in measured):
         yield Finding(
             code="no_success",
             level="note",
@@ -181,19 +182,20 @@ def _motion(where: str, motion: DynamicsReport | str) -> Iterator[Finding]:
         )
         return
     for finding in motion.findings:
-        tested = finding.code != "not_tested"
+        wrong = finding.level != "note"
+        untested = _FIXES["not_tested"].format(where) if finding.code == "not_tested" else ""
         yield replace(
             finding,
             where=ACTION,
-            level="error" if tested else "note",
+            level="error" if wrong else "note",
             message=f"check of the dynamics: {finding.message}",
-            fix=_DECLARE.format(where, "action:KEY") if tested else _FIXES["not_tested"].format(where),
+            fix=_DECLARE.format(where, "action:KEY") if wrong else untested,
         )
 
 
 def motion_of(facts: Mapping[str, Json], looked: Looked) -> DynamicsReport | str:
     """The check of the dynamics of what was read, or why it can't be made."""
-    actions, states = looked.pairs()
+    actions, states = looked.gauge.pairs()
     meant, seen = looked.convention(ACTION), looked.convention(STATE)
     rate = facts.get("fps")
     if not actions or meant is None or seen is None or not rate:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from vla_data.core import Source
-from vla_data.core.base import Columns, whole
+from vla_data.core.base import Columns, narrowed, whole
 from vla_data.core.notes import no_action
 from vla_data.errors import DataError
 
-__all__ = ["Columns", "chosen", "read_columns"]
+__all__ = ["Columns", "NoImages", "chosen", "read_columns"]
 
 
 def read_columns(source: Source, names: Collection[str] | None) -> Iterator[tuple[str, Columns | DataError]]:
@@ -27,6 +27,7 @@ def read_columns(source: Source, names: Collection[str] | None) -> Iterator[tupl
     if found is not None:
         yield from found
         return
+    source = narrowed(source, (NoImages(),))
     for ref in refs:
         try:
             arrays = source.read(ref).arrays
@@ -34,6 +35,18 @@ def read_columns(source: Source, names: Collection[str] | None) -> Iterator[tupl
         except DataError as error:
             if not error.ignore:
                 yield ref.id, error
+
+
+class NoImages:
+    """Stands for steps that look at no image; see `vla_data.core.wanted.Names`."""
+
+    def needs(self, name: str) -> bool:
+        """Nothing."""
+        return False
+
+    def becomes(self, name: str) -> str | None:
+        """The same name; None of a camera."""
+        return None if name.startswith("observation.images.") else name
 
 
 def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:

@@ -16,6 +16,7 @@ from vla_data.statistics.collect import MEMORY, Summary, collect, report
 from vla_data.statistics.columns import read_columns
 from vla_data.statistics.health import coverage, is_judged
 from vla_data.statistics.meanings import check as check_meanings
+from vla_data.statistics.meanings import contradictions, schemas_of
 from vla_data.statistics.trainers import Writer, pool, to_text
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -87,11 +88,14 @@ def make(
         UsageError: the datasets don't fit together, or into this file.
     """
     pooled = weights is not None or not writer.keyed
-    meanings = check_meanings(sources, writer, pooled=pooled)
+    schemas = schemas_of(sources)
+    meanings = check_meanings(schemas, writer, pooled=pooled)
     summaries = {
         key: collect(source, names=writer.names, rows=writer.rows, memory=memory)
         for key, source in sources.items()
     }
+    for key, schema in schemas.items():
+        meanings += contradictions(key, schema, summaries[key])
     if weights is not None:
         if not writer.takes_mixtures:
             raise UsageError("E001", f"{writer.file} holds statistics of single datasets, not of a mixture")

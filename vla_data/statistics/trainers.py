@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from vla_data.actions.agreement import Elements
 from vla_data.core import Json
 from vla_data.core.findings import Finding
 from vla_data.errors import UsageError
@@ -21,6 +22,9 @@ from vla_data.statistics.vectors import Described, VectorStats
 
 Subtracted = tuple[str, str, Sequence[tuple[int, int]]]
 """Array of actions, array of states, and (element of the one, element of the other) that are subtracted."""
+
+Meant = Callable[[str], Elements]
+"""Name of an array -> what is declared of each of its numbers."""
 
 
 class Writer(Protocol):
@@ -49,6 +53,10 @@ class Writer(Protocol):
         """Which numbers of states are subtracted from those of actions."""
         ...
 
+    def doubts(self, meant: Meant) -> Iterable[Finding]:
+        """What is asked for against what is declared of the numbers of an array."""
+        ...
+
     def rows(self, arrays: Columns) -> Columns:
         """What of an episode is counted."""
         ...
@@ -73,6 +81,10 @@ class BaseWriter:
 
     @property
     def subtracted(self) -> Sequence[Subtracted]:
+        """See `Writer`: none."""
+        return ()
+
+    def doubts(self, meant: Meant) -> Iterable[Finding]:
         """See `Writer`: none."""
         return ()
 

@@ -1,6 +1,7 @@
 """Curation steps, one per file. A step is a frozen dataclass whose fields are its provenance."""
 
 from vla_data.steps.actions import ConvertActions
+from vla_data.steps.choose import Choose
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.join import Join
@@ -11,6 +12,7 @@ from vla_data.steps.small_actions import SmallActions
 from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule, success_end
 
 __all__ = [
+    "Choose",
     "ConvertActions",
     "CutAfterSuccess",
     "Declare",

@@ -9,9 +9,12 @@ from typing import ClassVar, Final
 
 from vla_data.actions import Convention, convert, preset, resolve
 from vla_data.actions.base import base_pose
+from vla_data.actions.convention import QUANTITIES, quantity
+from vla_data.actions.plausible import implausible
 from vla_data.core import Episode, Json, Schema
-from vla_data.core.notes import no_action
+from vla_data.core.notes import NOT_AS_DECLARED, no_action
 from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
 
 STATE: Final = "observation.state"
 _UNITS: Final = {"physical": ("m", "rad"), "controller": ("controller", "controller")}
@@ -69,6 +72,11 @@ class ConvertActions:
         if not facts:
             raise UsageError("E231", "what the actions mean is not known; say it with --declare action:KEY=VALUE")
         source = Convention.from_json(facts)
+        if source.layout and not any(quantity(name) in QUANTITIES for name in source.layout):
+            named = ", ".join(map(show, source.layout))
+            raise UsageError(
+                "E232", f"no part of the action is {', '.join(QUANTITIES[:-1])} or {QUANTITIES[-1]}, but {named}"
+            )
         wanted = source.with_units(*_UNITS[target]) if target in _UNITS else preset(target)
         known = schema.features[STATE].convention if STATE in schema.features else {}
         return cls(
@@ -103,7 +111,9 @@ class ConvertActions:
             state_convention=Convention.from_json(self.state) if known and self.state is not None else None,
             base=None if self.base is None else base_pose(self.base),
         )
-        return replace(episode, arrays={**episode.arrays, "action": converted})
+        doubts = implausible(episode.arrays["action"], self._source)
+        notes = (f"{NOT_AS_DECLARED}:action {said}" for said in doubts)
+        return replace(episode, arrays={**episode.arrays, "action": converted}, notes=(*episode.notes, *notes))
 
     def describe(self, schema: Schema) -> Schema:
         """The schema of the results."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 
 from vla_data import options as checks
-from vla_data.actions.convention import Convention
+from vla_data.actions.convention import Convention, check_parts
 from vla_data.core import Episode, Feature, Schema
 from vla_data.core.notes import LEFT_OUT, NAMES_NOTHING
 from vla_data.errors import DataError, UsageError
@@ -267,6 +267,8 @@ class Declare(_Features):
                     raise UsageError("E001", f"{show(name)} can't have {show(key)}: {_advice(key)}")
             feature = replace(features[name], convention={**features[name].convention, **dict(facts)})
             _check_declared(name, feature)
+            if isinstance(dict(facts).get("layout"), Mapping):
+                check_parts(dict(facts)["layout"])
             features[name] = feature
         return replace(schema, features=features, robot=self.robot or schema.robot)
 

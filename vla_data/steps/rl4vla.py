@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vla_data import options as checks
 from vla_data.core import Episode, Schema
+from vla_data.errors import DataError
 from vla_data.steps.gripper import gripper_events
 from vla_data.steps.small_actions import check_meaning, set_thresholds
 
@@ -52,6 +53,8 @@ class Rl4vlaCompat:
     def keep(self, episode: Episode) -> Positions:
         """Positions that survive its small-action filter."""
         action = episode.arrays["action"]
+        if action.shape[1:] != (7,):
+            raise DataError("E203", f"action has {action.shape[1:]} a step; RL4VLA's builder reads seven numbers")
         events = gripper_events(action[:, 6], initial=None)
         # Row by row and in the array's own precision, as the builder computes it: a vectorised norm may
         # differ in the last bit, which decides at a threshold.

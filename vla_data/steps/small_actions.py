@@ -6,6 +6,7 @@ The rule is RL4VLA's (thresholds per control step at 5 Hz, strict ``>``), with g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -17,9 +18,11 @@ from vla_data import options as checks
 from vla_data.actions.convention import UNDECLARED, Convention
 from vla_data.core import Episode, Schema
 from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import show
 from vla_data.steps.gripper import gripper_events
 
 _NUMBERS: Final = 7
+_JOINTS: Final = re.compile(r"joint|shoulder|elbow|waist|wrist|motor|servo|forearm|base_link|actuator")
 RATE: Final = 5.0
 """Steps a second of RL4VLA's environments, whose thresholds are the defaults."""
 _DEFAULTS: Final = (0.01, 0.06)
@@ -87,6 +90,14 @@ def check_meaning(step: Any, schema: Schema, *, initial: float | None = None) ->
                 f"(--actions physical), or switch it off ({name} none)",
             )
     tested = step.pos is not None or step.rot is not None
+    joints = [name for name in (feature.names or ())[:6] if _JOINTS.search(name.lower())] if feature else []
+    if tested and joints and not parts:
+        raise UsageError(
+            "E232",
+            f"small actions are told by a translation and a rotation, and {show(', '.join(joints))} of the action "
+            "are joints by their names; pos_thresh none and rot_thresh none (--pos-thresh none --rot-thresh none) "
+            "keep every step",
+        )
     if tested and initial is not None and initial == convention.gripper_closed:
         raise UsageError(
             "E232",

@@ -38,7 +38,8 @@ from vla_data.files.write import machine_errors, make_folder, remove_tree, step,
 from vla_data.jobs.job import versions
 from vla_data.jobs.manifest import sources_sha256, write_json, write_sums
 from vla_data.jobs.part import fingerprint
-from vla_data.jobs.run import Progress, run
+from vla_data.jobs.progress import Told
+from vla_data.jobs.run import run
 from vla_data.jobs.workspace import workspace
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
@@ -85,7 +86,7 @@ def repair(
     source: Address | Sequence[Address] = (),
     *,
     workers: int | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Told | None = None,
     on_problem: Callable[[str], None] | None = None,
 ) -> Repaired:
     """Restore the bytes that ``SHA256SUMS`` names.
@@ -256,7 +257,7 @@ def _rebuild(
     sources: Sequence[Address],
     work: Path,
     workers: int | None,
-    on_progress: Progress | None,
+    on_progress: Told | None,
     on_problem: Callable[[str], None] | None,
 ) -> Verdict:
     """The dataset made again, in the work folder of the damaged one."""

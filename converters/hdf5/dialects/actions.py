@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from converters.hdf5.dialects.base import collect, required, without
+from converters.hdf5.dialects.base import collect, required
+from converters.hdf5.dialects.odd import without
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
 from vla_data.safety.text import show

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 
 from converters.hdf5.dialects.channels import ChannelsLast
+from converters.hdf5.dialects.odd import Odd, refuse
 from vla_data.core import Json
 from vla_data.core.instructions import NAMES
 from vla_data.errors import DataError
@@ -35,7 +35,6 @@ MANY_NUMBERS: Final = 1_024
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
 BY_STATES: Final = "joints_in_states"
 _SMALLEST_FILE: Final = 45  # bytes of a PNG without pixels
-_TRAJECTORY: Final = re.compile(r"traj_[0-9]{1,9}")
 # ``KITCHEN_SCENE10_close_the_top_drawer_of_the_cabinet``
 _SCENE: Final = re.compile(r"(?:([A-Z][A-Z_]*_SCENE[0-9]+)_)?(.*)")
 
@@ -140,6 +139,7 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
     """
     out: dict[str, Table] = {}
     notes: list[str] = []
+    odd: list[Odd] = []
     visited = {group.key}
     names: dict[tuple[int, int], str] = {}
     # A stack and no recursive function inside: its cycle of references would keep the file open.
@@ -156,13 +156,14 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
                 item = here[name]
             except DataError as error:
                 if not (extra and error.code in ("E203", "E232")):
-                    raise DataError(error.code, error.message + without(f"{here.path}/{name}")) from None
+                    odd.append((error.code, error.message, f"{here.path}/{name}"))
+                    continue
                 notes.append(f"left_out_as_no_feature:{show(key)}")
                 continue
             if not _NAME.fullmatch(key) or key in out:
                 if not extra:
-                    text = f"{show(item.path)} can't be the name of a feature{without(item.path)}"
-                    raise DataError("E232", text)
+                    odd.append(("E232", f"{show(item.path)} can't be the name of a feature", item.path))
+                    continue
                 notes.append(f"left_out_as_no_name_of_a_feature:{show(key)}")
                 continue
             if isinstance(item, Table):
@@ -180,18 +181,8 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
                 todo.append((f"{prefix}{name}/", item))
             if len(out) + len(visited) > MAX_TABLES:
                 raise DataError("E106", f"{show(group.path)} has more than {MAX_TABLES:,} datasets")
+    refuse(odd)
     return dict(sorted(out.items(), key=lambda entry: natural(entry[0]))), sorted(notes, key=natural)
-
-
-def without(path: str) -> str:
-    """The end of a message on a part of a demo: how to read the demo without it."""
-    return f"; --leave-out {shlex.quote(show(below(path)))} leaves it out"
-
-
-def below(path: str) -> str:
-    """A path of a file as one below its demo."""
-    parts = path.strip("/").split("/")
-    return "/".join(parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts)
 
 
 def is_images(table: Table) -> bool:

@@ -9,8 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import vla_data as vd
 from tests.hdf5_files import ROBOMIMIC, edited, pixels, read, replace, robomimic_file, source
+from vla_data.cli.stats import command as stats
 from vla_data.core.base import narrowed
 from vla_data.core.curate import curate
 from vla_data.errors import DataError
@@ -212,3 +215,52 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(DataError, match="empty, of 0 bytes"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["compound", "ragged", "rows"])
+@pytest.mark.parametrize("odd", [1, 3, 7])
+def test_all_odd_parts_are_named_at_once(tmp_path: Path, kind: str, odd: int) -> None:
+    path = tmp_path / "odd.hdf5"
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}})
+        demo = data.create_group("demo_0")
+        demo["actions"] = np.zeros((9, 7))
+        obs = demo.create_group("obs")
+        obs["robot0_eef_pos"] = np.zeros((9, 3))
+        for n in range(odd):
+            if kind == "compound":
+                obs[f"odd_{n}"] = np.zeros(9, dtype=[("a", "f4"), ("b", "i4")])
+            elif kind == "rows":
+                obs[f"odd_{n}"] = np.zeros((4, 2))
+            else:
+                rows = obs.create_dataset(f"odd_{n}", (9,), dtype=h5py.vlen_dtype(np.uint8))
+                for row in range(9):
+                    rows[row] = np.arange(row + 1, dtype=np.uint8)
+    source = vd.open_source(path, task="lift")
+    with pytest.raises(DataError) as refused:
+        source.read(source.episodes()[0])
+    names = tuple(f"obs/odd_{n}" for n in range(odd))
+    assert " ".join(f"--leave-out {name}" for name in names) in refused.value.message
+    left = vd.open_source(path, task="lift", leave_out=names)
+    assert set(left.read(left.episodes()[0]).arrays) >= {"action", "observation.robot0_eef_pos"}
+
+
+def test_an_instruction_is_asked_for_only_where_it_matters(tmp_path: Path) -> None:
+    path = tmp_path / "silent.hdf5"
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}})
+        demo = data.create_group("demo_0")
+        demo["actions"] = np.linspace(0, 1, 63).reshape(9, 7)
+        demo.create_group("obs")["robot0_eef_pos"] = np.zeros((9, 3))
+    asking = vd.open_source(path)
+    with pytest.raises(DataError, match=r"E211.*--task"):
+        asking.read(asking.episodes()[0])
+    silent = vd.open_source(path, allow_empty_instruction=True)
+    episode = silent.read(silent.episodes()[0])
+    assert (episode.task, len(episode)) == ("", 9)
+    done = CliRunner().invoke(stats, [str(path), "--format", "lerobot"])
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)["action"]
+    np.testing.assert_allclose(found["mean"], np.linspace(0, 1, 63).reshape(9, 7).mean(axis=0))

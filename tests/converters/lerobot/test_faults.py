@@ -19,9 +19,8 @@ from converters.hdf5.masks import write_masks
 from converters.lerobot.check import LerobotAudit
 from converters.lerobot.source import LerobotSource
 from tests.converters.lerobot.test_features import EveryFeature
-from tests.converters.lerobot.test_stock import judged
 from tests.paths import SHARED, TESTS
-from tests.stock_lerobot import PYTHONS, needed
+from tests.stock_lerobot import PYTHONS, judged, needed
 from vla_data.errors import DataError, UsageError
 from vla_data.media import video
 from vla_data.media.video_settings import VideoSettings

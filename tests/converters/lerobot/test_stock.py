@@ -8,7 +8,6 @@ lerobot pins other versions of what TensorFlow needs, so it lives in environment
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ import vla_data as vd
 from tests.converters.lerobot.test_features import EveryFeature
 from tests.language_sets import METRES, MM, STEPS, TOOLS, annotated, happening, holding, maps
 from tests.paths import ROOT
-from tests.stock_lerobot import PYTHONS, needed
+from tests.stock_lerobot import PYTHONS, judged, needed
 from vla_data.core.curate import Step
 from vla_data.media.video_settings import VideoSettings
 
@@ -45,15 +44,6 @@ def psnr(first: Sequence[np.ndarray[Any, Any]], second: Sequence[np.ndarray[Any,
 @pytest.fixture(params=PYTHONS or [""], ids=lambda path: path.split(os.sep)[-3] if path else "none")
 def python(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def judged(python: str, root: Path, *words: str, judge: str = "lerobot_judge") -> dict[str, Any]:
-    run = [python, str(ROOT / f"tests/judges/{judge}.py"), str(root), *words]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("JUDGE ")]
-    seen: dict[str, Any] = json.loads(line.removeprefix("JUDGE "))
-    return seen
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +138,7 @@ def test_stock_tools_delete_split_and_merge(
     root = make(recipe=(), **options)
     for name in "ab":
         shutil.copytree(root, tmp_path / "judge" / name)
-    seen = judged(python, tmp_path, judge="lerobot_edit")
+    seen = judged(python, tmp_path, judge="lerobot_edit", fresh=True)
     whole = [source().read(ref) for ref in source().episodes()]
     for name, members in {"deleted": [0, 2], "a_first": [0], "a_rest": [1, 2], "merged": [0, 1, 2] * 2}.items():
         want = [whole[i] for i in members]

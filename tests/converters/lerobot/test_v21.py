@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tests.converters.lerobot.test_features import EveryFeature
 from tests.language_sets import annotated
 from tests.lerobot_sets import TOP, Here
 from tests.paths import ROOT
-from tests.stock_lerobot import PYTHONS, needed
+from tests.stock_lerobot import PYTHONS, judged, needed
 from vla_data.actions import preset
 from vla_data.media.video_settings import VideoSettings
 from vla_data.statistics import vector_stats
@@ -270,15 +269,6 @@ OLD = os.environ.get("LEROBOT_V21_PYTHON", "")
 """An interpreter with lerobot 0.3, which pins other packages than ours."""
 
 
-def judged(python: str, judge: str, folder: Path) -> dict[str, Any]:
-    run = [python, str(ROOT / f"tests/judges/{judge}.py"), str(folder)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("JUDGE ")]
-    seen: dict[str, Any] = json.loads(line.removeprefix("JUDGE "))
-    return seen
-
-
 @needed
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("kind", ["images", "video", "every feature"])
@@ -290,7 +280,7 @@ def test_lerobots_converter_makes_of_it_what_we_write(python: str, kind: str, tm
     steps = [SelectFeatures(drop=("depth.metres",))] if kind == "every feature" else []
     for root, version in ((ours, "v3.0"), (theirs, "v2.1")):
         vd.run(source, steps, vd.open_sink(root, version=version, **options), engine=Here())
-    judged(python, "lerobot_v30", tmp_path)
+    judged(python, tmp_path, judge="lerobot_v30")
     are_same(episodes(ours), episodes(theirs), lossy=kind == "video")
     infos = [json.loads((root / "meta/info.json").read_text()) for root in (ours, theirs)]
     for name in (
@@ -318,7 +308,7 @@ def test_lerobots_converter_makes_of_it_what_we_write(python: str, kind: str, tm
 def test_lerobot_of_v21_opens_it(kind: str, tmp_path: Path) -> None:
     root = tmp_path / "set"
     run(SETS[kind](tmp_path / "in"), root, "v2.1", images="png")
-    seen = judged(OLD, "lerobot_v21", root)
+    seen = judged(OLD, root, judge="lerobot_v21")
     own = episodes(root)
     assert (seen["episodes"], len(seen["frames"])) == (len(own), sum(map(len, own)))
     frames = iter(seen["frames"])

@@ -19,6 +19,7 @@ from hypothesis.extra.numpy import arrays as drawn_arrays
 
 import vla_data as vd
 from converters.lerobot import values
+from converters.lerobot.columns import check_time
 from converters.lerobot.names import element_names, flat_names
 from converters.lerobot.source import LerobotSource
 from tests.lerobot_sets import Here, numbers, vector, write
@@ -228,3 +229,19 @@ def test_short_floats_become_longer_ones_with_a_note(feature: Any) -> None:
     found, notes = values.array_of(column, "x", feature)
     assert (found.dtype, notes) == (np.float32, ["float16_as_float32:x"])
     assert found.tolist() == [float(np.float16(0.1)), 65504.0]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("kind", [pa.duration, pa.timestamp])
+def test_times_of_every_unit_are_seconds(kind: Any, unit: str) -> None:
+    ticks = np.arange(5, dtype=np.int64) * {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    if kind is pa.timestamp:
+        ticks += 1_700_000_000 * ticks[1]
+    column = pa.chunked_array([pa.array(part, kind(unit)) for part in (ticks[:2], ticks[2:])])
+    table = pa.table({"frame_index": pa.array(np.arange(5)), "timestamp": column})
+    np.testing.assert_array_equal(check_time(table, 1.0), np.arange(5.0))
+    with pytest.raises(DataError, match="E221"):
+        check_time(table, 2.0)
+    gap = pa.table({"frame_index": pa.array([0, 1]), "timestamp": pa.array([0, None], kind(unit))})
+    with pytest.raises(DataError, match="E203"):
+        check_time(gap, 1.0)

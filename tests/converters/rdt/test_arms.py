@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from converters.rdt.vectors import vectors
 from tests import hdf5_files
 from tests.paths import ROOT
 from vla_data.actions import preset
-from vla_data.core import Episode, Schema
+from vla_data.core import Episode, Feature, Schema
 from vla_data.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
@@ -81,6 +83,17 @@ def test_a_gripper_that_is_never_told_to_open_may_stay_nearly_closed() -> None:
     state[:, 10] = 0.1 + 0.02 * np.sin(np.arange(len(state)))
     assert "gripper_in_metres" not in found(state, action)
     action[:, 10] = 0.0
+    assert "gripper_in_metres" not in found(state, action)
+
+
+@pytest.mark.parametrize("narrow", [0.001, 0.02, 0.04, 0.12])
+def test_a_gripper_that_stays_closed_is_as_narrow_in_any_unit(narrow: float) -> None:
+    state, action = pair()
+    state[:, 10] = narrow * (1 - 0.2 * np.random.default_rng(0).random(len(state)))
+    assert "gripper_in_metres" in found(state, action)  # it is told to open, and does not
+    action[:, 10] = 0
+    assert "gripper_in_metres" not in found(state, action)
+    action[-5:, 10] = 1  # the object is let go at the very end
     assert "gripper_in_metres" not in found(state, action)
 
 
@@ -242,3 +255,38 @@ def test_fingers_that_are_further_apart_than_their_gripper_opens_are_refused() -
 )
 def test_a_robot_with_another_gripper_is_called_so(kwargs: dict[str, object], robot: str | None) -> None:
     assert robot_of(kwargs) == robot
+
+
+@pytest.mark.parametrize("fingers", [1, 3, 6])
+def test_a_gripper_of_other_joints_is_declared_by_one_of_them(fingers: int) -> None:
+    episode, schema = gripped(None)
+    count = len(episode)
+    arrays = dict(episode.arrays)
+    bent = np.linspace(0, 0.8, count)
+    arrays["observation.gripper_states"] = np.tile(bent[:, None], (1, fingers))
+    place, turn = arrays["observation.ee_pos"], arrays["observation.ee_ori"]
+    arrays["observation.state"] = np.concatenate(
+        [place, turn, arrays["observation.gripper_states"]], axis=1
+    ).astype(np.float64)
+    facts: dict[str, Any] = {
+        "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5]},
+        "kind": "absolute",
+        "frame": "world",
+        "translation_unit": "m",
+        "rotation": "rotvec",
+        "rotation_unit": "rad",
+    }
+    asked = {**facts, "layout": {**facts["layout"], "fingers": list(range(6, 6 + fingers))}}
+    told = {**facts, "layout": {**facts["layout"], "gripper": [6]}}
+    told |= {"gripper_control": "position", "gripper_open": 0.0, "gripper_closed": 0.8}
+
+    def slots(convention: Mapping[str, Any]) -> Floats:
+        feature = Feature(dtype="float64", shape=(6 + fingers,), convention=convention)
+        return vectors(
+            replace(episode, arrays=arrays),
+            replace(schema, features={**schema.features, "observation.state": feature}),
+        ).state
+
+    with pytest.raises(DataError, match=rf"E231.*gripper_states has {fingers} numbers, not two.*--declare"):
+        slots(asked)
+    np.testing.assert_allclose(slots(told)[:, 10], 1 - bent / 0.8, atol=1e-12)

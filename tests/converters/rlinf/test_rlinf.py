@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ STEPS = 5
 
 def episode(*, success: bool = True, images: bool = True, convert: Any = lambda array: array) -> dict[str, Any]:
     """What ``CollectEpisode`` pickles."""
-    random = np.random.default_rng(0)
+    pick = np.random.default_rng(0)
 
     def seen(t: int) -> dict[str, Any]:
         out: dict[str, Any] = {
@@ -26,8 +28,8 @@ def episode(*, success: bool = True, images: bool = True, convert: Any = lambda 
             "task_descriptions": ["put the carrot on the plate"],
         }
         if images:
-            out["main_images"] = convert(random.integers(0, 255, (24, 32, 3)).astype(np.uint8))
-            out["wrist_images"] = convert(random.integers(0, 255, (2, 16, 16, 3)).astype(np.uint8))
+            out["main_images"] = convert(pick.integers(0, 255, (24, 32, 3)).astype(np.uint8))
+            out["wrist_images"] = convert(pick.integers(0, 255, (2, 16, 16, 3)).astype(np.uint8))
         return out
 
     last = [t == STEPS - 1 for t in range(STEPS)]
@@ -185,6 +187,50 @@ def test_episodes_that_are_none(tmp_path: Path, change: dict[str, Any], code: st
     write(tmp_path, episode() | change)
     with pytest.raises(DataError, match=code):
         read(tmp_path)
+
+
+ODD: Any = (
+    *(None, True, -1, 2**70, 1e300, float("nan"), "", "five!", b"\xff", [], {}, [[]], {"a": 1}, [1, [2]], "x" * 6),
+    *(np.zeros(0), np.zeros((0, 3)), np.zeros((2, 3, 4, 5)), np.array(3.0), np.array(["a"]), np.zeros(7, complex)),
+    *(
+        np.full((7, 7), np.nan),
+        np.array([None, 1], object),
+        np.zeros((24, 32, 3)),
+        np.array(["2020-01-01"], "M8[D]"),
+    ),
+)
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield place
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from _places(value[key], (*place, key))
+
+
+def _changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
+    if not place:
+        return odd
+    out = value.copy()
+    out[place[0]] = _changed(value[place[0]], place[1:], odd)
+    return out
+
+
+def test_whatever_stands_in_a_file_is_an_episode_or_refused(tmp_path: Path) -> None:
+    """Each value of it exchanged for odd ones, of which each place gets a few."""
+    told = episode()
+    told["infos"][-1] |= {"intervene_flag": np.array(True), "intervene_action": np.ones(7, np.float32)}
+    codes: dict[str, int] = {}
+    for number, place in enumerate(_places(told)):
+        for odd in random.Random(number).sample(ODD, 5):
+            write(tmp_path, _changed(told, place, odd))
+            try:
+                made, code = read(tmp_path), ""
+                assert all(len(array) == STEPS for array in made.arrays.values())
+            except DataError as error:
+                code = error.code
+            codes[code] = codes.get(code, 0) + 1
+    assert codes[""] > 20
+    assert codes["E203"] > 100
 
 
 def test_other_pickles_are_left_alone(tmp_path: Path) -> None:

@@ -701,3 +701,17 @@ def test_pickle_protocols_2_to_4_read_the_same(tmp_path: Path) -> None:
         np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": ()})
         head.write_bytes(buffer.getvalue() + pickle.dumps(box, protocol=protocol))
         assert_same(PpoRolloutSource(root=tmp_path).read(EpisodeRef(head.name, 0)), want)
+
+
+@pytest.mark.parametrize("size", [1, 2, 6, 8, 14])
+def test_actions_of_any_size_are_read_where_it_is_declared(tmp_path: Path, size: int) -> None:
+    numbers = np.random.default_rng(size).normal(size=(T, size)).astype(np.float32)
+    np.savez(tmp_path / "e.npz", arr_0=np.array(healthy(action=numbers), dtype=object))  # as collectors write it
+    plain = PpoRolloutSource(root=tmp_path)
+    with pytest.raises(DataError, match=rf"E203.*--action-size {size} reads them, and --declare says"):
+        plain.read(plain.episodes()[0])
+    source = PpoRolloutSource(root=tmp_path, action_size=size)
+    episode = source.read(source.episodes()[0])
+    np.testing.assert_array_equal(episode.arrays["action"], numbers)
+    feature = source.schema(episode).features["action"]
+    assert (feature.shape, feature.names, feature.convention) == ((size,), None, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -109,8 +110,20 @@ def reachable(port: int) -> bool:
     return False
 
 
-@pytest.fixture(params=["processes", "dask", "portable"])
+AT_NIGHT = functools.partial(pytest.param, marks=pytest.mark.nightly)
+
+
+def on(*runners: str) -> pytest.MarkDecorator:
+    """Run a test on these at each push, and at night on the others too."""
+    every = ("processes", "dask", "portable")
+    return pytest.mark.parametrize(
+        "options", [one if one in runners else AT_NIGHT(one) for one in every], indirect=True
+    )
+
+
+@pytest.fixture
 def options(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Options for a runner by its name."""
     if request.param == "processes":
         return PROCESSES
     found: tuple[str, ...] = request.getfixturevalue(request.param)
@@ -121,6 +134,7 @@ def run(target: str | Path, source: Any, engine: Any = None, **settings: Any) ->
     return vd.run(source, (), vd.open_sink(target), engine=engine, max_bad=1.0, **settings)
 
 
+@on("dask", "portable")
 def test_every_runner_gives_the_same_tree(options: tuple[str, ...], tmp_path: Path) -> None:
     source = OddSource(count=5, size=PART)
     run(tmp_path / "local", source)
@@ -128,6 +142,7 @@ def test_every_runner_gives_the_same_tree(options: tuple[str, ...], tmp_path: Pa
     assert local_tree(tmp_path / "local") == local_tree(tmp_path / "beam")
 
 
+@on("dask")
 def test_bad_episodes_give_the_same_ledger(options: tuple[str, ...], tmp_path: Path) -> None:
     source = OddSource(count=20, poison=((7, "segfault"),))  # 5 %
     ledgers = [
@@ -138,6 +153,7 @@ def test_bad_episodes_give_the_same_ledger(options: tuple[str, ...], tmp_path: P
     assert sum(record.status == "failed" for record in ledgers[1].records) == 1
 
 
+@on("processes")
 def test_a_runners_worker_that_dies_costs_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
     if options[0] == "--runner=PortableRunner":
         pytest.skip("its workers with LOOPBACK are threads of the driver")
@@ -151,7 +167,8 @@ def test_a_runners_worker_that_dies_costs_nothing(options: tuple[str, ...], tmp_
     assert local_tree(tmp_path / "local") == local_tree(tmp_path / "beam")
 
 
-@pytest.mark.parametrize("after", [pytest.param(t, marks=pytest.mark.nightly) for t in (0.5, 1.0, 2.0)] + [3.0])
+@on("processes")
+@pytest.mark.parametrize("after", [AT_NIGHT(0.5), AT_NIGHT(1.0), AT_NIGHT(2.0), 3.0])
 def test_a_driver_that_is_killed_is_gone_on_with(options: tuple[str, ...], after: float, tmp_path: Path) -> None:
     poison = tuple((n, "nap") for n in range(8))
     run(tmp_path / "local", OddSource(count=8, size=PART, poison=poison))
@@ -181,6 +198,7 @@ vd.run(source, (), vd.open_sink(sys.argv[1]), engine=BeamEngine({options!r}))
             child.kill()
 
 
+@on("dask")
 def test_workers_that_share_no_disk_read_and_write_s3(
     options: tuple[str, ...], s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

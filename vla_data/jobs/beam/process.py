@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from vla_data.errors import MachineError, VlaDataError
-from vla_data.jobs.pool import Process, end_with_parent
+from vla_data.jobs.process import Process, end_with_parent
 
 _WORKER_THREAD: Final = "run_worker"
 """What Beam calls the thread that waits for a worker process."""

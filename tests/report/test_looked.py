@@ -1,4 +1,4 @@
-"""What is measured of episodes, the small pictures, and the charts, each against figures done by hand."""
+"""The small pictures, the charts and the findings of a report, each against figures done by hand."""
 
 from __future__ import annotations
 
@@ -7,85 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.rollouts import CAMERA, MOVE, STILL, episode
-from vla_data.actions import Convention, preset
+from tests.rollouts import MOVE, episode
+from vla_data.actions import Convention
 from vla_data.core import Feature, Schema
 from vla_data.core.findings import Finding
 from vla_data.media import images
-from vla_data.media.frames import Frames
-from vla_data.report import measures, strips
+from vla_data.report import strips
 from vla_data.report.charts import histogram
 from vla_data.report.looked import Looked
-from vla_data.report.measures import Measured, digest, looks
 from vla_data.report.troubles import motion_of, troubles
-
-LAYOUT = {"translation": (0, 1, 2), "rotation": (3, 4, 5), "gripper": (6,)}
-DELTA = Convention(layout=LAYOUT, kind="delta", rotation="rotvec", gripper_open=1.0, gripper_closed=-1.0)
-
-
-def measured(id: str, **more: object) -> Measured:
-    return replace(Measured(id=id, length=30, solved=None, digest=id), **more)  # type: ignore[arg-type]
-
-
-def test_idle_steps_of_deltas_and_of_targets() -> None:
-    spans = np.full(7, 0.1)
-    action = np.array([STILL, MOVE, (0.0009, 0, 0, 0, 0, 0, -1), (0.0011, 0, 0, 0, 0, 0, -1)])
-    assert measures.idle_steps(action, DELTA, spans).tolist() == [True, False, True, False]  # type: ignore[union-attr]
-    targets = replace(DELTA, kind="absolute")
-    assert measures.idle_steps(action, targets, spans).tolist() == [False, False, False, True]  # type: ignore[union-attr]
-    assert measures.idle_steps(action, replace(DELTA, kind="undeclared"), spans) is None
-    assert measures.idle_steps(action, Convention(), spans) is None
-
-
-def test_steps_out_of_range() -> None:
-    action = np.array([STILL, (1.5, 0, 0, 0, 0, 0, 1.0), (0, 0, 0, 0, 0, 0, 1.2)])
-    assert measures.outside_steps(action, preset("libero")) == 1  # 1.2 is towards closed, whatever its size
-    assert measures.outside_steps(action, replace(DELTA, gripper_control="position")) == 1
-    assert measures.outside_steps(action, Convention()) is None
-
-
-def test_gripper_switches_are_those_of_the_declared_ends() -> None:
-    gripper = np.array([1, 1, 0.1, -0.8, -1, -0.4, 0.7, 1.0])
-    assert measures.switches(gripper, DELTA, 0, 0) == (3, 6)
-    assert measures.switches(gripper, Convention(), -1, 1) == (3, 6)
-    assert measures.switches(np.ones(4), Convention(), 1, 1) == ()
-
-
-def test_a_digest_is_of_content_and_of_nothing_else() -> None:
-    one = episode([MOVE, MOVE], [0, 1])
-    assert digest(one) == digest(replace(one, id="other", arrays={**one.arrays, "timestamp": np.arange(2.0)}))
-    other = one.arrays["action"].copy()
-    other[1, 0] = np.nextafter(other[1, 0], 1)
-    assert digest(one) != digest(replace(one, arrays={**one.arrays, "action": other}))
-    assert digest(one) != digest(replace(one, task="another"))
-    white = Frames((np.full((4, 6, 3), 255, np.uint8),) * 2, 4, 6)
-    assert digest(one) != digest(replace(one, frames={CAMERA: white}))
-
-
-def test_a_camera_that_never_changes_is_frozen() -> None:
-    assert measures.frozen(episode([MOVE] * 5, [0] * 5)) == ()
-    still = Frames((np.full((4, 6, 3), 7, np.uint8),) * 5, 4, 6)
-    one = replace(episode([MOVE] * 5, [0] * 5), frames={CAMERA: still})
-    assert measures.frozen(one) == (CAMERA,)
-    assert measures.frozen(one.take(np.arange(2))) == ()
-    assert looks([measured("a", frozen=(CAMERA,))]) == [("a", [f"frozen camera: {CAMERA}"])]
-
-
-def test_reasons_to_look() -> None:
-    usual = [measured(str(i), idle=0.1, switches=(3,), outside=0) for i in range(9)]
-    odd = [
-        measured("idle", idle=0.51, switches=()),
-        measured("short", length=9),
-        measured("long", length=91, outside=2),
-        measured("twin", digest="0"),
-        measured("busy", switches=tuple(range(9))),
-    ]
-    found = dict(looks([*usual, *odd]))
-    assert set(found) == {"idle", "short", "long", "twin", "busy", "0"}
-    assert found["long"] == ["2 steps out of range", "very long: 91 steps, the median is 30"]
-    assert found["twin"] == ["duplicate of 0"]
-    assert looks([*usual, *odd])[0][0] == "long"
-    assert looks([]) == []
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (480, 640), (160, 120), (161, 7)])

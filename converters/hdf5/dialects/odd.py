@@ -1,0 +1,42 @@
+"""Parts of a demo that can't be read, named all at once, with the options that read the demo without them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from vla_data.errors import DataError
+from vla_data.safety.text import show
+
+_TRAJECTORY: Final = re.compile(r"traj_[0-9]{1,9}")
+_TOLD: Final = 5
+
+Odd = tuple[str, str, str]
+"""Code, what is wrong, and the path of the part that can't be read."""
+
+
+def refuse(odd: Sequence[Odd]) -> None:
+    """Name all parts of a demo that can't be read, and how it is read without them.
+
+    Raises:
+        DataError: by the code of the first; there are some.
+    """
+    if not odd:
+        return
+    said = "; ".join(dict.fromkeys(message for _, message, _ in odd[:_TOLD]))
+    more = f"; and {len(odd) - _TOLD:,} more" if len(odd) > _TOLD else ""
+    raise DataError(odd[0][0], f"{said}{more}{without(*(path for _, _, path in odd))}")
+
+
+def without(*paths: str) -> str:
+    """The end of a message on parts of a demo: how to read the demo without them."""
+    options = " ".join(dict.fromkeys(f"--leave-out {shlex.quote(show(below(path)))}" for path in paths))
+    return f"; {options} leaves {'it' if len(paths) == 1 else 'them'} out"
+
+
+def below(path: str) -> str:
+    """A path of a file as one below its demo."""
+    parts = path.strip("/").split("/")
+    return "/".join(parts[2:] if parts[0] == "data" else parts[1:] if _TRAJECTORY.fullmatch(parts[0]) else parts)

@@ -1,0 +1,48 @@
+"""The report's section on values and advantages has the figures of the annotation, task by task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import vla_data as vd
+from tests.rollouts import rollout, save
+from vla_data.advantages.labels import Labels
+from vla_data.report.advantages import advantages
+
+
+def test_each_task_has_its_own_figures(tmp_path: Path) -> None:
+    lengths = (6, 8, 10)
+    for n, length in enumerate(lengths):
+        save(tmp_path / "in", f"{n}.npz", rollout(length, instruction="pour <tea>" if n else "pick"))
+    target = tmp_path / "out"
+    vd.run(vd.open_source(tmp_path / "in"), (), vd.open_sink(target), workers=1)
+    assert advantages(target) == advantages(None) == ""
+    values = np.linspace(-0.9, -0.1, sum(lengths))
+    rows = [(e, t) for e, length in enumerate(lengths) for t in range(length)]
+    table = {"episode_index": [e for e, _ in rows], "frame_index": [t for _, t in rows], "value": values}
+    pq.write_table(pa.table(table), tmp_path / "values.parquet")
+    made = vd.annotate(
+        target, values=tmp_path / "values.parquet", tag="v1", labels=Labels(share=0.25, per_task=True)
+    ).annotation
+    page = advantages(target)
+    for task, where in (("pick", slice(0, 6)), ("pour &lt;tea&gt;", slice(6, 24)), ("all", slice(0, 24))):
+        assert made.positive is not None
+        cells = [
+            task,
+            str(len(values[where])),
+            f"{values[where].mean():.4g}",
+            *(f"{q:.4g}" for q in np.quantile(made.advantages[where], [0.05, 0.5, 0.95])),
+            f"{made.positive[where].mean():.1%}",
+        ]
+        row = next(line for line in page.split("<tr>") if f">{task}<" in line)
+        assert [cell for cell in cells if f">{cell}<" not in row] == []
+    assert page.count("<svg") == 2
+    pq.write_table(
+        pq.read_table(target / "meta/vla_data/advantages/v1.parquet").slice(1), tmp_path / "cut.parquet"
+    )
+    (target / "meta/vla_data/advantages/v1.parquet").write_bytes((tmp_path / "cut.parquet").read_bytes())
+    assert "be shown: E302 bad-advantages" in advantages(target)

@@ -1,0 +1,25 @@
+"""The menu of the documentation has every page once, and nothing in it loads from elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+from tests.paths import ROOT
+
+MENU = (ROOT / "mkdocs.yml").read_text()
+
+
+def test_every_page_is_in_the_menu_once() -> None:
+    named = re.findall(r"^ +- [^:\n]+: (\S+\.md)$", MENU, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_links_of_pages_stay_among_them() -> None:
+    """A site has the pages alone, so a link to a file beside them would lead nowhere there."""
+    for path in (ROOT / "docs").glob("*.md"):
+        assert re.findall(r"\]\((?:\.\./|/)[^)]*\)", path.read_text()) == [], path.name
+
+
+def test_the_theme_asks_nobody() -> None:
+    assert "highlightjs: false" in MENU
+    assert re.findall(r"https?://", MENU) == []
