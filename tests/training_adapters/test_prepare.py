@@ -26,13 +26,15 @@ from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, needed
 from training_adapters.gr00t import gate as gr00t
 from training_adapters.openpi.prepare import delta_mask
+from training_adapters.rlds_prepare import meanings
 from training_adapters.torchrl import prepare as torchrl
 from vla_data.cli import cli
+from vla_data.core import Feature, Schema
 from vla_data.errors import TargetExistsError, UsageError, VerifyError
 from vla_data.formats import load_trainer, open_source
 from vla_data.formats.tables import trainers
 from vla_data.mixtures import Loader, open_mixture
-from vla_data.preparing import prepare
+from vla_data.preparing import Prepared, prepare
 from vla_data.statistics.make import make
 from vla_data.statistics.trainers import writer
 
@@ -226,6 +228,42 @@ def test_rlds_trainers_get_the_entry_that_the_gate_saw(trainer: str, tmp_path: P
     assert "eye_in_hand_rgb" in (tmp_path / file).read_text()
     stats = json.loads((tmp_path / "dataset_statistics.json").read_text())
     assert stats["set"]["num_transitions"] == 29
+    assert any("the gripper is -1 open and 1 closed" in fact for fact in done.facts)  # as LIBERO has it
+
+
+DELTA: dict[str, Any] = {
+    "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]},
+    "kind": "delta",
+    "gripper_open": 1.0,
+    "gripper_closed": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (DELTA, []),
+        (DELTA | {"gripper_open": -1.0, "gripper_closed": 1.0}, ["the gripper is -1 open and 1 closed"]),
+        (DELTA | {"gripper_open": 0.0, "gripper_closed": 1.0}, ["the gripper is 0 open and 1 closed"]),
+        (DELTA | {"gripper_open": None, "gripper_closed": None}, ["the gripper is undeclared"]),
+        (DELTA | {"kind": "absolute"}, ["action is of kind absolute"]),
+        (DELTA | {"layout": {"joints": [0, 1, 2, 3, 4, 5], "gripper": [6]}}, ["action is joints, gripper"]),
+        ({}, ["what action means is undeclared"]),
+    ],
+)
+def test_actions_of_other_meanings_than_the_trainers_own_are_told(facts: dict[str, Any], said: list[str]) -> None:
+    prepared = Prepared(
+        name="set",
+        out=ROOT,
+        folder=ROOT,
+        source=open_source(ROOT / "tests/data/rollouts"),
+        schema=Schema(features={"action": Feature(dtype="float32", shape=(7,), convention=facts)}, fps=5),
+        options={},
+        gate={},
+    )
+    found = meanings(prepared)
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
 
 
 RDTS_MAIN = """
