@@ -46,6 +46,7 @@ _LOADED = (
     "converters.lerobot.sink",
     "converters.lerobot.source",
     "converters.rollouts.source",
+    "converters.rdt2.sink",
     "converters.rlds.sink",
     "pyarrow.compute",
     "vla_data.files.tables",
@@ -54,8 +55,9 @@ _LOADED = (
 )
 """What the zygote imports, so that its children need not."""
 
-JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert")
-"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, and LeRobot to RLDS."""
+JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert", "rdt2")
+"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, LeRobot to RLDS, and
+recordings of two arms to RDT2's shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ class Lab:
 
     def __init__(self, folder: Path, episodes: int = EPISODES, preload: Path | None = None) -> None:
         self.folder = folder
+        self._episodes = episodes
         self._rollouts = make_rollouts(folder / "rollouts", episodes)
         self._idle: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
         self._all = [Zygote(preload) for _ in range(ZYGOTES)]
@@ -161,6 +164,11 @@ class Lab:
 
     def source(self, job: str) -> Path:
         """What a job reads: the rollouts, or a dataset that was made from them."""
+        if job == "rdt2":
+            from tests import two_arms
+
+            arms = self.folder / "arms"
+            return arms if arms.exists() else two_arms.write(arms, self._episodes)
         if job != "convert":
             return self._rollouts
         self.golden("lerobot")
@@ -188,10 +196,20 @@ class Lab:
         """Another dataset of ours, for runs to replace."""
         target = self.folder / f"old-{job}"
         if not target.exists():
-            few = self.old("lerobot") if job == "convert" else make_rollouts(self.folder / "few", 3, seed=100)
+            few = self._few(job)
             outcome = self.run(self.case(job, target, source=str(few)))
             assert outcome.code == 0, outcome
         return target
+
+    def _few(self, job: str) -> Path:
+        """Other input of a job, which is little."""
+        if job == "convert":
+            return self.old("lerobot")
+        if job == "rdt2":
+            from tests import two_arms
+
+            return two_arms.write(self.folder / "few-arms", 2)
+        return make_rollouts(self.folder / "few", 3, seed=100)
 
     def close(self) -> None:
         for zygote in self._all:
@@ -327,6 +345,7 @@ def perform(case: Case, count: Count) -> Outcome:
         "h264": {"video": VideoSettings(codec="h264")},
         "av1": {"video": VideoSettings(codec="av1")},
         "v21": {"version": "v2.1", "video": VideoSettings(codec="h264")},
+        "rdt2": {"format": "rdt2"},
     }
     sinks["convert"] = sinks["rlds"]
     sink = open_sink(target, **sinks[case.job])

@@ -36,6 +36,7 @@ DOCS = [
                 "hdf5.md",
             ),
             *("recording.md", "rlds.md", "rollouts.md", "selections.md", "statistics.md", "verifying.md"),
+            *("diff.md", "faq.md", "quality.md", "report.md", "view.md"),
         )
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +16,10 @@ from training_adapters.settings import Settings, facts_of, settings_of
 from vla_data._version import __version__
 from vla_data.cli import command_line, emit, print_json
 from vla_data.cli.options import Command, stack
-from vla_data.errors import UsageError
+from vla_data.errors import TargetExistsError, UsageError, VlaDataError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.installed import missing
+from vla_data.safety.text import show
 
 if TYPE_CHECKING:
     from training_adapters.runs import Run
@@ -198,12 +200,11 @@ def evaluate_command(
     from training_adapters.evaluate import evaluate, table
 
     saved, playing = _player(checkpoint, env, episodes=episodes, temperature=temperature, seed=seed)
+    out = _result_file(out or saved.folder)
     found = evaluate(**playing, starts_seed=HELD_OUT_SEED if starts_seed is None else starts_seed)
     facts = found.to_json() | {"checkpoint": str(saved.folder), "dataset": saved.metadata.get("dataset")}
     with machine_errors("cannot write the result"):
-        write_file(
-            out or saved.folder / "eval.json", (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode()
-        )
+        write_file(out, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
     if as_json:
         print_json(facts)
     else:
@@ -265,6 +266,23 @@ def _player(
     policy, place = saved.player(), Place.of(env or str(saved.metadata.get("env", "")))
     how["temperature"] = 1.0 if temperature is None else temperature
     return saved, {"policy": policy, "place": place, "horizon": policy.config.horizon, **how}
+
+
+def _result_file(out: Path) -> Path:
+    """Where a result goes: the file, or ``eval.json`` in the folder. An earlier result is replaced, nothing else.
+
+    Raises:
+        TargetExistsError: E411, another file is there.
+    """
+    from training_adapters.evaluate import Evaluation
+
+    file = out / "eval.json" if out.is_dir() else out
+    if os.path.lexists(file):
+        try:
+            Evaluation.read(file)
+        except VlaDataError:
+            raise TargetExistsError("E411", f"{show(file)} exists and is no result of vla-train eval") from None
+    return file
 
 
 def _need_extra() -> None:

@@ -19,20 +19,31 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training_adapters.stored import as_lerobot
 from vla_data.advantages.annotation import FOLDER, Annotation, read_sums
 from vla_data.advantages.frame_table import SIDE, FrameTable
 from vla_data.core import Json
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
+from vla_data.errors import DataError
 from vla_data.files.folders import folders_below
 from vla_data.files.sums import SEAL
 from vla_data.files.tables import open_parquet
-from vla_data.files.write import machine_errors, make_folder, open_file, remove_tree, write_file
+from vla_data.files.write import (
+    check_space,
+    files_below,
+    machine_errors,
+    make_folder,
+    open_file,
+    remove_tree,
+    write_file,
+)
 from vla_data.jobs.publish import publish
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
 from vla_data.safety import strict_json
 from vla_data.safety.files import open_binary
+from vla_data.safety.text import show
 
 INFO: Final = "meta/info.json"
 _PIECE: Final = 1 << 20
@@ -98,12 +109,14 @@ def write_copy(
         seen = Seen.at(target)
         staging = work / "staging"
         remove_tree(staging)
+        check_space(work, sum(path.stat().st_size for path in files_below(table.root)))
         _copy_others(table, staging, link=link, without=without)
         row = 0
         for name in table.files:
-            row += _copy_data(table.root / name, staging / name, columns, row)
+            row += _copy_data(table, name, staging / name, columns, row)
         info = strict_json.read(table.root / INFO, root=table.root)
-        info["features"] |= {name: column.feature for name, column in columns.items() if column.feature}
+        with as_lerobot(INFO):
+            info["features"] |= {name: column.feature for name, column in columns.items() if column.feature}
         make_folder(staging / SIDE)
         if finish is not None:
             finish(staging, info)
@@ -139,16 +152,17 @@ def _is_linked(path: Path, target: Path) -> bool:
     return True
 
 
-def _copy_data(source: Path, target: Path, columns: Mapping[str, Column], row: int) -> int:
+def _copy_data(table_of: FrameTable, name: str, target: Path, columns: Mapping[str, Column], row: int) -> int:
     """Copy a data file, row group by row group, with these columns; returns how many rows it has."""
-    file = open_parquet(source)
+    file = open_parquet(table_of.root / name, root=table_of.root)
     make_folder(target.parent)
     start, writer = row, None
     with open_file(target) as out:
         for group in range(file.num_row_groups):
             old = table = file.read_row_group(group)
             for name, column in columns.items():
-                made = column.make(old, row)
+                with as_lerobot(f"{show(target.name)}: {name}"):
+                    made = column.make(old, row)
                 if name in table.column_names:
                     table = table.set_column(table.column_names.index(name), name, made)
                 else:
@@ -179,8 +193,12 @@ def _metadata(schema: pa.Schema, columns: Mapping[str, Column]) -> dict[bytes, b
     """Hugging Face's own description of the columns, where there is one, with the new ones."""
     metadata = dict(schema.metadata or {})
     if b"huggingface" in metadata:
-        facts = json.loads(metadata[b"huggingface"])
-        features = facts.get("info", {}).get("features")
+        try:
+            facts = strict_json.loads(metadata[b"huggingface"], name="huggingface", not_finite=True)
+        except DataError:  # nobody else can read it either
+            return metadata
+        info = facts.get("info") if isinstance(facts, dict) else None
+        features = info.get("features") if isinstance(info, dict) else None
         if isinstance(features, dict):
             features |= {name: column.hf for name, column in columns.items() if column.hf}
         metadata[b"huggingface"] = json.dumps(facts).encode()

@@ -93,5 +93,5 @@ def _value(text: str) -> Any:
     """A value as JSON has it; anything else is a text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

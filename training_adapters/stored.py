@@ -1,11 +1,11 @@
-"""Files of runs and checkpoints, which may be anybody's: regular files of bounded size, whose content fits or is
-refused by name.
+"""Files of runs, checkpoints and datasets, which may be anybody's: regular files of bounded size, whose content
+fits or is refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,27 @@ _ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeErr
 
 
 @contextmanager
-def fitting(what: str) -> Iterator[None]:
-    """Refuse values of another type or size than those that vla-train writes, wherever they are found to be so.
+def fitting(what: str, *, by: str = "vla-train", code: str = "E301") -> Iterator[None]:
+    """Refuse values of another type or size than those that a program writes, wherever they are found to be so.
+
+    Args:
+        what: they are.
+        by: the program's name.
+        code: of the error.
 
     Raises:
-        UsageError: E301.
+        UsageError: of that code.
     """
     try:
         yield
     except _ODD as error:
         said = f"{type(error).__name__}: {show(error)[:160]}"
-        raise UsageError("E301", f"{what} is not as vla-train writes it ({said})") from error
+        raise UsageError(code, f"{what} is not as {by} writes it ({said})") from error
+
+
+def as_lerobot(what: str) -> AbstractContextManager[None]:
+    """`fitting`, for metadata of a LeRobot dataset; raises UsageError, E302."""
+    return fitting(what, by="LeRobot", code="E302")
 
 
 def read_json(path: Path, *, root: Path) -> dict[str, Any]:

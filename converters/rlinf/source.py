@@ -20,18 +20,26 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.rollouts.files import LocalFiles
 from converters.rollouts.images import read_images
+from converters.rollouts.pickled import (
+    SUFFIXES,
+    Pickles,
+    array_of,
+    check_finite,
+    column,
+    described,
+    flag,
+    narrow,
+    rows,
+    steps_of,
+)
 from vla_data import options as checks
-from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
-from vla_data.core.base import RootedSource
+from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Schema
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.names import natural
-from vla_data.recording.recorded import IMAGE_CONVENTION
 from vla_data.safety import text, unpickle
 
-SUFFIXES: Final = (".pkl",)
 DEFAULT_FPS: Final = 10.0
 _NAME: Final = re.compile(r"rank_\d+_env_\d+_episode_\d+(?:_step_\d+)?_(?:success|fail)\.pkl")
 _CAMERAS: Final = {
@@ -39,13 +47,12 @@ _CAMERAS: Final = {
     "wrist": ("wrist_images", "wrist_image"),
     "extra": ("extra_view_images", "extra_view_image"),
 }
-_LISTS: Final = ("actions", "observations", "rewards", "terminated", "truncated", "infos")
 _STATES: Final = ("states", "state")
 _SUCCESS: Final = ("success_once", "success_at_end", "success")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RlinfSource(RootedSource):
+class RlinfSource(Pickles):
     """Reads a folder (with its subfolders) of RLinf's pickles, or one file.
 
     Attributes:
@@ -89,59 +96,39 @@ class RlinfSource(RootedSource):
         """Read one episode. See `vla_data.core.Source`."""
         data, sha256 = self._files.read(ref.id)
         try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what no float32 holds is refused as not finite
-                return self._episode(ref.id, unpickle.loads(data, tensors=True), sha256)
+            return self._episode(ref.id, unpickle.loads(data, tensors=True), sha256)
         except DataError as error:
             error.source_sha256 = sha256
             raise
 
     def schema(self, episode: Episode) -> Schema:
         """What the arrays and frames of ``episode`` are; what they mean is not in the files."""
-        features = {
-            name: Feature(
-                dtype="image",
-                shape=(frames.height, frames.width, 3),
-                names=("height", "width", "channels"),
-                convention=IMAGE_CONVENTION,
-            )
-            for name, frames in episode.frames.items()
-        }
-        for name, array in episode.arrays.items():
-            features[name] = Feature(dtype=str(array.dtype), shape=array.shape[1:] or (1,))
-        return Schema(features=features, fps=self.fps)
-
-    @property
-    def _files(self) -> LocalFiles:
-        return LocalFiles(self.root)
+        return described(episode, self.fps)
 
     def _episode(self, name: str, told: Any, sha256: str) -> Episode:
         if not isinstance(told, dict) or not {"observations", "actions", "success"} <= told.keys():
             raise DataError("E206", "it is no episode of RLinf: observations, actions or success is missing")
-        for key in _LISTS:
-            value = told.get(key, ())
-            if not (isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim)):
-                raise DataError("E203", f"{key} is a {type(value).__name__}, not a list of one for each step")
-        steps = len(told["actions"])
+        steps = len(steps_of("actions", told["actions"]))
         if not steps:
             raise DataError("E207", "the episode has no steps")
-        for key in _LISTS[1:]:
-            if len(told.get(key, ())) != steps + 1:
-                raise DataError("E204", f"{len(told.get(key, ()))} {key} for {steps} actions, not one more")
+        for key in ("observations", "rewards", "terminated", "truncated", "infos"):
+            if (count := len(steps_of(key, told.get(key, ())))) != steps + 1:
+                raise DataError("E204", f"{count:,} {key} for {steps:,} actions, not one more")
         seen, infos = told["observations"], told["infos"][1:]
         if not all(isinstance(each, dict) for each in (*seen, *infos)):
             raise DataError("E203", "an observation or info is no dictionary")
         notes: list[str] = []
         arrays: dict[str, NDArray[Any]] = {"action": self._actions(told["actions"], infos, notes)}
-        arrays["next.reward"] = _column("reward", told["rewards"][1:]).astype(np.float32)
+        arrays["next.reward"] = narrow(column("reward", told["rewards"][1:]))
         for key in ("terminated", "truncated"):
-            arrays[f"next.{key}"] = _column(key, told[key][1:]).astype(np.bool_)
+            arrays[f"next.{key}"] = column(key, told[key][1:]).astype(np.bool_)
         arrays["next.done"] = arrays["next.terminated"] | arrays["next.truncated"]
-        arrays["next.success"] = _success(infos, solved=_flag(told["success"]))
+        arrays["next.success"] = _success(infos, solved=flag(told["success"]))
         final: dict[str, Frames | NDArray[Any]] = {}
         state = _first(seen, _STATES)
         if state is not None:
-            rows = _rows("state", state).astype(np.float32)
-            arrays["observation.state"], final["observation.state"] = rows[:steps], rows[steps:]
+            seen_states = narrow(rows("state", state))
+            arrays["observation.state"], final["observation.state"] = seen_states[:steps], seen_states[steps:]
         frames: dict[str, Frames] = {}
         for camera, pictures in _pictures(seen).items():
             feature = f"observation.images.{camera}"
@@ -149,10 +136,7 @@ class RlinfSource(RootedSource):
             frames[feature], final[feature] = found.take(range(steps)), found.take([steps])
         if final:
             notes.append("last_observation_dropped")
-        for key, array in arrays.items():
-            odd = np.argwhere(~np.isfinite(array))
-            if len(odd):
-                raise DataError("E201", f"{key} of step {int(odd[0][0])} is not finite")
+        check_finite(arrays)
         facts = {key: told[key] for key in ("rank", "env_idx", "episode_id", "step") if type(told.get(key)) is int}
         return Episode(
             id=name,
@@ -166,61 +150,17 @@ class RlinfSource(RootedSource):
         )
 
     def _actions(self, actions: Any, infos: Sequence[Mapping[str, Any]], notes: list[str]) -> NDArray[np.float32]:
-        rows = _rows("action", [_array("action", action).reshape(-1) for action in actions]).astype(np.float32)
+        taken = narrow(rows("action", [array_of("action", action).reshape(-1) for action in actions]))
         for t, info in enumerate(infos):
             flags = info.get("intervene_flag")
-            if self.interventions and flags is not None and _numbers("intervene_flag", flags).all():
-                by_hand = _numbers("intervene_action", info.get("intervene_action"))
-                if by_hand.size != rows.shape[1]:
+            if self.interventions and flags is not None and array_of("intervene_flag", flags).all():
+                by_hand = array_of("intervene_action", info.get("intervene_action"))
+                if by_hand.size != taken.shape[1]:
                     raise DataError("E203", f"the intervention of step {t} has {by_hand.size} numbers")
-                rows[t] = by_hand.reshape(-1)
+                taken[t] = by_hand.reshape(-1)
                 if "intervention_taken" not in notes:
                     notes.append("intervention_taken")
-        return rows
-
-
-def _array(name: str, value: Any) -> NDArray[Any]:
-    """Anything as an array.
-
-    Raises:
-        DataError: E203, it has rows of unlike lengths.
-    """
-    try:
-        return np.asarray(value)
-    except (ValueError, OverflowError):
-        raise DataError("E203", f"{name} has rows of unlike lengths") from None
-
-
-def _numbers(name: str, value: Any) -> NDArray[Any]:
-    """An array of numbers or truths; raises DataError, E203."""
-    out = _array(name, value)
-    if out.dtype.kind not in "biuf":
-        raise DataError("E203", f"{name} is of {out.dtype}, not of numbers")
-    return out
-
-
-def _rows(name: str, values: Sequence[Any]) -> NDArray[Any]:
-    """``(T, D)`` of a vector in each step."""
-    rows = [_array(name, value) for value in values]
-    shapes = {row.shape for row in rows}
-    if len(shapes) != 1 or rows[0].ndim != 1 or rows[0].dtype.kind not in "biuf":
-        raise DataError("E203", f"{name} has shapes {', '.join(map(str, sorted(shapes)))}, not one vector a step")
-    return np.stack(rows)
-
-
-def _column(name: str, values: Sequence[Any]) -> NDArray[Any]:
-    """``(T,)`` of one number in each step; of a chunk's, the last."""
-    rows = [_array(name, value).reshape(-1) for value in values]
-    if any(row.size == 0 or row.dtype.kind not in "biuf" for row in rows):
-        raise DataError("E203", f"{name} is not one number a step")
-    return np.array([row[-1] for row in rows])
-
-
-def _flag(value: Any) -> bool:
-    flags = _array("success", value).reshape(-1)
-    if flags.size != 1 or flags[0] not in (0, 1):
-        raise DataError("E205", "success is not True or False")
-    return bool(flags[0])
+        return taken
 
 
 def _success(infos: Sequence[Mapping[str, Any]], *, solved: bool) -> NDArray[np.bool_]:
@@ -230,8 +170,8 @@ def _success(infos: Sequence[Mapping[str, Any]], *, solved: bool) -> NDArray[np.
         episode = info.get("episode")
         told = episode if isinstance(episode, dict) else info
         known = next((told[key] for key in _SUCCESS if key in told), None)
-        if known is not None and _array("success", known).size == 1:
-            out[t] = bool(_numbers("success", known).reshape(-1)[0])
+        if known is not None and (flags := array_of("success", known)).size == 1:
+            out[t] = bool(flags.reshape(-1)[0])
     out[-1] = solved or out[-1]
     return out if solved else np.zeros_like(out)
 
@@ -252,7 +192,7 @@ def _pictures(seen: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         values = _first(seen, names)
         if values is None:
             continue
-        arrays = [_array(names[0], value) for value in values]
+        arrays = [array_of(names[0], value) for value in values]
         if len({array.shape[0] if array.ndim == 4 else 1 for array in arrays}) > 1:
             raise DataError("E203", f"{names[0]} has another number of pictures from step to step")
         if arrays[0].ndim == 4 and arrays[0].shape[0] > 1:

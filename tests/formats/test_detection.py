@@ -36,10 +36,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "zarr": (
         ("replay.zarr/.zgroup", "replay.zarr/data/action/0.0"),
         "E002",
-        "zarr .*convert it to LeRobot or HDF5",
+        "zarr .*name the folder .*of a replay buffer",
     ),
     "zarr of version 3": (("zarr.json", "c/0/0"), "E002", "zarr"),
-    "zipped zarr": (("replay.zarr.zip",), "E002", "zarr"),
+    "zipped zarr": (("replay.zarr.zip",), "E002", "zarr"),  # in a folder
     "bag": (("run.bag",), "E002", "ROS bag"),
     "ROS 2": (("rosbag2/run_0.db3", "rosbag2/metadata.yaml"), "E002", "ROS bag"),
     "mcap": (("metadata.yaml", "run_0.mcap"), "E002", "MCAP"),
@@ -71,9 +71,17 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "tables beside videos": (("a.csv", "a.mp4"), "E002", "tables of text .* beside videos"),
     "unitree": (("episode_0000/data.json", "episode_0000/colors/0.jpg"), "E002", "Unitree"),
-    "an aborted recording": (("images/top/episode_000000/frame_000000.png",), "E002", "before its episode was saved"),
+    "an aborted recording": (
+        ("images/top/episode_000000/frame_000000.png",),
+        "E002",
+        "before its episode was saved",
+    ),
     "packed pickles": (("a.pkl.gz",), "E002", "pickled files"),
-    "unfinished downloads": (("a.hdf5.part", ".cache/huggingface/download/x.incomplete"), "E002", "did not finish"),
+    "unfinished downloads": (
+        ("a.hdf5.part", ".cache/huggingface/download/x.incomplete"),
+        "E002",
+        "did not finish",
+    ),
     "a store": (("train/data.mdb", "train/lock.mdb"), "E002", "LMDB"),
     "logs": (("run/events.out.tfevents.17.host", "config.yaml"), "E002", "logs of a training run"),
     "words alone": ((".DS_Store", "README.md", ".git/HEAD"), "E003", r"has no data: it has .*\.md \(1\)"),
@@ -83,7 +91,11 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
         r"not a dataset of a known format.*\.txt \(2\), \.md \(1\)",
     ),
     "nothing": ((), "E003", "has no files"),
-    "several lerobot datasets": (("a/meta/info.json", "b/meta/info.json"), "E001", r"name one of \S+/in/a, \S+/in/b"),
+    "several lerobot datasets": (
+        ("a/meta/info.json", "b/meta/info.json"),
+        "E001",
+        r"name one of \S+/in/a, \S+/in/b",
+    ),
     "one lerobot dataset below": (("a/meta/info.json",), "E001", r"a LeRobot dataset below; name it: \S+/in/a"),
 }
 

@@ -1,7 +1,7 @@
 """Every call of the C library below the target's folder fails once, whoever makes it: we, Python, Arrow or FFmpeg.
 
 What is left is never half a dataset: the old one and exit 7, or the new one where nothing depends on the call.
-`scripts/nightly tests/jobs/test_failing_calls.py` lets each fail in five ways; each push takes every so many.
+`scripts/nightly tests/jobs/test_failing_calls.py` lets each fail in six ways; each push takes every so many.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.faults import JOBS, MINUTES, Lab, Outcome, fresh, leftovers, tree_has
 from tests.paths import TESTS
 
 SHORT = {"rlds": 25, "h264": 25}
-ERRORS = (errno.EIO, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EINTR)
+ERRORS = (errno.EIO, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ESTALE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,8 @@ STRANGERS: Final = {
         "av.open(name, 'r', format=FORMAT, options={**_ALONE, 'protocol_whitelist': 'file'})",
     ),
     ("converters/hdf5/masks.py", "h5py.File(stream, 'r')"),
+    ("converters/zarr/stores.py", "zipfile.ZipFile(self._file)"),
+    ("converters/zarr/stores.py", "self._zip.open(info)"),
     # what is new: O_CREAT | O_EXCL | O_NOFOLLOW, under a name that nobody can foresee
     ("vla_data/files/write.py", "os.open(temporary, NEW_FILE, 438, dir_fd=folder)"),
     ("vla_data/files/write.py", "open(handle, 'wb')"),
@@ -97,6 +99,7 @@ OWN: Final = {
     "converters/rdt/sink.py": {"(folder / name).read_bytes()", "text.read_bytes()"},
     "converters/rlds/sink.py": {"(folder / file).open('rb')"},
     "converters/robomimic/sink.py": {"(folder / FILE).open('rb')", "h5py.File(handle, 'r')"},
+    "converters/rdt2/sink.py": {"(folder / name).read_bytes()"},
     "converters/rollouts/sink.py": {"(folder / name).read_bytes()"},
     "vla_data/files/write.py": {"os.open(path, flags | os.O_NOFOLLOW, 438)", "os.open(path, os.O_RDONLY)"}
     | {"os.open(path, os.O_RDONLY | os.O_DIRECTORY)"},

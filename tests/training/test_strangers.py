@@ -24,8 +24,10 @@ pytest.importorskip("mujoco")
 from tests.paths import ROOT  # noqa: E402
 from tests.training.small import policy  # noqa: E402
 from training_adapters import checkpoints, params  # noqa: E402
+from training_adapters.cli import _result_file  # noqa: E402
 from training_adapters.evaluate import Evaluation  # noqa: E402
 from training_adapters.fast.fit import FACTS, FastFit, Fitted  # noqa: E402
+from training_adapters.intervals import Share  # noqa: E402
 from training_adapters.loop import Group, Optimisation, accelerator, constant  # noqa: E402
 from training_adapters.recap.record import Record  # noqa: E402
 from training_adapters.ript.ledger import NAME, Ledger  # noqa: E402
@@ -311,3 +313,19 @@ def _fitted() -> Fitted:
         tokens=(1.0, 1),
         error=0.0,
     )
+
+
+def test_a_result_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    assert _result_file(tmp_path) == tmp_path / "eval.json"
+    share = Share(1, 2)
+    found = Evaluation(
+        success=share, tasks={}, malformed=share, steps=1, env="x", starts_seed=0, seed=0, temperature=1.0
+    )
+    (tmp_path / "eval.json").write_text(json.dumps(found.to_json()))
+    assert _result_file(tmp_path / "eval.json") == tmp_path / "eval.json"
+    for name in ("config.json", "link"):
+        (tmp_path / "config.json").write_text('{"seed": 0}')
+        if name == "link":
+            (tmp_path / name).symlink_to("nowhere")
+        with pytest.raises(TargetExistsError, match="E411"):
+            _result_file(tmp_path / name)

@@ -8,21 +8,26 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
 from converters.lerobot.source import LerobotSource
+from converters.rdt2 import shards
+from tests import two_arms
 from tests.lerobot_sets import Here
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, needed
 from training_adapters.gr00t import gate as gr00t
 from training_adapters.openpi.prepare import delta_mask
 from training_adapters.rlds_prepare import meanings
+from training_adapters.torchrl import prepare as torchrl
 from vla_data.cli import cli
 from vla_data.core import Feature, Schema
 from vla_data.errors import TargetExistsError, UsageError, VerifyError
@@ -38,17 +43,29 @@ NAMES = trainers("prepare")
 RLDS = ("octo", "openvla")
 
 
-def made(out: Path, trainer: str, **options: Any) -> Any:
-    return prepare(open_source(LIBERO), (), trainer=trainer, out=out, name="set", **{"engine": Here(), **options})
+GIVEN: dict[str, dict[str, Any]] = {"rdt": {"images": {"shortest": 1}}}
+"""What the real episodes need: they are short."""
+FORMATS = {"octo": "rlds", "openvla": "rlds", "rdt": "rdt", "rdt2": "rdt2"}
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_arms.write(tmp_path_factory.mktemp("arms") / "in")
+
+
+def made(out: Path, trainer: str, source: Path = LIBERO, **options: Any) -> Any:
+    given = {"engine": Here(), **GIVEN.get(trainer, {}), **options}
+    return prepare(open_source(source), (), trainer=trainer, out=out, name="set", **given)
 
 
 @pytest.mark.parametrize("trainer", NAMES)
-def test_dataset_files_and_command_are_there_and_sound(trainer: str, tmp_path: Path) -> None:
+def test_dataset_files_and_command_are_there_and_sound(trainer: str, tmp_path: Path, arms: Path) -> None:
     out = tmp_path / "a folder"
-    done = made(out, trainer)
+    source = arms if trainer == "rdt2" else LIBERO
+    done = made(out, trainer, source)
     assert vd.verify(done.folder).ok
     assert done.folder.is_relative_to(out)
-    assert load_trainer(trainer, "prepare").FORMAT == ("rlds" if trainer in RLDS else "lerobot")
+    assert load_trainer(trainer, "prepare").FORMAT == FORMATS.get(trainer, "lerobot")
     told = (out / "COMMAND.md").read_text()
     for line in done.command:
         assert line in told
@@ -61,11 +78,11 @@ def test_dataset_files_and_command_are_there_and_sound(trainer: str, tmp_path: P
         elif file.endswith(".json"):
             json.loads(text)
     with pytest.raises(TargetExistsError, match="E411"):
-        made(out, trainer)
-    assert made(out, trainer, replace=True).files == done.files
+        made(out, trainer, source)
+    assert made(out, trainer, source, replace=True).files == done.files
 
 
-@pytest.mark.parametrize("trainer", [name for name in NAMES if name not in RLDS])
+@pytest.mark.parametrize("trainer", [name for name in NAMES if name not in FORMATS])
 def test_actions_and_prompts_are_the_sources(trainer: str, tmp_path: Path) -> None:
     done = made(tmp_path, trainer)
     source, found = open_source(LIBERO), LerobotSource(root=done.folder)
@@ -247,6 +264,166 @@ def test_actions_of_other_meanings_than_the_trainers_own_are_told(facts: dict[st
     found = meanings(prepared)
     assert len(found) == len(said)
     assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+
+
+RDTS_MAIN = """
+import json
+import sys
+from data.hdf5_vla_dataset import HDF5VLADataset
+told = {name: json.load(open(f"configs/{name}.json")) for name in (
+    "dataset_control_freq", "dataset_stat", "dataset_img_keys", "finetune_datasets", "finetune_sample_weights")}
+dataset = HDF5VLADataset()
+name = dataset.get_dataset_name()
+item = dataset.get_item(0)
+print(json.dumps({
+    "arguments": sys.argv, "name": name, "episodes": len(dataset), "freq": told["dataset_control_freq"],
+    "datasets": told["finetune_datasets"], "weights": told["finetune_sample_weights"],
+    "mean": len(told["dataset_stat"][name]["state_mean"]), "cameras": sorted(told["dataset_img_keys"]),
+    "state": list(item["state"].shape), "actions": list(item["actions"].shape),
+    "left": json.load(open("left.json")),
+}))
+"""
+
+
+def test_rdts_program_gives_rdt_its_configuration_and_class(tmp_path: Path) -> None:
+    """Started in a folder that is laid out as RDT's; its ``main.py`` here asks what RDT's training asks."""
+    made(tmp_path / "out", "rdt")
+    rdt = tmp_path / "RDT"
+    (rdt / "data").mkdir(parents=True)
+    (rdt / "configs").mkdir()
+    (rdt / "main.py").write_text(RDTS_MAIN)
+    (rdt / "left.json").write_text("[1]")
+    (rdt / "data/hdf5_vla_dataset.py").write_text("class HDF5VLADataset:\n    pass\n")
+    own = {"dataset_control_freq": {"agilex": 25}, "dataset_stat": {"agilex": {}}, "finetune_datasets": ["agilex"]}
+    for name, content in own.items():
+        (rdt / f"configs/{name}.json").write_text(json.dumps(content))
+    program = [sys.executable, str(tmp_path / "out/rdt_finetune.py"), "--load_from_hdf5"]
+    for _ in range(2):  # also when its folder is there already
+        ran = subprocess.run(program, cwd=rdt, capture_output=True, text=True, timeout=100)
+        assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["arguments"] == ["main.py", "--load_from_hdf5"]
+    assert (told["name"], told["episodes"], told["mean"], told["left"]) == ("set", 3, 128, [1])
+    assert told["freq"] == {"agilex": 25, "set": 20}
+    assert (told["datasets"], told["weights"], told["cameras"]) == (["set"], {"set": 100}, ["set"])
+    assert (told["state"], told["actions"]) == ([1, 128], [64, 128])
+    assert json.loads((rdt / "configs/finetune_datasets.json").read_text()) == [
+        "agilex"
+    ]  # nothing of RDT is edited
+
+
+RDT = Path(os.environ.get("RDT_REPO", "/nowhere"))
+RDT2 = Path(os.environ.get("RDT2_REPO", "/nowhere"))
+
+
+def judged(words: list[str], python: str, cwd: Path) -> dict[str, Any]:
+    """What a judge says that runs in an environment with the trainer's packages."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [os.environ.get(python, sys.executable), *words]
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    (line,) = [text for text in ran.stdout.splitlines() if text.startswith("JUDGE ")]
+    told: dict[str, Any] = json.loads(line.removeprefix("JUDGE "))
+    return told
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not RDT.exists(), reason="RDT_REPO names no checkout of RDT")
+def test_rdts_own_dataset_and_model_take_steps(tmp_path: Path) -> None:
+    """RDT's dataset, collator and `RDTRunner`, started by the printed program; RDT_PYTHON has their packages."""
+    done = made(tmp_path / "out", "rdt")
+    rdt = tmp_path / "RDT"
+    rdt.mkdir()
+    for entry in RDT.iterdir():
+        if entry.name not in ("main.py", ".git"):
+            (rdt / entry.name).symlink_to(entry)
+    (rdt / "main.py").symlink_to(ROOT / "tests/judges/rdt_step.py")
+    seen = judged([str(tmp_path / "out/rdt_finetune.py")], "RDT_PYTHON", rdt)
+    assert np.isfinite(seen["losses"]).all()
+    assert seen["losses"][-1] < seen["losses"][0]
+    assert seen["freq"] == [20] * 4
+    ours = []
+    for path in done.folder.rglob("*.hdf5"):
+        with h5py.File(path, "r") as file:
+            ours.append(file["action"][:])
+    rows = np.concatenate(ours)
+    for action in seen["actions"]:
+        assert np.abs(rows - np.array(action)).max(axis=1).min() < 1e-6
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not RDT2.exists(), reason="RDT2_REPO names no checkout of RDT2")
+def test_rdt2s_own_dataset_reads_the_shards(tmp_path: Path, arms: Path) -> None:
+    done = made(tmp_path / "out", "rdt2", arms)
+    words = [str(ROOT / "tests/judges/rdt2_judge.py"), str(RDT2), str(tmp_path / "out/rdt2.yaml")]
+    seen = judged(words, "RDT2_PYTHON", tmp_path)
+    assert (seen["type"], seen["sizes"]) == ("torch.float32", [[768, 384]] * 4)
+    assert {text.partition("<")[0] for text in seen["text"]} <= set(two_arms.TASKS)
+    ours = [
+        sample.chunk()
+        for path in sorted((done.folder / "shards").iterdir())
+        for sample in shards.read(path, root=done.folder)
+    ]
+    for action in seen["actions"]:
+        assert any(np.array_equal(np.float32(action), chunk) for chunk in ours)
+
+
+def test_rdt2s_configuration_finds_shards_and_instructions(tmp_path: Path, arms: Path) -> None:
+    done = made(tmp_path, "rdt2", arms)
+    lines = dict(
+        line.strip().split(": ", 1)
+        for line in (tmp_path / "rdt2.yaml").read_text().splitlines()[2:]
+        if ": " in line
+    )
+    assert json.loads(lines["shards_dir"]) == str(done.folder / "shards")
+    assert Path(json.loads(lines["instruction_path"])).is_file()
+    assert done.gate["samples"] == 7
+    with pytest.raises(UsageError, match=r"E231|E206|E232|E402"):
+        made(tmp_path / "one arm", "rdt2")
+
+
+@pytest.mark.parametrize(
+    ("convention", "space", "gripper"),
+    [
+        ({}, "unknown", "unknown"),
+        (ABSOLUTE, "joint_position", "unknown"),
+        ({**POSE, "gripper_control": "position"}, "eef_pose", "continuous"),
+        ({**POSE, "kind": "delta", "gripper_control": "direction"}, "eef_delta", "binary"),
+        ({**POSE, "kind": "velocity"}, "velocity", "unknown"),
+        ({"kind": "delta", "layout": {"joints": [0]}}, "joint_delta", "none"),
+        ({"kind": "absolute", "layout": {"joints": [0], "translation": [1, 2, 3]}}, "mixed", "none"),
+    ],
+)
+def test_torchrl_is_told_what_is_declared_alone(convention: Any, space: str, gripper: str) -> None:
+    feature = vd.Feature(dtype="float32", shape=(7,), convention=convention)
+    assert (torchrl.action_space(feature), torchrl.gripper_mode(feature)) == (space, gripper)
+
+
+def test_torchrls_metadata_are_the_datasets(tmp_path: Path) -> None:
+    made(tmp_path, "torchrl", options={"action_horizon": 4})
+    told = json.loads((tmp_path / "metadata.json").read_text())
+    source = open_source(LIBERO)
+    actions = np.concatenate([source.read(ref).arrays["action"] for ref in source.episodes()])
+    np.testing.assert_allclose(told["action_mean"], actions.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(told["action_high"], actions.max(axis=0))
+    assert (told["action_dim"], told["action_space"], told["control_frequency_hz"]) == (7, "eef_delta", 20.0)
+    assert facts_of(tmp_path / "torchrl_replay.py")["CHUNK"] == 4
+
+
+@pytest.mark.nightly
+def test_torchrls_buffer_has_every_number(tmp_path: Path) -> None:
+    """TorchRL itself makes the buffer, checks it by its schema, and samples it."""
+    pytest.importorskip("torchrl")
+    made(tmp_path, "torchrl", images={"images": "png"})
+    code = (
+        "import torchrl_replay as t; b = t.buffer(batch_size=16); s = b.sample(); print(s['action'].shape, len(b))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.split() == ["torch.Size([16,", "7])", "29"]
 
 
 def test_what_a_trainer_needs_and_the_dataset_lacks_is_told(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from converters.lerobot import language, meta
 from converters.lerobot.totals import LANGUAGE
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE
+from training_adapters.stored import as_lerobot
 from vla_data.advantages.annotation import Annotation
 from vla_data.advantages.format import Exchanged, labelled, need_labels
 from vla_data.advantages.frame_table import FrameTable, as_flags
@@ -31,6 +32,7 @@ from vla_data.errors import UsageError
 from vla_data.files import arrow
 from vla_data.files.tables import open_parquet
 from vla_data.safety import strict_json
+from vla_data.safety.text import show
 
 STYLE: Final = "advantage"
 RETURN: Final = "mc_return"
@@ -123,11 +125,12 @@ def read(table: FrameTable, tag: str | None) -> Exchanged:
     as_flags(found[TERMINAL], TERMINAL)
     labels: list[bool | None] = []
     for name in table.files:
-        part = open_parquet(table.root / name).read([language.PERSISTENT, "timestamp"])
-        times = part["timestamp"].to_pylist()
-        labels += [
-            _label(rows, time) for rows, time in zip(part[language.PERSISTENT].to_pylist(), times, strict=True)
-        ]
+        with as_lerobot(f"{show(name)}: {language.PERSISTENT}"):
+            file = open_parquet(table.root / name, root=table.root)
+            for group in range(file.num_row_groups):
+                part = file.read_row_group(group, [language.PERSISTENT, "timestamp"])
+                times, every = part["timestamp"].to_pylist(), part[language.PERSISTENT].to_pylist()
+                labels += [_label(rows, time) for rows, time in zip(every, times, strict=True)]
     bounds = [float(found[RETURN].min()), float(found[RETURN].max())] if len(table) else []
     return labelled("lerobot-recap", table, labels, mc_return=bounds)
 

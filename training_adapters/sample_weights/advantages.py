@@ -20,7 +20,7 @@ from vla_data.advantages.losses import awr_weights
 from vla_data.advantages.numbers.flat import Floats
 from vla_data.errors import UsageError
 from vla_data.files import arrow
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import MAX_BYTES, check_rows, open_parquet, read_groups
 
 FILE: Final = "sample_weights.parquet"
 
@@ -58,7 +58,9 @@ def read(table: FrameTable, tag: str | None = None) -> Exchanged:
     """
     del tag  # there is one file a dataset
     try:
-        found = open_parquet(file_of(table.root, FILE), root=table.root).read()
+        file = open_parquet(file_of(table.root, FILE), root=table.root)
+        check_rows(file.metadata, table.root / FILE)
+        found = read_groups(file, range(file.num_row_groups), columns=["index", "weight"], max_bytes=MAX_BYTES)
         index, weight = arrow.to_numpy(found["index"]), arrow.to_numpy(found["weight"])
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UsageError("E302", f"{FILE} can't be read ({type(error).__name__})") from None

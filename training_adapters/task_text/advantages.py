@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from converters.lerobot import meta, v21
 from training_adapters import dataset_copy
 from training_adapters.recap.indicator import NEGATIVE, POSITIVE, Indicator
+from training_adapters.stored import as_lerobot
 from vla_data.advantages.annotation import Annotation
 from vla_data.advantages.format import Exchanged, labelled, need_labels
 from vla_data.advantages.frame_table import FrameTable
@@ -26,7 +27,7 @@ from vla_data.advantages.numbers.flat import Ints
 from vla_data.core import Json
 from vla_data.errors import UsageError
 from vla_data.files import arrow
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import MAX_BYTES, read_whole
 from vla_data.files.write import files_below, make_folder, open_file, write_file
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -52,6 +53,8 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
         TargetExistsError: E411, ``target`` is there.
     """
     positive = need_labels(annotation, "task-text")
+    if unknown := set(table.task.tolist()) - set(table.tasks):
+        raise UsageError("E302", f"frames have the task {min(unknown)}, of which the dataset's tasks say nothing")
     pairs = sorted({*zip(table.task.tolist(), positive.tolist(), strict=True)})
     for task, _ in pairs:
         if label_of(table.tasks[task]) is not None:
@@ -69,8 +72,9 @@ def write_copy(annotation: Annotation, table: FrameTable, target: Path) -> None:
     )
 
     def finish(staging: Path, info: dict[str, Any]) -> None:
-        info["total_tasks"] = len(texts)
-        _write_metadata(table, staging, info, texts, index)
+        with as_lerobot("what the dataset's metadata say of tasks"):
+            info["total_tasks"] = len(texts)
+            _write_metadata(table, staging, info, texts, index)
 
     dataset_copy.write_copy(
         "task-text",
@@ -101,7 +105,7 @@ def _write_metadata(
     own = {int(number): index[start:stop] for number, start, stop in zip(table.numbers, starts, ends, strict=True)}
     if info["codebase_version"] == meta.VERSION:
         for name in _episode_files(table.root):
-            _write_episodes(table.root / name, staging / name, own, texts)
+            _write_episodes(table.root, name, staging / name, own, texts)
         meta.write_tasks(staging, [texts[number] for number in range(len(texts))])
     else:
         lines = [
@@ -135,9 +139,9 @@ def _told(index: Ints, texts: dict[int, str]) -> list[str]:
     return [texts[number] for number in dict.fromkeys(index.tolist())]
 
 
-def _write_episodes(source: Path, target: Path, own: dict[int, Ints], texts: dict[int, str]) -> None:
+def _write_episodes(root: Path, name: str, target: Path, own: dict[int, Ints], texts: dict[int, str]) -> None:
     """A file of ``meta/episodes`` with other tasks."""
-    found = open_parquet(source).read()
+    found = read_whole(root / name, root=root, max_bytes=MAX_BYTES)
     numbers = found["episode_index"].to_pylist()
     changed: dict[str, list[Any]] = {"tasks": [_told(own[number], texts) for number in numbers]}
     names = [name for name in found.column_names if name.startswith(f"stats/{INDEX}/")]

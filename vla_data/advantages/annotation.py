@@ -27,7 +27,7 @@ from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import SEAL, format_sums, parse_sums
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet, read_groups
 from vla_data.files.write import write_file
 from vla_data.safety import strict_json
 from vla_data.safety.files import hash_regular, read_file
@@ -38,6 +38,8 @@ SUMS: Final = f"{FOLDER}/{SEAL}"
 _KEY: Final = b"vla_data"
 _TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION: Final = 1
+_MOST: Final = 8 << 30
+"""Bytes of a table with a row for each frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +216,9 @@ def parquet_table(root: Path, name: str) -> pa.Table:
     """
     path = root / name
     try:
-        table = open_parquet(path, root=root).read()
+        file = open_parquet(path, root=root)
+        check_rows(file.metadata, path)
+        table = read_groups(file, range(file.num_row_groups), max_bytes=_MOST)
     except FileNotFoundError:
         raise UsageError("E003", f"{show(root)} has no {show(name)}") from None
     except (pa.ArrowException, OSError) as error:

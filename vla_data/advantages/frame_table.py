@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from vla_data.advantages.numbers.flat import Bools, Episodes, Ints
 from vla_data.core import Json
-from vla_data.core.ledger import FILE, Ledger
+from vla_data.core.ledger import FILE
 from vla_data.core.manifest import read_manifest
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import check_rows, open_parquet, read_whole
 from vla_data.files.write import files_below
+from vla_data.formats.sidecar import open_ledger
 from vla_data.names import natural
 from vla_data.safety import strict_json
 from vla_data.safety.files import is_own, read_file
@@ -31,6 +32,7 @@ from vla_data.safety.text import show
 SIDE: Final = "meta/vla_data"
 _MOST_FPS: Final = 1e6
 _MOST_TASKS: Final = 1 << 30
+_MOST_FRAMES: Final = 2.0**53
 _COLUMNS: Final = ("episode_index", "index", "timestamp", "task_index")
 _EPISODE_COLUMNS: Final = ("success", "is_success", "episode_success")
 
@@ -91,7 +93,7 @@ class FrameTable:
             wanted = (*wanted, "frame_index")
         tables = [_table(root, name, wanted) for name in found]
         flat = {name: np.concatenate([arrow.to_numpy(table[name]) for table in tables]) for name in wanted}
-        number = flat["episode_index"].astype(np.int64)
+        number = _whole(flat, "episode_index")
         try:
             episodes = Episodes.from_numbers(number)
         except ValueError as error:
@@ -112,9 +114,9 @@ class FrameTable:
             fps=float(fps),
             episodes=episodes,
             numbers=number[episodes.starts],
-            index=flat["index"].astype(np.int64),
+            index=_whole(flat, "index"),
             timestamp=flat["timestamp"].astype(np.float32),
-            task=flat["task_index"].astype(np.int64),
+            task=_whole(flat, "task_index"),
             tasks=_tasks(root),
             columns={name: flat[name] for name in columns},
             features=frozenset(info["features"]),
@@ -237,7 +239,7 @@ class FrameTable:
         path = self.root / SIDE / FILE
         if not path.is_file():
             return None
-        records = Ledger.read(path).records
+        records = open_ledger(self.root).records
         known = {record.output_index: record.success for record in records if record.status == "published"}
         return [known.get(int(number)) for number in self.numbers]
 
@@ -263,6 +265,13 @@ def as_flags(column: NDArray[Any], name: str) -> Bools:
     if column.dtype.kind in "iuf" and np.isin(column, (0, 1)).all():
         return np.asarray(column != 0)
     raise DataError("E205", f"{show(name)} is {column.dtype} with values other than 0 and 1")
+
+
+def _whole(columns: Mapping[str, NDArray[Any]], name: str) -> Ints:
+    column = columns[name]
+    if column.dtype.kind == "f" and not (np.isfinite(column) & (np.abs(column) < _MOST_FRAMES)).all():
+        raise DataError("E203", f"{show(name)} has values that are no whole numbers")
+    return column.astype(np.int64)
 
 
 def _flag(value: Any, name: str) -> bool | None:

@@ -24,7 +24,7 @@ from vla_data.core import Episode, EpisodeRef, Json
 from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import hash_file, hash_tree
-from vla_data.files.tables import open_parquet
+from vla_data.files.tables import check_rows, open_parquet
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.jobs.workspace import check_made_here
 from vla_data.safety.files import read_file
@@ -65,6 +65,7 @@ def read_values(path: Path, table: FrameTable, *, model: Path | None = None) -> 
         missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
         if missing:
             raise UsageError("E003", f"{show(path.name)} has no column {missing[0]}; it has to have {_COLUMNS}")
+        check_rows(file.metadata, path)
         read = file.read(columns=list(_COLUMNS))
     except (pa.ArrowException, OSError) as error:
         raise UsageError("E003", f"{show(path.name)} can't be read ({type(error).__name__})") from None

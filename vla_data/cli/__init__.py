@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
         "mixture": "What a mixture of datasets really samples, and what is odd about it.",
         "prepare": "Everything that a trainer needs beside its code, and the command to type.",
+        "push": "Send a dataset to the Hugging Face Hub, with a card and a version tag.",
         "quality": "A table of measures of every episode, and filters by them.",
         "repair": "Give a damaged dataset the bytes back that it was published with.",
         "report": "One HTML page on a dataset, for people: what is in it, and what deserves a look.",

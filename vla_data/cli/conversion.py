@@ -25,7 +25,7 @@ from vla_data.selection.exports import write_episode_list, write_keep_ranges
 from vla_data.selection.mapping import table_steps
 from vla_data.selection.subset import Selection, select
 
-TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt")
+TARGETS: Final = ("lerobot", "rlds", "robomimic", "rdt", "rdt2")
 SELECTIONS: Final = ("keep-ranges", "episode-list")
 """What else ``--to`` may be: a file that names episodes and frames, without a copy of them."""
 
@@ -102,20 +102,7 @@ feature_options = stack(
     click.option("--resample", type=Number(0, min_open=True), metavar="FPS", help="Another rate."),
 )
 
-writing_options = stack(
-    click.option(
-        "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
-    ),
-    click.option(
-        "--write-next-obs",
-        is_flag=True,
-        help="robomimic: write next_obs, which ends with what was seen after the last action.",
-    ),
-    click.option(
-        "--val",
-        type=Number(0, 1, max_open=True),
-        help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
-    ),
+rdt_options = stack(
     choice(
         "--rdt-layout",
         ["pose_delta", "velocity", "velocity_per_step", "absolute", "agilex"],
@@ -135,10 +122,29 @@ writing_options = stack(
     click.option("--shortest", type=click.IntRange(1), help="RDT: fewest steps of an episode.  [default: 32]"),
 )
 
+writing_options = stack(
+    click.option(
+        "--float32", is_flag=True, help="RLDS: round float64 to float32, for trainers that know no other type."
+    ),
+    click.option(
+        "--write-next-obs",
+        is_flag=True,
+        help="robomimic: write next_obs, which ends with what was seen after the last action.",
+    ),
+    click.option(
+        "--val",
+        type=Number(0, 1, max_open=True),
+        help="RLDS: share for split val, of episodes without a declared split.  [default: 0]",
+    ),
+    rdt_options,
+)
+
 _RDT: Final[tuple[str, ...]] = (
     *("rdt_layout", "action_convention", "state_convention", "gripper_opening"),
     *("cam_high", "cam_right_wrist", "cam_left_wrist", "shortest"),
 )
+
+_RDT2: Final = ("gripper_opening", "cam_right_wrist", "cam_left_wrist")
 
 gate_option = click.option(
     "--gate",
@@ -271,10 +277,7 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     float32 = bool(options.pop("float32", False))
     val = options.pop("val", None)
     next_obs = bool(options.pop("write_next_obs", False))
-    rdt = {name: options.pop(name) for name in _RDT if name in options}
-    rdt = {name.removeprefix("rdt_"): value for name, value in rdt.items() if value is not None}
-    if rdt and to != "rdt":
-        raise UsageError("E001", f"--{next(iter(rdt)).replace('_', '-')} works with --to rdt only")
+    rdt = rdt_given(options, to)
     if val is not None and to != "rlds":
         raise UsageError("E001", f"--val works with --to rlds only; for {to}, use `vla-data split`")
     if next_obs and to != "robomimic":
@@ -289,7 +292,9 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
         raise UsageError("E001", f"--version is for --to lerobot, not {to}")
     if "video" in images:
         raise UsageError("E001", f"--video works with --to lerobot only; {to} holds images")
-    if to == "rdt":
+    if to in ("rdt", "rdt2"):
+        if to == "rdt2":
+            images.pop("images", None)  # always JPEG
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", _last_name(target)).strip("_.-") or "dataset"
         return open_sink(target, format=to, name=name, **images, **rdt)
     if to == "rlds":
@@ -299,6 +304,21 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     if to == "robomimic":
         return open_sink(target, format=to, next_obs=next_obs)
     return open_sink(target, format=to, **given)
+
+
+def rdt_given(options: dict[str, Any], to: str) -> dict[str, Any]:
+    """What the user gave of `rdt_options`, taken out of ``options``, for a sink of this name.
+
+    Raises:
+        UsageError: E001 for one that it does not have.
+    """
+    rdt = {name: options.pop(name) for name in _RDT if name in options}
+    rdt = {name: value for name, value in rdt.items() if value is not None}
+    known = {"rdt": _RDT, "rdt2": _RDT2}.get(to, ())
+    if wrong := [name for name in rdt if name not in known]:
+        where = "rdt and rdt2" if wrong[0] in _RDT2 else "rdt"
+        raise UsageError("E001", f"--{wrong[0].replace('_', '-')} works with --to {where} only")
+    return {name.removeprefix("rdt_"): value for name, value in rdt.items()}
 
 
 def _last_name(target: Path | str) -> str:

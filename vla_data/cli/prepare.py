@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
-from vla_data.cli.conversion import feature_options, reading_options, source_of, steps_of
+from vla_data.cli.conversion import feature_options, rdt_given, rdt_options, reading_options, source_of, steps_of
 from vla_data.cli.options import image_options, lerobot_options, run_options, settings, show_rehearsal
 from vla_data.cli.types import Local, TrainerName
 from vla_data.errors import UsageError
@@ -28,6 +28,7 @@ from vla_data.safety.text import show
 @reading_options
 @feature_options
 @image_options
+@rdt_options
 @run_options
 def command(
     dataset: str, out: Path, trainer: str, name: str | None, debug: bool, as_json: bool, **options: Any
@@ -48,6 +49,7 @@ def command(
     images = lerobot_options(options)
     if images.pop("version", None) is not None:
         raise UsageError("E001", f"--version is what {trainer} reads; prepare knows it")
+    images |= rdt_given(options, trainer)
     if options["dry_run"]:
         module = load_trainer(trainer, "prepare")
         target = out.resolve() / module.place(name)

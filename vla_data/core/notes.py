@@ -26,6 +26,7 @@ _SHOWN: Final = 30
 _BY_RULE: Final = "left_out_as_"  # and the reason
 _COUNTED: Final = ("instruction_first_of", "video_at_other_rate", "video_of_more_bits")
 _SENTENCES: Final[Mapping[str, str]] = {
+    "absent_chunks": "chunks of {} are not there; what they hold is the fill value, as zarr reads it",
     "actions_are_poses": "what {} means is undeclared: it is positions, and the file's controller takes deltas",
     "camera_from_numbers": "{} is numbers in the source and a camera now; --images png keeps its pixels",
     "camera_from_texts": "{} is JPEG or PNG files in a column of texts, and a camera now",

@@ -20,13 +20,15 @@ HDF5: Final = FORMATS["hdf5"].suffixes
 ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 
 _LEROBOT: Final = "meta/info.json"
+_REPLAY: Final = "meta/episode_ends/.zarray"
+_ZIPPED: Final = ".zarr.zip"
 _CALVIN: Final = "ep_start_end_ids.npy"
 _RLINF: Final = re.compile(r"rank_\d+_env_\d+_episode_\d+(?:_step_\d+)?_(?:success|fail)\.pkl")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MOST: Final = 100_000  # entries that are looked at
 _NAMED: Final = 4
 _UP: Final = 5  # folders that are looked at above one that is named
-_READ: Final = "lerobot, rlds, hdf5, ppo_rollout, rlinf, calvin"
+_READ: Final = "lerobot, rlds, hdf5, ppo_rollout, rlinf, calvin, zarr"
 _MANY: Final = {"hdf5": "hdf5", "ppo_rollout": "rollout"}
 """Format of which a folder has many files -> what these are called here."""
 
@@ -38,8 +40,9 @@ def detect(path: Path) -> str:
     """The format of what lies at ``path``.
 
     By ``meta/info.json`` (lerobot), ``dataset_info.json`` with ``features.json``, also in version folders below
-    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin), HDF5
-    files (hdf5), rollout files (ppo_rollout), or pickles named as RLinf names its episodes (rlinf), in this order.
+    (rlds), the manifest of a sink of another distribution (its format), ``ep_start_end_ids.npy`` (calvin),
+    ``meta/episode_ends`` of zarr or the ending ``.zarr.zip`` (zarr), HDF5 files (hdf5), rollout files
+    (ppo_rollout), or pickles named as RLinf names its episodes (rlinf), in this order.
 
     Raises:
         UsageError: E003 when there is nothing, or an empty folder; E001 for several LeRobot datasets, of which
@@ -61,6 +64,8 @@ def detect(path: Path) -> str:
         return format
     if any((path / folder / _CALVIN).is_file() for folder in ("", "training", "validation")):
         return "calvin"
+    if (path / _REPLAY).is_file():
+        return "zarr"
     return _of_files(path)
 
 
@@ -81,7 +86,7 @@ def _meant(text: str) -> str:
 
 def _of_file(path: Path) -> str:
     name = path.name.lower()
-    for format, endings in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT)):
+    for format, endings in (("hdf5", HDF5), ("ppo_rollout", ROLLOUT), ("zarr", _ZIPPED)):
         if name.endswith(endings):
             return format
     _refuse_part(path)

@@ -44,14 +44,19 @@ KINDS: Final[Mapping[str, Kind]] = {
         f"TFRecord shards without {INFO} and {FEATURES}",
         "the TFDS build did not finish, or the two files were not copied: run tfds build again, or copy them",
     ),
-    "zarr": Kind("a zarr store", FIRST, (".zarr.zip", ".zarray", ".zgroup", ".zattrs", "zarr.json")),
+    "zarr": Kind(
+        "a zarr store",
+        "name the folder or .zarr.zip of a replay buffer (data, meta/episode_ends); others are to be converted to "
+        "LeRobot or HDF5 first",
+        (".zarr.zip", ".zarray", ".zgroup", ".zattrs", "zarr.json"),
+    ),
     "lance": Kind("a Lance dataset", FIRST, (".lance",)),
     "mcap": Kind("an MCAP (ROS 2) recording", FIRST, (".mcap",)),
     "bag": Kind("a ROS bag", FIRST, (".bag", ".db3")),
     "pickle": Kind(
         "pickled files (.pkl), which run code when they are opened",
-        "those of RLinf are rlinf:PATH; record others with vla_data.RolloutWriter, or re-save them as .npz where "
-        "you trust them",
+        "those of RLinf are rlinf:PATH, those of ript-vla ript:PATH; record others with "
+        "vla_data.RolloutWriter, or re-save them as .npz where you trust them",
         (
             ".pkl",
             ".pickle",

@@ -48,13 +48,20 @@ FORMATS: Final = Table(
             audit="converters.rdt.check:RdtAudit",
             extra="hdf5",
         ),
+        "rdt2": Format(
+            sink="converters.rdt2.sink:Rdt2Sink",
+            sidecar="vla_data/rdt2",
+            audit="converters.rdt2.check:Rdt2Audit",
+        ),
+        # A pickle may be anything: RLinf's are known by their names, and ript-vla's have none, so they have to be
+        # called ript:PATH.
+        "ript": Format(source="converters.ript.source:RiptSource"),
         "rlds": Format(
             source="converters.rlds.source:RldsSource",
             sink="converters.rlds.sink:RldsSink",
             sidecar="vla_data",
             audit="converters.rlds.check:RldsAudit",
         ),
-        # Not found by its ending: a pickle may be anything, so the format has to be named.
         "rlinf": Format(source="converters.rlinf.source:RlinfSource"),
         "robomimic": Format(
             sink="converters.robomimic.sink:RobomimicSink",
@@ -62,6 +69,7 @@ FORMATS: Final = Table(
             audit="converters.robomimic.check:RobomimicAudit",
             extra="hdf5",
         ),
+        "zarr": Format(source="converters.zarr.source:ZarrSource", extra="zarr"),
     },
 )
 """Format -> its row. Sorted."""
@@ -118,7 +126,11 @@ TRAINERS: Final = Table(
             gate="training_adapters.rdt.gate",
             stats="converters.rdt.stats:Rdt",
             judge="converters.rdt.judge",
+            prepare="training_adapters.rdt.prepare",
             extra="hdf5",
+        ),
+        "rdt2": Trainer(
+            reads="rdt2", gate="training_adapters.rdt2.gate", prepare="training_adapters.rdt2.prepare"
         ),
         "rlinf": Trainer(
             advantages="training_adapters.rlinf.advantages",
@@ -128,6 +140,7 @@ TRAINERS: Final = Table(
         "sample-weights": Trainer(advantages="training_adapters.sample_weights.advantages"),
         "task-text": Trainer(advantages="training_adapters.task_text.advantages", needs_labels=True, copies=True),
         "tfds": Trainer(reads="rlds", gate="training_adapters.tfds.gate", extra="tfds"),
+        "torchrl": Trainer(prepare="training_adapters.torchrl.prepare"),
     },
 )
 """Trainer, library or way to train -> its row. Sorted."""

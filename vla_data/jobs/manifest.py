@@ -45,8 +45,13 @@ def write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[
 
 
 def write_json(path: Path, value: Json) -> None:
-    """One file of a sidecar: JSON for people too, equal for equal values."""
-    write_file(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n", sync=False)
+    """One file of a sidecar."""
+    write_file(path, json_bytes(value), sync=False)
+
+
+def json_bytes(value: Json) -> bytes:
+    """JSON for people too, equal for equal values."""
+    return json.dumps(value, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def sources_sha256(sources: Mapping[str, str | None]) -> str:

@@ -23,7 +23,8 @@ from vla_data.core.curate import Step
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.formats import open_sink, open_source
-from vla_data.formats.tables import TRAINERS, load_trainer
+from vla_data.formats.tables import FORMATS, TRAINERS, load_trainer
+from vla_data.jobs.manifest import SCHEMA
 from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.safety.text import show
@@ -40,7 +41,7 @@ class Prepared:
         name: of the dataset.
         out: the folder of everything, absolute.
         folder: the dataset.
-        source: opens it.
+        source: opens it; of a format that is only written, what it was made from.
         schema: of its episodes.
         options: what the user asked of the trainer's own: ``action_horizon``, ``tag``.
         gate: what the trainer's loader saw; empty where it was not tried.
@@ -183,8 +184,7 @@ def prepare(
     with machine_errors("cannot write"):
         make_folder(folder.parent)
     report = run(source, steps, sink, replace=replace, before_publishing=check, **settings)
-    opened = open_source(folder)
-    schema = opened.schema(opened.read(opened.episodes()[0]))
+    opened, schema = _opened(module.FORMAT, folder, source)
     made = Prepared(
         name=name, out=out, folder=folder, source=opened, schema=schema, options=dict(options or {}), gate=seen
     )
@@ -202,6 +202,15 @@ def prepare(
         facts=facts,
         gate=seen,
     )
+
+
+def _opened(format: str, folder: Path, source: Source) -> tuple[Source, Schema]:
+    """What opens the dataset, and its schema. Of a format that is only written, the source it was made from."""
+    row = FORMATS[format]
+    if row.source is None:
+        return source, Schema.read(folder / str(row.sidecar) / SCHEMA, root=folder)
+    opened = open_source(folder)
+    return opened, opened.schema(opened.read(opened.episodes()[0]))
 
 
 def _write(out: Path, path: str, text: str, *, replace: bool) -> None:

@@ -41,6 +41,8 @@ _HINTS: Final = {
     "joblib": "re-save with np.savez of plain arrays",
     "copyreg": "re-save with pickle protocol 2 or newer",
     "copy_reg": "re-save with pickle protocol 2 or newer",
+    "tensordict": "record with vla_data.RolloutWriter, or pickle a dictionary of arrays",
+    "verl": "such a batch has tokens and preprocessed images, but no actions; record with vla_data.RolloutWriter",
 }
 
 MARK: Final = object()

@@ -282,15 +282,14 @@ def known_contents(path: str | Path) -> dict[str, str]:
 
     Episodes of a LeRobot dataset of ours are ``episode_<output_index>`` to its reader.
     """
-    from vla_data.core.ledger import FILE, Ledger
-    from vla_data.formats.sidecar import find_sidecar
+    from vla_data.formats.sidecar import find_sidecar, open_ledger
 
     side = find_sidecar(Path(path)) if Path(path).is_dir() else None
     if side is None or side.parent.name != "meta":
         return {}
     return {
         f"episode_{record.output_index:06d}": str(record.content_sha256)
-        for record in Ledger.read(side / FILE).records
+        for record in open_ledger(path).records
         if record.status == "published"
     }
 

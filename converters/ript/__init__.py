@@ -1,0 +1,1 @@
+"""Rollouts of ript-vla's runners, pickled as they come: read."""

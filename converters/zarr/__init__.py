@@ -1,0 +1,1 @@
+"""Replay buffers in zarr, as Diffusion Policy and UMI write them: read."""
