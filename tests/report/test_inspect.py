@@ -54,6 +54,29 @@ def inspect(*words: str | Path) -> tuple[str, dict[str, Any]]:
     return done.output, facts
 
 
+UNDECLARED: dict[str, tuple[Path, list[str], str]] = {
+    "robomimic": (ROBOMIMIC, ["fps"], "--task TEXT"),
+    "maniskill": (MANISKILL, [], "--fps NUMBER --task TEXT"),
+    "rlds": (BRIDGE, [], "--fps"),
+}
+"""Kind -> real data of which nobody has declared the rate or the instruction, what they say all the same, and how
+to declare the rest."""
+
+
+@pytest.mark.parametrize("kind", UNDECLARED)
+def test_what_is_there_is_told_before_anything_is_declared(kind: str) -> None:
+    path, known, way = UNDECLARED[kind]
+    text, facts = inspect(path)
+    assert_fits(text)
+    _, full = inspect(path, *PLACES[kind][1])
+    assert facts["features"].keys() == full["features"].keys()
+    assert facts["length"] == full["length"]
+    assert ("fps" in facts, "duration_s" in facts) == (bool(known), bool(known))
+    assert way in " ".join(text.split())
+    assert "nobody declared" not in text
+    assert not any("control_rate" in feature["convention"] for feature in facts["features"].values()) or known
+
+
 def assert_fits(text: str) -> None:
     assert "Traceback" not in text
     for line in text.splitlines():

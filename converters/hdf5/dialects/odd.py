@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -39,7 +40,7 @@ def without(*paths: str) -> str:
     names = dict.fromkeys(
         group if (group := name.rpartition("/")[0]) in wide else name for name in map(below, paths)
     )
-    options = " ".join(f"--leave-out {show(name)}" for name in list(names)[:_OPTIONS])
+    options = " ".join(f"--leave-out {shlex.quote(show(name))}" for name in list(names)[:_OPTIONS])
     more = f" and {len(names) - _OPTIONS:,} more" if len(names) > _OPTIONS else ""
     return f"; {options}{more} leaves {'it' if len(paths) == 1 else 'them'} out"
 
