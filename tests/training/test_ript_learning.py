@@ -1,13 +1,14 @@
-"""What RIPT was measured to do in the table-top scene, in the nightly run; each prints its figures in a line.
+"""RIPT with FAST tokens raises success in the table-top scene, from three separately trained weak starts.
 
-Nothing is claimed, and asserted is only what would mean that training breaks something: `docs/ript.md`.
+The preset ``laptop`` as it is; settings were found from another start. `docs/ript.md` has the figures, and what
+was tried. Each run prints its own.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +23,65 @@ from training_adapters.ript.ledger import sums  # noqa: E402
 from training_adapters.ript.program import Program  # noqa: E402
 from training_adapters.runs import Run  # noqa: E402
 
-pytestmark = pytest.mark.nightly
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
+
+BUDGET = 600.0
+"""CPU seconds of training, as of one core."""
 
 
-def trained(folder: Path, **options: Any) -> tuple[Share, Share, dict[str, int], float]:
-    """Held-out success before and after, what was played, and CPU seconds of all of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Held-out success before and after, at temperature 1; what was played; CPU seconds of training alone."""
+
+    before: Share
+    after: Share
+    counts: dict[str, int]
+    seconds: float
+
+
+def trained(folder: Path, **options: Any) -> Trained:
     torch.set_num_threads(1)
     config = replace(PRESETS["laptop"], save_interval=0, **options)
-    began = time.process_time()
     with Program(config, Run(folder, config, out=io.StringIO())) as program:
         before = program.before().success
+        greedy = program.evaluate(temperature=0.0).success
+        began = time.process_time()
         program.train()
+        seconds = time.process_time() - began
         after = program.evaluate().success
+        greedy_after = program.evaluate(temperature=0.0).success
         counts = sums(program.collector.ledger)
-    spent = time.process_time() - began
-    told = ", ".join(f"{name} {value}" for name, value in options.items() if name != "start")
-    print(f"\nRIPT, {told}: {before} -> {after}, {counts}, {spent:.0f} CPU s")
+    told = ", ".join(f"{name} {value}" for name, value in options.items())
+    print(f"\nRIPT, {told}: T = 1 {before} -> {after}; greedy {greedy} -> {greedy_after}")
+    print(f"  {counts}, {seconds:.0f} CPU s")
     assert counts["starts"] == counts["groups"] + counts["skipped"]
     assert counts["groups"] == counts["kept"] + counts["uniform"] + counts["single"]
     assert counts["rollouts"] + counts["malformed"] == 8 * counts["groups"]
-    return before, after, counts, spent
+    return Trained(before=before, after=after, counts=counts, seconds=seconds)
 
 
-@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_figures_of_tokens_from_a_weak_start(tmp_path: Path, seed: int) -> None:
-    """No claim that it rises; each seed has its own demonstrations, its own start and its own rollouts."""
-    before, after, counts, _ = trained(tmp_path / "run", seed=seed)
-    assert counts["malformed"] == 0
-    assert after.interval[1] >= before.interval[0]
+def test_ript_raises_success_from_a_weak_start(tmp_path: Path, seed: int) -> None:
+    """Each seed has its own demonstrations, its own start and its own rollouts."""
+    found = trained(tmp_path / "run", seed=seed)
+    assert found.counts["malformed"] == 0
+    assert 0.25 <= found.before.rate <= 0.55
+    assert found.seconds < BUDGET
+    assert found.after.rate > found.before.rate
+    assert found.after.apart(found.before)
 
 
-@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("shuffle", ["advantages", "groups"])
 def test_figures_of_the_controls(tmp_path: Path, shuffle: str) -> None:
-    """The same start and as many updates. Compared with any others, a rollout is still better or worse than these,
-    so that ``groups`` may rise; of ``advantages`` by lot nothing is to be learnt.
+    """The start of seed 1 and as many updates. Compared with any others, a rollout is still better or worse than
+    these, so that ``groups`` may rise; of ``advantages`` by lot nothing is to be learnt.
     """
-    before, after, _, _ = trained(tmp_path / "run", seed=1, shuffle=shuffle)
+    found = trained(tmp_path / "run", seed=1, shuffle=shuffle)
     if shuffle == "advantages":
-        assert not (after.rate > before.rate and before.apart(after))
+        assert not (found.after.rate > found.before.rate and found.before.apart(found.after))
 
 
-@pytest.mark.timeout(7200)
 def test_figures_of_a_flow(tmp_path: Path) -> None:
     """No claim that it rises: it was seen to fall."""
-    trained(tmp_path / "run", seed=1, optimisation="cfg", num_train_steps=20)
+    rate: dict[str, Any] = {"learning_rate": 3e-4, "schedule": "constant", "num_ppo_epochs": 2}
+    trained(tmp_path / "run", seed=1, optimisation="cfg", credit="rollout", num_train_steps=20, **rate)
