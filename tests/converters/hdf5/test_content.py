@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 import tracemalloc
@@ -238,7 +239,7 @@ def test_what_no_feature_can_be_is_left_out_or_can_be(tmp_path: Path, kind: str,
         return
     with pytest.raises(DataError) as caught:
         read(path, task="x")
-    assert caught.value.message.endswith(f"; --leave-out {name} leaves it out")
+    assert caught.value.message.endswith(f"; --leave-out {shlex.quote(name)} leaves it out")
     episode = read(path, task="x", leave_out=(name,))
     assert f"left_out:{name}" in episode.notes
     assert "observation.eef" in episode.arrays
