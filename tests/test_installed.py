@@ -66,6 +66,26 @@ def test_a_folder_that_hides_one_of_our_packages_is_named(package: str, tmp_path
     assert f"E023 hidden-package: {tmp_path.resolve() / package} hides {ROOT / package}" in last
 
 
+def test_vla_train_says_what_hides_its_package(tmp_path: Path) -> None:
+    (tmp_path / "training_adapters").mkdir()
+    (tmp_path / "training_adapters/__init__.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", "from vla_data.cli import train; train()", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    where = tmp_path.resolve() / "training_adapters"
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            f"vla-train: E023 hidden-package: {where} hides {ROOT / 'training_adapters'}, which is a part of "
+            "vla-data; rename it, or run from another folder"
+        ],
+    )
+
+
 def test_a_run_says_why_episodes_were_quarantined_without_being_asked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

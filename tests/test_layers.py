@@ -57,6 +57,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "fsspec": ("vla_data/remote/",),
     "h5py": (
         "vla_data/safety/hdf5.py",
+        "vla_data/safety/hdf5_places.py",
         "vla_data/safety/hdf5_types.py",
         "converters/hdf5/",
         "converters/rdt/",

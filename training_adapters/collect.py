@@ -18,6 +18,7 @@ from training_adapters.intervals import Share
 from training_adapters.policy import Actor, Chunk
 from vla_data.errors import UsageError
 from vla_data.recording import OpenEpisode, RolloutWriter
+from vla_data.steps.success import RECORDED
 
 CAMERA = "top"
 """The camera that a recording has, where the environment has several."""
@@ -29,7 +30,8 @@ class Recorder:
     A step has the image and state before its action, the action as it was executed, reward and success after it,
     and of its chunk: the step within it, ``chunk.tokens`` ``(L,)`` with their ``chunk.tokens_mask``, and the
     log-probability of the whole chunk when it was sampled. An episode's facts are those of its start
-    (``init_hash``, and ``seed`` where it began by one) and ``policy_version``, that of its first chunk.
+    (``init_hash``, and ``seed`` where it began by one) and ``policy_version``, that of its first chunk; of one
+    that its success ended also ``success_steps``, 1, by which ``vla-data align`` counts it as solved.
 
     Args:
         folder: where the rollouts go; more of them are added to those that are there.
@@ -82,7 +84,8 @@ class Recorder:
                 self._open[moved.lane] = self._writer.episode(task=moved.task, facts=self._facts(moved))
             self._add(self._open[moved.lane], moved, self._said(chunk, row))
             if ended:
-                self._open.pop(moved.lane).end(seen(moved.last), facts={"success": moved.success})
+                rule = {RECORDED: 1} if moved.success and moved.terminated else {}
+                self._open.pop(moved.lane).end(seen(moved.last), facts={"success": moved.success, **rule})
                 self.written += 1
 
     @property

@@ -16,6 +16,7 @@ from training_adapters.envs.tabletop import Tabletop
 from training_adapters.intervals import Share
 from vla_data.errors import UsageError
 from vla_data.recording import RolloutWriter
+from vla_data.steps.success import RECORDED
 
 EXECUTED: Final = "action.executed"
 
@@ -54,7 +55,8 @@ def collect_expert(
             )
             for step in steps:
                 episode.add(seen(step.observation) | _done(step))
-            episode.end(seen(last), facts={"success": steps[-1].success})
+            rule = {RECORDED: 1} if steps[-1].success else {}
+            episode.end(seen(last), facts={"success": steps[-1].success, **rule})
             solved, count = solved + steps[-1].success, count + len(steps)
     env.close()
     return Collection(success=Share(solved, episodes), written=episodes, dropped=0, steps=count)

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 _NUMBER: Final = re.compile(r"([0-9]+)")
+_SHORT: Final = 2  # so short a name may be a word
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -23,3 +24,16 @@ def unit_hash(name: str, *, salt: str) -> float:
     """A number in [0, 1) that depends on ``name`` and ``salt`` alone (SHA-256, first 53 bits)."""
     digest = hashlib.sha256(f"{salt}\0{name}".encode("utf-8", "surrogateescape")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+
+
+def nameless(text: str, name: str) -> str:
+    """What is said of an episode with ``*`` for its own name and the parts of it, so that what is said alike of
+    several is one text.
+
+    >>> nameless("data/demo_3/actions is missing", "a.hdf5/demo_3")
+    'data/*/actions is missing'
+    """
+    stems = {stem for part in name.split("/") for stem in (part, part.rpartition(".")[0]) if len(stem) > _SHORT}
+    for part in sorted({name, *stems}, key=len, reverse=True):
+        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(part)}(?![A-Za-z0-9])", "*", text)
+    return text

@@ -94,7 +94,18 @@ def digits(root: Path, folder: str) -> int:
 
 def has_language(root: Path, folder: str) -> bool:
     """Whether a split has windows with instructions."""
-    return (root / folder / ANNOTATIONS).is_file()
+    return language_file(root, folder) is not None
+
+
+def language_file(root: Path, folder: str) -> str | None:
+    """The file of a split's instructions: `ANNOTATIONS`, or one in the only other folder ``lang_...``, as CALVIN's
+    configurations name it by the model that embedded the texts; None where there is none.
+    """
+    if (root / folder / ANNOTATIONS).is_file():
+        return ANNOTATIONS
+    name = ANNOTATIONS.partition("/")[2]
+    found = sorted(path.parent.name for path in (root / folder).glob(f"lang_*/{name}"))
+    return f"{found[0]}/{name}" if len(found) == 1 else None
 
 
 def play(root: Path, folder: str) -> Iterator[Window]:
@@ -114,22 +125,24 @@ def language(root: Path, folder: str) -> Iterator[Window]:
     Raises:
         UsageError: E141, the annotations are no such dictionary.
     """
-    found = _load(root, folder, ANNOTATIONS)
+    name = language_file(root, folder) or ANNOTATIONS
+    found = _load(root, folder, name)
     try:
         texts, kinds = found["language"]["ann"], found["language"]["task"]
         windows = found["info"]["indx"]
     except (KeyError, TypeError, IndexError):
-        raise UsageError("E141", f"{ANNOTATIONS} has no language.ann, language.task and info.indx") from None
+        raise UsageError("E141", f"{name} has no language.ann, language.task and info.indx") from None
     texts, kinds = _texts(texts, "language.ann"), _texts(kinds, "language.task")
     ends = _array(windows, "info.indx")
     if not len(texts) == len(kinds) == len(ends):
         raise UsageError(
             "E141",
-            f"{ANNOTATIONS} has {len(texts):,} instructions, {len(kinds):,} tasks and {len(ends):,} windows",
+            f"{name} has {len(texts):,} instructions, {len(kinds):,} tasks and {len(ends):,} windows",
         )
     for number, ((first, last), text, kind) in enumerate(zip(ends, texts, kinds, strict=True)):
-        name = _id(folder, "language", number)
-        yield Window(id=name, folder=folder, first=first, last=last, task=text, kind=kind)
+        yield Window(
+            id=_id(folder, "language", number), folder=folder, first=first, last=last, task=text, kind=kind
+        )
 
 
 def scenes(root: Path, folder: str) -> Sequence[tuple[int, int, str]]:

@@ -151,7 +151,11 @@ class CalvinSource(RootedSource):
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every episode, in the order of the split's file. Sizes are the first frame's, times their number."""
-        names = [f"{folder}/{name}".lstrip("/") for folder in layout.folders(self.root) for name in _FACTS]
+        names = [
+            f"{folder}/{name}".lstrip("/")
+            for folder in layout.folders(self.root)
+            for name in (*_FACTS, layout.language_file(self.root, folder) or layout.ANNOTATIONS)
+        ]
         state = tuple(state_of(self.root / name) for name in names)
         refresh(self, state, ("_windows", "_digits", "_scenes"))
         size: dict[str, int] = {}
@@ -247,7 +251,7 @@ class CalvinSource(RootedSource):
                     **self._facts(window),
                 }
             ),
-            notes=tuple(f"left_out:{name}" for name in first.left_out),
+            notes=tuple(f"left_out:{self._unwanted_name(name)}" for name in first.left_out),
         )
 
     def _facts(self, window: Window) -> dict[str, Json]:
@@ -260,6 +264,11 @@ class CalvinSource(RootedSource):
         chosen = not any(fnmatchcase(name, pattern) for pattern in self.leave_out)
         names = {self._name(name, picture=picture) for picture in (False, True)}
         return chosen and not any(name in self.unwanted for name in names)
+
+    def _unwanted_name(self, key: str) -> str:
+        """What a user calls an array that is not wanted: the feature, or its own name in ``leave_out``."""
+        names = (self._name(key, picture=picture) for picture in (True, False))
+        return next((name for name in names if name in self.unwanted), key)
 
     def _name(self, key: str, *, picture: bool) -> str:
         """What an array of a frame is called here."""
@@ -300,4 +309,4 @@ class CalvinSource(RootedSource):
         return convention if shape == wanted else {}
 
 
-_FACTS: Final[Collection[str]] = (layout.ENDS, layout.ANNOTATIONS, layout.SCENES)
+_FACTS: Final[Collection[str]] = (layout.ENDS, layout.SCENES)

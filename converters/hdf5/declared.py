@@ -14,6 +14,14 @@ from vla_data.safety import text
 _TIME: Final = "whether observations are of before or after"
 _ORIENTATION: Final = "whether rows of images go up or down"
 _CHANNELS: Final = "whether images are RGB or BGR"
+_VALUES: Final = {
+    "--observation-time": "before|after",
+    "--image-orientation": "none|vflip|rot180",
+    "--channel-order": "rgb|bgr",
+    "--fps": "NUMBER",
+    "--task": "TEXT",
+}
+"""How an option is typed."""
 
 
 class Options(instruction.Options, Protocol):
@@ -100,7 +108,7 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
     if task is None and not asked:
         texts = instruction.candidates(demo)
         raise DataError(
-            "E211", f"the file has no instruction by a name that is known; declare it with --task{texts}"
+            "E211", f"the file has no one instruction by a name that is known; declare it with --task TEXT{texts}"
         )
     if task is None:
         asked.append((f"an instruction{instruction.candidates(demo)}", "--task"))
@@ -119,7 +127,7 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
 
 
 def _missing(asked: Sequence[tuple[str, str]]) -> str:
-    whats, flags = [what for what, _ in asked], [flag for _, flag in asked]
+    whats, flags = [what for what, _ in asked], [f"{flag} {_VALUES[flag]}" for _, flag in asked]
     if len(asked) == 1:
         return f"the file does not tell {whats[0]}; declare it with {flags[0]}"
     return f"the file does not tell {', '.join(whats[:-1])} and {whats[-1]}; declare them with {' '.join(flags)}"

@@ -19,7 +19,7 @@ from converters.hdf5.absolute import NOTE as POSES
 from converters.hdf5.absolute import are_poses
 from converters.hdf5.conventions import action_convention
 from converters.hdf5.declared import Options, told
-from converters.hdf5.dialects.base import BY_STATES, Demo, Layout, is_images
+from converters.hdf5.dialects.base import BY_STATES, FIRST_OF, Demo, Layout, is_images
 from converters.hdf5.dialects.channels import looks_like_pictures
 from converters.hdf5.dialects.odd import Odd, below, refuse, without
 from converters.hdf5.instruction import each_step
@@ -65,6 +65,10 @@ def build(
             notes.append(f"declared_against_the_data:observation_time_{demo.time.value}")
         if known.task.rule == "declared" and demo.languages:
             notes.append(f"declared_instead_of_the_instruction_of:{next(iter(demo.languages))}")
+        if FIRST_OF in known.task.rule:
+            notes.append(
+                "instruction_first_of:" + known.task.rule.removeprefix("declared:").replace(FIRST_OF, "=")
+            )
         first = int(known.time.value == "after")
         steps = count - first
         if steps == 0:

@@ -14,8 +14,10 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from vla_data.errors import DataError
 from vla_data.safety.files import opened
 from vla_data.safety.hdf5 import plugins_off, reading
+from vla_data.safety.hdf5_places import led_to
 
 MOST: Final = 64 << 20
 """Bytes of numbers that are compared a second time; of more, only that they are there."""
@@ -72,16 +74,17 @@ def evidence(
 
 
 def _tables(group: h5py.Group, prefix: str) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Path -> dataset, by hard links alone, as deep as 16 groups."""
-    for name in group:
-        if group.get(name, getlink=True).__class__ is not h5py.HardLink or prefix.count("/") > 16:
+    """Path -> dataset of this file, as deep as 16 groups; groups by hard links alone."""
+    for name in group if prefix.count("/") <= 16 else ():
+        try:
+            found = led_to(group, name, name)
+        except DataError:
             continue
-        found = group[name]
         if isinstance(found, h5py.Dataset):
             if found.is_virtual or found.external:  # which lead out of the file
                 continue
             yield prefix + name, found
-        elif isinstance(found, h5py.Group):
+        elif isinstance(found, h5py.Group) and isinstance(group.get(name, getlink=True), h5py.HardLink):
             yield from _tables(found, f"{prefix}{name}/")
 
 

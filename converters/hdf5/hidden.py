@@ -6,6 +6,7 @@ import re
 from collections.abc import Container, Sequence
 from typing import Final
 
+_ACTION: Final = "action"
 _SEEN: Final = ("obs", "observations")
 _CALLED: Final = {"qpos": "observation.state", "qvel": "observation.velocity"}
 _CAMERA: Final = re.compile(r"sensor_data\.(.+)\.(?:rgb|Color)")
@@ -41,6 +42,8 @@ def hidden(
         names = _features(below)
         if _NOBODYS in unwanted and not _is_unnamed(below, what, names, unwanted):
             return ""  # a list of what stays, on which a folder's own name need not be
+        if below == _ACTION:  # which says how long an episode is; a step leaves it out
+            return ""
         if not set(names) & set(state) or "observation.state" in unwanted:
             return next((name for name in names if name in unwanted), "")
     return ""

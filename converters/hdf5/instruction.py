@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 
-from converters.hdf5.dialects.base import INSTRUCTIONS, Demo, Found, one_text, words
+from converters.hdf5.dialects.base import INSTRUCTIONS, Demo, Found, first_text, one_text, words
 from converters.hdf5.dialects.odd import below
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Table
@@ -43,7 +43,8 @@ def find(demo: Demo, options: Options, file: str) -> Found | None:
     if options.task is not None:
         return Found(options.task, "declared")
     if options.instruction is not None:
-        return Found(_at(demo, options.instruction), f"declared:{options.instruction}")
+        rule, named = _at(demo, options.instruction)
+        return Found(named, f"declared:{rule}")
     if options.language == "file_name":
         stem = file.rpartition(".")[0] or file
         return Found(words(stem.removesuffix("_demo"))[0], "file_name")
@@ -51,7 +52,7 @@ def find(demo: Demo, options: Options, file: str) -> Found | None:
         for other in ("file_name", "bddl_file_name"):
             found.pop(other, None)
     if (changing := _changing(demo)) is not None:
-        return Found(next(text for text in _texts(changing) if text.strip()), f"each_step:{changing[0]}")
+        return Found(_first(_texts(changing)), f"each_step:{changing[0]}")
     for path, table in _tables(demo):
         if path.rpartition("/")[2] in INSTRUCTIONS and (text := one_text(table.read())) is not None:
             found.setdefault(path, text)
@@ -69,7 +70,10 @@ def each_step(demo: Demo, options: Options) -> tuple[str, list[str]] | None:
 
 
 def candidates(demo: Demo) -> str:
-    """What a refusal says of the texts that there are, under names that are nobody's."""
+    """What a refusal says of the texts that there are, under names that are nobody's, or of several wordings."""
+    told = [*_attributes(demo), *(path for path, _ in _tables(demo))]
+    if several := next((name for name in told if name.rpartition("/")[2] in INSTRUCTIONS), None):
+        return f"; {show(several)} has several wordings (--instruction {show(several)} takes the first)"
     names = [
         *(f"attribute {show(name)}" for name in _attributes(demo)),
         *(show(name) for name, _ in _tables(demo)),
@@ -89,14 +93,15 @@ def _tables(demo: Demo) -> Iterator[Named]:
                 yield below(table.path), table
 
 
-def _attributes(demo: Demo) -> dict[str, str]:
-    """Short texts among the attributes of the demo and of its file."""
+def _attributes(demo: Demo) -> dict[str, Any]:
+    """Short texts, and lists of such, among the attributes of the demo and of its file."""
     groups = demo.facts.get("episode_metadata")
-    out: dict[str, str] = {}
+    out: dict[str, Any] = {}
     for group in ("demo", "file"):
         facts = groups.get(group, {}) if isinstance(groups, Mapping) else {}
         for name, value in facts.items():
-            if isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST and value.strip()[0] not in "{[<":
+            text = (first_text(name, value) or ("", ""))[1].strip()
+            if 0 < len(text) <= _LONGEST and text[0] not in "{[<":
                 out.setdefault(name, value)
     return out
 
@@ -120,10 +125,16 @@ def _texts(named: Named) -> list[str]:
     return table.texts() if table.shape else [str(np.asarray(table.read()).reshape(-1)[0])]
 
 
-def _at(demo: Demo, name: str) -> str:
+def _at(demo: Demo, name: str) -> tuple[str, str]:
+    """(rule, text) of a place that somebody declared."""
     if (table := _named(demo, name)) is not None:
-        return next((text for text in _texts(table) if text.strip()), "")
+        each = len(table[1]) == demo.count
+        return first_text(name, table[1].read()) or (name, "") if not each else (name, _first(_texts(table)))
     known = _attributes(demo)
     if name in known:
-        return known[name]
+        return first_text(name, known[name]) or (name, "")
     raise DataError("E206", f"there is no text {show(name)} in the file{candidates(demo) or '; there is none'}")
+
+
+def _first(texts: Sequence[str]) -> str:
+    return next((text for text in texts if text.strip()), "")

@@ -8,6 +8,8 @@ episode that does not begin at 0 has the note ``time_starts_at:<seconds>``, beca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Final
 
 import numpy as np
@@ -26,6 +28,10 @@ TOLERANCE: Final = 1e-4
 """Seconds by which lerobot's reader lets a time differ from a frame's."""
 
 
+TIME: Final = "timestamp"
+_WAY: Final = f"; --leave-out {TIME} takes rows as one step apart each"
+
+
 def check_time(table: pa.Table, fps: float) -> NDArray[np.float64]:
     """That an episode's steps are those of a clock with this rate, where it says so.
 
@@ -41,17 +47,16 @@ def check_time(table: pa.Table, fps: float) -> NDArray[np.float64]:
         return np.arange(length) / fps
     time = _seconds(table)
     if not np.isfinite(time).all():
-        raise DataError("E221", f"timestamp {np.flatnonzero(~np.isfinite(time))[0]} is not finite")
+        raise DataError("E221", f"timestamp {np.flatnonzero(~np.isfinite(time))[0]} is not finite{_WAY}")
     steps = np.diff(time) * fps
     if (steps <= 0).any():
-        raise DataError("E221", f"timestamps do not grow at frame {np.flatnonzero(steps <= 0)[0] + 1}")
+        raise DataError("E221", f"timestamps do not grow at frame {np.flatnonzero(steps <= 0)[0] + 1}{_WAY}")
     odd = np.flatnonzero(np.abs(steps - 1) > _STEP_TOLERANCE)
     if len(odd):
-        raise DataError(
-            "E221", f"timestamps grow by {steps[odd[0]] / fps:g} s at frame {odd[0] + 1}, not by 1/{fps:g} s"
-        )
+        step = f"{steps[odd[0]] / fps:g} s at frame {odd[0] + 1}"
+        raise DataError("E221", f"timestamps grow by {step}, not by 1/{fps:g} s{_WAY}")
     if abs(steps.sum() - len(steps)) > 0.5 + _RATE_TOLERANCE * len(steps):
-        raise DataError("E221", f"timestamps are of {len(steps) / (time[-1] - time[0]):g} Hz, not {fps:g}")
+        raise DataError("E221", f"timestamps are of {len(steps) / (time[-1] - time[0]):g} Hz, not {fps:g}{_WAY}")
     return time
 
 
@@ -79,9 +84,19 @@ def check_count(found: Array | None) -> None:
         raise DataError("E221", "frame_index does not count 0, 1, 2, ...")
 
 
-def start_notes(table: pa.Table, time: NDArray[np.float64]) -> list[str]:
-    """The notes on an episode whose numbers or times do not begin at 0."""
-    notes = []
+def with_time(table: pa.Table, leave_out: Iterable[str]) -> pa.Table:
+    """A table, without its times where these are left out: rows are one step apart then."""
+    left = _is_left_out(leave_out) and TIME in table.column_names
+    return table.drop_columns([TIME]) if left else table
+
+
+def _is_left_out(patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(TIME, pattern) for pattern in patterns)
+
+
+def start_notes(table: pa.Table, time: NDArray[np.float64], leave_out: Iterable[str]) -> list[str]:
+    """The notes on an episode whose numbers or times do not begin at 0, or whose times are left out."""
+    notes = [f"left_out:{TIME}"] if _is_left_out(leave_out) else []
     if len(time) and (first := numbers(table, "frame_index")[0]) != 0:
         notes.append(f"frame_index_starts_at:{first:g}")
     if len(time) and abs(time[0]) > TOLERANCE:

@@ -46,6 +46,7 @@ def rows(path: Path, number: int, *, only: Sequence[str] = ()) -> pa.Table:
         else:
             tables = [_row_group(path, *_facts(path), group) for group in groups]
             table = pa.concat_tables(tables) if tables else arrow.from_records([], reader.schema_arrow)
+        table = values.one_each(table)
         own = np.flatnonzero(arrow.to_numpy(values.joined(table[_INDEX])) == number)
         first, count = (int(own[0]), len(own)) if len(own) else (0, 0)
         if count == 0 or own[-1] - first == count - 1:  # Arrow filters no views
@@ -94,6 +95,7 @@ def _episodes(path: Path, mtime: int, size: int) -> frozenset[int]:
     try:
         if mixed := np.flatnonzero(low != high).tolist():
             table = read_groups(_open(path, mtime, size), mixed, columns=[_INDEX], max_bytes=MAX_EPISODE)
+            table = values.one_each(table)
             found |= set(pc.unique(values.joined(table[_INDEX])).to_pylist())
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
@@ -123,7 +125,8 @@ def _numbers(path: Path, mtime: int, size: int) -> tuple[NDArray[np.float64], ND
         footer = _footer(path, mtime, size)
     except (pa.ArrowException, OSError) as error:
         raise DataError("E105", f"{path.name} is {damage(path, error)}") from None
-    leaves = [footer.schema.column(i).path for i in range(len(footer.schema))]
+    # A list of one number is called ``episode_index.list.element``.
+    leaves = [footer.schema.column(i).path.partition(".")[0] for i in range(len(footer.schema))]
     if _INDEX not in leaves:
         raise DataError("E206", f"{path.name} has no {_INDEX}")
     leaf = leaves.index(_INDEX)

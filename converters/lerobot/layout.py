@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -147,14 +148,35 @@ class Layout(Places):
     # -- tasks --------------------------------------------------------------------------------------
 
     @functools.cached_property
+    def lack_of_tasks(self) -> str:
+        """That there is no table of tasks, and why that may be; nothing where there is one."""
+        name, other = tasks_.FILES[self.is_v3], tasks_.FILES[not self.is_v3]
+        if os.path.lexists(self.root / name):
+            return ""
+        known = self.info["codebase_version"]
+        more = f" {other} is, as if a conversion of it had not finished." if (self.root / other).is_file() else ""
+        return f"{name}, in which {known} has the instructions, is not there.{more}"
+
+    def check_tasks(self, task: str | None) -> None:
+        """That there is a table of tasks, or ``task``, which all episodes have then.
+
+        Raises:
+            UsageError: E003, there is neither.
+        """
+        if self.lack_of_tasks and task is None:
+            raise UsageError("E003", f"{self.lack_of_tasks} --task TEXT gives all episodes one instruction")
+
+    @functools.cached_property
     def tasks(self) -> Mapping[int, str]:
-        """``task_index`` -> instruction."""
+        """``task_index`` -> instruction; empty where there is no such table, see `lack_of_tasks`."""
+        if self.lack_of_tasks:
+            return {}
         try:
             if not self.is_v3:
-                rows = self.files.lines("meta/tasks.jsonl")
+                rows = self.files.lines(tasks_.FILES[False])
                 pairs = [(row["task_index"], row["task"]) for row in rows]
             else:
-                table = self.files.parquet("meta/tasks.parquet", lambda _: True)
+                table = self.files.parquet(tasks_.FILES[True], lambda _: True)
                 text = "task" if "task" in table.column_names else "__index_level_0__"
                 pairs = list(zip(table["task_index"].to_pylist(), table[text].to_pylist(), strict=True))
             numbered = zip(whole_numbers(number for number, _ in pairs), (task for _, task in pairs), strict=True)

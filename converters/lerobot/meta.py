@@ -51,7 +51,10 @@ OWN_COLUMNS: Final = (
 """Columns of ``meta/episodes`` that say nothing of what happens in an episode, besides those with a ``/``."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}")
-"""What a feature may be called: names become paths."""
+"""What a camera may be called: its name becomes a path."""
+
+COLUMN: Final = re.compile(r"[^/\s](?:[^/\x00-\x1f]{0,119}[^/\s])?")
+"""What any other feature may be called, which is a column: LeRobot forbids slashes alone."""
 
 DTYPES: Final = (
     *("bool", "float32", "float64", "int16", "int32", "int64", "int8"),

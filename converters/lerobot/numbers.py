@@ -79,21 +79,22 @@ def _episodes(
     names = [field.name for field in reader.schema_arrow if wanted(field)]
     groups = [g for g in range(reader.num_row_groups) if _may_hold(reader, g, asked)]
     now = -1
-    pieces: list[pa.RecordBatch] = []
+    pieces: list[pa.Table] = []
     for batch in reader.iter_batches(_BATCH, row_groups=groups, columns=names):
         if _NUMBER not in batch.schema.names:
             return
-        numbers = columns.numbers(pa.table({_NUMBER: batch.column(_NUMBER)}), _NUMBER)
+        part = values.one_each(pa.Table.from_batches([batch]))
+        numbers = columns.numbers(part, _NUMBER)
         edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
         for start, stop in itertools.pairwise(edges):
             number = int(numbers[start])
             if number != now and pieces:
-                yield now, pa.Table.from_batches(pieces)
+                yield now, pa.concat_tables(pieces)
                 pieces = []
             now = number
-            pieces.append(batch.slice(start, stop - start))
+            pieces.append(part.slice(start, stop - start))
     if pieces:
-        yield now, pa.Table.from_batches(pieces)
+        yield now, pa.concat_tables(pieces)
 
 
 def _checked(table: pa.Table, length: int, names: Collection[str] | None, layout: Layout) -> Columns | DataError:
@@ -117,7 +118,7 @@ def _may_hold(reader: pq.ParquetFile, group: int, asked: Sequence[int]) -> bool:
     facts = reader.metadata.row_group(group)
     for i in range(facts.num_columns):
         column = facts.column(i)
-        if column.path_in_schema == _NUMBER:
+        if column.path_in_schema.partition(".")[0] == _NUMBER:
             stats = column.statistics
             if stats is None or not stats.has_min_max:
                 return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,20 +21,17 @@ from numpy.typing import NDArray
 
 from converters.lerobot import meta
 from converters.lerobot.files import MAX_ROWS, Files
+from converters.lerobot.templates import pattern_of, templates
 from converters.lerobot.values import way_out
 from vla_data.errors import DataError, UsageError
 from vla_data.files.write import files_below, machine_errors
 from vla_data.safety.text import show
 
 VERSIONS: Final = ("v3.0", "v2.1", "v2.0")
-V2_DATA: Final = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
-V2_VIDEO: Final = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
+_FROM: Final = "dataset_from_index"
+_TO: Final = "dataset_to_index"
 _OVERLAP: Final = 0.5  # frames; less is rounding
-_PART: Final = r"\{(?:episode_chunk|episode_index|chunk_index|file_index)(?::0?\d{1,2}d)?\}|\{video_key\}|[\w.-]"
-_DATA: Final = re.compile(rf"data/(?:(?:{_PART})+/){{0,4}}(?:{_PART})+\.parquet")
-_VIDEO: Final = re.compile(rf"videos/(?:(?:{_PART})+/){{0,4}}(?:{_PART})+\.mp4")
-_FIELD: Final = re.compile(r"\{([a-z_]+)[^}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +85,10 @@ class Places:
         version = info.get("codebase_version") if isinstance(info, dict) else None
         if f"v{version}" in VERSIONS:
             info["codebase_version"] = version = f"v{version}"
+        if version is None:
+            raise UsageError(
+                "E002", "meta/info.json has no codebase_version, so it is not that of a LeRobot dataset"
+            )
         if version not in VERSIONS:
             known = ", ".join(VERSIONS)
             raise UsageError(
@@ -104,18 +105,18 @@ class Places:
         fps = info.get("fps")
         if not _is_number(fps) or not 1e-3 <= fps <= 1e6:
             raise UsageError("E221", f"meta/info.json has the fps {show(fps)[:40]}, not a number above 0")
-        _templates(info)
+        templates(info)
         return dict(info)
 
     @property
     def data_path(self) -> str:
         """The template of the data files' paths."""
-        return _templates(self.info)[0]
+        return templates(self.info)[0]
 
     @property
     def video_path(self) -> str:
         """The template of the videos' paths; LeRobot's own where none is given."""
-        return _templates(self.info)[1]
+        return templates(self.info)[1]
 
     @property
     def is_v3(self) -> bool:
@@ -130,7 +131,7 @@ class Places:
         """
         names = [name for name, f in self.info["features"].items() if f.get("dtype") == "video"]
         names = [name for name in names if meta.NAME.fullmatch(name) and not self._is_left_out(name)]
-        return {name: any(self.root.glob(_pattern(self.video_path, name))) for name in names}
+        return {name: any(self.root.glob(pattern_of(self.video_path, name))) for name in names}
 
     # -- episodes -----------------------------------------------------------------------------------
 
@@ -155,6 +156,11 @@ class Places:
     @functools.cached_property
     def _table(self) -> pa.Table:
         """A row an episode, without statistics."""
+        if self.info.get("total_episodes") == 0:
+            raise UsageError(
+                "E003",
+                f"{show(self.root)} has no episodes: its recording ended before one was saved; record again",
+            )
         if self.is_v3:
             with machine_errors("cannot list the episodes"):
                 files = files_below(self.root / "meta/episodes", ".parquet")
@@ -182,13 +188,20 @@ class Places:
         """The ``episode_index`` of each episode, in the order in which they are listed."""
         numbers = self._column("episode_index")
         if len(set(numbers)) != len(numbers):
-            raise UsageError("E004", "the metadata lists an episode_index twice")
+            twice = next(number for number, count in Counter(numbers).items() if count > 1)
+            file = "a file of meta/episodes" if self.is_v3 else "meta/episodes.jsonl"
+            raise UsageError(
+                "E004",
+                f"{file} lists the episode_index {twice} twice, with unlike facts; remove the row that is wrong",
+            )
         return numbers
 
     @functools.cached_property
     def lengths(self) -> list[int]:
-        """Steps of each episode, as the metadata says."""
-        return self._column("length")
+        """Steps of each episode, as the metadata says; of v3.0 also by where its rows begin and end."""
+        if not self.is_v3 or "length" in self._table.column_names or _FROM not in self._table.column_names:
+            return self._column("length")
+        return [stop - start for start, stop in zip(self._column(_FROM), self._column(_TO), strict=True)]
 
     @functools.cached_property
     def _positions(self) -> Mapping[int, int]:
@@ -257,6 +270,17 @@ class Places:
             videos[camera] = Track(file, float(starts[at]), float(stops[at]), bool(shared[at]))
         return Place(number, self.lengths[at], self.data_path.format(**index("data")), videos)
 
+    def video(self, camera: str, track: Track) -> Path:
+        """The file of a camera.
+
+        Raises:
+            DataError: as `Files.path`, with how to do without the camera.
+        """
+        try:
+            return self.files.path(track.file)
+        except DataError as error:
+            raise DataError(error.code, f"{error.message}; {way_out(camera)}") from None
+
     @property
     def _chunk(self) -> int:
         chunk = self.info.get("chunks_size", meta.CHUNK_FILES)
@@ -270,7 +294,8 @@ class Places:
         """A column of counting numbers, of whatever type; -1 in gaps, where there may be some."""
         there = name in self._table.column_names
         if not there and not gaps:
-            raise UsageError("E141", f"the episodes' {name} is not there")
+            what = "meta/episodes has" if self.is_v3 else "meta/episodes.jsonl has"
+            raise UsageError("E141", f"{what} no {name}")
         cells = self._table[name].to_pylist() if there else [None] * len(self._table)
         try:
             values = whole_numbers(-1 if gaps and (cell is None or cell != cell) else cell for cell in cells)
@@ -282,40 +307,14 @@ class Places:
 
     @functools.cached_property
     def _episode_lines(self) -> Sequence[dict[str, Any]]:
-        return self.files.lines("meta/episodes.jsonl")
-
-
-def _templates(info: Mapping[str, Any]) -> tuple[str, str]:
-    """The templates of the paths of data files and, where there is any camera of video, of videos.
-
-    Raises:
-        UsageError: E122, one is none.
-    """
-    data, video = (meta.DATA_PATH, meta.VIDEO_PATH) if info["codebase_version"] == "v3.0" else (V2_DATA, V2_VIDEO)
-    told = info.get("video_path")
-    has_video = told is not None and any(f.get("dtype") == "video" for f in info["features"].values())
-    keys = ("chunk_index", "file_index", "episode_index")
-    return (
-        _template(info.get("data_path"), data, _DATA, keys),
-        _template(told, video, _VIDEO, ("video_key",)) if has_video else video,
-    )
-
-
-def _template(given: Any, known: str, pattern: re.Pattern[str], needed: Sequence[str]) -> str:
-    """A template of paths that names files apart and leads nowhere else."""
-    if given == known:
-        return known
-    if not isinstance(given, str) or not pattern.fullmatch(given) or ".." in given:
-        raise UsageError("E122", f"paths {show(given)[:200]} are not made of LeRobot's parts, such as {known}")
-    fields = set(_FIELD.findall(given))
-    if not fields & set(needed) or fields - {*_FIELD.findall(known), *needed}:
-        raise UsageError("E122", f"paths {show(given)[:200]} have other parts than {known}")
-    return given
-
-
-def _pattern(template: str, camera: str) -> str:
-    """A shell pattern of the videos of a camera."""
-    return _FIELD.sub(lambda field: camera if field[1] == "video_key" else "*", template)
+        rows: list[dict[str, Any]] = []
+        known: dict[str, list[dict[str, Any]]] = {}
+        for row in self.files.lines("meta/episodes.jsonl"):
+            alike = known.setdefault(str(row.get("episode_index")), [])
+            if row not in alike:  # recorders that go on append what is there already
+                alike.append(row)
+                rows.append(row)
+        return rows
 
 
 def _overlaps(

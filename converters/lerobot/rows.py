@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from converters.lerobot import language, meta
+from converters.lerobot.values import way_out
 from vla_data.core import Array, Episode, Schema
 from vla_data.errors import DataError
 from vla_data.files import arrow
@@ -36,12 +38,16 @@ def storable(name: str, episode: Episode, schema: Schema) -> Array:
         raise DataError("E232", f"LeRobot writes its own {name}; give the feature another name")
     kind = "string" if array.dtype.kind == "U" else str(array.dtype)
     if kind not in meta.DTYPES:
-        raise DataError("E232", f"{name} has dtype {kind}; LeRobot holds {', '.join(meta.DTYPES)}; --drop {name}")
+        raise DataError(
+            "E232", f"{name} has dtype {kind}; LeRobot holds {', '.join(meta.DTYPES)}; {way_out(name)}"
+        )
     if array.ndim > 5:
         raise DataError("E232", f"{name} has {array.ndim - 1} dimensions a step; LeRobot features have at most 4")
     shape = array.shape[1:] or (1,)
     if 0 in shape:
-        raise DataError("E203", f"{name} has no elements, {kind}{shape} a step; --drop {name} leaves it out")
+        raise DataError(
+            "E203", f"{name} has no elements, {kind}{shape} a step; --drop {shlex.quote(show(name))} leaves it out"
+        )
     if kind != feature.dtype or shape != (feature.shape or (1,)):
         raise DataError("E203", f"{name} is {kind}{shape} a step; the schema says {feature.dtype}{feature.shape}")
     if kind == "string" and shape != (1,):
@@ -49,7 +55,7 @@ def storable(name: str, episode: Episode, schema: Schema) -> Array:
     if array.dtype.kind == "f" and array.ndim <= 2 and not np.isfinite(array).all():
         at = np.argwhere(~np.isfinite(array))[0]
         place = f"{name}{''.join(f'[{i}]' for i in at)}"
-        raise DataError("E201", f"{place} is {array[tuple(at)]}; --drop {name} leaves it out")
+        raise DataError("E201", f"{place} is {array[tuple(at)]}; {way_out(name)}")
     return array[:, 0] if array.ndim == 2 and shape == (1,) else array
 
 
@@ -60,17 +66,17 @@ def check_names(episode: Episode, schema: Schema, arrays: Mapping[str, Array]) -
         DataError: E206 or E232.
     """
     for name, feature in schema.features.items():
-        if not meta.NAME.fullmatch(name):
-            raise DataError(
-                "E232",
-                f"LeRobot can't have a feature named {show(name)[:80]}, because names become paths; {_way(name)}",
-            )
-        if name not in (episode.frames if feature.dtype == "image" else arrays):
+        is_camera = feature.dtype == "image"
+        if not (meta.NAME if is_camera else meta.COLUMN).fullmatch(name) or show(name) != name:
+            why = ", which becomes a path" if is_camera else ""
+            raise DataError("E232", f"LeRobot can't have a feature named {show(name)[:80]}{why}; {_way(name)}")
+        if name not in (episode.frames if is_camera else arrays):
             raise DataError("E206", f"the episode has no {name}, which its schema has")
 
 
 def _way(name: str) -> str:
-    return f"--rename {show(name)[:80]}=NAME or --drop {show(name)[:80]}"
+    typed = shlex.quote(show(name)[:80])
+    return f"--rename {typed}=NAME or --drop {typed}"
 
 
 def column(array: Array) -> pa.Array:

@@ -111,9 +111,9 @@ class LerobotSource(RootedSource):
         refresh(self, state_of(self.root / "meta/info.json"), ("_layout", "_metadata"))
         layout = self._layout
         self._check_left_out()
-        if layout.task_table is not None:
-            lerobot_tasks.leave(layout.task_table)
         steps = sum(layout.lengths)
+        layout.check_tasks(self.task)
+        lerobot_tasks.leave(layout.task_table)
         size = sum(folder_size(self.root / name) for name in ("data", "videos"))
         return [
             EpisodeRef(_ID.format(number), size * length // max(steps, 1))
@@ -147,9 +147,8 @@ class LerobotSource(RootedSource):
     def fingerprint(self, ref: EpisodeRef) -> str:
         """SHA-256 over the digests of the files that the episode lies in and of the metadata, and its number."""
         place = self._place(ref)
-        names = [self._data(place)]
-        names += [track.file for track in place.videos.values()]
-        digests = [digest(self._layout.files.path(name)) for name in names]
+        digests = [digest(self._layout.files.path(self._data(place)))]
+        digests += [digest(self._layout.video(camera, track)) for camera, track in place.videos.items()]
         digests += [f"{name} {digest(self._layout.files.path(name))}" for name in self._metadata]
         return hashlib.sha256("\n".join([str(place.number), *digests]).encode()).hexdigest()
 
@@ -284,7 +283,7 @@ class LerobotSource(RootedSource):
         tasks = self._tasks(table, place)
         made = Contents(layout, self._is_left_out, time)
         made.add_missing(table, place)
-        made.notes += columns.start_notes(table, time)
+        made.notes += columns.start_notes(table, time, self.leave_out)
         made.notes += [f"rows_in_another_file:{place.data}"] if self._data(place) != place.data else []
         made.notes += [f"data_files_of_no_episode:{self._unlisted}"] if self._unlisted else []
         for column in table.column_names:
@@ -310,7 +309,8 @@ class LerobotSource(RootedSource):
 
     def _rows(self, place: Place, *, only: Sequence[str] = ()) -> pa.Table:
         """The rows of an episode, with all columns, or with those of ``only`` that are there."""
-        return data_files.rows(self._layout.files.path(self._data(place)), place.number, only=only)
+        path = self._layout.files.path(self._data(place))
+        return columns.with_time(data_files.rows(path, place.number, only=only), self.leave_out)
 
     def _data(self, place: Place) -> str:
         """The file with the rows of an episode: the one that the metadata names, or else the one that has them.
@@ -374,6 +374,8 @@ class LerobotSource(RootedSource):
             DataError: E206 for a number that no task has, or where nothing says which of several tasks it is.
         """
         tasks = self._layout.tasks
+        if self._layout.lack_of_tasks:
+            return [self.task or ""] * len(table)
         if "task_index" not in table.column_names and len(tasks) != 1:
             raise DataError("E206", f"{place.data} has no task_index, and the dataset has {len(tasks):,} tasks")
         numbers = (

@@ -29,6 +29,9 @@ TABLE: Final = "task_table"
 COLUMNS: Final = "task_columns"
 """Key of ``Episode.meta``: the columns that hold numbers of that table, where there are any."""
 
+FILES: Final = {True: "meta/tasks.parquet", False: "meta/tasks.jsonl"}
+"""Whether a dataset is v3.0 -> where its table is."""
+
 _MOST: Final = 16
 _DIGITS: Final = 10
 _KNOWN: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # what sources of this process listed last
@@ -48,8 +51,10 @@ def name_of(table: Sequence[str]) -> str:
     return f"{len(table)}:{hashlib.sha256(data).hexdigest()}"
 
 
-def leave(table: Sequence[str]) -> None:
-    """Leave a table for the sink of this process, which finds it by its name."""
+def leave(table: Sequence[str] | None) -> None:
+    """Leave a table, where there is one, for the sink of this process, which finds it by its name."""
+    if table is None:
+        return
     _KNOWN[name_of(table)] = tuple(table)
     _KNOWN.move_to_end(name_of(table))
     while len(_KNOWN) > _MOST:

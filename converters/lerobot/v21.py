@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from converters.lerobot import blob, meta, modality
 from converters.lerobot import tasks as lerobot_tasks
-from converters.lerobot.places import V2_DATA, V2_VIDEO
+from converters.lerobot.templates import V2_DATA, V2_VIDEO
 from converters.lerobot.totals import Totals
 from vla_data.core import Json, Published, Schema
 from vla_data.files.write import open_file, write_file

@@ -9,6 +9,7 @@ than the others, is refused with its number: an array has no place for it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,7 +33,29 @@ _NUMBERS: Final = frozenset(
 
 def way_out(name: str) -> str:
     """How a column that can't be read is left out."""
-    return f"--drop {show(name)} leaves it out"
+    return f"--drop {shlex.quote(show(name))} leaves it out"
+
+
+POSITIONS: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""Columns that say where a row stands: one number each."""
+
+
+def one_each(table: pa.Table) -> pa.Table:
+    """A table whose `POSITIONS` are numbers, where a writer made lists of one number of them (shape ``[1]``)."""
+    for name in POSITIONS:
+        at = table.column_names.index(name) if name in table.column_names else -1
+        if at < 0 or not _is_list(table.schema.field(at).type):
+            continue
+        lists = joined(table.column(at))
+        flat, lengths = pc.list_flatten(lists), pc.list_value_length(lists)
+        if not lists.null_count and len(flat) == len(lists) and pc.all(pc.equal(lengths, 1)).as_py():
+            table = table.set_column(at, name, flat)
+    return table
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
 
 
 def plain(array: pa.Array) -> pa.Array:

@@ -9,6 +9,7 @@ that is not TFDS's own is refused, unless the user leaves its feature out.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -114,6 +115,8 @@ def leaves(tree: Any, leave_out: Sequence[str] = ()) -> list[Leaf]:
         found += _walk(tree, "", ())
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise _odd(f"is no description of features ({type(error).__name__})") from None
+    if twice := [path for path, count in Counter(leaf.path for leaf in found).items() if count > 1]:
+        raise _odd(f"has two features at {show(twice[0])[:80]}")
     if not any(leaf.in_steps for leaf in found):
         raise UsageError("E002", "features.json has no steps, so this is not an RLDS dataset")
     return sorted(found, key=lambda leaf: leaf.path)
@@ -139,13 +142,21 @@ def _inner(feature: Any) -> Any:
 
 def _cut(tree: Any, path: str) -> Any:
     """The feature at a path, whatever it is, or None. Languages of a Translation have paths too."""
-    feature = tree
-    for name in path.split("/"):
+    feature, names = tree, path.split("/")
+    while names:
         inner = _inner(feature)
         if not isinstance(inner, dict):
-            return True if isinstance(feature, dict) and name in _languages(feature) else None
+            return True if isinstance(feature, dict) and names[0] in _languages(feature) else None
+        name, names = _first(inner, names)
         feature = inner.get(name)
     return feature
+
+
+def _first(folder: Mapping[str, Any], names: Sequence[str]) -> tuple[str, list[str]]:
+    """The feature of a folder that the first parts of a path are, which may be several, and the other parts."""
+    known = ("/".join(names[:end]) for end in range(1, len(names) + 1))
+    name = next((name for name in known if name in folder), names[0])
+    return name, list(names[name.count("/") + 1 :])
 
 
 def _languages(feature: Mapping[str, Any]) -> Sequence[Any]:
@@ -158,17 +169,17 @@ def _without(feature: Any, names: Sequence[str]) -> Any:
     """A copy of the tree without the feature that these names lead to."""
     if not isinstance(feature, dict):
         return feature
-    first, *rest = names
     if isinstance(folder := feature.get("featuresDict"), dict) and isinstance(folder.get("features"), dict):
+        first, rest = _first(folder["features"], names)
         features = {key: value for key, value in folder["features"].items() if rest or key != first}
         if first in features:
             features[first] = _without(features[first], rest)
         return {**feature, "featuresDict": {**folder, "features": features}}
     if isinstance(listed := feature.get("sequence"), dict):
         return {**feature, "sequence": {**listed, "feature": _without(listed.get("feature"), names)}}
-    if first in _languages(feature):
+    if names[0] in _languages(feature):
         told = feature["translation"]
-        left = [name for name in _languages(feature) if name != first]
+        left = [name for name in _languages(feature) if name != names[0]]
         return {**feature, "translation": {**told, "languages": left}}
     return feature
 
@@ -232,7 +243,8 @@ def _is_plain_audio(facts: Mapping[str, Any]) -> bool:
 
 
 def _named(key: Any) -> str:
-    if not isinstance(key, str) or not key or "/" in key or len(key) > 200 or show(key) != key:
+    # A name with slashes is stored as a folder's would be.
+    if not isinstance(key, str) or not all(key.split("/")) or len(key) > 200 or show(key) != key:
         raise _odd(f"has a feature named {show(key)[:80]!r}")
     return key
 

@@ -193,7 +193,8 @@ def _check_left_over(
     whole = re.compile("|".join(sorted(patterns)), re.DOTALL)
     extra = [n for n in os.listdir(folder) if whole.fullmatch(n) and n not in known]
     if extra:
-        raise UsageError("E204", f"{show(min(extra))} is there and {INFO} does not list it")
+        why = f"files of two builds are mixed, or {INFO} is of another"
+        raise UsageError("E204", f"{show(min(extra))} is there and {INFO} does not list it: {why}")
 
 
 @contextmanager

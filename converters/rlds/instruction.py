@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from converters.rlds import names, values
@@ -37,7 +38,7 @@ def find(leaves: Iterable[Leaf], wanted: str | None, *, task: str | None, rate_i
             codes = ", ".join(show(path) for path, leaf in known.items() if _is_codes(leaf))[:_SHOWN]
             found = "; ".join(text for text in (texts, codes and f"{codes} (codes of characters)") if text)
             among = f" among {found}" if found else ""
-            rate = "" if rate_is_known else "; and the control rate, which RLDS does not say (--fps)"
+            rate = "" if rate_is_known else "; and the control rate, which RLDS does not say (--fps NUMBER)"
             raise UsageError(
                 "E231",
                 f"no feature has the name of an instruction; say which one is it{among} (--instruction PATH), "
@@ -68,10 +69,26 @@ def _is_codes(leaf: Leaf) -> bool:
     return of_bytes and len(leaf.shape) == 1 and (leaf.shape[0] or 0) >= _LONGEST
 
 
+def _others(leaf: Leaf, leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
+    """Further wordings of an instruction that was found by its name: DROID's ``language_instruction_2`` and so
+    on, of which any may be empty.
+    """
+    if leaf.path not in names.INSTRUCTIONS:
+        return ()
+    numbered = re.compile(rf"{re.escape(leaf.path)}_\d+")
+    return tuple(other for other in leaves if other.kind == "text" and numbered.fullmatch(other.path))
+
+
 def texts_of(
-    leaf: Leaf | None, record: values.Record, steps: int, *, task: str | None, allow_empty: bool
+    leaf: Leaf | None,
+    record: values.Record,
+    steps: int,
+    *,
+    task: str | None,
+    allow_empty: bool,
+    leaves: Iterable[Leaf] = (),
 ) -> tuple[list[str], list[str]]:
-    """The instruction of every step, and notes. Of several wordings of one instruction, the first that is none
+    """The instruction of every step, and notes. Of several wordings of one instruction, the first that is not
     empty counts.
 
     Args:
@@ -80,6 +97,7 @@ def texts_of(
         steps: of it.
         task: what is taken where the text is empty.
         allow_empty: keep empty texts.
+        leaves: of the dataset, in which further wordings are looked for where ``leaf`` is empty in every step.
 
     Raises:
         DataError: E211 for no text, or several of one step; E212 for one that can't be stored.
@@ -88,6 +106,12 @@ def texts_of(
         return [task or ""] * steps, []
     notes = []
     found = _decoded(leaf, record, steps) if leaf.kind == "tensor" else _texts(leaf, record)
+    if not any(map(str.strip, found)):
+        for other in _others(leaf, leaves):
+            if any(map(str.strip, texts := _texts(other, record))):
+                leaf, found = other, texts
+                notes.append(f"instruction_of:{other.path}")
+                break
     each, rest = divmod(len(found), steps)
     if not leaf.in_steps and found:
         notes += [f"instruction_first_of:{leaf.path}={len(found)}"] if len(found) > 1 else []

@@ -152,7 +152,7 @@ class RldsSource(RootedSource):
         ours = self._own.schema if self._own else None
         fps = self.fps if self.fps is not None else (ours.fps if ours else None)
         if fps is None:
-            raise UsageError("E231", "RLDS does not say how many steps a second there are; declare it (--fps)")
+            raise UsageError("E231", "RLDS does not say how many steps a second has; declare it (--fps NUMBER)")
         known = ours.features if ours else {}
         features: dict[str, Feature] = {}
         for name, frames in episode.frames.items():
@@ -279,11 +279,15 @@ class RldsSource(RootedSource):
         steps = self._length(record)
         try:
             arrays, frames, more = read_steps(self._steps, self._names, record, steps, widen=self._own is None)
-            notes += more
-            tasks, more = instruction.texts_of(
-                self._instruction, record, steps, task=self.task, allow_empty=self.allow_empty_instruction
+            tasks, said = instruction.texts_of(
+                self._instruction,
+                record,
+                steps,
+                task=self.task,
+                allow_empty=self.allow_empty_instruction,
+                leaves=self._dataset.leaves if self.instruction is None else (),
             )
-            notes += more
+            notes += [*more, *said]
             if len(set(tasks)) > 1:
                 arrays["task"] = rlds_values.text_array(tasks, "the instruction")
             recorded = rlds_values.positions(arrays, steps)

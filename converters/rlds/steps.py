@@ -51,6 +51,8 @@ def read_steps(
             if array.dtype == np.float16 and widen:
                 array = array.astype(np.float32)
                 notes.append(f"float16_as_float32:{name}")
+            if leaf.kind == "image" and leaf.dtype == "uint8" and not leaf.lists:  # gray, or with opacity
+                notes.append(f"pictures_kept_as_numbers:{name}")
             arrays[name] = array
         if leaf.dtype == "bfloat16":
             notes.append(f"bfloat16_as_float32:{leaf.path}")

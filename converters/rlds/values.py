@@ -13,6 +13,7 @@ Rules for what is stored in another form than it is declared (TFDS's ``example_s
 from __future__ import annotations
 
 import math
+import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -53,7 +54,7 @@ def count_steps(leaf: Leaf, record: Record) -> int | None:
 
 def without(leaf: Leaf) -> str:
     """The end of a message on a feature: how to read the dataset without it."""
-    return f"; --leave-out {show(leaf.path)} leaves it out"
+    return f"; --leave-out {shlex.quote(show(leaf.path))} leaves it out"
 
 
 def is_file(leaf: Leaf, record: Record) -> bool:
@@ -91,9 +92,7 @@ def array(leaf: Leaf, record: Record, steps: int) -> Array:
     lists = _list_shape(leaf, record)
     if leaf.kind == "image":
         if leaf.lists:
-            raise DataError(
-                "E203", f"{show(leaf.path)} has several images a step; --leave-out PATH leaves them out"
-            )
+            raise DataError("E203", f"{show(leaf.path)} has several images a step{without(leaf)}")
         return rlds_images.decode_all(record[leaf.path].strings(), leaf.shape, leaf.dtype, name=leaf.path)
     stored = _stored(leaf, record)
     if leaf.kind == "text":

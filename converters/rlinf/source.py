@@ -143,7 +143,7 @@ class RlinfSource(Pickles):
             arrays=arrays,
             frames=frames,
             final=final,
-            task=text.instruction(_task(seen)),
+            task=text.instruction(_task(seen), lines=True),
             index=np.arange(steps),
             meta=EpisodeMeta(source="rlinf", source_length=steps, source_sha256=sha256, episode_metadata=facts),
             notes=tuple(notes),

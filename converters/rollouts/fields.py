@@ -17,6 +17,9 @@ from vla_data.safety import text
 _INFO_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")  # other keys are of no use to anyone here
 
 
+_SHOWN: Final = 8
+
+
 def read_action(value: Any, limit: float, notes: list[str], size: int = 7) -> NDArray[np.float32]:
     """The actions as ``(T, size)`` float32.
 
@@ -86,7 +89,9 @@ def read_info(value: Any, steps: int) -> dict[str, NDArray[Any]]:
         raise DataError("E204", f"{len(infos)} infos for {steps} actions")
     for t, info in enumerate(infos):
         if not isinstance(info, dict) or "success" not in info:
-            raise DataError("E206", f"missing key info[{t}].success")
+            has = ", ".join(text.show(key) for key in list(info)[:_SHOWN]) if isinstance(info, dict) else ""
+            what = f"info[{t}] has {has or 'nothing'}" if isinstance(info, dict) else f"info[{t}] is no dictionary"
+            raise DataError("E206", f"missing key info[{t}].success; {what}")
     columns: dict[str, NDArray[Any]] = {
         "success": np.asarray([_read_flag(info["success"], t) for t, info in enumerate(infos)], dtype=np.bool_)
     }

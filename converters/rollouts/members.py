@@ -59,8 +59,19 @@ def _dictionary(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         if isinstance(value, np.ndarray) and value.dtype != object:
             raise NotARolloutError("E206", "a plain array, not a rollout")
-        raise DataError("E206", f"the file holds a {type(value).__name__}, not a dictionary of a rollout")
+        raise DataError("E206", f"the file does not hold the dictionary of a rollout, but {_told(value)}")
     return value
+
+
+def _told(value: Any) -> str:
+    """What a file holds that is no rollout, and a way on where it is a known one."""
+    items = value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(items, list | tuple) or not items or not isinstance(items[0], dict):
+        return f"a {type(value).__name__}"
+    found = f"a list of {len(items):,} dictionaries ({', '.join(map(show, list(items[0])[:_SHOWN]))})"
+    if "info" in items[0]:
+        return f"{found}: several rollouts, where each is a file of its own"
+    return f"{found}: one a step, as RLDS builders take them; run that builder, and name the dataset that it makes"
 
 
 def _unflatten(arrays: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -139,7 +139,7 @@ def _episode(
         arrays=arrays,
         frames=frames,
         final=final,
-        task=text.instruction(header.task, allow_empty=allow_empty),
+        task=text.instruction(header.task, allow_empty=allow_empty, lines=True),
         index=np.arange(header.steps),
         meta=meta,
         notes=tuple(notes),

@@ -71,6 +71,7 @@ SUFFIXES: Final = (".npz", ".npy")
 DEFAULT_FPS: Final = 5.0
 CONVENTION: Final = ACTION_CONVENTION
 ACTION_LIMIT: Final = 100.0
+_NAMED: Final = 8
 _STATE: Final = "observation.state"
 
 
@@ -256,7 +257,8 @@ class PpoRolloutSource(RootedSource):
     def _episode(self, name: str, rollout: Mapping[str, Any], sha256: str) -> Episode:
         for key in ("action", "image", "info"):
             if key not in rollout:
-                raise DataError("E206", f"missing key {key!r}")
+                has = ", ".join(map(text.show, list(rollout)[:_NAMED]))
+                raise DataError("E206", f"missing key {key!r}; the rollout has {has or 'nothing'}")
         notes: list[str] = []
         final: dict[str, Frames | NDArray[Any]] = {}
         action = read_action(rollout["action"], self.action_limit, notes, self.action_size)
@@ -332,7 +334,7 @@ class PpoRolloutSource(RootedSource):
     def _instruction(self, told: str) -> str:
         """A text that can be stored, or the one that was given where there is none."""
         wanted = told if told.strip() or self.task is None else self.task
-        return text.instruction(wanted, allow_empty=self.allow_empty_instruction)
+        return text.instruction(wanted, allow_empty=self.allow_empty_instruction, lines=True)
 
     def _timing(
         self, rollout: Mapping[str, Any], counter: NDArray[Any] | None, images: int, steps: int

@@ -27,6 +27,7 @@ MAX_EPISODES: Final = 1_000_000
 MAX_EPISODE: Final = 8 << 30  # bytes of an array in an episode, unpacked
 MAX_CHUNKS: Final = 2_000_000  # of an array in an episode
 _NO_CHUNK: Final = "absent"
+_OTHERWISE: Final = ", so it is no replay buffer; convert it to LeRobot or HDF5 first"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -152,7 +153,7 @@ class Buffer:
                 )
             self.arrays[name] = meta
         if not self.arrays:
-            raise UsageError("E003", f"{show(root)} is no replay buffer: it has no arrays below {DATA}")
+            raise UsageError("E003", f"{show(root)} is a zarr store without arrays below {DATA}{_OTHERWISE}")
 
     def _file(self, name: str) -> bytes | None:
         try:
@@ -166,7 +167,7 @@ class Buffer:
     def _ends(self) -> tuple[int, ...]:
         told = self._file(f"{ENDS}/{ARRAY}")
         if told is None:
-            raise UsageError("E003", f"{show(self._root)} is no replay buffer: it has no {ENDS}")
+            raise UsageError("E003", f"{show(self._root)} is a zarr store without {ENDS}{_OTHERWISE}")
         meta = parse(ENDS, told)
         if len(meta.shape) != 1 or meta.dtype.kind not in "iu":
             raise UsageError("E141", f"{ENDS} is {meta.dtype}{meta.shape}, not one whole number an episode")

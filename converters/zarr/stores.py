@@ -57,7 +57,8 @@ class FolderStore:
     def read(self, name: str) -> bytes | None:
         """See `Store`."""
         try:
-            return read_file(self._root / name, root=self._root, max_bytes=MAX_PACKED)[0]
+            path, is_chunk = self._root / name, not name.rpartition("/")[2].startswith(".")
+            return read_file(path, root=self._root, max_bytes=MAX_PACKED, anything=is_chunk)[0]
         except DataError as error:
             if error.code == "E133":
                 return None

@@ -14,6 +14,7 @@ from tests.dynamics.test_turned import POSE
 from vla_data.actions import Convention, preset
 from vla_data.dynamics import DynamicsReport, check_dynamics
 from vla_data.errors import UsageError
+from vla_data.report.troubles import _motion
 
 Floats = NDArray[np.float64]
 FPS = 30
@@ -145,3 +146,11 @@ def test_a_known_controller_is_never_late() -> None:
     report = check_dynamics([moved[1:]], [states[:-1]], fast, 20, state_convention=POSE)
     assert report.lag == 1
     assert report.findings[0].code == "off_by_one"
+
+
+def test_a_page_on_a_dataset_calls_latency_a_note_and_mistakes_errors() -> None:
+    goals, poses = late(1)
+    (note,) = _motion("set", check(goals, poses))
+    assert (note.code, note.level, note.fix) == ("late", "note", "")
+    levels = {f.code: f.level for f in _motion("set", check(turned(goals, 90), poses))}
+    assert levels == {"late": "note", "wrong_offset": "error"}

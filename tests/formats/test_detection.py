@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.hdf5_files import robomimic_file
+from vla_data import open_source
 from vla_data.errors import UsageError
 from vla_data.formats import beside, detect
 
@@ -198,3 +200,20 @@ def test_an_address_at_which_nothing_is_says_what_may_be_meant(text: str, hint: 
     with pytest.raises(UsageError, match=hint) as caught:
         detect(Path(text))
     assert caught.value.code == "E003"
+
+
+def test_a_cache_of_hugging_face_has_each_file_once(tmp_path: Path) -> None:
+    """There it lies twice: by its digest, and as a link by its name."""
+    cache = tmp_path / "datasets--me--set"
+    (cache / "blobs").mkdir(parents=True)
+    robomimic_file(cache / "blobs" / ("a" * 64), demos=("demo_0", "demo_1"))
+    for revision in ("main", "next"):
+        (cache / "snapshots" / revision).mkdir(parents=True)
+        (cache / "snapshots" / revision / "set.hdf5").symlink_to(f"../../blobs/{'a' * 64}")
+        if revision == "main":
+            ids = [ref.id for ref in open_source(tmp_path, task="x").episodes()]
+            place = "datasets--me--set/snapshots/main/set.hdf5"
+            assert ids == [f"{place}/demo_0", f"{place}/demo_1"]
+    with pytest.raises(UsageError, match=r"E001 .*several snapshots of a cache; name one of \S+/main, \S+/next"):
+        detect(tmp_path)
+    assert len(open_source(cache / "snapshots/next", task="x").episodes()) == 2

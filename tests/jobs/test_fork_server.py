@@ -23,7 +23,7 @@ import vla_data as vd
 from tests.jobs.test_workers import data_of, make
 from tests.odd_sources import OddSource
 from vla_data.formats import FORMATS
-from vla_data.jobs import fork_server, forked
+from vla_data.jobs import fork_client, fork_server, forked
 
 ONE_THREAD = """
 import importlib, json, sys
@@ -61,7 +61,7 @@ forked.fork_early(["converters.lerobot.sink"])
 print(forked._server is not None)
 from tests.jobs.test_fork_server import told
 server = told(Path(sys.argv[1]))[0]["server"]
-print(server == forked._server._pid, "fork_early" in Path(f"/proc/{server}/cmdline").read_text())
+print(server == forked._server.pid, "fork_early" in Path(f"/proc/{server}/cmdline").read_text())
 """
 
 
@@ -144,6 +144,21 @@ def test_a_dead_server_is_replaced(tmp_path: Path) -> None:
     assert told(tmp_path / "second")[0]["server"] != first["server"]
 
 
+def test_a_server_that_was_left_in_a_request_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = told(tmp_path / "first")[0]
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fork_client, "is_told", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            told(tmp_path / "second")
+    assert told(tmp_path / "third")[0]["server"] != first["server"]
+
+
 def test_runs_in_threads_share_it(tmp_path: Path) -> None:
     source = OddSource(count=3, size=64 << 20)
     golden = data_of(make(source, tmp_path / "golden").target)
@@ -168,7 +183,7 @@ def test_a_forked_process_has_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("starter", ["main", "thread"])
 def test_server_and_workers_end_with_their_process(starter: str, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path / "out"), starter])
-    me, end = psutil.Process(process.pid), time.monotonic() + 60
+    me, end = psutil.Process(process.pid), time.monotonic() + 120
     family: list[psutil.Process] = []
     while len(family) < 3 and time.monotonic() < end:
         family = me.children(recursive=True)
@@ -176,7 +191,7 @@ def test_server_and_workers_end_with_their_process(starter: str, tmp_path: Path)
     assert len(family) == 3, family
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
 
 

@@ -12,7 +12,7 @@ from vla_data.cli.conversion import declared
 from vla_data.core import EpisodeMeta, Feature, Schema
 from vla_data.core.ledger import Record
 from vla_data.errors import RefusedError, UsageError
-from vla_data.jobs.remarks import merged_undeclared, nothing_left, one_kind
+from vla_data.jobs.remarks import merged_undeclared, nothing_left, one_kind, tell
 from vla_data.steps.features import Declare
 
 
@@ -30,6 +30,22 @@ def test_episodes_that_end_at_their_first_success_are_told_the_rule_that_keeps_t
 
 def test_other_reasons_have_counts_alone() -> None:
     assert nothing_left({"too_short": 3}) == "no episode is left to publish: too_short 3"
+
+
+def test_what_is_said_alike_of_many_is_said_of_a_few_and_counted() -> None:
+    """Though each says it with its own name in it."""
+
+    def failed(number: int, named: int) -> Record:
+        message = f"data/demo_{named}/obs is missing"
+        return Record(id=f"a.h5/demo_{number}", status="failed", reason="E206", message=message)
+
+    lines: list[str] = []
+    tell([*(failed(n, n) for n in range(30)), failed(30, 3)], lines.append)
+    assert [line.partition(": ")[0] for line in lines] == ["E206 missing-key"] * 3 + ["E206"] + [
+        "E206 missing-key"
+    ]
+    assert lines[3] == "E206: the same of 27 more episodes (quarantined)"
+    assert "demo_30" in lines[4]
 
 
 def merged_record(member: str) -> Record:

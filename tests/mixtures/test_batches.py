@@ -298,7 +298,7 @@ def test_commands_are_composed_where_rows_would_be_skipped(opened) -> None:
         "kind": "delta",
         "reference": "previous_target",
         "frame": "world",
-        "translation_unit": "m",
+        "translation_unit": "mm",
     }
     source = Numbered(lengths=(9,), convention=own)
     composed = opened([source], {"action_freq": 5, "chunk": 5})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.rollouts import CAMERA, MOVE, STILL, episode
-from vla_data.core import Episode
+from vla_data.core import Episode, EpisodeMeta
 from vla_data.core.curate import Curated, curate
 from vla_data.core.ledger import Span
 from vla_data.steps import (
@@ -498,3 +499,24 @@ def test_an_episode_with_arrays_of_two_lengths_is_refused() -> None:
 def _fields(of: Episode) -> dict[str, Any]:
     names: Sequence[str] = ("id", "arrays", "frames", "task", "index", "final", "meta", "notes")
     return {name: getattr(of, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "want"),
+    [
+        (1, {}, 3),
+        (2, {}, None),
+        (None, {}, None),
+        (True, {}, None),
+        (0, {}, None),
+        ("1", {}, None),
+        (1, {"min_success_steps": 2}, None),
+        (2, {"min_success_steps": 1}, 3),
+    ],
+)
+def test_what_a_recording_says_of_its_success_is_the_default(told: Any, options: Any, want: int | None) -> None:
+    whole = episode([MOVE] * 3, [0, 0, 1])
+    facts = {} if told is None else {"episode_metadata": {"success_steps": told}}
+    whole = replace(whole, meta=EpisodeMeta({**whole.meta, **facts}))
+    result = curate(whole, ppo_sft(**options))
+    assert (None if result.episode is None else len(result.episode)) == want

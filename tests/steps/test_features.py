@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,3 +173,20 @@ def test_a_name_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
         source = narrowed(LerobotSource(root=root), (step,))
         with pytest.raises(DataError, match=r"no feature actoin to .*; known are action, x"):
             step.apply(source.read(source.episodes()[0]))
+
+
+@pytest.mark.parametrize(
+    ("notes", "drop", "want"),
+    [
+        ((), ("observation.x",), ("leave_out_names_nothing:observation.x",)),
+        ((), ("*.images.*",), ("leave_out_names_nothing:*.images.*",)),
+        ((), ("action",), ("left_out:action",)),
+        (("left_out:observation.x",), ("observation.x",), ()),
+        (("left_out:before",), ("after",), ()),
+    ],
+)
+def test_what_is_to_be_dropped_and_is_not_there_is_noted(notes: Any, drop: Any, want: Any) -> None:
+    """A name that is written wrong drops nothing; what a source did not read for it was there."""
+    actions = np.zeros((2, 3), np.float32)
+    whole = vd.Episode(id="a", arrays={"action": actions}, frames={}, task="x", index=np.arange(2), notes=notes)
+    assert SelectFeatures(drop=drop).apply(whole).notes == (*notes, *want)

@@ -12,25 +12,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
 from converters.lerobot.source import LerobotSource
+from converters.rdt2 import shards
 from tests import two_arms
 from tests.lerobot_sets import Here
 from tests.paths import ROOT
 from tests.stock_lerobot import PYTHONS, needed
 from training_adapters.gr00t import gate as gr00t
 from training_adapters.openpi.prepare import delta_mask
+from training_adapters.rlds_prepare import meanings
 from training_adapters.torchrl import prepare as torchrl
 from vla_data.cli import cli
+from vla_data.core import Feature, Schema
 from vla_data.errors import TargetExistsError, UsageError, VerifyError
 from vla_data.formats import load_trainer, open_source
 from vla_data.formats.tables import trainers
 from vla_data.mixtures import Loader, open_mixture
-from vla_data.preparing import prepare
+from vla_data.preparing import Prepared, prepare
 from vla_data.statistics.make import make
 from vla_data.statistics.trainers import writer
 
@@ -224,6 +228,42 @@ def test_rlds_trainers_get_the_entry_that_the_gate_saw(trainer: str, tmp_path: P
     assert "eye_in_hand_rgb" in (tmp_path / file).read_text()
     stats = json.loads((tmp_path / "dataset_statistics.json").read_text())
     assert stats["set"]["num_transitions"] == 29
+    assert any("the gripper is -1 open and 1 closed" in fact for fact in done.facts)  # as LIBERO has it
+
+
+DELTA: dict[str, Any] = {
+    "layout": {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]},
+    "kind": "delta",
+    "gripper_open": 1.0,
+    "gripper_closed": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (DELTA, []),
+        (DELTA | {"gripper_open": -1.0, "gripper_closed": 1.0}, ["the gripper is -1 open and 1 closed"]),
+        (DELTA | {"gripper_open": 0.0, "gripper_closed": 1.0}, ["the gripper is 0 open and 1 closed"]),
+        (DELTA | {"gripper_open": None, "gripper_closed": None}, ["the gripper is undeclared"]),
+        (DELTA | {"kind": "absolute"}, ["action is of kind absolute"]),
+        (DELTA | {"layout": {"joints": [0, 1, 2, 3, 4, 5], "gripper": [6]}}, ["action is joints, gripper"]),
+        ({}, ["what action means is undeclared"]),
+    ],
+)
+def test_actions_of_other_meanings_than_the_trainers_own_are_told(facts: dict[str, Any], said: list[str]) -> None:
+    prepared = Prepared(
+        name="set",
+        out=ROOT,
+        folder=ROOT,
+        source=open_source(ROOT / "tests/data/rollouts"),
+        schema=Schema(features={"action": Feature(dtype="float32", shape=(7,), convention=facts)}, fps=5),
+        options={},
+        gate={},
+    )
+    found = meanings(prepared)
+    assert len(found) == len(said)
+    assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
 
 
 RDTS_MAIN = """
@@ -270,6 +310,62 @@ def test_rdts_program_gives_rdt_its_configuration_and_class(tmp_path: Path) -> N
     assert json.loads((rdt / "configs/finetune_datasets.json").read_text()) == [
         "agilex"
     ]  # nothing of RDT is edited
+
+
+RDT = Path(os.environ.get("RDT_REPO", "/nowhere"))
+RDT2 = Path(os.environ.get("RDT2_REPO", "/nowhere"))
+
+
+def judged(words: list[str], python: str, cwd: Path) -> dict[str, Any]:
+    """What a judge says that runs in an environment with the trainer's packages."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [os.environ.get(python, sys.executable), *words]
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=280, env=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    (line,) = [text for text in ran.stdout.splitlines() if text.startswith("JUDGE ")]
+    told: dict[str, Any] = json.loads(line.removeprefix("JUDGE "))
+    return told
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not RDT.exists(), reason="RDT_REPO names no checkout of RDT")
+def test_rdts_own_dataset_and_model_take_steps(tmp_path: Path) -> None:
+    """RDT's dataset, collator and `RDTRunner`, started by the printed program; RDT_PYTHON has their packages."""
+    done = made(tmp_path / "out", "rdt")
+    rdt = tmp_path / "RDT"
+    rdt.mkdir()
+    for entry in RDT.iterdir():
+        if entry.name not in ("main.py", ".git"):
+            (rdt / entry.name).symlink_to(entry)
+    (rdt / "main.py").symlink_to(ROOT / "tests/judges/rdt_step.py")
+    seen = judged([str(tmp_path / "out/rdt_finetune.py")], "RDT_PYTHON", rdt)
+    assert np.isfinite(seen["losses"]).all()
+    assert seen["losses"][-1] < seen["losses"][0]
+    assert seen["freq"] == [20] * 4
+    ours = []
+    for path in done.folder.rglob("*.hdf5"):
+        with h5py.File(path, "r") as file:
+            ours.append(file["action"][:])
+    rows = np.concatenate(ours)
+    for action in seen["actions"]:
+        assert np.abs(rows - np.array(action)).max(axis=1).min() < 1e-6
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not RDT2.exists(), reason="RDT2_REPO names no checkout of RDT2")
+def test_rdt2s_own_dataset_reads_the_shards(tmp_path: Path, arms: Path) -> None:
+    done = made(tmp_path / "out", "rdt2", arms)
+    words = [str(ROOT / "tests/judges/rdt2_judge.py"), str(RDT2), str(tmp_path / "out/rdt2.yaml")]
+    seen = judged(words, "RDT2_PYTHON", tmp_path)
+    assert (seen["type"], seen["sizes"]) == ("torch.float32", [[768, 384]] * 4)
+    assert {text.partition("<")[0] for text in seen["text"]} <= set(two_arms.TASKS)
+    ours = [
+        sample.chunk()
+        for path in sorted((done.folder / "shards").iterdir())
+        for sample in shards.read(path, root=done.folder)
+    ]
+    for action in seen["actions"]:
+        assert any(np.array_equal(np.float32(action), chunk) for chunk in ours)
 
 
 def test_rdt2s_configuration_finds_shards_and_instructions(tmp_path: Path, arms: Path) -> None:

@@ -6,9 +6,9 @@ import json
 from typing import Final
 
 from training_adapters.rlds_prepare import FORMAT as FORMAT
+from training_adapters.rlds_prepare import meanings, statistics
 from training_adapters.rlds_prepare import place as place
 from training_adapters.rlds_prepare import sink_options as sink_options
-from training_adapters.rlds_prepare import statistics
 from vla_data.preparing import Extras, Prepared
 
 NEEDS_GATE: Final = True
@@ -35,6 +35,7 @@ def extras(prepared: Prepared) -> Extras:
         ],
         facts=[
             "the rest of dataset_kwargs.json goes into finetune_config.py, which takes dictionaries in its file",
+            *meanings(prepared),
             *(finding.message for finding in made.findings),
         ],
     )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from training_adapters.rlds_prepare import FORMAT as FORMAT
+from training_adapters.rlds_prepare import meanings, statistics
 from training_adapters.rlds_prepare import place as place
 from training_adapters.rlds_prepare import sink_options as sink_options
-from training_adapters.rlds_prepare import statistics
 from vla_data.preparing import Extras, Prepared
 
 NEEDS_GATE: Final = True
@@ -40,6 +40,7 @@ def extras(prepared: Prepared) -> Extras:
         ],
         facts=[
             "dataset_statistics.json is what a checkpoint needs for inference; training computes its own",
+            *meanings(prepared),
             *(finding.message for finding in made.findings),
         ],
     )

@@ -72,7 +72,7 @@ def info() -> list[str]:
         *lines,
         "",
         "vla-train ript --mode train --config debug --exp-name ript",
-        "vla-data align runs/ript/rollouts OUT --min-success-steps 1 --pos-thresh 0.002 --rot-thresh none",
+        "vla-data align runs/ript/rollouts OUT --pos-thresh 0.002 --rot-thresh none",
     ]
 
 

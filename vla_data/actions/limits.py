@@ -32,7 +32,7 @@ def check_numbers(name: str, values: NDArray[Any], limit: float = math.inf) -> N
     if not bad.any() and limit < math.inf:
         values = values.astype(np.float32) if values.dtype == np.float16 else values  # which no limit fits
         # The two ends: the absolute value of the least integer does not fit its type.
-        bad, code, why = (values > limit) | (values < -limit), "E202", f", beyond {limit:g}"
+        bad, code, why = (values > limit) | (values < -limit), "E202", f", beyond {limit:g} (--action-limit)"
     if bad.any():
         at = tuple(np.argwhere(bad)[0].tolist())
         where = "".join(f"[{i}]" for i in at)

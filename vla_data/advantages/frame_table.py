@@ -23,6 +23,7 @@ from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import check_rows, open_parquet, read_whole
 from vla_data.files.write import files_below
+from vla_data.formats.detection import detect
 from vla_data.formats.sidecar import open_ledger
 from vla_data.names import natural
 from vla_data.safety import strict_json
@@ -76,6 +77,9 @@ class FrameTable:
             DataError: E204 when its rows are not whole episodes, each frame once and in order; E105, E107, E141 or
                 E203 for a file that can't be read or has something else.
         """
+        if (kind := detect(root)) != "lerobot":
+            way = f"vla-data convert {show(root)} OUT makes one of it"
+            raise UsageError("E002", f"{show(root)} is no LeRobot dataset but {kind}; {way}")
         info = _json(root, "meta/info.json")
         if not isinstance(info, dict) or not isinstance(info.get("features"), dict) or "fps" not in info:
             raise UsageError("E003", f"{show(root)} has no LeRobot meta/info.json")

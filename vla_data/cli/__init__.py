@@ -195,6 +195,18 @@ def main() -> None:
     command_line(cli, "vla-data")
 
 
+def train() -> NoReturn:
+    """Run ``vla-train``, whose code is in a package that somebody's folder of the same name may hide."""
+    from vla_data.formats.tables import TRAINING, load_module
+
+    try:
+        program: click.Group = load_module(TRAINING, "train").cli
+    except VlaDataError as error:
+        say(str(error), program="vla-train")
+        sys.exit(error.exit_code)
+    command_line(program, "vla-train")
+
+
 def command_line(group: click.Group, program: str) -> NoReturn:
     """Run a group of commands as ``program``; every failure is one line and an exit code of `EXIT_CODES`."""
     hold_standard()

@@ -27,7 +27,7 @@ from vla_data.formats import beside, find, open_source
 from vla_data.safety.text import show
 from vla_data.selection.mapping import schema_of
 from vla_data.selection.subset import Selection, select
-from vla_data.steps import Rl4vlaCompat, SmallActions
+from vla_data.steps import RequireSuccess, Rl4vlaCompat, SmallActions
 
 _LAYOUT: Final = {"translation": [0, 1, 2], "rotation": [3, 4, 5], "gripper": [6]}
 _AS_IT_IS: Final = (
@@ -111,10 +111,12 @@ def curation(
 def _fitting(schema: Schema, recipe: Sequence[Step], ctx: click.Context) -> tuple[Step, ...]:
     """The recipe for actions of this meaning: thresholds are metres and radians, and the gripper begins open."""
     told: Mapping[str, Any] = schema.features["action"].convention if "action" in schema.features else {}
+    needed = any(isinstance(step, RequireSuccess) for step in recipe) and "next.success" not in schema.features
+    lacking = "; and nothing says which episodes are solved (--min-success-steps 0 keeps all)" if needed else ""
     out: list[Step] = []
     for step in recipe:
         if isinstance(step, SmallActions | Rl4vlaCompat) and (step.pos, step.rot) != (None, None):
-            _check(told)
+            _check(told, lacking)
         if isinstance(step, SmallActions):
             if (step.pos, step.rot) == (None, None):
                 continue  # every step moves
@@ -124,7 +126,7 @@ def _fitting(schema: Schema, recipe: Sequence[Step], ctx: click.Context) -> tupl
     return tuple(out)
 
 
-def _check(told: Mapping[str, Any]) -> None:
+def _check(told: Mapping[str, Any], lacking: str) -> None:
     wanted = {"kind": "delta", "translation_unit": "m", "rotation_unit": "rad"}
     wrong = [
         f"{key} {show(told.get(key, 'undeclared'))}" for key, value in wanted.items() if told.get(key) != value
@@ -133,9 +135,14 @@ def _check(told: Mapping[str, Any]) -> None:
     if layout != _LAYOUT:
         wrong.append("a layout that is not translation, rotation, gripper")
     if wrong:
+        ways = [
+            "declare what they are (--declare action:KEY=VALUE)",
+            "or keep idle steps (--pos-thresh none --rot-thresh none)",
+        ]
+        if "controller" in (told.get("translation_unit"), told.get("rotation_unit")):  # whose scale is known
+            ways = ["convert them (--actions physical)", *ways]
         raise UsageError(
             "E231",
             f"idle steps are those below --pos-thresh metres and --rot-thresh radians, but the actions have "
-            f"{', '.join(wrong)}; convert them (--actions physical), declare what they are (--declare "
-            "action:KEY=VALUE), or keep idle steps (--pos-thresh none --rot-thresh none)",
+            f"{', '.join(wrong)}; {', '.join(ways)}{lacking}",
         )

@@ -13,6 +13,7 @@ from vla_data.cli.conversion import given_options, reading_options
 from vla_data.cli.options import result_options
 from vla_data.core import Json
 from vla_data.errors import RefusedError
+from vla_data.names import nameless
 from vla_data.report.inspect import survey, told
 from vla_data.report.undeclared import is_useless
 from vla_data.safety.text import show
@@ -90,12 +91,14 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
 
 def _alike(title: str, found: Sequence[Json], count: int) -> Iterator[str]:
     """Episodes or files with what is wrong with them, those with one message in one entry."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[Json]] = {}
     for one in found:
-        groups.setdefault((one["code"], one["message"]), []).append(one["episode"])
-    for (code, message), names in groups.items():
-        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-        yield from _row(title, f"{code} {show(names[0])}{more}: {show(message, escaped=True)}")
+        groups.setdefault((one["code"], nameless(one["message"], one["episode"])), []).append(one)
+    for (code, _), alike in groups.items():
+        more = f" and {len(alike) - 1:,} more" if len(alike) > 1 else ""
+        yield from _row(
+            title, f"{code} {show(alike[0]['episode'])}{more}: {show(alike[0]['message'], escaped=True)}"
+        )
         title = ""
     if count > len(found):
         yield from _row(title, f"and {count - len(found):,} more, which are not listed")

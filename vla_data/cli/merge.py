@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -21,6 +22,14 @@ from vla_data.cli.types import FormatName, Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
 from vla_data.selection.mapping import merged
+
+T = TypeVar("T")
+
+_WAYS: Final = {
+    "E005": "keep, drop, rename or fill of a [[source]] or of [all]",
+    "E231": "open = { fps = 10 }, or declare, of a [[source]]",
+}
+"""Code -> what of a mapping mends it."""
 
 
 @click.command("merge")
@@ -55,7 +64,19 @@ def command(
     source = merged(sources, mapping)
     steps = filtered(source, (), options)
     if options["dry_run"]:
-        show_rehearsal(source, steps, sink, options, as_json=as_json)
+        _told_where(lambda: show_rehearsal(source, steps, sink, options, as_json=as_json))
         return
-    report = run(source, steps, sink, **settings(options, quiet=as_json))
+    report = _told_where(lambda: run(source, steps, sink, **settings(options, quiet=as_json)))
     show_report(report, as_json=as_json, where=target)
+
+
+def _told_where(work: Callable[[], T]) -> T:
+    """What ``work`` gives. What one of several sources needs stands in the mapping, not among the options."""
+    try:
+        return work()
+    except UsageError as error:
+        if error.code not in _WAYS:
+            raise
+        raise UsageError(
+            error.code, f"{error.message}; here that stands in the mapping (--map): {_WAYS[error.code]}"
+        ) from None

@@ -16,6 +16,9 @@ from vla_data.safety.text import show
 LEFT_OUT: Final = "left_out"
 """Code of what was left out because the user asked for it."""
 
+NAMES_NOTHING: Final = "leave_out_names_nothing"
+"""Code of what was to be left out and is not there."""
+
 NOT_AS_DECLARED: Final = "contradicts_what_is_declared"
 """Code of numbers that can't be what is declared of them."""
 
@@ -36,12 +39,12 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "declared_against_the_data": "declared, where the data say {}",
     "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "depth_from_video": "{} is depth that was a video of 4,096 levels; it is numbers now, as lerobot reads it",
-    "instruction_first_of": "{} wordings has the instruction; the first that is none empty is taken",
+    "instruction_first_of": "{} wordings of the instruction; the first that is not empty is taken",
     "instruction_of": "the instruction is what {} says",
     "language_left_out": "{} is left out: it is declared as language, and lerobot knows two such columns alone",
     "language_moved_to_frames": "{} has rows at times of no frame; they hold from the next frame on",
     "language_never_in_effect": "{} has rows that hold at no frame; they are left out",
-    "leave_out_names_nothing": "{} is not there, and was to be left out",
+    NAMES_NOTHING: "{} is not there, and was to be left out",
     "mask_left_out": "the mask {} is left out: it can't be read",
     "masks_left_out": "masks are left out: they can't be read, or are too many",
     "names_left_out": "the names of {} are left out: they are not as many as its elements, or in no order",

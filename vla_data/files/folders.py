@@ -18,19 +18,28 @@ from vla_data.safety.text import show
 
 INFO: Final = "dataset_info.json"
 FEATURES: Final = "features.json"
+BLOBS: Final = "blobs"
+SNAPSHOTS: Final = "snapshots"
+"""Folders in a cache of Hugging Face: the files by their digests, and links to them by their names."""
 MAX_FOLDERS: Final = 10_000
 _NAMED: Final = 4
 _VERSIONS_BELOW: Final = 3
 
 
 def walk(folder: Path, links: list[Path]) -> Iterator[os.DirEntry[str]]:
-    """Every entry below ``folder`` that is no folder. Links to folders are not followed but added to ``links``."""
+    """Every entry below ``folder`` that is no folder. Links to folders are not followed but added to ``links``.
+
+    In a cache of Hugging Face each file is there twice, under its name in ``snapshots`` and under its digest in
+    ``blobs``; the latter are left out.
+    """
     todo = [folder]
     while todo:
-        with os.scandir(todo.pop()) as entries:
+        here = todo.pop()
+        with os.scandir(here) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    todo.append(Path(entry.path))
+                    if entry.name != BLOBS or not (here / SNAPSHOTS).is_dir():
+                        todo.append(Path(entry.path))
                 elif entry.is_symlink() and Path(entry.path).is_dir():  # also of a loop of links, which is none
                     links.append(Path(entry.path))
                 else:

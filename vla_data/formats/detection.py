@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import UsageError
-from vla_data.files.folders import FEATURES, INFO, is_litter, linked, version_folders, walk
+from vla_data.files.folders import FEATURES, INFO, SNAPSHOTS, is_litter, linked, version_folders, walk
 from vla_data.formats.kinds import KINDS, is_no_data, kind_of, told
 from vla_data.formats.made import foreign, left_to
 from vla_data.formats.tables import FORMATS
@@ -107,7 +107,10 @@ def _refuse_part(path: Path) -> None:
 
 def _of_files(path: Path) -> str:
     links: list[Path] = []
-    found, infos = _census(path, links)
+    found, infos, snapshots = _census(path, links)
+    if len(snapshots) > 1:
+        names = ", ".join(map(show, sorted(snapshots)[:_NAMED]))
+        raise UsageError("E001", f"{show(path)} has several snapshots of a cache; name one of {names}")
     sets = [info.parents[1].relative_to(path).as_posix() for info in infos]
     if sets:
         names = ", ".join(show(path / name) for name in sorted(sets)[:_NAMED]) + (
@@ -147,17 +150,21 @@ def _endings(path: Path) -> str:
     return ", ".join(f"{show(ending)} ({count:,})" for ending, count in counts.most_common(_NAMED))
 
 
-def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:
-    """How many files there are of each kind, and every ``meta/info.json``; links to folders are added to
-    ``links``.
+def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path], set[Path]]:
+    """How many files there are of each kind, every ``meta/info.json``, and the snapshots of a cache of Hugging
+    Face that have files; links to folders are added to ``links``.
     """
     found: Counter[str] = Counter()
     infos = []
+    snapshots = set()
     for seen, entry in enumerate(walk(path, links)):
         if is_litter(entry.name):
             continue
         file = Path(entry.path)
         name = file.relative_to(path).as_posix()
+        *above, _ = name.split("/")
+        if SNAPSHOTS in above[:-1] and entry.is_symlink():
+            snapshots.add(path.joinpath(*above[: above.index(SNAPSHOTS) + 2]))
         if name.endswith(f"/{_LEROBOT}"):
             infos.append(file)
         name = name.lower()
@@ -165,7 +172,7 @@ def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path]]:
         found[next((kind for kind, fits in known.items() if fits), "") or kind_of(name) or ""] += 1
         if seen >= _MOST:
             break
-    return found, infos
+    return found, infos, snapshots
 
 
 def beside(path: Path, format: str) -> tuple[str, ...]:
@@ -177,7 +184,7 @@ def beside(path: Path, format: str) -> tuple[str, ...]:
     """
     if format not in _MANY or not path.is_dir():
         return ()
-    found, _ = _census(path, [])
+    found, _, _ = _census(path, [])
     del found[_MANY[format]]
     told = {"hdf5": "HDF5 files", "rollout": "rollouts (.npz, .npy)"}
     return tuple(

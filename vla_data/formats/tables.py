@@ -154,6 +154,9 @@ ENGINES: Final[Mapping[str, str]] = MappingProxyType({"beam": "vla_data.jobs.bea
 TOKENIZERS: Final[Mapping[str, str]] = MappingProxyType({"fast": "training_adapters.fast.fit"})
 """Tokens of actions that can be fitted on a dataset -> module. Sorted."""
 
+TRAINING: Final = "training_adapters.cli"
+"""Where the commands of ``vla-train`` are."""
+
 FORMER: Final[Mapping[str, str]] = MappingProxyType({"zhhhming": "frame-labels"})
 """Names of trainers in version 0.1 -> the name of today."""
 

@@ -39,7 +39,7 @@ class Remote:
             return False
         if self.sha256 is not None:
             return self.sha256 == sha256
-        data = content if isinstance(content, bytes) else read_file(content, root=content.parent)[0]
+        data = content if isinstance(content, bytes) else read_file(content, root=content.parent, anything=True)[0]
         return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == self.blob
 
 

@@ -19,36 +19,26 @@ import multiprocessing.resource_tracker
 import multiprocessing.spawn
 import multiprocessing.util
 import os
-import resource
-import select
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vla_data.jobs import fork_server, process
+from vla_data.jobs.fork_client import NoServerError, Server, answer, is_told, key_of_now, uninterrupted
 from vla_data.jobs.process import without_main
-from vla_data.jobs.safe_path import is_current, safe_path
+from vla_data.jobs.safe_path import safe_path
 
 _SYSTEMS: Final = ("linux",)
 """Where a process may fork that has loaded libraries: those of macOS have threads that nobody asked for."""
-_ANSWER_SECONDS: Final = 60.0
 _LOADED: Final = ("vla_data.jobs.pool", "vla_data.files.tables", "PIL.Image", "numpy.ma", "simplejpeg")
 """What a worker imports beside what its job consists of."""
 _OURS: Final = ("converters.", "vla_data.actions", "vla_data.core", "vla_data.media", "vla_data.steps")
 """Modules that the server loads if this process has: they load nothing that starts a thread."""
 _OTHERS: Final = ("av", "h5py", "deflate", "google_crc32c", "pyarrow.parquet")
 _ROOT: Final = Path(__file__).parents[2]
-_AT_START: Final = ("ARROW_", "GLIBC_", "JE_", "LD_", "MALLOC_", "OMP_", "OPENBLAS_", "PYTHON")
-_LIMITS: Final = tuple(value for name, value in sorted(vars(resource).items()) if name.startswith("RLIMIT_"))
-
-
-class NoServerError(Exception):
-    """Nothing forks workers here; they have to be spawned."""
 
 
 class Process(process.Process):
@@ -62,18 +52,8 @@ class Process(process.Process):
         # The resource tracker unblocks the signal when it is started, which the first process would do.
         with safe_path():
             multiprocessing.resource_tracker.ensure_running()
-        with _uninterrupted():
+        with uninterrupted():
             return process.Process._Popen(process_obj)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A Ctrl-C goes to the whole group; a process that is still importing would show a traceback."""
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, fork_server.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 class _Descriptor:
@@ -117,8 +97,8 @@ class _Popen(multiprocessing.popen_fork.Popen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """The exit code; None as long as it runs and ``flag`` says not to wait."""
-        if self.returncode is None and _is_told(self.sentinel, 0 if flag == os.WNOHANG else None):
-            code = _answer(self.sentinel)
+        if self.returncode is None and is_told(self.sentinel, 0 if flag == os.WNOHANG else None):
+            code = answer(self.sentinel)
             self.returncode = -signal.SIGKILL if code is None else code  # as its server's death kills it
         return self.returncode
 
@@ -128,88 +108,10 @@ class _Popen(multiprocessing.popen_fork.Popen):
                 os.kill(self.pid, sig)
 
 
-class _Server:
-    """One server, and what it was started with.
-
-    Args:
-        key: of `_key`.
-        here: whether to fork this process, and not to start another from nothing.
-    """
-
-    def __init__(self, key: object, *, here: bool = False) -> None:
-        self.key = key
-        self.refuses = False
-        self._asking = threading.Lock()
-        self._socket, theirs = socket.socketpair()
-        self._pid: int
-        try:
-            with theirs, _uninterrupted():
-                self._pid = self._fork(theirs) if here else self._start(theirs)
-        except OSError as error:
-            self._socket.close()
-            raise NoServerError(str(error)) from error
-
-    def _start(self, theirs: socket.socket) -> int:
-        path = [entry for entry in sys.path if not is_current(entry)]
-        code = (
-            f"import sys; sys.path[:] = {path!r}; from vla_data.jobs.fork_server import main; "
-            f"main({theirs.fileno()}, {os.getpid()}, tied={_is_tied()})"
-        )
-        util: Any = multiprocessing.util
-        program = os.fsencode(multiprocessing.spawn.get_executable())
-        with safe_path():
-            words = [program, *util._args_from_interpreter_flags(), "-c", code]
-        pid: int = util.spawnv_passfds(program, words, [theirs.fileno()])
-        return pid
-
-    def _fork(self, theirs: socket.socket) -> int:
-        parent, tied = os.getpid(), _is_tied()
-        util: Any = multiprocessing.util
-        util._flush_std_streams()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                self._socket.close()
-                fork_server.main(theirs.detach(), parent, tied=tied)
-            finally:
-                os._exit(0)
-        return pid
-
-    def ask(self, body: Sequence[bytes], passed: Sequence[int]) -> tuple[int, int]:
-        """The number of a new process, and the pipe that has its exit code once it ended.
-
-        Raises:
-            NoServerError: there is none.
-        """
-        told, answers = os.pipe()
-        try:
-            try:
-                with self._asking:
-                    header = fork_server.HEADER.pack(*map(len, body))
-                    socket.send_fds(self._socket, [header], [answers, *passed])
-                    for piece in body:
-                        self._socket.sendall(piece)
-            finally:
-                os.close(answers)
-            pid = _answer(told) if _is_told(told, _ANSWER_SECONDS) else None
-        except OSError as error:
-            os.close(told)
-            raise NoServerError(str(error)) from error
-        if pid:
-            return pid, told
-        os.close(told)
-        self.refuses = pid == 0
-        raise NoServerError("it has threads" if self.refuses else "it is gone")
-
-    def close(self) -> None:
-        """Want no more of it. It ends with its last worker."""
-        self._socket.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, os.WNOHANG)
-
-
 _lock = threading.Lock()
-_server: _Server | None = None
+_server: Server | None = None
+_left: list[Server] = []
+"""Those that nothing more is wanted of, until they have ended and the system was told that this is known."""
 
 
 def _forget() -> None:
@@ -217,8 +119,9 @@ def _forget() -> None:
     global _lock, _server
     _lock = threading.Lock()
     if _server is not None:
-        _server._socket.close()
+        _server.close()
     _server = None
+    _left.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -241,12 +144,7 @@ def fork_early(modules: Iterable[str]) -> None:
         fork_server.load((*_LOADED, *modules))
     if sys.platform in _SYSTEMS and fork_server.is_alone():
         with _lock, contextlib.suppress(NoServerError):
-            _server = _server or _Server(_key(), here=True)
-
-
-def _is_tied() -> bool:
-    """Whether this thread ends when its process does."""
-    return threading.current_thread() is threading.main_thread()
+            _server = _server or Server(key_of_now(), here=True)
 
 
 def _fork(sent: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
@@ -265,34 +163,29 @@ def _fork(sent: bytes, descriptors: Sequence[int]) -> tuple[int, int]:
     raise NoServerError("no server forks workers here")
 
 
-def _current() -> _Server:
+def _current() -> Server:
     global _server
     with _lock:
-        key = _key()
+        key = key_of_now()
         if _server is not None and _server.key != key:
-            _server.close()
+            _leave_alone(_server)
             _server = None
-        _server = _server or _Server(key)
+        _server = _server or Server(key)
         return _server
 
 
-def _drop(server: _Server) -> None:
+def _drop(server: Server) -> None:
     global _server
     with _lock:
         if _server is server:
             _server = None
-        server.close()
+        _leave_alone(server)
 
 
-def _key() -> object:
-    """What a process has from its parent and can't be told later."""
-    return (
-        *(os.getpid(), os.getpgid(0), os.getsid(0), os.getresuid(), os.getresgid(), sorted(os.getgroups())),
-        *(sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0)),
-        [resource.getrlimit(limit) for limit in _LIMITS],
-        multiprocessing.spawn.get_executable(),
-        sorted(item for item in os.environ.items() if item[0].startswith(_AT_START)),
-    )
+def _leave_alone(server: Server) -> None:
+    """Want nothing more of one; those that have ended since are forgotten."""
+    server.close()
+    _left[:] = [one for one in (*_left, server) if not one.is_over()]
 
 
 def _wanted() -> list[str]:
@@ -312,15 +205,3 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _is_told(descriptor: int, seconds: float | None) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else 1000 * seconds))
-
-
-def _answer(descriptor: int) -> int | None:
-    """The next number from a server; None when it is gone."""
-    data = os.read(descriptor, fork_server.ANSWER.size)
-    return fork_server.ANSWER.unpack(data)[0] if data else None

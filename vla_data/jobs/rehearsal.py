@@ -18,7 +18,7 @@ from vla_data.core.parts import check_sink, check_source, check_steps
 from vla_data.errors import CODES, DataError, RefusedError, VlaDataError
 from vla_data.jobs.job import Job
 from vla_data.jobs.part import failed, make_episode
-from vla_data.jobs.remarks import noted, tell, undeclared
+from vla_data.jobs.remarks import noted, nothing_left, tell, undeclared
 from vla_data.jobs.run import check_bad, check_place
 from vla_data.safety.text import show
 
@@ -192,7 +192,8 @@ def _refused(records: Sequence[Record], episodes: int, max_bad: float | None) ->
     except RefusedError as error:
         return error
     if records and all(record.status != "published" for record in records):
-        return RefusedError("E402", "of the episodes that were looked at, none is left to publish")
+        reasons = Counter(record.reason for record in records)
+        return RefusedError("E402", f"of what was looked at, {nothing_left(reasons)}")
     return None
 
 

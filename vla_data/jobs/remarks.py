@@ -11,6 +11,7 @@ from vla_data.core import Schema
 from vla_data.core.curate import Remarks, Step
 from vla_data.core.ledger import Record
 from vla_data.core.notes import lacking, told
+from vla_data.names import nameless
 from vla_data.safety.text import show
 from vla_data.steps.success import RequireSuccess
 
@@ -33,7 +34,8 @@ def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.status in ("failed", "ignored"):
-            groups.setdefault((record.status, record.reason, record.message), []).append(record)
+            message = nameless(record.message, record.id)
+            groups.setdefault((record.status, record.reason, message), []).append(record)
     for (status, _, _), alike in groups.items():
         end = " (quarantined)" if status == "failed" else " (left alone)"
         shown = alike if len(alike) <= ALIKE else alike[:_FIRST]

@@ -173,6 +173,8 @@ def load(path: str | Path) -> Config:
             and for datasets that are opened by code of a user's own, which nobody's file may name.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UsageError("E003", f"{show(path)} is a folder; a mixture is a TOML or JSON file that lists datasets")
     data = read_config(path)
     try:
         if path.suffix.lower() == ".json":

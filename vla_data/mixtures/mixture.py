@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from vla_data.core import Array, Json
 from vla_data.errors import DataError, UsageError
+from vla_data.formats import parse_address
 from vla_data.mixtures import common, pictures, track
 from vla_data.mixtures import config as configuration
 from vla_data.mixtures.annotations import common_columns
-from vla_data.mixtures.config import Config
+from vla_data.mixtures.config import Config, Entry
+from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.effective import Effective, describe
 from vla_data.mixtures.member import Cache, Member
 from vla_data.mixtures.numbers import Window
@@ -49,6 +51,15 @@ def open_mixture(config: Config | str | Path | Mapping[str, Any]) -> Mixture:
     return Mixture(config)
 
 
+def _member(entry: Entry, contract: Contract, **how: Any) -> Member:
+    """A dataset of a mixture; what is refused of it has its name."""
+    try:
+        return Member(entry, contract, **how)
+    except UsageError as error:
+        name = entry.name or parse_address(entry.root)[1].name
+        raise UsageError(error.code, f"{show(name)}: {error.message}") from None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
     """The rows of one episode that a batch wants: places in the batch, and rows."""
@@ -74,7 +85,7 @@ class Mixture:
         contract = config.contract
         cache = Cache(config.memory_mb * 1_000_000)
         self.members = tuple(
-            Member(entry, contract, number=number, cache=cache, packs=config.cache)
+            _member(entry, contract, number=number, cache=cache, packs=config.cache)
             for number, entry in enumerate(config.datasets)
         )
         frames = tuple(member.frames for member in self.members)

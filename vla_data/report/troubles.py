@@ -182,13 +182,14 @@ def _motion(where: str, motion: DynamicsReport | str) -> Iterator[Finding]:
         )
         return
     for finding in motion.findings:
-        tested = finding.code != "not_tested"
+        wrong = finding.level != "note"
+        untested = _FIXES["not_tested"].format(where) if finding.code == "not_tested" else ""
         yield replace(
             finding,
             where=ACTION,
-            level="error" if tested else "note",
+            level="error" if wrong else "note",
             message=f"check of the dynamics: {finding.message}",
-            fix=_DECLARE.format(where, "action:KEY") if tested else _FIXES["not_tested"].format(where),
+            fix=_DECLARE.format(where, "action:KEY") if wrong else untested,
         )
 
 

@@ -245,13 +245,17 @@ def hash_regular(path: Path, *, root: Path | None) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tuple[bytes, str]:
+def read_file(
+    path: Path, *, root: Path | None, max_bytes: int = MAX_FILE, anything: bool = False
+) -> tuple[bytes, str]:
     """The bytes of a regular file and their SHA-256, read once so that both speak of the same bytes.
 
     Args:
         path: the file; a link is followed only to a file under ``root``.
         root: the folder that the user named.
         max_bytes: larger files are refused before they are read.
+        anything: whether it may begin as a file does that is sent in the place of another (see `no_data`), because
+            its name promises nothing.
 
     Raises:
         DataError: E131 for anything but a regular file under ``root``, E133 when it is gone, E107 when it is
@@ -270,6 +274,6 @@ def read_file(path: Path, *, root: Path | None, max_bytes: int = MAX_FILE) -> tu
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:
         os.close(handle)
-    if told := no_data(data[:64]):
+    if not anything and (told := no_data(data[:64])):
         raise DataError("E105", told)
     return data, hashlib.sha256(data).hexdigest()

@@ -1,9 +1,11 @@
 """HDF5 files from strangers: what may be opened, and how much of it is read.
 
 HDF5 reads whatever a file asks for: other files (external storage, external links, virtual datasets), libraries
-(filter plugins), terabytes that are not there. Here a path is walked link by link, and only hard links are taken;
+(filter plugins), terabytes that are not there. Here a path is walked link by link, within the file alone;
 a dataset is looked at before its shape is believed; and no plugin can be loaded. What the HDF5 library itself
 gets wrong about a damaged file costs the process, so callers do this in a worker.
+
+Soft links are followed by `led_to`, which goes from group to group as HDF5 would and leaves the file nowhere.
 
 `h5py` is imported by this file and by ``converters/hdf5_*`` alone.
 """
@@ -24,7 +26,9 @@ from h5py import h5d, h5l, h5pl, h5t, h5z
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
+from vla_data.names import natural
 from vla_data.safety.files import facts_of, no_data, open_regular
+from vla_data.safety.hdf5_places import is_signed, led_to
 from vla_data.safety.hdf5_types import kind_of, odd_type
 from vla_data.safety.text import show
 
@@ -46,8 +50,6 @@ MAX_ATTRIBUTES: Final = 256
 # DEFLATE makes at most 1,032 bytes of one; the other filters less.
 MAX_RATIO: Final = 1_100
 _SMALL: Final = 1 << 20
-_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-_BLOCK: Final = 512
 
 
 def plugins_off() -> None:
@@ -81,7 +83,7 @@ class File:
             head = os.pread(handle, 64, 0)
             if told := no_data(head) or ("" if head else "the file is empty, of 0 bytes"):
                 raise DataError("E105", told)
-            if not _is_signed(handle, self.facts[2]):
+            if not is_signed(handle, self.facts[2]):
                 raise DataError("E105", "not an HDF5 file: it has no signature of one; fetch or write it again")
             with reading("the file"):
                 # Through the descriptor: what was checked above is what is read.
@@ -113,12 +115,6 @@ class File:
     def close(self) -> None:
         """Close the file and everything in it."""
         self._file.close()
-
-
-def _is_signed(handle: int, size: int) -> bool:
-    """Whether HDF5's signature is where it may be: at the start, or after a user block of 512 bytes, 1,024, ..."""
-    places = itertools.chain([0], (_BLOCK << i for i in itertools.count()))
-    return any(os.pread(handle, 8, at) == _SIGNATURE for at in itertools.takewhile(lambda at: at < size, places))
 
 
 def _open(name: str) -> h5py.File:
@@ -174,7 +170,7 @@ class Node:
 
 
 class Group(Node):
-    """A group, in which only hard links are followed."""
+    """A group, in which hard and soft links are followed, and none that leads out of the file."""
 
     def __len__(self) -> int:
         with reading(self._shown):
@@ -228,24 +224,26 @@ class Group(Node):
         """What a link leads to.
 
         Raises:
-            DataError: E111 for any link but a hard one, E206 when there is none, and all of `Table`.
+            DataError: E111 for a link that leads out of the file or in a circle, E206 when there is none, and all
+                of `Table`.
         """
         path = self._below(name)
         if not _is_plain(name):
             raise DataError("E111", f"{show(path)} is not a plain path in the file")
         if name not in self:
-            raise DataError("E206", f"{show(path)} is missing")
+            raise DataError("E206", f"{show(path)} is missing; {self._listed()}")
         with reading(show(path)):
-            kind = self._item.id.links.get_info(self._item._e(name)).type
-            if kind != h5l.TYPE_HARD:
-                which = {h5l.TYPE_SOFT: "soft", h5l.TYPE_EXTERNAL: "external"}.get(kind, "user-defined")
-                raise DataError("E111", f"{show(path)} is a link of the {which} kind; only hard links are read")
-            item = self._item[name]
+            item = led_to(self._item, name, show(path))
         if isinstance(item, h5py.Group):
             return Group(self.file, item, path)
         if isinstance(item, h5py.Dataset):
             return Table(self.file, item, path)
         raise DataError("E232", f"{show(path)} is neither a group nor a dataset")
+
+    def _listed(self) -> str:
+        names = sorted(self.names(), key=natural)
+        more = f" and {len(names) - _FEW:,} more" if names[_FEW:] else ""
+        return f"{self._shown} has {', '.join(map(show, names[:_FEW])) or 'nothing in it'}{more}"
 
     def group(self, name: str) -> Group:
         """A group by its name; E206 when it is none."""
@@ -343,13 +341,19 @@ class Table(Node):
     def _check_place(self) -> None:
         plan = self._item.id.get_create_plist()
         if plan.get_layout() not in _LAYOUTS:
-            raise DataError("E111", f"{self._shown} is virtual: its data are in other datasets")
+            raise DataError(
+                "E111", f"{self._shown} is virtual: its data are in other datasets; copy them into this one"
+            )
         if plan.get_external_count():
-            raise DataError("E111", f"{self._shown} has its data in another file")
+            raise DataError("E111", f"{self._shown} has its data in another file; copy them into this one")
         for i in range(plan.get_nfilters()):
             code = plan.get_filter(i)[0]
             if code not in FILTERS:
-                raise DataError("E112", f"{self._shown} needs filter {code}; gzip, lzf, szip and shuffle are read")
+                raise DataError(
+                    "E112",
+                    f"{self._shown} needs filter {code}, and gzip, lzf, szip and shuffle are read; re-save it "
+                    "where that filter works (h5repack -f GZIP=1 OLD NEW)",
+                )
         if plan.get_layout() == h5d.CHUNKED:
             chunk = _size(plan.get_chunk(), self._item.id.get_type().get_size())
             if chunk > MAX_CHUNK:

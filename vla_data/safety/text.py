@@ -70,5 +70,5 @@ def instruction(text: str, *, allow_empty: bool = False, lines: bool = False) ->
         if unicodedata.category(char) in ("Cc", "Cs") and char not in spaces:
             raise DataError("E212", f"the instruction has the character {show(char)} at {at}")
     if not text.strip() and not allow_empty:
-        raise DataError("E211", "the instruction is empty; --task gives one")
+        raise DataError("E211", "the instruction is empty; --task TEXT gives one")
     return text

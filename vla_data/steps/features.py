@@ -17,7 +17,7 @@ import numpy as np
 from vla_data import options as checks
 from vla_data.actions.convention import Convention, check_parts
 from vla_data.core import Episode, Feature, Schema
-from vla_data.core.notes import LEFT_OUT
+from vla_data.core.notes import LEFT_OUT, NAMES_NOTHING
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
@@ -127,18 +127,26 @@ class SelectFeatures(_Features):
         """
         unread = [note.removeprefix(_NOTE) for note in episode.notes if note.startswith(_NOTE)]
         present = [*episode.arrays, *episode.frames]
+        known = [*present, *unread]
+        idle = [pattern for pattern in self.drop if not any(fnmatch.fnmatchcase(name, pattern) for name in known)]
+        if any(self.becomes(name) is not None for name in unread):  # it was left out by a name of before
+            idle = []
         for pattern in self.keep:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in [*present, *unread]):
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
                 raise DataError(
                     "E206",
-                    f"there is no feature {show(pattern)} to keep; known are {_listed([*present, *unread])}",
+                    f"there is no feature {show(pattern)} to keep; known are {_listed(known)}",
                 )
         return replace(
             episode,
             arrays=self._kept(episode.arrays),
             frames=self._kept(episode.frames),
             final=self._kept(episode.final),
-            notes=(*episode.notes, *(_NOTE + name for name in present if self.becomes(name) is None)),
+            notes=(
+                *episode.notes,
+                *(_NOTE + name for name in present if self.becomes(name) is None),
+                *(f"{NAMES_NOTHING}:{pattern}" for pattern in idle),
+            ),
         )
 
     def describe(self, schema: Schema) -> Schema:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, get_args
+from typing import get_args
 
 from vla_data import options as checks
 from vla_data.core.curate import Step
 from vla_data.steps import CutAfterSuccess, Length, RequireSuccess, Rl4vlaCompat, SmallActions, SuccessRule
-
-_DEFAULT_SUCCESSES: Final = 6
+from vla_data.steps.success import DEFAULT
 
 
 def ppo_sft(
     *,
-    min_success_steps: int = _DEFAULT_SUCCESSES,
+    min_success_steps: int = DEFAULT,
     success_rule: SuccessRule = "consecutive",
     pos_thresh: float | None = 0.01,
     rot_thresh: float | None = 0.06,
@@ -27,7 +26,8 @@ def ppo_sft(
     """PPO rollouts to supervised data: keep solved episodes up to their success, without idle steps.
 
     Args:
-        min_success_steps: successes that make an episode solved; 0 keeps all episodes, uncut.
+        min_success_steps: successes that make an episode solved; 0 keeps all episodes, uncut. The default gives
+            way to the number that a recording says, see `vla_data.steps.success.RECORDED`.
         success_rule: see `vla_data.steps.success_end`.
         pos_thresh: metres a step; None switches the test off. See `vla_data.steps.SmallActions`.
         rot_thresh: radians a step; None switches the test off.
@@ -41,7 +41,7 @@ def ppo_sft(
     """
     checks.whole("min_success_steps", min_success_steps, low=0)
     checks.one_of("success_rule", success_rule, get_args(SuccessRule))
-    if success_rule == "last" and min_success_steps != _DEFAULT_SUCCESSES:
+    if success_rule == "last" and min_success_steps != DEFAULT:
         raise ValueError("success_rule last does not count steps; leave out min_success_steps")
     if compat == "rl4vla":
         others = {

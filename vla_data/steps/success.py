@@ -6,8 +6,9 @@ a collector called it, and pruning happens later, so that a streak is a streak i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 from vla_data import options as checks
 from vla_data.core import Episode
 from vla_data.errors import DataError
+
+DEFAULT: Final = 6
+"""Successes in a row that make an episode solved, where neither a user nor the recording says another number."""
+
+RECORDED: Final = "success_steps"
+"""Fact of a recorded episode: how many successes in a row make it solved."""
 
 SuccessRule = Literal["consecutive", "cumulative", "last"]
 
@@ -52,11 +59,12 @@ class _ByRule:
     """A step that asks for the end of the success.
 
     Attributes:
-        min_steps: successes that are needed.
+        min_steps: successes that are needed. The default gives way to what a recording says of itself: its fact
+            `RECORDED`, as of environments that end an episode at its first success, where no more can follow.
         rule: see `success_end`.
     """
 
-    min_steps: int = 6
+    min_steps: int = DEFAULT
     rule: SuccessRule = "consecutive"
 
     def __post_init__(self) -> None:
@@ -64,7 +72,12 @@ class _ByRule:
         checks.one_of("success_rule", self.rule, get_args(SuccessRule))
 
     def _end(self, episode: Episode) -> int | None:
-        return success_end(_flags(episode), min_steps=self.min_steps, rule=self.rule)
+        return success_end(_flags(episode), min_steps=self._needed(episode), rule=self.rule)
+
+    def _needed(self, episode: Episode) -> int:
+        facts = episode.meta.episode_metadata
+        told = facts.get(RECORDED) if isinstance(facts, Mapping) and self.min_steps == DEFAULT else None
+        return told if isinstance(told, int) and not isinstance(told, bool) and told >= 1 else self.min_steps
 
 
 @dataclass(frozen=True, kw_only=True)

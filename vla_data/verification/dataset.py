@@ -47,7 +47,8 @@ def find_dataset(path: Path) -> tuple[Path, str]:
             raise UsageError("E001", f"{show(path)} has several datasets; name one of {names}")
         if found:
             return found.pop()
-    raise UsageError("E003", f"{show(path)} has no SHA256SUMS or manifest; was it made by vla-data?")
+    what = f"{show(path)} has no SHA256SUMS or manifest, which vla-data writes beside what it makes"
+    raise UsageError("E003", f"{what}; of other data, vla-data inspect says what they are")
 
 
 def walk(root: Path) -> Iterable[tuple[str, int]]:

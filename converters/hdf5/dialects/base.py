@@ -280,6 +280,23 @@ def one_text(value: Any) -> str | None:
     return text if text.strip() else None
 
 
+FIRST_OF: Final = ":first_of="
+"""Ends the rule of an instruction that is the first of several wordings, and comes before their number."""
+
+
+def first_text(name: str, value: Any) -> tuple[str, str] | None:
+    """(rule, text) of what ``name`` holds: a text, or several wordings of one, of which the first counts that is
+    not empty; None where there is none.
+    """
+    text = one_text(value)
+    if text is not None or not isinstance(value, np.ndarray | list | tuple):
+        return None if text is None else (name, text)
+    items = np.asarray(value, dtype=object).reshape(-1).tolist()
+    texts = [one_text(item) for item in items if isinstance(item, str | bytes)]
+    found = next((text for text in texts if text is not None), None)
+    return (f"{name}{FIRST_OF}{len(items)}", found) if found is not None and len(texts) == len(items) else None
+
+
 def instructions(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Rule -> instruction, from attributes or other facts called like one."""
     found = {name: one_text(attributes.get(name)) for name in INSTRUCTIONS}

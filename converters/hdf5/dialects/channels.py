@@ -40,9 +40,11 @@ class ChannelsLast(Table):
 
 
 def looks_like_pictures(table: Table) -> bool:
-    """Whether numbers may be a camera's, which no rule makes one: RGB as floats, or with opacity."""
-    if table.kind != "number" or len(table.shape) != 4:
+    """Whether numbers may be cameras', which no rule makes one: RGB as floats, with opacity, or of several."""
+    if table.kind != "number" or len(table.shape) not in (4, 5):
         return False
+    if len(table.shape) == 5:
+        return table.dtype == np.uint8 and 3 in (table.shape[2], table.shape[4]) and table.shape[3] >= _SMALLEST
     _, first, second, last = table.shape
     if last in (3, 4) and min(first, second) >= _SMALLEST:
         return table.dtype.kind == "f" if last == 3 else table.dtype == np.uint8

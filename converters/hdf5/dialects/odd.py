@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +13,7 @@ from vla_data.safety.text import show
 
 _TRAJECTORY: Final = re.compile(r"traj_[0-9]{1,9}")
 _TOLD: Final = 5
+_OPTIONS: Final = 40
 
 Odd = tuple[str, str, str]
 """Code, what is wrong, and the path of the part that can't be read."""
@@ -31,8 +34,15 @@ def refuse(odd: Sequence[Odd]) -> None:
 
 def without(*paths: str) -> str:
     """The end of a message on parts of a demo: how to read the demo without them."""
-    options = " ".join(dict.fromkeys(f"--leave-out {show(below(path))}" for path in paths))
-    return f"; {options} leaves {'it' if len(paths) == 1 else 'them'} out"
+    groups = Counter(below(path).rpartition("/")[0] for path in paths)
+    # A camera that is a group of a dataset a frame is left out as one; `obs` itself is the demo.
+    wide = {group for group, count in groups.items() if count > _TOLD and "/" in group}
+    names = dict.fromkeys(
+        group if (group := name.rpartition("/")[0]) in wide else name for name in map(below, paths)
+    )
+    options = " ".join(f"--leave-out {shlex.quote(show(name))}" for name in list(names)[:_OPTIONS])
+    more = f" and {len(names) - _OPTIONS:,} more" if len(names) > _OPTIONS else ""
+    return f"; {options}{more} leaves {'it' if len(paths) == 1 else 'them'} out"
 
 
 def below(path: str) -> str:

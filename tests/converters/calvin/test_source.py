@@ -177,6 +177,18 @@ def test_annotations_that_say_something_else_are_refused(told: Any, root: Path) 
     assert caught.value.code == "E141"
 
 
+@pytest.mark.parametrize(("folders", "found"), [(("lang_minilm",), True), (("lang_minilm", "lang_clip"), False)])
+def test_instructions_may_be_in_the_folder_of_another_model(root: Path, folders: Any, found: bool) -> None:
+    """``lang_annotations`` comes first; where it is not there, the only other ``lang_...``."""
+    own = root / ANNOTATIONS
+    for folder in folders:
+        (root / folder).mkdir()
+        (root / folder / own.name).write_bytes(own.read_bytes())
+    want = [episode.task for episode in episodes(root, task="play")]
+    own.unlink()
+    assert [episode.task for episode in episodes(root, task="play")] == (want if found else ["play"] * len(PLAY))
+
+
 class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path

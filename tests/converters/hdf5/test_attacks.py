@@ -73,19 +73,28 @@ def external_link_on_the_way(file: Any, folder: Path) -> None:
     file["data/demo_0/obs"] = h5py.ExternalLink(other_file(folder), "/obs")
 
 
-def soft_link(file: Any, folder: Path) -> None:
+def soft_link_out(file: Any, folder: Path) -> None:
+    """Over a link that leads out of the file."""
     del file[EEF]
-    file[EEF] = h5py.SoftLink("/data/demo_1/obs/eef")
+    file["way"] = h5py.ExternalLink(other_file(folder), "/")
+    file[EEF] = h5py.SoftLink("/way/eef")
 
 
-def soft_link_to_demo(file: Any, folder: Path) -> None:
-    del file["data/demo_0"]
-    file["data/demo_0"] = h5py.SoftLink("/data/demo_1")
+def soft_link_in_a_circle(file: Any, folder: Path) -> None:
+    del file[EEF]
+    file[EEF] = h5py.SoftLink("./eef")
 
 
-def soft_link_of_actions(file: Any, folder: Path) -> None:
-    del file["data/demo_0/actions"]
-    file["data/demo_0/actions"] = h5py.SoftLink("/data/demo_1/actions")
+def soft_links_without_end(file: Any, folder: Path) -> None:
+    """Each is two more: followed one by one, and not all of them."""
+    del file[EEF]
+    for i in range(64):
+        file[f"data/demo_0/obs/{'eef' if i == 0 else f'l{i}'}"] = h5py.SoftLink(f"l{i + 1}/./l{i + 1}")
+
+
+def soft_link_to_nothing(file: Any, folder: Path) -> None:
+    del file[EEF]
+    file[EEF] = h5py.SoftLink("/data/demo_1/obs/elbow")
 
 
 def virtual(file: Any, folder: Path) -> None:
@@ -212,9 +221,10 @@ ATTACKS: dict[Attack, str] = {
     external_images: "E111",
     external_link: "E111",
     external_link_on_the_way: "E111",
-    soft_link: "E111",
-    soft_link_to_demo: "E111",
-    soft_link_of_actions: "E111",
+    soft_link_out: "E111",
+    soft_link_in_a_circle: "E111",
+    soft_links_without_end: "E111",
+    soft_link_to_nothing: "E206",
     virtual: "E111",
     shape_bomb: "E107",
     row_bomb: "E107",
@@ -293,6 +303,31 @@ def test_one_bad_demo_costs_one_demo(tmp_path: Path) -> None:
         ("a.h5/demo_1", "failed", "E111"),
         ("a.h5/demo_2", "published", ""),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        (EEF, "/data/demo_1/obs/eef"),
+        (EEF, "./again"),
+        ("data/demo_0/actions", "/data/demo_1/actions"),
+        ("data/demo_0/obs", "/data/./demo_1//obs"),
+        ("data/demo_0", "demo_1"),
+    ],
+)
+def test_soft_links_within_the_file_are_what_they_lead_to(tmp_path: Path, name: str, target: str) -> None:
+    """As h5py follows them."""
+    path = robomimic_file(tmp_path / "a.h5", demos=("demo_0", "demo_1"))
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1/obs/eef"][...] = 7.5
+        file["data/demo_1/actions"][...] = 0.25
+        file["data/demo_0/obs/again"] = h5py.SoftLink("/data/demo_1/obs/eef")
+        del file[name]
+        file[name] = h5py.SoftLink(target)
+        want = file[EEF][()], file["data/demo_0/actions"][()]
+    first = read(path, task="x")
+    assert np.array_equal(first.arrays["observation.eef"], want[0])
+    assert np.array_equal(first.arrays["action"], want[1])
 
 
 def test_cycle_of_hard_links_is_walked_once(tmp_path: Path) -> None:

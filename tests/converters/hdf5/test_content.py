@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 import tracemalloc
@@ -214,7 +215,7 @@ def test_numbers_that_json_lacks_are_texts_of_nobody(tmp_path: Path, odd: str) -
     with pytest.raises(DataError) as caught:
         read(path)
     assert caught.value.code == "E231"
-    assert caught.value.message.endswith("--fps --task")
+    assert caught.value.message.endswith("--fps NUMBER --task TEXT")
 
 
 ODD_EXTRAS: dict[str, Any] = {
@@ -238,7 +239,7 @@ def test_what_no_feature_can_be_is_left_out_or_can_be(tmp_path: Path, kind: str,
         return
     with pytest.raises(DataError) as caught:
         read(path, task="x")
-    assert caught.value.message.endswith(f"; --leave-out {name} leaves it out")
+    assert caught.value.message.endswith(f"; --leave-out {shlex.quote(name)} leaves it out")
     episode = read(path, task="x", leave_out=(name,))
     assert f"left_out:{name}" in episode.notes
     assert "observation.eef" in episode.arrays
@@ -259,7 +260,8 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(path)
     assert caught.value.code == "E231"
-    assert caught.value.message.endswith("--observation-time --image-orientation --fps --task")
+    flags = "--observation-time before|after --image-orientation none|vflip|rot180 --fps NUMBER --task TEXT"
+    assert caught.value.message.endswith(flags)
 
 
 def test_file_left_open_by_a_recorder_names_the_remedy(tmp_path: Path) -> None:

@@ -357,13 +357,21 @@ def test_instructions_are_found_where_others_write_them(tmp_path: Path, place: s
     assert any(note.startswith("declared_instead_of_the_instruction_of:") for note in declared.notes)
 
 
-def test_texts_that_differ_are_no_instruction(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["attribute", "dataset"])
+@pytest.mark.parametrize(("texts", "want"), [(["lift it", "raise it"], "lift it"), (["", "raise it"], "raise it")])
+def test_texts_that_differ_are_no_instruction_unless_named(
+    tmp_path: Path, place: str, texts: list[str], want: str
+) -> None:
     path = robomimic_file(tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
-        file["data/demo_0"].attrs["instruction"] = ["lift it", "raise it"]
-    with pytest.raises(DataError, match="--task") as caught:
+        demo = file["data/demo_0"]
+        (demo.attrs if place == "attribute" else demo)["instruction"] = texts
+    with pytest.raises(DataError, match=r"--task TEXT; instruction has several wordings ") as caught:
         read(path)
     assert caught.value.code == "E211"
+    episode = read(path, instruction="instruction")
+    assert (episode.task, "instruction_first_of:instruction=2" in episode.notes) == (want, True)
+    assert read(path, task="other").task == "other"
 
 
 @pytest.mark.parametrize("form", ["rows of unequal length", "padded rows", "fixed texts"])

@@ -264,3 +264,22 @@ def test_an_instruction_is_asked_for_only_where_it_matters(tmp_path: Path) -> No
     assert done.exit_code == 0
     found = json.loads(done.stdout)["action"]
     np.testing.assert_allclose(found["mean"], np.linspace(0, 1, 63).reshape(9, 7).mean(axis=0))
+
+
+def test_a_camera_that_is_a_group_of_frames_is_left_out_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "frames.hdf5"
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {"control_freq": 20}})
+        demo = data.create_group("demo_0")
+        demo["actions"] = np.zeros((60, 7))
+        demo["obs/robot0_eef_pos"] = np.zeros((60, 3))
+        demo["obs/pair"] = np.zeros((60, 2, 16, 16, 3), np.uint8)
+        for frame in range(60):
+            demo[f"obs/front/{frame:06d}"] = np.zeros((16, 16, 3), np.uint8)
+    source = vd.open_source(path, task="lift")
+    with pytest.raises(DataError, match=r"and 55 more; --leave-out obs/front leaves them out$"):
+        source.read(source.episodes()[0])
+    left = vd.open_source(path, task="lift", leave_out=("obs/front",))
+    episode = left.read(left.episodes()[0])
+    assert "pictures_kept_as_numbers:observation.pair" in episode.notes

@@ -22,8 +22,8 @@ import vla_data as vd
 from converters.lerobot.extra import extra_files
 from converters.lerobot.layout import Layout
 from converters.lerobot.meta import split_ranges
-from converters.lerobot.places import V2_DATA, V2_VIDEO
 from converters.lerobot.source import LerobotSource
+from converters.lerobot.templates import V2_DATA, V2_VIDEO
 from tests.paths import SHARED, TESTS
 from vla_data.errors import DataError, UsageError
 from vla_data.media import video

@@ -122,15 +122,16 @@ def test_rdt2s_own_way_of_reading(dataset: Path) -> None:
         assert sample["meta.json"]["sub_task_instruction_key"] in tasks
 
 
-def test_it_verifies_repairs_and_passes_the_gate(dataset: Path, source: Path) -> None:
+@pytest.mark.parametrize("flips", [50, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_it_verifies_repairs_and_passes_the_gate(flips: int, dataset: Path, source: Path) -> None:
     assert vd.verify(dataset, deep=True, reader="rdt2").ok
     seen = gate.read_back(dataset)
     assert (seen["samples"], seen["shards"], seen["warnings"]) == (7, 1, [])
     shard = dataset / "shards/shard-000000.tar"
     good = shard.read_bytes()
-    for at in range(700, len(good), len(good) // 200):
+    for number in range(flips):
         bad = bytearray(good)
-        bad[at] ^= 4
+        bad[number * len(good) // flips] ^= 1 << number % 8
         shard.write_bytes(bad)
         assert not vd.verify(dataset).ok
     repair(dataset, [str(source)], workers=1)

@@ -123,15 +123,16 @@ def test_a_batch_of_verl_is_named(tmp_path: Path) -> None:
         episodes(tmp_path)
 
 
-def test_random_damage_never_breaks_out(tmp_path: Path) -> None:
-    """1,000 changed bytes and 200 changed values: an episode that is equal or whole, or a code; nothing else."""
+@pytest.mark.parametrize("flips", [200, pytest.param(2000, marks=pytest.mark.nightly)])
+def test_random_damage_never_breaks_out(flips: int, tmp_path: Path) -> None:
+    """Changed bits, mostly where the structure is: an episode, or a code; nothing else."""
     data = pickle.dumps([(True, 1.0, oft(1, fillers=0)), (False, 0.0, quest(2))])
     dice = random.Random(7)
     path = tmp_path / "rollouts.pkl"
     refused = 0
-    for _ in range(1000):
+    for _ in range(flips):
         changed = bytearray(data)
-        # Mostly where the structure is: a changed pixel can't be noticed by anybody.
+        # A changed pixel can't be noticed by anybody.
         at = dice.choice([dice.randrange(len(data)), dice.randrange(400), len(data) - 1 - dice.randrange(400)])
         changed[at] ^= 1 << dice.randrange(8)
         path.write_bytes(changed)
@@ -140,7 +141,7 @@ def test_random_damage_never_breaks_out(tmp_path: Path) -> None:
                 assert len(episode) >= 1
         except DataError:
             refused += 1
-    assert refused > 200
+    assert refused > flips / 5
 
 
 def test_convert_makes_a_dataset_of_them(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.rlds import example, tfrecord
+from converters.rlds import example, tfds_json, tfrecord
 from converters.rlds import features as rlds_features
 from converters.rlds import images as rlds_images
 from converters.rlds import values as rlds_values
@@ -351,7 +351,8 @@ def steps(**features: Any) -> Any:
         (steps(x=leaf(dtype="float32", shape={"dimensions": [1.5]})), "E141"),
         (steps(x=leaf(dtype="float32", shape=[])), "E141"),
         (steps(x=leaf()), "E141"),
-        (steps(**{"a/b": leaf(dtype="float32")}), "E141"),
+        (steps(**{"a//b": leaf(dtype="float32")}), "E141"),
+        (steps(**{"a/b": leaf(dtype="float32"), "a": tfds_json.folder({"b": leaf(dtype="int64")})}), "E141"),
         (steps(**{"": leaf(dtype="float32")}), "E141"),
         (steps(**{"\x1b[2J": leaf(dtype="float32")}), "E141"),
         (steps(**{f"f{i}": leaf(dtype="float32") for i in range(3000)}), "E106"),

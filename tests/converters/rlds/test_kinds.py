@@ -136,6 +136,27 @@ def test_wordings_of_the_episode(tmp_path: Path, texts: list[bytes], want: str) 
     assert read(write(tmp_path, {}, values, whole=whole), task=None).task == want
 
 
+@pytest.mark.parametrize(
+    ("texts", "options", "want"),
+    [
+        (["one", "two", "three"], {}, "one"),
+        (["", "two", "three"], {}, "two"),
+        (["", " ", "three"], {}, "three"),
+        (["", "", ""], {"task": "given"}, "given"),
+        (["", "two", ""], {"task": "given"}, "two"),
+        (["", "two", "three"], {"instruction": "language_instruction_3"}, "three"),
+    ],
+)
+def test_of_numbered_wordings_the_first_that_says_something_counts(
+    tmp_path: Path, texts: list[str], options: Any, want: str
+) -> None:
+    """DROID has three of each episode, of which any may be empty."""
+    names = [f"language_instruction{end}" for end in ("", "_2", "_3")]
+    values = {name: [text.encode()] * STEPS for name, text in zip(names, texts, strict=True)}
+    folder = write(tmp_path, {name: tfds_json.text() for name in names}, values)
+    assert read(folder, **{"task": None, **options}).task == want
+
+
 @pytest.mark.parametrize("text", ["two\nlines", "tab\there", "x" * 3000])
 def test_instructions_may_have_lines_and_length(tmp_path: Path, text: str) -> None:
     step = {"language_instruction": tfds_json.text()}
@@ -176,3 +197,26 @@ def test_pixels_that_are_an_array_of_ours_stay_one(tmp_path: Path) -> None:
     episode = found.read(found.episodes()[0])
     assert np.array_equal(episode.arrays["mask"], mask)
     assert not episode.frames
+
+
+@pytest.mark.parametrize("leave_out", [(), ("steps/a/b",)])
+def test_a_name_with_a_slash_is_stored_as_a_folders_is(tmp_path: Path, leave_out: Any) -> None:
+    folder = write(tmp_path, {"a/b": tfds_json.tensor((2,), "float32")}, {"a/b": numbers(2).reshape(-1)})
+    found = read(folder, leave_out=leave_out).arrays
+    assert ("a.b" in found) == (not leave_out)
+    assert leave_out or np.array_equal(found["a.b"], numbers(2))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pictures_that_are_no_camera_are_said_to_stay_numbers(tmp_path: Path, channels: int) -> None:
+    pixels = np.full((STEPS, 4, 6, channels), np.arange(STEPS)[:, None, None, None] * 20, np.uint8)
+    files = []
+    for image in pixels:
+        out = io.BytesIO()
+        Image.fromarray(image[..., 0] if channels == 1 else image).save(out, "PNG")
+        files.append(out.getvalue())
+    step = {"observation": {"image": tfds_json.image(4, 6, "png", channels=channels)}}
+    episode = read(write(tmp_path, step, {"observation/image": files}))
+    note = "pictures_kept_as_numbers:observation.image"
+    assert (note in episode.notes, "observation.images.image" in episode.frames) == (channels != 3, channels == 3)
+    assert channels == 3 or np.array_equal(episode.arrays["observation.image"], pixels)

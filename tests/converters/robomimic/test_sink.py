@@ -466,7 +466,10 @@ def test_examine_is_content_with_what_we_write(lift: Path, carrots: Path) -> Non
             lambda f: f.__setitem__("mask/train", np.asarray(["demo_9"], "S")),
             "mask train names a demo twice or one",
         ),
-        (lambda f: f.__setitem__("data/demo_0/link", h5py.ExternalLink("/etc/passwd", "/")), "only hard links"),
+        (
+            lambda f: f.__setitem__("data/demo_0/link", h5py.ExternalLink("/etc/passwd", "/")),
+            "link to another file",
+        ),
     ],
 )
 def test_examine_names_what_is_wrong(carrots: Path, tmp_path: Path, change: Any, problem: str) -> None:

@@ -151,11 +151,8 @@ BAD: Mapping[str, tuple[str, Any]] = {
     "instruction_nul": ("E212", healthy(instruction="a\x00b")),
     "instruction_code_points_beyond_unicode": ("E104", healthy(instruction=bad_code_points()[:1])),
     # 61
-    "instruction_newline": ("E212", healthy(instruction="In: pick\nOut: done")),
-    "instruction_tab": ("E212", healthy(instruction="pick\tplace")),
     "instruction_escape": ("E212", healthy(instruction="\x1b]0;title\x07pick")),
     "instruction_c1_control": ("E212", healthy(instruction="pick\x9bplace")),
-    "instruction_1025_characters": ("E212", healthy(instruction="x" * 1025)),
     "instruction_one_megabyte": ("E212", healthy(instruction="x" * 2**20)),
     # 62
     "one_image_of_another_size": ("E203", healthy(image=odd_one(PIXELS[2][:, :9]))),

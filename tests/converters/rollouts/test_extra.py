@@ -114,3 +114,32 @@ def test_a_sanitized_rollout_has_every_key_again(tmp_path: Path, images: Any) ->
     assert after.final.keys() == before.final.keys()
     with np.load(tmp_path / "out/a.npz", allow_pickle=False) as plain:
         assert {"wrist", "proprio", "force"} <= set(plain.files)
+
+
+@pytest.mark.parametrize("text", ["pick\nplace", "pick it\n", "pick\tplace", "x" * 3000])
+def test_instructions_may_have_lines_and_length_as_in_every_format(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path / "in", instruction=text).task == text
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([{"image": 1, "action": 2, "info": 3}] * 3, "a list of 3 dictionaries .*several rollouts"),
+        ([{"image": 1, "state": 2, "action": 3}] * 4, "a list of 4 dictionaries .*RLDS builders"),
+        (
+            {**rollout(T), "info": [{"is_success": True}] * T},
+            r"missing key info\[0\]\.success; .* has is_succ",
+        ),
+        (
+            {k: v for k, v in rollout(T).items() if k != "info"},
+            "missing key 'info'; the rollout has image",
+        ),
+    ],
+)
+def test_what_a_file_has_in_place_of_a_rollout_is_said(tmp_path: Path, value: Any, says: str) -> None:
+    held = np.empty((), dtype=object)
+    held[()] = value
+    np.save(tmp_path / "a.npy", np.array(value, dtype=object) if isinstance(value, list) else held)
+    source = PpoRolloutSource(root=tmp_path)
+    with pytest.raises(DataError, match=f"E206 missing-key: .*{says}"):
+        source.read(source.episodes()[0])

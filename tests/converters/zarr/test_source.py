@@ -231,7 +231,8 @@ def test_archives_that_lie(kind: str, tmp_path: Path) -> None:
         episodes(root, fps=10)
 
 
-def test_a_thousand_flips_are_told_or_change_nothing_unseen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", [150, pytest.param(1000, marks=pytest.mark.nightly)])
+def test_flips_are_told_or_change_nothing_unseen(flips: int, tmp_path: Path) -> None:
     """Blosc has no checksum: what a flip in a chunk changes, the fingerprint tells; metadata refuse or stay."""
     given = {name: arrays()[name] for name in ("action", "camera0_rgb", "timestamp")}
     root = write(tmp_path / "a.zarr", given, chunk=8)
@@ -240,7 +241,7 @@ def test_a_thousand_flips_are_told_or_change_nothing_unseen(tmp_path: Path) -> N
     before = [source.fingerprint(ref) for ref in refs]
     files = sorted(p for p in root.rglob("*") if p.is_file() and p.name not in (".zattrs", ".zgroup"))
     dice = random.Random(3)
-    for _ in range(1000):
+    for _ in range(flips):
         path = dice.choice(files)
         data = path.read_bytes()
         at = dice.randrange(len(data))

@@ -132,7 +132,7 @@ def resolve_success(labels: Sequence[bool | None], unlabelled: Unlabelled) -> Bo
     if missing and unlabelled == "error":
         raise ValueError(
             f"{len(missing)} of {len(labels)} episodes have no success label (as episode {missing[0]}); "
-            "say what they count as (unlabelled: success or failure)"
+            "say what they count as (--unlabelled success, or failure)"
         )
     return np.array([unlabelled == "success" if label is None else label for label in labels], dtype=np.bool_)
 
