@@ -56,8 +56,3 @@ def test_nothing_to_compare() -> None:
 def test_an_unknown_word_is_refused(option: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="one of"):
         RIPTConfig(**option)  # type: ignore[arg-type]
-
-
-def test_signs_of_rollouts_have_no_chunks() -> None:
-    with pytest.raises(ValueError, match="credit to rollout"):
-        RIPTConfig(optimisation="cfg", credit="running")

@@ -84,4 +84,4 @@ def test_figures_of_the_controls(tmp_path: Path, shuffle: str) -> None:
 def test_figures_of_a_flow(tmp_path: Path) -> None:
     """No claim that it rises: it was seen to fall."""
     rate: dict[str, Any] = {"learning_rate": 3e-4, "schedule": "constant", "num_ppo_epochs": 2}
-    trained(tmp_path / "run", seed=1, optimisation="cfg", credit="rollout", num_train_steps=20, **rate)
+    trained(tmp_path / "run", seed=1, optimisation="cfg", num_train_steps=20, **rate)

@@ -311,6 +311,16 @@ def test_chunks_that_are_compared_with_what_was_running(start: dict[str, str], t
     assert torch.equal(found.tokens, whole.tokens[teaches][:, : found.tokens.shape[1]])
 
 
+def test_a_flow_has_the_advantages_of_rollouts(start: dict[str, str], tmp_path: Path) -> None:
+    """``credit`` is of ``ppo``, as the ratio is."""
+    config = configured(start, optimisation="cfg", num_train_steps=1)
+    program = trained(tmp_path / "run", config)
+    outcomes = [one for wave in program.collector.ledger for one in wave.outcomes(dropped=False)]
+    whole = program.chunks(outcomes)
+    program.config = replace(config, credit="running")
+    assert torch.equal(program.chunks(outcomes).advantage, whole.advantage)
+
+
 @pytest.mark.parametrize("options", [{"ratio": "token"}, {"reward": "return"}, {"precision": "bf16"}])
 def test_options_run(start: dict[str, str], tmp_path: Path, options: dict[str, str]) -> None:
     trained(tmp_path / "run", configured(start, num_train_steps=1, **options))

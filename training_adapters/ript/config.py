@@ -150,8 +150,6 @@ class RIPTConfig:
         checked.shared(self, "gradient_accumulation_steps", "batch_size", "chunks")
         if self.start_pool and self.start_pool < self.demo_batch_size:
             raise ValueError(f"start_pool is {self.start_pool}, and a wave has {self.demo_batch_size} starts")
-        if self.optimisation == "cfg" and self.credit == "running":
-            raise ValueError("cfg learns from the sign of a whole rollout's advantage: set credit to rollout")
         if self.optimisation == "cfg" and not self.processor.keeps_signs:
             raise ValueError(
                 "cfg reads the sign of an advantage alone, and with advantage_normalization"

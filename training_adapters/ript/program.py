@@ -164,7 +164,7 @@ class Program:
             still=self._place.row.still,
             every_step=self.config.optimisation == "cfg" and self.config.cfg_chunks == "every_step",
         )
-        if self.config.credit == "rollout":
+        if self.config.credit == "rollout" or self.config.optimisation == "cfg":
             return chunks
         return self._running(chunks, compared.outcomes, [len(rollout.begins) for rollout in rollouts])
 
