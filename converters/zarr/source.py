@@ -26,16 +26,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.rollouts.pickled import described
 from converters.zarr.buffer import Buffer, Rows
 from vla_data import options as checks
 from vla_data.actions.limits import check_numbers
-from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Feature, Schema
+from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Schema
 from vla_data.core.base import RootedSource
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
 from vla_data.media.frames import Frames
 from vla_data.media.images import MAX_SIDE
-from vla_data.recording.recorded import IMAGE_CONVENTION
 from vla_data.safety.text import instruction, show
 
 SUFFIX: Final = ".zarr.zip"
@@ -194,18 +194,7 @@ class ZarrSource(RootedSource):
         Raises:
             UsageError: E231, nothing says how many steps a second there are.
         """
-        features = {
-            name: Feature(
-                dtype="image",
-                shape=(frames.height, frames.width, 3),
-                names=("height", "width", "channels"),
-                convention=IMAGE_CONVENTION,
-            )
-            for name, frames in episode.frames.items()
-        }
-        for name, array in episode.arrays.items():
-            features[name] = Feature(dtype=str(array.dtype), shape=array.shape[1:] or (1,))
-        return Schema(features=features, fps=self._rate())
+        return described(episode, self._rate())
 
     def _rate(self) -> float:
         if self.fps is not None:

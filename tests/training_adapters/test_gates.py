@@ -333,6 +333,7 @@ def test_every_gate_has_a_test_here_or_of_its_own() -> None:
     others = {
         "gr00t": ROOT / "tests/training_adapters/test_prepare.py",
         "rdt": ROOT / "tests/converters/rdt/test_sink.py",
+        "rdt2": ROOT / "tests/converters/rdt2/test_sink.py",
     }
     for name in trainers("gate"):
         assert f'"{name}"' in text or name == "lerobot" or others[name].is_file()

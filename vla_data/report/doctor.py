@@ -81,6 +81,10 @@ EXTRAS: Final[Mapping[str, Extra]] = {
         (Package("av", "av", "14.0"),),
         "from av.codec import Codec; [Codec(name, 'w') for name in ('libsvtav1', 'libx264')]",
     ),
+    "zarr": Extra(
+        "replay buffers in zarr (UMI, diffusion policy)",
+        (Package("numcodecs", "numcodecs", "0.13.1"), Package("imagecodecs", "imagecodecs", "2024.9.22")),
+    ),
 }
 """Extra -> what it is. Sorted; a test compares it with the package's own metadata."""
 
