@@ -43,6 +43,13 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def some_text(name: str, value: Any) -> str | None:
+    """A text that is not empty, or None; raises ValueError."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{name} is {value!r}, not a text")
+    return value
+
+
 def texts(name: str, value: Any) -> tuple[str, ...]:
     """Several texts; one alone is no list of letters."""
     if isinstance(value, str) or not isinstance(value, Iterable):

@@ -115,8 +115,7 @@ class CalvinSource(RootedSource):
         checks.one_of("episodes_of", self.episodes_of, ("auto", "language", "play"))
         checks.one_of("action", self.action, ("relative", "absolute"))
         object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
-        if self.task is not None and (not isinstance(self.task, str) or not self.task):
-            raise ValueError(f"task is {self.task!r}, not a text")
+        checks.some_text("task", self.task)
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
         object.__setattr__(self, "leave_out", checks.texts("leave_out", self.leave_out))

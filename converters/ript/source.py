@@ -70,8 +70,7 @@ class RiptSource(Pickles):
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "fps", checks.number("fps", self.fps, low=1e-3, high=1e6))
-        if self.task is not None and (not isinstance(self.task, str) or not self.task):
-            raise ValueError(f"task is {self.task!r}, not a text")
+        checks.some_text("task", self.task)
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pytest
 
 import vla_data as vd
 from tests.jobs.test_strangers import Here
+from tests.odd_places import changed, places
 from tests.rollouts import rollout, save
 from vla_data.advantages.frame_table import FrameTable
 from vla_data.advantages.job import annotate, read
@@ -74,29 +75,15 @@ def annotated(sets: Path, tmp_path: Path) -> Callable[..., str]:
     return go
 
 
-def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield place
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from _places(value[key], (*place, key))
-
-
-def _changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
-    if not place:
-        return odd
-    out = value.copy()
-    out[place[0]] = _changed(value[place[0]], place[1:], odd)
-    return out
-
-
 def test_odd_values_of_v21(annotated: Callable[..., str], sets: Path) -> None:
     draw = random.Random(0)
     found = set()
     for name in ("episodes.jsonl", "tasks.jsonl", "episodes_stats.jsonl"):
         lines = (sets / "v2.1/meta" / name).read_text().splitlines()
         whole = json.loads(lines[0])
-        places = [place for place in _places(whole) if "image" not in str(place)]
-        for place in draw.sample(places, min(10, len(places))):
-            line = json.dumps(_changed(whole, place, draw.choice(ODD)))
+        known = [place for place in places(whole) if "image" not in str(place)]
+        for place in draw.sample(known, min(10, len(known))):
+            line = json.dumps(changed(whole, place, draw.choice(ODD)))
 
             def change(root: Path, name: str = name, text: str = "\n".join([line, *lines[1:]])) -> None:
                 (root / "meta" / name).write_text(text + "\n")

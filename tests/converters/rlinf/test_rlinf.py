@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
+from tests.odd_places import changed, places
 from vla_data.errors import DataError, UsageError
 
 STEPS = 5
@@ -201,28 +201,14 @@ ODD: Any = (
 )
 
 
-def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield place
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from _places(value[key], (*place, key))
-
-
-def _changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
-    if not place:
-        return odd
-    out = value.copy()
-    out[place[0]] = _changed(value[place[0]], place[1:], odd)
-    return out
-
-
 def test_whatever_stands_in_a_file_is_an_episode_or_refused(tmp_path: Path) -> None:
     """Each value of it exchanged for odd ones, of which each place gets a few."""
     told = episode()
     told["infos"][-1] |= {"intervene_flag": np.array(True), "intervene_action": np.ones(7, np.float32)}
     codes: dict[str, int] = {}
-    for number, place in enumerate(_places(told)):
+    for number, place in enumerate(places(told)):
         for odd in random.Random(number).sample(ODD, 5):
-            write(tmp_path, _changed(told, place, odd))
+            write(tmp_path, changed(told, place, odd))
             try:
                 made, code = read(tmp_path), ""
                 assert all(len(array) == STEPS for array in made.arrays.values())
