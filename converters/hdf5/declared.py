@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from converters.hdf5 import instruction
 from converters.hdf5.dialects.base import Demo, Found
+from converters.hdf5.dialects.odd import Odd
 from vla_data.errors import DataError
 from vla_data.safety import text
 
@@ -64,19 +65,20 @@ class Told:
     fps: float
 
 
-def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) -> Told:
-    """The facts of a demo.
+def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: bool, files: bool) -> Told:
+    """The facts of a demo, of which those that are missing are nothing in particular.
 
     Args:
         demo: what the file has.
         options: what was declared.
         file: name of the file.
+        odd: takes what is missing: E231 for what is neither told nor declared, E211 where that is the instruction
+            alone.
         pixels: whether there are images as pixels.
         files: whether there are images as JPEG or PNG files.
 
     Raises:
-        DataError: E231 for what is neither told nor declared, E211 where that is the instruction alone, E221 for a
-            declared rate that contradicts the file.
+        DataError: E221 for a declared rate that contradicts the file, E212 for an instruction that is no text.
     """
     asked: list[tuple[str, str]] = []
     nothing = Found("none", "")
@@ -107,22 +109,22 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
         task = Found("", "none")
     if task is None and not asked:
         texts = instruction.candidates(demo)
-        raise DataError(
-            "E211", f"the file has no one instruction by a name that is known; declare it with --task TEXT{texts}"
-        )
-    if task is None:
+        message = f"the file has no one instruction by a name that is known; declare it with --task TEXT{texts}"
+        odd.append(("E211", message, ""))
+    elif task is None:
         asked.append((f"an instruction{instruction.candidates(demo)}", "--task"))
-    if asked or rate is None or task is None:
-        raise DataError("E231", _missing(asked))
+    if asked:
+        odd.append(("E231", _missing(asked), ""))
+    if task is not None:
+        words = text.instruction(task.value, allow_empty=options.allow_empty_instruction, lines=True)
+        task = Found(words, task.rule)
     return Told(
         time=time,
         orientation=orientation,
         channels=channels,
         file_channels=of_files,
-        task=Found(
-            text.instruction(task.value, allow_empty=options.allow_empty_instruction, lines=True), task.rule
-        ),
-        fps=rate,
+        task=task or nothing,
+        fps=rate or 0.0,
     )
 
 

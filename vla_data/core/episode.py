@@ -168,6 +168,14 @@ class Episode:
             raise DataError("E205", "next.success has values other than 0 and 1")
         return np.asarray(success.reshape(len(self)), dtype=np.bool_)
 
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether the task was solved right after any action; without such flags, what the source says of the
+        whole episode (`EpisodeMeta.success`); None where nobody says.
+        """
+        success = self.arrays.get("next.success")
+        return self.meta.success if success is None else bool(np.any(success))
+
 
 def iter_spans(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Runs of consecutive integers in a sorted index, as half-open ``(start, stop)`` pairs."""

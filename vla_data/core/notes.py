@@ -39,6 +39,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "declared_against_the_data": "declared, where the data say {}",
     "declared_instead_of_the_instruction_of": "the instruction is as declared, not what {} says",
     "depth_from_video": "{} is depth that was a video of 4,096 levels; it is numbers now, as lerobot reads it",
+    "hidden_files_that_lerobot_reads": "{} hidden files are no data; lerobot's own loader reads them: remove them",
     "instruction_first_of": "{} wordings of the instruction; the first that is not empty is taken",
     "instruction_of": "the instruction is what {} says",
     "language_left_out": "{} is left out: it is declared as language, and lerobot knows two such columns alone",

@@ -44,7 +44,6 @@ class Gauge:
     def see(self, position: int, schema: Schema, episode: Episode) -> None:
         """One more episode, at a position of its source."""
         self.schema = self.schema or schema
-        success = episode.arrays.get("next.success")
         seen = pictures.look(episode, video=self.video)
         row = Row(
             position=position,
@@ -52,7 +51,7 @@ class Gauge:
             task=episode.task,
             steps=len(episode),
             seconds=len(episode) / schema.fps,
-            success=None if success is None else bool(np.any(success)),
+            success=episode.succeeded,
             digest=likeness.digest(episode),
             frozen=seen.count(seen.frozen),
             black=seen.count(seen.black),

@@ -199,8 +199,8 @@ class _Survey:
         self._schema = self._schema or schema
         self._rate = self._rate or (schema.fps, schema.robot)
         self._lengths.append(len(episode))
-        if "next.success" in episode.arrays:
-            self._solved.append(bool(np.any(episode.arrays["next.success"])))
+        if (solved := episode.succeeded) is not None:
+            self._solved.append(solved)
         for name in schema.features:
             array = episode.arrays.get(name)
             if array is not None and array.dtype.kind in "fiu" and array.ndim <= 2 and len(array):

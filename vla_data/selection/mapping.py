@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data.core import Schema, Source
+from vla_data.core import Episode, Schema, Source
 from vla_data.core.base import narrowed
 from vla_data.core.curate import Step, describe
 from vla_data.errors import DataError, RefusedError, UsageError, VlaDataError
@@ -117,7 +117,12 @@ def _naming(table: Mapping[str, Any]) -> list[Step]:
 
 
 def schema_of(source: Source) -> Schema:
-    """The schema of a source's first episode that can be read.
+    """The schema of `first_of` a source, which may raise."""
+    return source.schema(first_of(source))
+
+
+def first_of(source: Source) -> Episode:
+    """The first episode of a source that can be read.
 
     Raises:
         VlaDataError: E003 without episodes; where none can be read, what is wrong with the first one, by its code.
@@ -125,7 +130,7 @@ def schema_of(source: Source) -> Schema:
     first: VlaDataError | None = None
     for ref in source.episodes():
         try:
-            return source.schema(source.read(ref))
+            return source.read(ref)
         except DataError as error:
             first = first or unreadable(ref.id, error)
     raise first or UsageError("E003", "the source has no episode")
