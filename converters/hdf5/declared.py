@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -42,6 +42,8 @@ class Options(instruction.Options, Protocol):
     def action_limit(self) -> float: ...  # noqa: D102
     @property
     def allow_empty_instruction(self) -> bool: ...  # noqa: D102
+    @property
+    def unneeded(self) -> Collection[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Told:
         channels: of stored pixels.
         file_channels: of image files.
         task: the instruction.
-        fps: control rate.
+        fps: control rate; 0 where nobody says it and nobody needs it.
+        unsaid: options of facts that nobody says and nobody needs.
     """
 
     time: Found
@@ -63,6 +66,7 @@ class Told:
     file_channels: Found
     task: Found
     fps: float
+    unsaid: tuple[str, ...] = ()
 
 
 def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: bool, files: bool) -> Told:
@@ -81,13 +85,16 @@ def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: boo
         DataError: E221 for a declared rate that contradicts the file, E212 for an instruction that is no text.
     """
     asked: list[tuple[str, str]] = []
+    unsaid: dict[str, None] = {}
     nothing = Found("none", "")
 
     def of(option: str, declared: str, found: Found | None, what: str) -> Found:
         flag = f"--{option.replace('_', '-')}"
         if declared != "auto":
             return Found(declared, "declared")
-        if found is None and (what, flag) not in asked:
+        if found is None and option in options.unneeded:
+            unsaid[flag] = None
+        elif found is None and (what, flag) not in asked:
             asked.append((f"{what} ({demo.doubts[option]})" if option in demo.doubts else what, flag))
         return found or nothing
 
@@ -102,7 +109,7 @@ def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: boo
         order = "auto" if known is not None else options.channel_order  # it is declared of what is not known
         channels = of("channel_order", order, demo.channels, _CHANNELS)
     rate = _rate(demo.fps, options.fps)
-    if rate is None:
+    if rate is None and "fps" not in options.unneeded:
         asked.append(("its control rate", "--fps"))
     task = instruction.find(demo, options, file)
     if task is None and options.allow_empty_instruction:
@@ -125,6 +132,7 @@ def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: boo
         file_channels=of_files,
         task=task or nothing,
         fps=rate or 0.0,
+        unsaid=tuple(unsaid),
     )
 
 

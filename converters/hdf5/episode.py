@@ -65,6 +65,7 @@ def build(
         with beside(odd):
             pictures = Pictures(demo)
             known = told(demo, options, file, odd, pixels=bool(pictures.pixels), files=bool(pictures.files))
+            notes += [f"undeclared:{flag}" for flag in known.unsaid]
             if demo.time is not None and demo.time.rule == BY_STATES and known.time.value != demo.time.value:
                 notes.append(f"declared_against_the_data:observation_time_{demo.time.value}")
             if known.task.rule == "declared" and demo.languages:
@@ -113,9 +114,9 @@ def build(
         notes += _odd_values(arrays)
     facts: dict[str, Json] = {
         "layout": layout.name,
-        "fps": known.fps,
-        "observation_time": known.time.value,
-        "observation_time_rule": known.time.rule,
+        "fps": known.fps or None,
+        "observation_time": known.time.value if known.time.rule else None,
+        "observation_time_rule": known.time.rule or None,
         "language_rule": known.task.rule,
         "robot": demo.robot,
         **pictures.meta(known),

@@ -49,13 +49,14 @@ class Pictures:
         if not self.cameras:
             return {}
         channels = told.channels if self.pixels else told.file_channels
-        out = {
+        facts = {
             "image_orientation": told.orientation.value,
             "image_orientation_rule": told.orientation.rule,
             "channel_order": channels.value,
             "channel_order_rule": channels.rule,
         }
-        if self.pixels and self.files:
+        out = {key: fact for key, fact in facts.items() if facts[f"{key.removesuffix('_rule')}_rule"]}
+        if self.pixels and self.files and told.file_channels.rule:
             out["file_channel_order"] = told.file_channels.value
         return out
 

@@ -88,6 +88,12 @@ class BaseSource:
         """
         return None
 
+    def not_asking(self, facts: Collection[str]) -> Source | None:
+        """The same source, which also reads what lacks these of `vla_data.core.unneeded.FACTS`, at which nobody
+        will look; None where it never asks. The schema's ``fps`` is 0 then, a task empty, images are as stored.
+        """
+        return None
+
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
         """Every feature that the files have or declare for an episode, found without the rules by which `read`
         reads.
@@ -198,6 +204,10 @@ class WrappedSource(BaseSource):
     def without(self, unwanted: Unwanted) -> Source | None:
         """See `BaseSource`."""
         return replace(self, source=narrowed(self.source, unwanted.steps))
+
+    def not_asking(self, facts: Collection[str]) -> Source | None:
+        """See `BaseSource`."""
+        return replace(self, source=whole(self.source).not_asking(facts) or self.source)
 
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
         """See `BaseSource`."""

@@ -57,7 +57,7 @@ class Schema:
 
     Attributes:
         features: name (LeRobot's: ``observation.images.<camera>``, ``action``, ...) -> feature.
-        fps: control rate in steps per second.
+        fps: control rate in steps per second; 0 where nobody says it and whoever reads does not need it.
         robot: robot type, or None where it is not known.
     """
 

@@ -61,6 +61,7 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "shape_is_not_as_declared": "{} has another shape than is declared; it is kept as it is stored",
     "subtasks_as_text": "{} is kept as the texts of its table, in the feature `subtask`",
     "task_column_left_out": "the column {} is left out: task_index says what the instruction is",
+    "undeclared": "nobody declared {}: images are as stored, observations count as of before the actions",
     "video_at_other_rate": "{} frames a second has the video; the times of rows choose among them",
     "video_by_position": "the frames of {} are taken in order, since the times of rows do not name them",
     "video_of_more_bits": "{} bits has the video; they are rounded to 8",

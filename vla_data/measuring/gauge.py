@@ -50,7 +50,7 @@ class Gauge:
             episode=episode.id,
             task=episode.task,
             steps=len(episode),
-            seconds=len(episode) / schema.fps,
+            seconds=len(episode) / schema.fps if schema.fps else None,
             success=episode.succeeded,
             digest=likeness.digest(episode),
             frozen=seen.count(seen.frozen),
@@ -160,7 +160,7 @@ class _Judge:
             row = replace(
                 row,
                 still=float(motion.still_steps(state, scale).mean()) if len(state) > 1 else None,
-                jerk=motion.jerk(state, scale, kept.fps, self.told),
+                jerk=motion.jerk(state, scale, kept.fps, self.told) if kept.fps else None,
                 path=motion.path(state, self.told),
             )
         return row

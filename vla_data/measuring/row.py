@@ -40,7 +40,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "episode": Column("string", "Its id."),
     "task": Column("string", "Its instruction."),
     "steps": Column("int64", "Its length.", "steps"),
-    "seconds": Column("double", "Its length at the declared rate.", "s"),
+    "seconds": Column("double", "Its length at the declared rate; unknown without one, as jerk is.", "s"),
     "length_ratio": Column("double", "Its steps by the median of all episodes that were read.", "medians"),
     "success": Column(
         "bool",
