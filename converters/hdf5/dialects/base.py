@@ -204,8 +204,8 @@ RGB: Final = (8, 3)
 def file_of(table: Table) -> tuple[int, int] | None:
     """(bits, channels) of the image file that the first row of a table is; None where it is none.
 
-    Rows are JPEG or PNG files as ``|S<n>``, of unequal length, or as ``(N, n)`` uint8 padded with zeros. Gray, and
-    whatever JPEG has, counts as RGB, which holds it.
+    Rows are JPEG or PNG files as ``|S<n>``, of unequal length, or as ``(N, n)`` uint8 padded with zeros. Gray and
+    palettes of at most 8 bits, and whatever JPEG has, count as RGB, which holds them.
     """
     numbers = table.kind == "number"
     if len(table) == 0 or len(table.shape) != (2 if numbers else 1):
@@ -219,7 +219,7 @@ def file_of(table: Table) -> tuple[int, int] | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < _SMALLEST_FILE:
         return None
     channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 0)
-    return RGB if (data[24], channels) == (8, 1) else (data[24], channels)
+    return RGB if data[24] <= 8 and data[25] in (0, 3) else (data[24], channels)
 
 
 def required(group: Group, name: str) -> Table:
