@@ -34,6 +34,7 @@ from vla_data.errors import DataError, RefusedError, UsageError, VlaDataError
 from vla_data.formats import open_source, parse_address
 from vla_data.safety.files import read_config
 from vla_data.safety.text import show
+from vla_data.selection.keys import of_source
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.steps.actions import ConvertActions, reads_actions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
@@ -57,11 +58,13 @@ def merged(addresses: Sequence[str], mapping: Path | None = None) -> MergedSourc
     everything = _table(facts.get("all", {}), "[all]", _COMMON)
     members = []
     for address, given in zip(addresses, tables, strict=True):
-        table = _table(given, "[[source]]", _SOURCE)
-        source = open_source(address, **_table(table.get("open", {}), "open", None))
-        own = table_steps(table, source, ())
-        name = str(table.get("name", parse_address(address)[1].resolve().name))
-        members.append(Member(name, source, (*own, *table_steps(everything, source, own))))
+        name = parse_address(address)[1].resolve().name
+        with of_source(str(given.get("name", name)) if isinstance(given, dict) else name):
+            table = _table(given, "[[source]]", _SOURCE)
+            source = open_source(address, **_table(table.get("open", {}), "open", None))
+            own = table_steps(table, source, ())
+            steps = (*own, *table_steps(everything, source, own))
+        members.append(Member(str(table.get("name", name)), source, steps))
     return MergedSource(tuple(members))
 
 
