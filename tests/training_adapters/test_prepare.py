@@ -442,11 +442,10 @@ LOST = {
     "state": ("observation.state", "observation.ee_pos", "observation.ee_ori", "observation.gripper_states"),
     "images": ("observation.images.*",),
 }
-HEAVY = pytest.mark.nightly
+SURE = (("openpi", "state"), ("gr00t", "action"))
+"""Trainer -> what it surely needs."""
 LACKING = [
-    pytest.param(
-        trainer, lost, marks=() if (trainer, lost) in (("openpi", "state"), ("gr00t", "action")) else HEAVY
-    )
+    pytest.param(trainer, lost, marks=() if (trainer, lost) in SURE else pytest.mark.nightly)
     for trainer in NAMES
     for lost in LOST
 ]
@@ -465,7 +464,7 @@ def test_what_a_trainer_refuses_publishes_nothing(trainer: str, lost: str, tmp_p
         assert prepare(source, (), **given).folder.is_dir()  # without --replace: nothing is there
     else:
         assert (out / "COMMAND.md").is_file()
-        assert (trainer, lost) not in (("openpi", "state"), ("gr00t", "action"))
+        assert (trainer, lost) not in SURE
 
 
 def test_a_file_that_is_there_already_publishes_nothing(tmp_path: Path) -> None:

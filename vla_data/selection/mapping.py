@@ -121,7 +121,8 @@ def _naming(table: Mapping[str, Any]) -> list[Step]:
 
 def schema_of(source: Source) -> Schema:
     """The schema of `first_of` a source, which may raise."""
-    return source.schema(first_of(source))
+    first = first_of(source)
+    return source.schema(first)
 
 
 def first_of(source: Source) -> Episode:
