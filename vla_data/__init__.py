@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from vla_data import steps
     from vla_data.advantages import annotate as annotate
     from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Feature, Published, Schema, Sink, Source
-    from vla_data.core.base import BaseSink, BaseSource, Traits, WrappedSink, WrappedSource
+    from vla_data.core.base import BaseSink, BaseSource, WrappedSink, WrappedSource
+from vla_data.core.traits import Traits
     from vla_data.core.curate import Curated, Filter, Transform, curate
     from vla_data.core.ledger import Ledger, Record, Span
     from vla_data.errors import (

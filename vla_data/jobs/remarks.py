@@ -96,7 +96,8 @@ def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
         return []
     return [
         f"what action means is undeclared in {', '.join(map(show, members))}, so their grippers, units and frames "
-        "may differ: declare and actions in a mapping (--map) compare and convert them"
+        "may differ, and a gripper may be open at either end: declare (gripper_open, gripper_closed, ...) and "
+        "actions in a mapping (--map) compare and convert them"
     ]
 
 
