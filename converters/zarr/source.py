@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollouts.pickled import described
-from converters.zarr.buffer import Buffer, Rows
+from converters.zarr.buffer import MAX_EPISODE, Buffer, Rows
 from vla_data import options as checks
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Schema
@@ -103,9 +103,10 @@ class ZarrSource(RootedSource):
         return [EpisodeRef(f"episode_{n:06d}", row * (stop - start)) for n, (start, stop) in enumerate(spans)]
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
-        """See `BaseSource`: of the first and the last chunk of each array."""
-        buffer = self._buffer
-        return {ref.id: buffer.states(self._number(ref)) for ref in refs}
+        """See `BaseSource`: of all its chunks."""
+        numbers = {ref.id: self._number(ref) for ref in refs}
+        found = self._buffer.states(numbers.values())
+        return {name: found[number] for name, number in numbers.items()}
 
     def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
         """See `BaseSource`: from ``timestamp``."""
@@ -141,9 +142,13 @@ class ZarrSource(RootedSource):
         arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         try:
+            unpacked = 0
             for name, rows in found.items():
                 if rows.absent:
                     notes.append(f"absent_chunks:{name}")
+                unpacked += 0 if self._is_camera(name, rows) and rows.is_of_whole_rows else rows.nbytes
+                if unpacked > MAX_EPISODE:
+                    raise DataError("E107", f"the episode has over {MAX_EPISODE:,} bytes of numbers")
                 self._take(name, rows, arrays, frames, notes)
             for name, array in arrays.items():
                 is_action = name == "action" or name.startswith("action.")
@@ -166,19 +171,22 @@ class ZarrSource(RootedSource):
         self, name: str, rows: Rows, arrays: dict[str, Array], frames: dict[str, Frames], notes: list[str]
     ) -> None:
         """Put an array where it belongs."""
-        shape = rows.meta.shape[1:]
-        is_picture = len(shape) == 3 and shape[2] == 3 and min(shape) > 0 and name != "action"
-        camera = f"observation.images.{name}"
-        if is_picture and max(shape) <= MAX_SIDE and rows.meta.dtype == np.uint8 and camera not in self.unwanted:
+        shape, camera = rows.meta.shape[1:], f"observation.images.{name}"
+        if self._is_camera(name, rows):
             items = rows.pictures() or tuple(rows.array())
             frames[camera] = Frames(items, shape[0], shape[1])
             return
         array = rows.array()
-        if is_picture and max(shape) <= MAX_SIDE and array.dtype.kind == "f" and _is_pixels(array):
+        if _is_picture(name, shape) and array.dtype.kind == "f" and _is_pixels(array):
             frames[camera] = Frames(tuple(array.astype(np.uint8)), shape[0], shape[1])
             notes.append(f"camera_from_numbers:{camera}")
             return
         arrays[_name(name)] = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+    def _is_camera(self, name: str, rows: Rows) -> bool:
+        """Whether these are pictures as they are stored, which wait until somebody looks at them."""
+        wanted = f"observation.images.{name}" not in self.unwanted
+        return wanted and rows.meta.dtype == np.uint8 and _is_picture(name, rows.meta.shape[1:])
 
     def _is_chosen(self, name: str) -> bool:
         return not any(fnmatchcase(name, pattern) for pattern in self.leave_out)
@@ -217,6 +225,11 @@ def _name(array: str) -> str:
     if part := re.fullmatch(r"action[_.](.+)", array):
         return f"action.{part[1]}"
     return "next.reward" if array == "reward" else f"observation.{array}"
+
+
+def _is_picture(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape may be pictures."""
+    return len(shape) == 3 and shape[2] == 3 and 0 < min(shape) <= max(shape) <= MAX_SIDE and name != "action"
 
 
 def _is_pixels(array: NDArray[Any]) -> bool:

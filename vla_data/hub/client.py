@@ -85,7 +85,12 @@ class Repository:
             causes = list(_causes(error))
             answers = [cause for cause in causes if isinstance(cause, self._hub.errors.HfHubHTTPError)]
             if not answers and not any(isinstance(cause, OSError) or _is_network(cause) for cause in causes):
-                raise
+                # The client takes an answer to be what it should be: it fails in many ways where it is not.
+                raise MachineError(
+                    "E703",
+                    f"cannot {what} {show(self.name)}: the client does not understand what the Hub at "
+                    f"{show(self._api.endpoint)} answered ({type(error).__name__}: {show(error, escaped=True)[:120]})",
+                ) from error
             status = answers[0].response.status_code if answers and answers[0].response is not None else None
             if status in (401, 403):
                 raise MachineError(
@@ -104,12 +109,11 @@ class Repository:
     def files(self) -> dict[str, Remote]:
         """Path -> file, of everything that it has."""
         with self._asked("list"):
-            tree = list(self._api.list_repo_tree(self.name, recursive=True, repo_type="dataset"))
-        out = {}
-        for entry in tree:
-            if isinstance(entry, self._hub.hf_api.RepoFile):
-                large = None if entry.lfs is None else entry.lfs.sha256
-                out[entry.path] = Remote(int(entry.size), large, str(entry.blob_id))
+            out = {}
+            for entry in self._api.list_repo_tree(self.name, recursive=True, repo_type="dataset"):
+                if isinstance(entry, self._hub.hf_api.RepoFile):
+                    large = None if entry.lfs is None else str(entry.lfs.sha256)
+                    out[str(entry.path)] = Remote(int(entry.size), large, str(entry.blob_id))
         return out
 
     def commit(self, content: Mapping[str, Content], without: Sequence[str], message: str) -> str:
@@ -122,7 +126,7 @@ class Repository:
         with self._asked("write to"), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that the card has no licence, which we have said
             done = self._api.create_commit(self.name, operations, commit_message=message, repo_type="dataset")
-        return str(done.oid)
+            return str(done.oid)
 
     def head(self) -> str:
         """The id of its last commit."""
@@ -133,7 +137,7 @@ class Repository:
         """Tag -> id of its commit."""
         with self._asked("read"):
             refs = self._api.list_repo_refs(self.name, repo_type="dataset")
-        return {tag.name: str(tag.target_commit) for tag in refs.tags}
+            return {str(tag.name): str(tag.target_commit) for tag in refs.tags}
 
     def tag(self, name: str, *, again: bool) -> None:
         """Give the last commit a tag; ``again``: another one has it."""

@@ -160,7 +160,8 @@ def decode(meta: ArrayMeta, data: bytes | None) -> NDArray[Any]:
     if data is None:
         if meta.fill is None:
             raise DataError("E105", f"a chunk of {show(meta.name)} is not there, and there is no fill_value")
-        return np.full(meta.chunks, meta.fill, dtype=meta.dtype)
+        fill: NDArray[Any] = np.broadcast_to(np.array(meta.fill, dtype=meta.dtype), meta.chunks)  # of no memory
+        return fill
     if meta.codec is None:
         raw: Any = data
     else:
