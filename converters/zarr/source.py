@@ -142,13 +142,14 @@ class ZarrSource(RootedSource):
         arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         try:
-            unpacked = 0
+            waiting = {
+                name for name, rows in found.items() if self._is_camera(name, rows) and rows.is_of_whole_rows
+            }
+            if (size := sum(rows.nbytes for name, rows in found.items() if name not in waiting)) > MAX_EPISODE:
+                raise DataError("E107", f"the episode has {size:,} bytes of numbers, more than {MAX_EPISODE:,}")
             for name, rows in found.items():
                 if rows.absent:
                     notes.append(f"absent_chunks:{name}")
-                unpacked += 0 if self._is_camera(name, rows) and rows.is_of_whole_rows else rows.nbytes
-                if unpacked > MAX_EPISODE:
-                    raise DataError("E107", f"the episode has over {MAX_EPISODE:,} bytes of numbers")
                 self._take(name, rows, arrays, frames, notes)
             for name, array in arrays.items():
                 is_action = name == "action" or name.startswith("action.")

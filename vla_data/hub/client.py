@@ -86,10 +86,10 @@ class Repository:
             answers = [cause for cause in causes if isinstance(cause, self._hub.errors.HfHubHTTPError)]
             if not answers and not any(isinstance(cause, OSError) or _is_network(cause) for cause in causes):
                 # The client takes an answer to be what it should be: it fails in many ways where it is not.
+                said = f"{type(error).__name__}: {show(error, escaped=True)[:120]}"
                 raise MachineError(
                     "E703",
-                    f"cannot {what} {show(self.name)}: the client does not understand what the Hub at "
-                    f"{show(self._api.endpoint)} answered ({type(error).__name__}: {show(error, escaped=True)[:120]})",
+                    f"cannot {what} {show(self.name)}: {show(self._api.endpoint)} answers as no Hub does ({said})",
                 ) from error
             status = answers[0].response.status_code if answers and answers[0].response is not None else None
             if status in (401, 403):
