@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
+from tests import hub_server
 from tests.hub_server import Hub, serve
 from tests.lerobot_sets import Here
 from tests.paths import ROOT, TESTS
@@ -178,3 +179,24 @@ def test_names_that_are_none(hub: Hub, made: Path, tmp_path: Path, words: tuple[
     assert "E001" in stderr
     assert told in stderr
     assert hub.asked == []
+
+
+ODD_ANSWERS = ({}, [], None, 5, "text", [1, 2], {"files": 5, "objects": [5], "tags": 3, "url": [], "sha": {}})
+
+
+@pytest.mark.parametrize("asked", ["create", "tree", "refs", "preupload", "batch", "commit"])
+def test_answers_of_no_hub_are_told(asked: str, hub: Hub, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is answered, the line says so, and no tag names a part of a dataset."""
+    routes = [(pattern, action) for pattern, action in hub_server.ROUTES if action.__name__ != asked]
+    pattern = next(pattern for pattern, action in hub_server.ROUTES if action.__name__ == asked)
+    for answer in ODD_ANSWERS:
+        odd = (pattern, lambda handler, *_, answer=answer: handler.answer(answer))
+        monkeypatch.setattr(hub_server, "ROUTES", [odd, *routes])
+        hub.repos.clear()
+        hub.tags.clear()
+        try:
+            hub_push.push(made, REPO)
+            assert sent(hub, made)
+        except MachineError as error:
+            assert error.code == "E703"
+            assert not hub.tags.get(REPO)

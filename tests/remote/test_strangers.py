@@ -1,4 +1,4 @@
-"""What others have in a folder of a store, or put there while a run works: none of it is removed or written over."""
+"""What others have in a folder of a store, or put there while a run works, is neither removed nor replaced."""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ def test_a_name_of_many_folders_takes_no_more_memory_than_itself(tmp_path: Path)
 
 def _head(right: int, bottom: int, components: int) -> bytes:
     """How a codestream of JPEG 2000 begins."""
-    sizes = struct.pack(">HHIIIIIIIIH", 38 + 3 * components, 0, right, bottom, 0, 0, right, bottom, 0, 0, components)
+    sizes = struct.pack(
+        ">HHIIIIIIIIH", 38 + 3 * components, 0, right, bottom, 0, 0, right, bottom, 0, 0, components
+    )
     return b"\xff\x4f\xff\x51" + sizes + b"\x07\x01\x01" * components
 
 
