@@ -208,12 +208,14 @@ class Buffer:
         return (*(self._store.state(name) for name in files), *self._store.folders(DATA))
 
     def states(self, numbers: Iterable[int]) -> dict[int, object]:
-        """Number of an episode -> what tells the chunks of its arrays, as they are now, from others."""
+        """Number of an episode -> what tells metadata and the chunks of it, as they are now, from others."""
+        state = self.state()
         chunks = [(meta, self._store.chunks(meta.name)) for meta in self.arrays.values()]
         out: dict[int, object] = {}
         for number in numbers:
             start, stop = self.span(number)
-            out[number] = [told(start // meta.chunks[0], -(-stop // meta.chunks[0])) for meta, told in chunks]
+            marks = (told(start // meta.chunks[0], -(-stop // meta.chunks[0])) for meta, told in chunks)
+            out[number] = (state, *marks)
         return out
 
     def rows(

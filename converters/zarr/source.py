@@ -103,7 +103,7 @@ class ZarrSource(RootedSource):
         return [EpisodeRef(f"episode_{n:06d}", row * (stop - start)) for n, (start, stop) in enumerate(spans)]
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
-        """See `BaseSource`: of all its chunks."""
+        """See `BaseSource`: of metadata, and of all its chunks."""
         numbers = {ref.id: self._number(ref) for ref in refs}
         found = self._buffer.states(numbers.values())
         return {name: found[number] for name, number in numbers.items()}

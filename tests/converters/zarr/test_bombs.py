@@ -121,6 +121,20 @@ def test_the_sizes_of_jpeg_2000_are_those_that_are_decoded(kind: str, tmp_path: 
         frames.pixels(0)
 
 
+@pytest.mark.parametrize("how", ["metadata", "damaged"])
+def test_metadata_that_change_are_noticed(how: str, tmp_path: Path) -> None:
+    """They are read again by whoever reads later: the same bytes would mean other numbers."""
+    root = write(tmp_path / "a.zarr", {"action": arrays()["action"]})
+    told = root / "data/action/.zarray"
+
+    def change(_: Path) -> None:
+        told.write_text(told.read_text().replace("<f4", "<i4") if how == "metadata" else "{")
+
+    with pytest.raises(RefusedError, match="E403"):
+        vd.run(source_of(root), (), vd.open_sink(tmp_path / "out"), engine=Here(), before_publishing=change)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("how", ["replaced", "written_over", "removed", "added"])
 def test_a_chunk_in_the_middle_that_changes_is_noticed(how: str, tmp_path: Path) -> None:
     root = write(tmp_path / "a.zarr", {"action": arrays()["action"]}, chunk=1)
