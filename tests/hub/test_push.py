@@ -21,7 +21,7 @@ from tests.hub_server import Hub, serve
 from tests.lerobot_sets import Here
 from tests.paths import ROOT, TESTS
 from vla_data.cli import cli
-from vla_data.errors import MachineError, VlaDataError
+from vla_data.errors import MachineError, VerifyError, VlaDataError
 
 pytest.importorskip("huggingface_hub")
 constants = importlib.import_module("huggingface_hub.constants")
@@ -179,6 +179,29 @@ def test_names_that_are_none(hub: Hub, made: Path, tmp_path: Path, words: tuple[
     assert "E001" in stderr
     assert told in stderr
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("how", ["other", "link", "fifo", "gone"])
+def test_what_is_exchanged_after_it_was_verified_is_not_sent(
+    how: str, hub: Hub, made: Path, tmp_path: Path
+) -> None:
+    copy, secret = Path(shutil.copytree(made, tmp_path / "copy")), tmp_path / "secret"
+    secret.write_bytes(b"of somebody else")
+    file = next(path for path in sorted(copy.rglob("*.parquet")) if "vla_data" not in path.parts)
+
+    def exchange(_line: str) -> None:
+        file.unlink()
+        if how == "other":
+            file.write_bytes(secret.read_bytes())
+        elif how == "link":
+            file.symlink_to(secret)
+        elif how == "fifo":
+            os.mkfifo(file)
+
+    with pytest.raises(VerifyError, match="changed after it was verified"):
+        hub_push.push(copy, REPO, progress=exchange)
+    assert not hub.tags.get(REPO)
+    assert secret.read_bytes() not in [*hub.repos[REPO].values(), *hub.large.values()]
 
 
 ODD_ANSWERS = ({}, [], None, 5, "text", [1, 2], {"files": 5, "objects": [5], "tags": 3, "url": [], "sha": {}})
