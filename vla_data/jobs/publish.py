@@ -104,7 +104,12 @@ def _name(staging: Path, target: Path) -> None:
     try:
         if not _rename(staging, target, _RENAME_NOREPLACE):
             target.mkdir()  # fails where anything is; what comes into it makes the rename fail
-            os.rename(staging, target)
+            try:
+                os.rename(staging, target)
+            except OSError as error:
+                with suppress(OSError):  # what came into it stays, with it
+                    target.rmdir()
+                raise FileExistsError if error.errno == errno.ENOTEMPTY else error
     except FileExistsError:
         raise _meanwhile(target, "it came into being") from None
 
