@@ -109,7 +109,9 @@ def _name(staging: Path, target: Path) -> None:
             except OSError as error:
                 with suppress(OSError):  # what came into it stays, with it
                     target.rmdir()
-                raise FileExistsError if error.errno == errno.ENOTEMPTY else error
+                if error.errno == errno.ENOTEMPTY:
+                    raise FileExistsError from None
+                raise
     except FileExistsError:
         raise _meanwhile(target, "it came into being") from None
 
