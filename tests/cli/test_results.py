@@ -14,7 +14,6 @@ from vla_data.files import write as io
 
 ROLLOUTS = str(TESTS / "data/rollouts")
 COMMANDS = {
-    "quality.json": ["quality", ROLLOUTS, "-o"],
     "quality.parquet": ["quality", ROLLOUTS, "-o"],
     "report.html": ["report", ROLLOUTS, "-o"],
     "stats.json": ["stats", ROLLOUTS, "--format", "openvla", "--output"],

@@ -54,7 +54,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path / "there", tmp_path / "here")
 
 
-NAMES = ("notes.txt", "data/chunk-000/file-000.parquet", "meta/info.json", "sub/x")
+NAMES = (
+    "data/chunk-000/file-000.parquet",
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ("notes.txt", "meta/info.json", "sub/x")),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
