@@ -148,7 +148,11 @@ def _check_unchanged(source: Source, refs: Sequence[EpisodeRef], states: Mapping
     Raises:
         RefusedError: E403.
     """
-    now = whole(source).states(refs)
+    try:
+        now = whole(source).states(refs)
+    except (UsageError, DataError) as error:  # the run has read it, so it was whole then
+        what = f"the source changed while the run worked ({error.message})"
+        raise RefusedError("E403", f"{what}: run it again") from None
     changed = [name for name in states if now.get(name) != states[name]]
     if changed:
         more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
