@@ -28,7 +28,11 @@ def tokenizer(folder: pathlib.Path) -> None:
     words = {"<pad>": 0, "<unk>": 1, **{chr(32 + i): 2 + i for i in range(96)}}
     own = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     own.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=own, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    names = ["input_ids", "attention_mask"]  # those of T5
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=own, pad_token="<pad>", unk_token="<unk>", model_input_names=names
+    )
+    fast.save_pretrained(folder)
     T5Config(vocab_size=128, d_model=WIDTH, d_kv=8, d_ff=64, num_layers=1, num_heads=4).save_pretrained(folder)
 
 
@@ -94,14 +98,12 @@ def write_model(folder: pathlib.Path, size: int) -> None:
     observation["timestep"] = np.zeros((1, 1), np.int32)
     there = {name: np.ones((1, 1), bool) for name in picture}
     observation["pad_mask_dict"] = there
-    ids = np.zeros((1, TOKENS), np.int64)
     task = {
-        "language_instruction": {"input_ids": ids, "attention_mask": ids + 1, "token_type_ids": ids},
+        "language_instruction": dict(ModuleSpec.instantiate(processor)().encode(["x"])),
         "pad_mask_dict": {"language_instruction": np.ones(1, bool)},
     }
-    task["language_instruction"] = dict(ModuleSpec.instantiate(processor)().encode(["x"]))
     batch = {"observation": observation, "task": task, "action": np.zeros((1, 1, 4, size), np.float32)}
-    statistics = {"action": {"mean": [0.0] * size, "std": [1.0] * size}}
+    statistics = {"action": {"mean": np.zeros(size), "std": np.ones(size)}}
     model = OctoModel.from_config(config, batch, None, dataset_statistics=statistics)
     model.save_pretrained(0, str(folder))
 

@@ -79,11 +79,10 @@ def main() -> None:
     model = tokenizer(pathlib.Path(os.environ["OPENPI_DATA_HOME"]))
     seen: list[dict[str, Any]] = []
     watched(seen)
-    import tqdm_loggable.auto as tqdm
+    import wandb
 
-    written: list[str] = []
-    write = tqdm.tqdm.write
-    tqdm.tqdm.write = lambda text, *rest, **kw: (written.append(text), write(text, *rest, **kw))[1]  # type: ignore[method-assign]
+    logged: list[dict[str, Any]] = []
+    wandb.log = lambda info, **_: logged.append(info)
     program = str(OUT / "openpi_train.py")
     sys.argv = [program, *sys.argv[4:]]
     runpy.run_path(program, run_name="__main__")
@@ -97,7 +96,8 @@ def main() -> None:
         pieces.decode(ids[mask].tolist()) for ids, mask in zip(first["prompt"], first["prompt_mask"], strict=True)
     ]
     np.savez(RECORD, **first)
-    print("JUDGE " + json.dumps({"prompts": prompts, "steps": len(seen), "written": written}))
+    losses = [float(info["loss"]) for info in logged if "loss" in info]
+    print("JUDGE " + json.dumps({"prompts": prompts, "steps": len(seen), "losses": losses}))
 
 
 if __name__ == "__main__":

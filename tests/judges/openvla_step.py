@@ -23,25 +23,19 @@ BATCH = 4
 
 
 def tokenizer(folder: Path) -> Any:
-    """Llama's tokenizer with characters: ASCII, then 256 rare ones for the bins of actions, as Llama's last are."""
-    import sentencepiece
+    """Llama's tokenizer with characters: ASCII, then 256 rare ones for the bins of actions, as in Llama."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
     from transformers import LlamaTokenizerFast
 
-    letters = "".join(chr(c) for c in range(33, 127))
-    rare = "".join(chr(0x4E00 + i) for i in range(256))
-    with open(folder / "tokenizer.model", "wb") as out:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([letters + " "] * 40 + [rare]),
-            model_writer=out,
-            model_type="char",
-            character_coverage=1.0,
-            vocab_size=3 + 1 + len(letters) + len(rare),
-            hard_vocab_limit=False,
-            normalization_rule_name="identity",
-            pad_id=-1,
-            minloglevel=2,
-        )
-    made = LlamaTokenizerFast(vocab_file=str(folder / "tokenizer.model"), legacy=True)
+    ascii = ["\u2581", "\n", *map(chr, range(33, 127))]
+    words = ["<unk>", "<s>", "</s>", *ascii, *(chr(0x4E00 + i) for i in range(256))]
+    own = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>"))
+    own.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    own.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
+    )
+    own.save(str(folder / "tokenizer.json"))
+    made = LlamaTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     made.add_special_tokens({"pad_token": "<PAD>"})
     made.model_max_length = 2048
     return made

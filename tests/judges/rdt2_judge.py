@@ -73,9 +73,9 @@ def trained() -> dict[str, Any]:
     )
     optimizer = torch.optim.AdamW(runner.parameters(), lr=1e-3)
     cache = [(torch.randn(4, 2, 7, 16), torch.randn(4, 2, 7, 16)) for _ in range(2)]
-    actions = normalizer["action"].normalize(batch["actions"]).float()
     losses = []
     for _ in range(3):
+        actions = normalizer["action"].normalize(batch["actions"]).float()
         torch.manual_seed(1)
         loss = runner(
             lang_kv_cache=cache,
@@ -87,7 +87,12 @@ def trained() -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    return {"losses": losses, "given": actions.tolist(), "scale": scale.tolist(), "offset": offset.tolist()}
+    return {
+        "losses": losses,
+        "given": actions.detach().tolist(),
+        "scale": scale.tolist(),
+        "offset": offset.tolist(),
+    }
 
 
 print(

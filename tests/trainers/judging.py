@@ -69,7 +69,7 @@ def said(command: Sequence[str | Path], *, cwd: Path, **environment: str) -> dic
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=1500,
+        timeout=2300,
         env={**os.environ, **own, **environment},
     )
     assert ran.returncode == 0, ran.stderr[-3000:]

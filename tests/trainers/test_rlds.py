@@ -61,9 +61,7 @@ def test_openvla_trains_on_our_numbers(tmp_path: Path) -> None:
     pictures = [episode.frames["observation.images.agentview_rgb"].pixels(t) for episode, t in own]
     for number, row in enumerate(found):
         task = own[row][0].task.lower()
-        assert told["prompts"][number] == f"In: What action should the robot take to {task}?\nOut:".replace(
-            "\n", ""
-        )
+        assert told["prompts"][number] == f"In: What action should the robot take to {task}?\nOut: "
         is_picture_of(seen["image"][number], pictures, row)
 
     statistics = json.loads((out / "dataset_statistics.json").read_text())["set"]["action"]
