@@ -61,7 +61,7 @@ def collect_expert(
     with RolloutWriter(folder, fps=row.fps, features=features) as writer:
         for number in range(episodes):
             begin = place.draw(random, turn=number)
-            steps, last = show_episode(env, expert, begin, random)
+            steps, last = show_episode(env, expert, begin, random, noise=row.noise)
             episode = writer.episode(
                 task=env.get_wrapper_attr("task"), facts={**begin.facts(), "policy": "scripted_expert"}
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training_adapters.envs.table import Begin, Env, Place
-
-NOISE: Final = 0.15
-"""Deviation of what is added to the expert's translations, the first three numbers, as a share of their limit. What is
-learnt is the expert's action in the states that noise leads to; without it nobody would show the way back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +63,19 @@ class Shown:
 
 
 def show_episode(
-    env: Env, expert: Callable[[Env], Any], begin: Begin, random: np.random.Generator
+    env: Env, expert: Callable[[Env], Any], begin: Begin, random: np.random.Generator, *, noise: float
 ) -> tuple[list[Shown], Mapping[str, Any]]:
     """An episode of the expert with noise, and what is seen after it.
+
+    What is learnt is the expert's action in the states that noise leads to; without it nobody would show the way
+    back.
 
     Args:
         env: to play in.
         expert: of the environment.
         begin: its start.
         random: draws the noise.
+        noise: see `training_adapters.envs.table.Row`.
     """
     low, high = env.action_space.low, env.action_space.high
     seen, _ = begin.reset(env)
@@ -83,7 +83,7 @@ def show_episode(
     while not ended:
         target, action = getattr(env, "target", None), np.asarray(expert(env), dtype=np.float32)
         noisy = action.copy()
-        noisy[:3] += (NOISE * high[:3] * random.normal(size=3)).astype(np.float32)
+        noisy[:3] += (noise * high[:3] * random.normal(size=3)).astype(np.float32)
         executed = np.clip(noisy, low, high).astype(np.float32)
         after, _, terminated, truncated, info = env.step(executed)
         steps.append(Shown(seen, action, executed, bool(info["is_success"]), target))
@@ -107,7 +107,7 @@ def demonstrate(episodes: int, *, seed: int, horizon: int, place: Place | None =
     expert, env, random = place.expert(), place.make(), np.random.default_rng((seed, 1))
     states, tasks, actions, solved = [], [], [], 0
     while solved < episodes:
-        steps, _ = show_episode(env, expert, place.draw(random, turn=solved), random)
+        steps, _ = show_episode(env, expert, place.draw(random, turn=solved), random, noise=place.row.noise)
         if steps[-1].success:
             solved += 1
             states += [step.observation["agent_pos"] for step in steps]

@@ -65,8 +65,8 @@ TARGET: Final = Feature(
         "control_rate": 20.0,
     },
 )
-"""Where the block is that the prompt names: what the simulator knows, for losses in training alone. Its name does not
-begin with ``observation.`` or ``action``, so that no trainer takes it for an input."""
+"""Where the block is that the prompt names: what the simulator knows, for losses in training alone. Its name does
+not begin with ``observation.`` or ``action``, so that no trainer takes it for an input."""
 
 TABLETOP: Final[Mapping[str, Feature]] = MappingProxyType({"action": ACTION, "observation.state": STATE})
 """By the names of a recording."""
@@ -91,8 +91,8 @@ METAWORLD: Final[Mapping[str, Feature]] = MappingProxyType(
         )
     }
 )
-"""An input of 1 moves the target of the hand by a centimetre, from where it was told to be. The gripper's number is
-how hard the fingers close, which is neither a position nor a direction, so that its control stays undeclared.
+"""An input of 1 moves the target of the hand by a centimetre, from where it was told to be. The gripper's number
+is how hard the fingers close, which is neither a position nor a direction, so that its control stays undeclared.
 States, of 39 numbers, are two observations and a goal: no pose, and undeclared."""
 
 

@@ -68,6 +68,8 @@ class Row:
         still: elements of an action that are 0 when nothing moves.
         recorded_starts: whether ``reset`` takes ``initial_state``; else episodes begin by seed.
         expert: the module of its scripted expert, whose ``expert(env)`` is the next action; "": there is none.
+        noise: deviation of what is added to its expert's first three numbers, as a share of their limits: for
+            translations; 0 for places.
         lanes: environments side by side, at most, where a program does not say it: their memory.
         features: what its recordings mean; without, actions are recorded as `RolloutWriter`'s seven numbers.
         pixels: what a policy that sees must know, as options of
@@ -86,6 +88,7 @@ class Row:
     still: tuple[int, ...] = ()
     recorded_starts: bool = False
     expert: str = ""
+    noise: float = 0.15
     lanes: int = 48
     features: Mapping[str, Feature] = field(default_factory=dict)
     pixels: Mapping[str, Any] = field(default_factory=dict)
@@ -100,6 +103,9 @@ ENVS: Final[Mapping[str, Row]] = MappingProxyType(
             install="gym-aloha",
             horizon=16,
             fps=50.0,
+            expert="training_adapters.envs.aloha_expert",
+            noise=0.0,
+            lanes=16,
             features=features.ALOHA,
         ),
         "gym_pusht": Row(

@@ -1,8 +1,8 @@
 """What cameras show of what a prompt asks for: a few points of each image, and the place that they say.
 
 Each camera has a small convolutional network. Queries made of the prompt's words weigh its features by a softmax
-over the image (spatial softmax: S. Levine et al., 2016, https://arxiv.org/abs/1504.00702), which gives each query a
-point and how sure it is. A pointer says from all points, in metres, where the block is that the prompt names.
+over the image (spatial softmax: S. Levine et al., 2016, https://arxiv.org/abs/1504.00702), which gives each query
+a point and how sure it is. A pointer says from all points, in metres, where the block is that the prompt names.
 """
 
 from __future__ import annotations
