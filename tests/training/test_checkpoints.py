@@ -27,6 +27,7 @@ from vla_data.errors import DataError, TargetExistsError, UsageError  # noqa: E4
 PI0 = {
     "PaliGemma/llm/embedder/input_embedding": np.ones((4, 2), dtype=np.float32),
     "PaliGemma/img/head/kernel": np.zeros((2, 3), dtype=np.float32),
+    "PaliGemma/img/scale": np.float32(2.5).reshape(()),
 }
 
 
@@ -223,7 +224,7 @@ def test_an_environment_without_an_expert_needs_a_start(tmp_path: Path, monkeypa
     """Never a random start in silence."""
     from training_adapters.envs import table
 
-    row = replace(table.ENVS["tabletop"], expert=False)
+    row = replace(table.ENVS["tabletop"], expert="")
     monkeypatch.setattr(table, "ENVS", {"tabletop": row})
     with pytest.raises(UsageError, match=r"E231 .*no scripted expert to clone: give a checkpoint"):
         program(tmp_path / "run")

@@ -39,7 +39,7 @@ class Sight(nn.Module):
             for _ in range(cameras)
         )
         self.ask = nn.Linear(width, cameras * _QUERIES * _FEATURES)
-        self.sharp = nn.Parameter(torch.tensor(_SHARP))
+        self.sharp = nn.Parameter(torch.tensor([_SHARP]))
         self.width = width + cameras * _QUERIES * 3
         self.point = nn.Sequential(nn.Linear(self.width, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, 3))
         line = torch.linspace(-1, 1, (size + 1) // 2)
