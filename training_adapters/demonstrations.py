@@ -114,7 +114,7 @@ def demonstrate(episodes: int, *, seed: int, horizon: int, place: Place | None =
             tasks += [env.get_wrapper_attr("task")] * len(steps)
             actions.append(chunks_of(np.stack([step.action for step in steps]), horizon, still=place.row.still))
     env.close()
-    return Demonstrations(np.stack(states), tasks, np.concatenate(actions), episodes)
+    return Demonstrations(np.stack(states).astype(np.float32), tasks, np.concatenate(actions), episodes)
 
 
 def chunks_of(actions: NDArray[np.float32], horizon: int, *, still: Sequence[int]) -> NDArray[np.float32]:

@@ -57,7 +57,9 @@ def test_it_reads_cameras_prompt_and_its_own_numbers_and_no_others() -> None:
     said = made.log_probs(given)
     blind = given["observation.state"].clone()
     blind[:, 6:18] = torch.nan  # where the blocks are
-    assert torch.equal(made.log_probs({**given, "observation.state": blind, TARGET: torch.full((3, 3), 9.0)}), said)
+    assert torch.equal(
+        made.log_probs({**given, "observation.state": blind, TARGET: torch.full((3, 3), 9.0)}), said
+    )
     for name in ("observation.images.top", "observation.images.side"):
         assert not torch.equal(made.log_probs({**given, name: given[name].flip(1)}), said)
     assert not torch.equal(made.log_probs({**given, "task": [TASKS[2], TASKS[0], TASKS[1]]}), said)
