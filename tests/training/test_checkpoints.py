@@ -147,7 +147,7 @@ def test_what_orbax_wrote_is_read_and_what_we_wrote_orbax_reads(tmp_path: Path) 
     assert all(np.array_equal(restored[name], value) for name, value in back.items())
     (tmp_path / "theirs" / "_METADATA").unlink()
     (tmp_path / "theirs" / "manifest.ocdbt").unlink()
-    with pytest.raises((DataError, UsageError), match="E105|E003"):
+    with pytest.raises((DataError, UsageError), match=r"E105|E003"):
         params.read(tmp_path / "theirs")
 
 
