@@ -62,7 +62,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _state(result: Result) -> str:
-    words = [f"Measured at `{result.commit}`"]
+    words = [f"Measured at {'or before ' if result.body else ''}`{result.commit}`"]
     if result.machine:
         words.append(_machine(result.machine))
     if result.settings:
