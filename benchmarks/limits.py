@@ -11,7 +11,6 @@ the processor, per image:
 from __future__ import annotations
 
 import argparse
-import ctypes
 import dataclasses
 import hashlib
 import mmap
@@ -31,14 +30,13 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.harness import median, usable_cores
+from vla_data.jobs.memory import keep
 
 _MEMBER = "arr_0.npy"
 # Input and output stay in the core's own cache: 1.2 times as fast as inflating a file in one call.
 _INPUT_CHUNK = 1 << 17
 _ENCODED_PER_FILE = 40
 _JPEG_QUALITY = 95
-_M_TRIM_THRESHOLD = -1  # <malloc.h>
-_M_MMAP_MAX = -4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def limit(files: Sequence[Path], *, cores: int | None = None, sample: int = 2) -
     """Measure on `sample` of `files`."""
     count = cores or usable_cores()
     chosen = list(files[: max(1, sample)])
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_settle) as pool:
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=keep) as pool:
         list(pool.map(_file_cost, chosen[:1] * count))  # start every process and warm the page cache
         # Every core measures every file, so that all of them are busy from beginning to end.
         costs = list(pool.map(_file_cost, [path for path in chosen for _ in range(count)]))
@@ -83,14 +81,6 @@ def limit(files: Sequence[Path], *, cores: int | None = None, sample: int = 2) -
         encode_seconds=median(cost.encode for cost in costs),
         jpeg_kb=median(cost.jpeg_bytes for cost in costs) / 1e3,
     )
-
-
-def _settle() -> None:
-    """Keep memory that is freed, as workers do: pages that come anew with each file cost more than inflating."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _file_cost(path: Path) -> _FileCost:

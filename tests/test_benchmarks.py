@@ -13,6 +13,7 @@ from benchmarks.results import Result, Table
 from benchmarks.suite import CASES
 
 TABLE = Table(["input", "ours, CPU s", "ratio"], [["P1", "1.00 (0.90-1.20)", 2.9], ["P2", None, 1234.5]], "Sides")
+COMMIT = ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qam", "all"]
 
 
 @pytest.fixture
@@ -20,11 +21,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One folder of code, committed."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code/a.py").write_text("1\n")
-    for words in (
-        ["init", "-q"],
-        ["add", "-A"],
-        [*["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "one"]],
-    ):
+    for words in (["init", "-q"], ["add", "-A"], COMMIT):
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     monkeypatch.setattr("benchmarks.harness.REPOSITORY", tmp_path)
     return tmp_path
@@ -39,10 +36,7 @@ def test_result_is_kept_as_it_is_and_old_once_its_code_is_another(repository: Pa
     assert not result.is_old()
     (repository / "code/a.py").write_text("2\n")
     assert results.state(["code"])[0] == f"{commit}+"
-    subprocess.run(
-        ["git", "-C", str(repository), *["-c", "user.name=a", "-c", "user.email=a", "commit", "-qam", "two"]],
-        check=True,
-    )
+    subprocess.run(["git", "-C", str(repository), *COMMIT], check=True)
     assert result.is_old()
 
 
