@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(case.name for case in CASES)}")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--repeats", type=int, help="default 5, quick 3")
+    parser.add_argument("--repeats", type=int, help="default 5, quick 2, and 1 of P14")
     parser.add_argument("--lerobot-python", default=os.environ.get("LEROBOT_PYTHON"), help="or LEROBOT_PYTHON")
     parser.add_argument("--limit", type=float, help="seconds for one case; default: quick 600, else none")
     parser.add_argument("--replace", action="store_true", help="keep a quick result in place of a full one")
@@ -67,7 +67,7 @@ def _run(case: Case, chosen: argparse.Namespace) -> str:
     full_before = before is not None and before.settings.get("mode") == "full" and not before.is_old()
     if chosen.quick and full_before and not chosen.replace:
         return "left out, there is a full result of this code"
-    repeats = chosen.repeats or (3 if chosen.quick else 5)
+    repeats = chosen.repeats or (case.quick_repeats if chosen.quick else 5)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.json"
         command = [sys.executable, "-m", f"benchmarks.{case.module}", "--output", str(output)]

@@ -23,6 +23,7 @@ class Case:
         quick: arguments of a quick run.
         full: arguments of a full one.
         repeats: whether it takes ``--repeats``.
+        quick_repeats: of a quick run.
         lerobot: whether it takes ``--lerobot-python``, and whether it can do without.
     """
 
@@ -35,6 +36,7 @@ class Case:
     quick: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
     repeats: bool = True
+    quick_repeats: int = 2
     lerobot: str = "no"
 
 
@@ -150,6 +152,7 @@ CASES: Final = (
         code=(*_CORE, "converters/hdf5", "converters/rlds", "converters/lerobot"),
         needs=("h5py", "tensorflow"),
         quick=("--short",),
+        quick_repeats=1,
         lerobot="needed",
     ),
     Case(
