@@ -25,6 +25,7 @@ from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.job import Job, absolute
 from vla_data.jobs.making import make
 from vla_data.jobs.manifest import write_sidecar, write_sums
+from vla_data.jobs.memory import give_back
 from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
@@ -120,6 +121,7 @@ def run(
             check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
+            give_back()
             _keep_files(source, steps, sink, ledger, staging)
             write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
