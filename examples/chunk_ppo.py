@@ -1,6 +1,6 @@
 """Chunk PPO's numbers on three real episodes that are shipped: rewards of chunks, their advantages and returns.
 
-    python examples/chunk_ppo.py          # circle.sh trains a policy with them
+python examples/chunk_ppo.py          # circle.sh trains a policy with them
 """
 
 from __future__ import annotations

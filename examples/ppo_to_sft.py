@@ -1,6 +1,6 @@
 """PPO rollouts become a dataset for supervised fine-tuning, on three real episodes that are shipped.
 
-    python examples/ppo_to_sft.py OUT
+python examples/ppo_to_sft.py OUT
 """
 
 from __future__ import annotations

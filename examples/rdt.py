@@ -1,6 +1,6 @@
 """RDT's data of three real LIBERO episodes that are shipped: physical units, a check, and the way back.
 
-    python examples/rdt.py OUT            # needs vla-data[hdf5]; vla-train rdt trains on it
+python examples/rdt.py OUT            # needs vla-data[hdf5]; vla-train rdt trains on it
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """RECAP's annotation on three real episodes that are shipped: a critic's values become advantages and labels.
 
-    python examples/recap.py OUT          # vla-train recap trains the critic and the policy
+python examples/recap.py OUT          # vla-train recap trains the critic and the policy
 """
 
 from __future__ import annotations

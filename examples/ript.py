@@ -1,6 +1,6 @@
 """RIPT's leave-one-out advantages on three real episodes that are shipped: each is compared with the others.
 
-    python examples/ript.py               # vla-train ript trains a policy with them
+python examples/ript.py               # vla-train ript trains a policy with them
 """
 
 from __future__ import annotations

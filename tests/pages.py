@@ -1,9 +1,9 @@
 """Pages whose commands are run and whose printed output is checked, block by block, in one folder.
 
-A ``sh`` or ``python`` block is run; the ``text`` block right after it is what it printed, as a terminal shows it, with
-``...`` where that is not always the same (as in doctest). Seconds are not compared, nor are numbers of a block that trains:
-other machines round otherwise. A ``json`` or ``toml`` block is a file, named by the last
-code word before it that ends so.
+A ``sh`` or ``python`` block is run. The ``text`` block right after it is what it printed, as a terminal shows it,
+with ``...`` where that is not always the same, as in doctest; seconds are not compared, nor are numbers of a block
+that trains, since other machines round otherwise. A ``json`` or ``toml`` block is a file, named by the word of code
+before it that ends so.
 
     python -m tests.pages docs/tutorials/rdt.md     # writes anew what is no longer printed
 """
@@ -80,8 +80,13 @@ class Terminal:
         path = (str(bin), str(Path(self.learner).parent), os.environ["PATH"])
         self._environment = {
             **os.environ,
-            **{"PATH": os.pathsep.join(path), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            **{"CHECKOUT": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"},
+            "PATH": os.pathsep.join(path),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "CHECKOUT": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "COLUMNS": "80",
         }
 
     def run(self, block: Block) -> str:

@@ -28,7 +28,9 @@ def extras(prepared: Prepared) -> Extras:
     prepared.feature("action")
     facts = ["meta/stats.json of the dataset is what lerobot normalises by; --policy.type=smolvla and others too"]
     if STATE not in prepared.schema.features:
-        facts.append(f"lerobot's policies read {STATE}, which the dataset does not have: record it, or --rename X={STATE}")
+        facts.append(
+            f"lerobot's policies read {STATE}, which the dataset does not have: record it, or --rename X={STATE}"
+        )
     return Extras(
         files={},
         command=[

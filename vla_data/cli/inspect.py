@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.core import Json
 from vla_data.errors import RefusedError
@@ -28,7 +29,7 @@ _OWN: Final = {
 }
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Grouped)
 @click.argument("source")
 @click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample of 64.")
 @reading_options

@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import FOLDER, Output
@@ -25,7 +26,7 @@ from vla_data.safety.text import show
 _NAME = "report.html"
 
 
-@click.command("report")
+@click.command("report", cls=Grouped)
 @click.argument("dataset")
 @click.option(
     "--against", metavar="OTHER", help="Show the numbers of this one beside, as of what DATASET was made of."
