@@ -1,8 +1,8 @@
 """Pages whose commands are run and whose printed output is checked, block by block, in one folder.
 
 A ``sh`` or ``python`` block is run. The ``text`` block right after it is what it printed, as a terminal shows it,
-with ``...`` where that is not always the same, as in doctest; seconds are not compared, nor are numbers of a block
-that trains, since other machines round otherwise. A ``json`` or ``toml`` block is a file, named by the word of code
+with ``...`` where that is not always the same, as in doctest. Seconds are not compared, nor are numbers of a block
+that trains, since other machines round otherwise. A ``json`` or ``toml`` block is a file, named by the last code
 before it that ends so.
 
     python -m tests.pages docs/tutorials/rdt.md     # writes anew what is no longer printed
