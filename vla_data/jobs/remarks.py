@@ -27,9 +27,14 @@ WAYS: Mapping[str, str] = MappingProxyType(
 """What keeps episodes that are rejected for a reason."""
 
 
-def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
+def tell(records: Iterable[Record], say: Callable[[str], object], *, failed: str = " (quarantined)") -> None:
     """Call ``say`` with a line for every episode that was quarantined or left alone; alike ones are told
     together.
+
+    Args:
+        records: of the episodes.
+        say: takes a line.
+        failed: the end of the lines on episodes that could not be used.
     """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
@@ -37,7 +42,7 @@ def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
             message = nameless(record.message, record.id)
             groups.setdefault((record.status, record.reason, message), []).append(record)
     for (status, _, _), alike in groups.items():
-        end = " (quarantined)" if status == "failed" else " (left alone)"
+        end = failed if status == "failed" else " (left alone)"
         shown = alike if len(alike) <= ALIKE else alike[:_FIRST]
         for record in shown:
             say(record.line() + end)
