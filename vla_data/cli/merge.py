@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from vla_data.cli import say
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
 from vla_data.cli.filtering import filter_option, filtered
 from vla_data.cli.options import (
@@ -66,8 +67,24 @@ def command(
     if options["dry_run"]:
         _told_where(lambda: show_rehearsal(source, steps, sink, options, as_json=as_json))
         return
-    report = _told_where(lambda: run(source, steps, sink, **settings(options, quiet=as_json)))
+    told = settings(options, quiet=as_json)
+    problems: list[str] = []
+    try:
+        report = _told_where(lambda: run(source, steps, sink, **{**told, "on_problem": problems.append}))
+    finally:
+        _say(problems)
     show_report(report, as_json=as_json, where=target)
+
+
+def _say(problems: Sequence[str]) -> None:
+    """Say what became of episodes; the options that lines name are those of commands of one source."""
+    for line in problems:
+        say(line)
+    if any(" --" in line for line in problems):
+        say(
+            "note: options of one source stand in the mapping (--map): those of reading in open of its [[source]], "
+            'as --task TEXT in open = { task = "TEXT" }; drop, rename and declare in tables of their own'
+        )
 
 
 def _told_where(work: Callable[[], T]) -> T:
@@ -75,7 +92,7 @@ def _told_where(work: Callable[[], T]) -> T:
     try:
         return work()
     except UsageError as error:
-        if error.code not in _WAYS:
+        if error.code not in _WAYS or "--map" in error.message:
             raise
         raise UsageError(
             error.code, f"{error.message}; here that stands in the mapping (--map): {_WAYS[error.code]}"

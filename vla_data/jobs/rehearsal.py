@@ -191,7 +191,7 @@ def rehearse(
         undeclared=tuple(undeclared(first)) if first is not None else (),
         warnings=(
             *(told(again) if not dedup else ()),
-            *(noted(records, first, steps) if first is not None else ()),
+            *(noted(records, first, (*steps, sink)) if first is not None else ()),
         ),
         bytes=round(sum(sizes.values()) / len(records) * len(refs)) if sizes else None,
         refusal=refusal,

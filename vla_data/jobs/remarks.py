@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from vla_data.core import Schema
-from vla_data.core.curate import Remarks, Step
+from vla_data.core.curate import Remarks
 from vla_data.core.ledger import Record
 from vla_data.core.notes import lacking, told
 from vla_data.names import nameless
@@ -101,11 +101,17 @@ def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
     ]
 
 
-def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
-    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
+def noted(records: Sequence[Record], schema: Schema, parts: Iterable[object]) -> list[str]:
+    """What a user should know of a run beside its counts.
+
+    Args:
+        records: of all episodes; what the notes of those that were published say.
+        schema: of the dataset; what it does not have.
+        parts: the steps and the sink, of which some have `Remarks`.
+    """
     published = [record for record in records if record.status == "published"]
     there = [record.notes for record in published]
-    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(steps, schema)]
+    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(parts, schema)]
     return [*of_all, *told(there), *left_alone(records)]
 
 

@@ -110,7 +110,7 @@ def run(
         schema = common_schema(
             (episode.id, text) for episode, text in (published if sink.one_schema else published[:1])
         )
-        warnings += noted(records, schema, steps)
+        warnings += noted(records, schema, (*steps, sink))
         if on_problem is None:  # nobody has shown them yet
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
