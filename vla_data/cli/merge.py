@@ -82,7 +82,7 @@ def _say(problems: Sequence[str]) -> None:
         say(line)
     if any(" --" in line for line in problems):
         say(
-            "note: options of one source stand in the mapping (--map): those of reading in open of its [[source]], "
+            "note: options of one source stand in the mapping (--map): of reading, in open of its [[source]], "
             'as --task TEXT in open = { task = "TEXT" }; drop, rename and declare in tables of their own'
         )
 

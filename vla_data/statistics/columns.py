@@ -50,8 +50,8 @@ class NoImages:
         return None if name.startswith("observation.images.") else name
 
 
-def _lacks(name: str, arrays: Columns) -> str:
-    return f"there are no numbers {show(name)}; known are {', '.join(map(show, sorted(arrays))) or 'none'}"
+def _lacks(name: str) -> str:
+    return f"there are no numbers called {show(name)}; vla-data inspect lists what there is"
 
 
 def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:
@@ -64,5 +64,5 @@ def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:
         return arrays
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise DataError("E206", no_action(arrays) if missing[0] == "action" else _lacks(missing[0], arrays))
+        raise DataError("E206", no_action(arrays) if missing[0] == "action" else _lacks(missing[0]))
     return {name: arrays[name] for name in names}
