@@ -29,8 +29,9 @@ from converters.lerobot.stats import array_stats
 from converters.lerobot.totals import Totals
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
-from vla_data.core.base import BaseSink, Pictures, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
+from vla_data.core.traits import Pictures, Traits
 from vla_data.errors import DataError, VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file

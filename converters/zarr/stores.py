@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import is_hidden
 from vla_data.safety.files import LINKED, open_binary, read_file, state_of
 from vla_data.safety.text import show
 from vla_data.safety.zarr_array import MAX_CHUNK
@@ -72,6 +73,8 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         for entry in entries:
+            if is_hidden(entry.name):
+                continue
             if entry.is_symlink():
                 raise UsageError("E131", f"{show(name)}/{show(entry.name)} is {LINKED}")
             if entry.is_dir():
@@ -132,7 +135,7 @@ class ZipStore:
 
     def folders(self, name: str) -> list[str]:
         """See `Store`."""
-        return sorted(self._folders.get(name, ()))
+        return sorted(folder for folder in self._folders.get(name, ()) if not is_hidden(folder))
 
     def state(self, name: str) -> object:
         """See `Store`: the archive's."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from vla_data.cli import say
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
 from vla_data.cli.filtering import filter_option, filtered
 from vla_data.cli.options import (
@@ -22,6 +21,7 @@ from vla_data.cli.options import (
 from vla_data.cli.types import FormatName, Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
+from vla_data.selection.keys import IN_A_MAPPING
 from vla_data.selection.mapping import merged
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _WAYS: Final = {
     "E005": "keep, drop, rename or fill of a [[source]] or of [all]",
     "E231": "open = { fps = 10 }, or declare, of a [[source]]",
 }
-"""Code -> what of a mapping mends it."""
+"""Code -> what of a mapping mends it, where the refusal is of no one source."""
 
 
 @click.command("merge")
@@ -67,24 +67,8 @@ def command(
     if options["dry_run"]:
         _told_where(lambda: show_rehearsal(source, steps, sink, options, as_json=as_json))
         return
-    told = settings(options, quiet=as_json)
-    problems: list[str] = []
-    try:
-        report = _told_where(lambda: run(source, steps, sink, **{**told, "on_problem": problems.append}))
-    finally:
-        _say(problems)
+    report = _told_where(lambda: run(source, steps, sink, **settings(options, quiet=as_json)))
     show_report(report, as_json=as_json, where=target)
-
-
-def _say(problems: Sequence[str]) -> None:
-    """Say what became of episodes; the options that lines name are those of commands of one source."""
-    for line in problems:
-        say(line)
-    if any(" --" in line for line in problems):
-        say(
-            "note: options of one source stand in the mapping (--map): of reading, in open of its [[source]], "
-            'as --task TEXT in open = { task = "TEXT" }; drop, rename and declare in tables of their own'
-        )
 
 
 def _told_where(work: Callable[[], T]) -> T:
@@ -92,8 +76,6 @@ def _told_where(work: Callable[[], T]) -> T:
     try:
         return work()
     except UsageError as error:
-        if error.code not in _WAYS or "--map" in error.message:
+        if error.code not in _WAYS or "(--map)" in error.message:
             raise
-        raise UsageError(
-            error.code, f"{error.message}; here that stands in the mapping (--map): {_WAYS[error.code]}"
-        ) from None
+        raise UsageError(error.code, f"{error.message}; {IN_A_MAPPING}: {_WAYS[error.code]}") from None

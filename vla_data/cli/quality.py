@@ -12,6 +12,7 @@ from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import dry_run_option, result_options, watch
 from vla_data.cli.types import Local
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.measuring.table import Table, episode_list, measure, needs_pictures
@@ -51,7 +52,7 @@ def command(
     if condition is not None:
         decode_video |= needs_pictures(condition)  # which refuses what is no condition, before any work
     told = {} if as_json else watch(quiet=False)
-    table = measure(source_of(source, options), decode_video=decode_video, **told)
+    table = measure(source_of(source, options, unneeded=NUMBERS), decode_video=decode_video, **told)
     chosen = None if condition is None else table.positions(condition)
     if output is not None and not dry_run:
         _write(table, output)

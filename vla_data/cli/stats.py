@@ -15,6 +15,7 @@ from vla_data.cli.options import choice, dry_run_option, result_options, stack
 from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.safety.text import show
@@ -133,7 +134,7 @@ def command(
 def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
     if len(addresses) > 1 and options["episodes"] is not None:
         raise UsageError("E001", "--episodes works with one source only")
-    sources = [source_of(address, dict(options), texts=False) for address in addresses]
+    sources = [source_of(address, dict(options), unneeded=NUMBERS) for address in addresses]
     if names and len(names) not in (1, len(sources)):
         raise UsageError("E001", f"{len(sources)} sources need as many names")
     found = list(names) if len(names) == len(sources) else [dataset_name(_root(source)) for source in sources]

@@ -156,7 +156,7 @@ def _success(episode: Episode, steps: Sequence[Step]) -> bool:
     for step in steps:
         if isinstance(step, Judges):
             return bool(step.successful(episode))
-    return "next.success" not in episode.arrays or bool(np.any(episode.arrays["next.success"]))
+    return episode.succeeded is not False
 
 
 def _lost(step: Transform, before: Episode, after: Episode) -> list[Lost]:

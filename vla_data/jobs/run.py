@@ -29,7 +29,7 @@ from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import noted, nothing_left, quarantined, tell, why
+from vla_data.jobs.remarks import drawn, noted, nothing_left, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.schemas import common_schema
 from vla_data.jobs.targets import Seen
@@ -115,6 +115,7 @@ def run(
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
+        warnings += drawn(ledger.records, traits_of(sink).val)
         staging = work / "staging"
         with machine_errors("cannot write the dataset", own=True):
             remove_tree(staging)

@@ -13,6 +13,7 @@ from vla_data.actions.agreement import spans
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
 from vla_data.core.ledger import Record
+from vla_data.core.unneeded import NUMBERS, lenient
 from vla_data.errors import DataError, RefusedError, UndeclaredError, UsageError
 from vla_data.formats import open_source
 from vla_data.jobs.part import failed
@@ -142,7 +143,7 @@ def measure(
         RefusedError: E402, no episode can be read.
     """
     if isinstance(source, str | Path):
-        source = open_source(source, **options)
+        source = lenient(open_source(source, **options), NUMBERS)
     elif options:
         raise UsageError("E001", "options of a source go with an address; this source has its own")
     gauge = Gauge(video=decode_video)

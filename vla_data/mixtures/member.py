@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vla_data._version import __version__
 from vla_data.actions import Convention
 from vla_data.actions.agreement import Element, Elements, elements
+from vla_data.actions.polarity import Polarity
 from vla_data.core import Episode, EpisodeRef, Json, Source
 from vla_data.core.base import narrowed, whole
 from vla_data.errors import DataError, UsageError
@@ -102,6 +103,7 @@ class Member:
         state_meaning: likewise of a state.
         doubts: of its actions and states, what numbers can't be though it is declared of them -> episodes.
         ranges: "action" and "state" -> the least and the largest of each number, as it is handed out.
+        polarity: which way what is commanded as a gripper goes, as far as its states show it.
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
@@ -125,6 +127,7 @@ class Member:
         self.state_meaning: Elements = ()
         self.doubts: Counter[str] = Counter()
         self.ranges: dict[str, tuple[list[float], list[float]]] = {}
+        self.polarity = Polarity()
         self._facts: dict[str, Json] = {}
         self._contract = contract
         self._number = number
@@ -208,6 +211,7 @@ class Member:
                 evidence[name].append(rate)
             self.doubts.update(facts["doubts"])
             self._widen(made)
+            self.polarity.add(made.arrays[track.ACTION], made.arrays[track.STATE])
             self._cache.put((self._number, len(self.refs)), made)
             self.refs.append(ref)
             self.numbers.append(number)
