@@ -118,6 +118,7 @@ def test_what_rl4vla_steps_do_not_hold_is_told(tmp_path: Path) -> None:
     made["state"] = np.zeros((6, 2), np.float32)
     save(tmp_path / "in", "a.npz", made)
     words = ("build", "ppo_sft_aligned", "--input", tmp_path / "in", "--min-success-steps", 0)
+    words = (*words, "--val-fraction", 0)
     told = report(*words, "--data-dir", tmp_path / "a", "--workers", 1)["warnings"]
     assert [line for line in told if "observation.state" in line and "--step-fields rlds" in line] == told
     assert len(told) == 1
