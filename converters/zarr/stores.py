@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import is_hidden
 from vla_data.safety.files import LINKED, open_binary, read_file, state_of
 from vla_data.safety.text import show
 from vla_data.safety.zarr_array import MAX_CHUNK
@@ -80,6 +81,8 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         for entry in entries:
+            if is_hidden(entry.name):
+                continue
             if entry.is_symlink():
                 raise UsageError("E131", f"{show(name)}/{show(entry.name)} is {LINKED}")
             if entry.is_dir():
@@ -163,7 +166,11 @@ class ZipStore:
             above = f"{name}/"
             below = (member.removeprefix(above) for member in self._infos if member.startswith(above))
             self._folders[name] = sorted(
-                {first for first, slash, _ in (one.partition("/") for one in below) if slash}
+                {
+                    first
+                    for first, slash, _ in (one.partition("/") for one in below)
+                    if slash and not is_hidden(first)
+                }
             )
         return self._folders[name]
 

@@ -10,8 +10,10 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options, watch
 from vla_data.cli.types import Local
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.result import write_result
 from vla_data.measuring.table import episode_list, measure, needs_pictures
@@ -20,7 +22,7 @@ from vla_data.safety.text import show
 _SUFFIXES: Final = (".parquet", ".json")
 
 
-@click.command("quality")
+@click.command("quality", cls=Grouped)
 @click.argument("source")
 @click.option("--filter", "condition", metavar="CONDITION", help="Also list the episodes of which this is true.")
 @click.option("--decode-video", is_flag=True, help="Look at pictures inside of videos, too; slow.")
@@ -49,7 +51,7 @@ def command(
     if condition is not None:
         decode_video |= needs_pictures(condition)  # which refuses what is no condition, before any work
     told = {} if as_json else watch(quiet=False)
-    table = measure(source_of(source, options), decode_video=decode_video, **told)
+    table = measure(source_of(source, options, unneeded=NUMBERS), decode_video=decode_video, **told)
     chosen = None if condition is None else table.positions(condition)
     if output is not None:
         as_text = output.suffix == ".json"

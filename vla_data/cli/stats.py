@@ -11,10 +11,12 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import choice, dry_run_option, result_options, stack
 from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.files.result import write_result
 from vla_data.safety.text import show
@@ -69,7 +71,7 @@ _OPTIONS = (
 )
 
 
-@click.command("stats")
+@click.command("stats", cls=Grouped)
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--format", "trainer", type=TrainerName("stats"), required=True, help="Whose file it is.")
 @click.option("--output", type=Output(), help="A file, or a folder for the usual name.")
@@ -133,7 +135,7 @@ def command(
 def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
     if len(addresses) > 1 and options["episodes"] is not None:
         raise UsageError("E001", "--episodes works with one source only")
-    sources = [source_of(address, dict(options), texts=False) for address in addresses]
+    sources = [source_of(address, dict(options), unneeded=NUMBERS) for address in addresses]
     if names and len(names) not in (1, len(sources)):
         raise UsageError("E001", f"{len(sources)} sources need as many names")
     found = list(names) if len(names) == len(sources) else [dataset_name(_root(source)) for source in sources]

@@ -12,6 +12,7 @@ import numpy as np
 from vla_data.actions.agreement import spans
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
+from vla_data.core.unneeded import NUMBERS, lenient
 from vla_data.errors import DataError, UndeclaredError, UsageError
 from vla_data.files.write import write_file
 from vla_data.formats import open_source
@@ -143,7 +144,7 @@ def measure(
         UsageError: there is no dataset, or it needs an option.
     """
     if isinstance(source, str | Path):
-        source = open_source(source, **options)
+        source = lenient(open_source(source, **options), NUMBERS)
     elif options:
         raise UsageError("E001", "options of a source go with an address; this source has its own")
     gauge = Gauge(video=decode_video)
