@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollouts.pickled import described
-from converters.zarr.buffer import Buffer, Rows
+from converters.zarr.buffer import MAX_EPISODE, Buffer, Rows
 from vla_data import options as checks
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Schema
@@ -105,9 +105,10 @@ class ZarrSource(RootedSource):
         return [EpisodeRef(f"episode_{n:06d}", row * (stop - start)) for n, (start, stop) in enumerate(spans)]
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
-        """See `BaseSource`: of the first and the last chunk of each array."""
-        buffer = self._buffer
-        return {ref.id: buffer.states(self._number(ref)) for ref in refs}
+        """See `BaseSource`: of metadata, and of all its chunks."""
+        numbers = {ref.id: self._number(ref) for ref in refs}
+        found = self._buffer.states(numbers.values())
+        return {name: found[number] for name, number in numbers.items()}
 
     def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
         """See `BaseSource`: from ``timestamp``."""
@@ -143,6 +144,11 @@ class ZarrSource(RootedSource):
         arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         try:
+            waiting = {
+                name for name, rows in found.items() if self._is_camera(name, rows) and rows.is_of_whole_rows
+            }
+            if (size := sum(rows.nbytes for name, rows in found.items() if name not in waiting)) > MAX_EPISODE:
+                raise DataError("E107", f"the episode has {size:,} bytes of numbers, more than {MAX_EPISODE:,}")
             for name, rows in found.items():
                 if rows.absent:
                     notes.append(f"absent_chunks:{name}")
@@ -168,19 +174,22 @@ class ZarrSource(RootedSource):
         self, name: str, rows: Rows, arrays: dict[str, Array], frames: dict[str, Frames], notes: list[str]
     ) -> None:
         """Put an array where it belongs."""
-        shape = rows.meta.shape[1:]
-        is_picture = _may_be_pictures(name, shape)
-        camera = f"observation.images.{name}"
-        if is_picture and rows.meta.dtype == np.uint8:
+        shape, camera = rows.meta.shape[1:], f"observation.images.{name}"
+        if self._is_camera(name, rows):
             items = rows.pictures() or tuple(rows.array())
             frames[camera] = Frames(items, shape[0], shape[1])
             return
         array = rows.array()
-        if is_picture and array.dtype.kind == "f" and _is_pixels(array):
+        if _may_be_pictures(name, shape) and array.dtype.kind == "f" and _is_pixels(array):
             frames[camera] = Frames(tuple(array.astype(np.uint8)), shape[0], shape[1])
             notes.append(f"camera_from_numbers:{camera}")
             return
         arrays[_name(name)] = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+    def _is_camera(self, name: str, rows: Rows) -> bool:
+        """Whether these are pictures as they are stored, which wait until somebody looks at them."""
+        wanted = f"observation.images.{name}" not in self.unwanted
+        return wanted and rows.meta.dtype == np.uint8 and _may_be_pictures(name, rows.meta.shape[1:])
 
     def _is_chosen(self, name: str) -> bool:
         return not any(fnmatchcase(name, pattern) for pattern in self.leave_out)

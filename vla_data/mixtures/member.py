@@ -110,7 +110,16 @@ class Member:
         annotations: what its annotation says of its frames, or None.
     """
 
-    def __init__(self, entry: Entry, contract: Contract, *, number: int, cache: Cache, packs: Path | None) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        contract: Contract,
+        *,
+        number: int,
+        cache: Cache,
+        packs: Path | None,
+        fitted: bool = False,
+    ) -> None:
         self.entry = entry
         self.name = entry.name or parse_address(entry.root)[1].resolve().name
         self.refs: list[EpisodeRef] = []
@@ -133,6 +142,7 @@ class Member:
         self._number = number
         self._cache = cache
         self._packs = packs
+        self._fitted = fitted
         self._source = narrowed(open_source(entry.root, **entry.open), (Wanted.of(entry, contract),))
         root = next((place for place in whole(self._source).roots if isinstance(place, Path)), Path(entry.root))
         self.annotations = read_for(self.name, root, entry.annotation) if entry.annotation else None
@@ -265,9 +275,10 @@ class Member:
             "action": None if handed is None else handed.to_json(),
             "state": [[width, None if of is None else of.to_json()] for width, of in states],
         }
-        if path is not None and pack.can_pack(made):
+        if path is not None and (self._fitted or pack.can_pack(made)):
             text = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
-            pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path)
+            made = pack.fitted(made, self._contract) if self._fitted else made
+            pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path, pixels=self._fitted)
             made = pack.read(path)
         else:
             made = self._located(ref, episode, made)
@@ -293,6 +304,7 @@ class Member:
         contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
         target, needs_state = repr(self._contract.target), self._contract.needs_state
         facts = [__version__, _FACTS_VERSION, repr(entry), repr(self._source), contract, target, needs_state]
+        facts += [self._contract.image_size, self._contract.resize] if self._fitted else []
         wanted = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(
             f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")
