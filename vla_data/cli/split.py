@@ -9,9 +9,11 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
+from vla_data.core.unneeded import FACTS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import parse_address
 from vla_data.safety.text import show
@@ -29,7 +31,7 @@ _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
 """robomimic's own names of filter keys."""
 
 
-@click.command("split")
+@click.command("split", cls=Grouped)
 @click.argument("source")
 @click.option("--by", default="episode", show_default=True, help="episode, task, scene, seed, or a metadata key.")
 @click.option("--val", type=Number(0, 1), default=0.1, show_default=True, help="Share of the groups for val.")
@@ -69,7 +71,7 @@ def command(
     A group is never in two splits, and episodes that are added later move no others. Nothing is copied.
     """
     path = parse_address(source)[1]
-    reader = source_of(source, options)
+    reader = source_of(source, options, unneeded=[fact for fact in FACTS if fact != by])
     found = split(reader, by=by, val=val, test=test, seed=seed, contents=known_contents(path))
     facts: dict[str, Any] = {}
     if output is not None:
