@@ -72,9 +72,10 @@ def _feature(name: str, note: str, looked: Looked, table: Array, other: Array | 
         for i, (label, unit) in enumerate(zip(labels(feature), _told(looked, name), strict=True))
     ]
     steps = f"{len(table):,} steps" + ("" if other is None else f", beside {len(other):,}")
+    wide = "" if other is None else " wide"
     return (
         f"<h3>{escaped(name)}{note}</h3><p class=soft>{escaped(feature.dtype)}, {steps}</p>"
-        f"<div class=grid>{''.join(cards)}</div>"
+        f"<div class='grid{wide}'>{''.join(cards)}</div>"
     )
 
 

@@ -41,6 +41,7 @@ svg text{fill:var(--soft);font-size:10px}svg line{stroke:var(--line);stroke-widt
 .truncated{fill:var(--truncated);color:var(--truncated)}.rejected{fill:var(--rejected);color:var(--rejected)}
 .failed{fill:var(--failed);color:var(--failed)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(10.5rem,1fr));gap:.7rem}
+.grid.wide{grid-template-columns:repeat(auto-fill,minmax(14rem,1fr))}.card dt{white-space:nowrap}
 figure{margin:0}.card{background:var(--card);border-radius:6px;padding:.5rem .6rem}
 .card figcaption{font-size:.85rem}.card b{color:var(--ink)}
 dl{display:grid;grid-template-columns:auto 1fr;gap:0 .6rem;margin:.3rem 0 0;font-size:.8rem;
@@ -52,7 +53,7 @@ font-variant-numeric:tabular-nums}dd{margin:0;text-align:right}.card dd{overflow
 .film img.marked{outline:3px solid var(--kept);outline-offset:-3px}
 .find{border-left:4px solid var(--rejected);padding:.1rem .8rem;margin:.7rem 0}
 .find.error{border-color:var(--failed)}.find.warning{border-color:var(--pruned)}.find p{margin:.2rem 0}
-@media(max-width:480px){body{padding:.7rem;font-size:15px}.grid{grid-template-columns:repeat(2,1fr)}
+@media(max-width:480px){body{padding:.7rem;font-size:15px}.grid,.grid.wide{grid-template-columns:repeat(2,1fr)}
 .film img{height:64px}.card{padding:.4rem}.card dl{font-size:.75rem;gap:0 .35rem}
 .facts{grid-template-columns:1fr}.facts dt{margin-top:.3rem}}
 """
