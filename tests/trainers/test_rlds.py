@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vla_data as vd
-from tests.trainers.judging import LIBERO, Trainer, chunk, episodes, made, matching
+from tests.trainers.judging import LIBERO, Trainer, chunk, episodes, is_picture_of, made, matching
 from vla_data.core import Array
 
 OCTO, OPENVLA = Trainer("octo"), Trainer("openvla")
@@ -27,15 +27,6 @@ def frames() -> list[Any]:
 def actions() -> Array:
     """In single precision, which RLDS of these trainers has."""
     return np.concatenate([episode.arrays["action"] for episode in episodes(LIBERO)]).astype(np.float32)
-
-
-def is_picture_of(seen: Array, wanted: list[Array], row: int) -> None:
-    """Enlarged by the trainer's own filter: made small again it is that picture, and no other is as near."""
-    side = seen.shape[0] // 32
-    small = seen.astype(np.float64).reshape(32, side, 32, side, 3).mean(axis=(1, 3))
-    distances = [np.abs(small - picture).mean() for picture in wanted]
-    assert distances[row] == min(distances)
-    assert distances[row] < 2
 
 
 @OPENVLA.needed
