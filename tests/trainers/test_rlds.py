@@ -56,8 +56,8 @@ def test_openvla_trains_on_our_numbers(tmp_path: Path) -> None:
         is_picture_of(seen["image"][number], pictures, row)
 
     statistics = json.loads((out / "dataset_statistics.json").read_text())["set"]["action"]
-    for key, values in told["statistics"].items():
-        np.testing.assert_allclose(statistics[key], values, rtol=1e-6, atol=1e-7, err_msg=key)
+    for key, values in told["statistics"].items():  # its sums are in single precision
+        np.testing.assert_allclose(statistics[key], values, rtol=1e-6, atol=1e-6, err_msg=key)
     assert vd.verify(done.folder).ok
 
 
