@@ -24,9 +24,10 @@ from converters.rlds import tfds_json as tfds_files
 from converters.rlds import tfrecord
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
-from vla_data.core.base import BaseSink, Pictures, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
 from vla_data.core.notes import no_action
+from vla_data.core.traits import Pictures, Traits
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.media.images import JPEG_QUALITY, Encoding
@@ -97,7 +98,21 @@ class RldsSink(BaseSink):
         return Traits(
             holds_empty=True,  # RL4VLA's builder writes some
             pictures=Pictures(encoding=self.images, jpeg_quality=self.jpeg_quality),
+            val=self.val_fraction,
         )
+
+    def remarks(self, schema: Schema) -> Sequence[str]:
+        """What RL4VLA's steps have no field for; see `vla_data.core.curate.Remarks`."""
+        if self.step_fields == "rlds":
+            return ()
+        rest = [
+            show(name)
+            for name, feature in sorted(schema.features.items())
+            # what success was is the curation's own question, and the episode's metadata say what came of it
+            if feature.dtype != "image" and name not in ("action", "next.success")
+        ]
+        said = f"RL4VLA's steps have no field for {', '.join(rest)}: left out; --step-fields rlds keeps them"
+        return [said] if rest else []
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One framed record."""

@@ -25,13 +25,14 @@ from training_adapters.rlds_prepare import meanings
 from training_adapters.torchrl import prepare as torchrl
 from vla_data.cli import cli
 from vla_data.core import Feature, Schema
-from vla_data.errors import TargetExistsError, UsageError, VerifyError
+from vla_data.errors import TargetExistsError, UsageError, VerifyError, VlaDataError
 from vla_data.formats import load_trainer, open_source
 from vla_data.formats.tables import trainers
 from vla_data.mixtures import Loader, open_mixture
 from vla_data.preparing import Prepared, prepare
 from vla_data.statistics.make import make
 from vla_data.statistics.trainers import writer
+from vla_data.steps import SelectFeatures
 
 LIBERO = ROOT / "tests/data/hdf5/libero_spatial0_demo.hdf5"
 NAMES = trainers("prepare")
@@ -260,6 +261,7 @@ def test_actions_of_other_meanings_than_the_trainers_own_are_told(facts: dict[st
         name="set",
         out=ROOT,
         folder=ROOT,
+        made=ROOT,
         source=open_source(ROOT / "tests/data/rollouts"),
         schema=Schema(features={"action": Feature(dtype="float32", shape=(7,), convention=facts)}, fps=5),
         options={},
@@ -365,6 +367,47 @@ def test_what_a_trainer_needs_and_the_dataset_lacks_is_told(tmp_path: Path) -> N
     assert caught.value.code == "E206"
     with pytest.raises(UsageError, match="is no name of a dataset"):
         prepare(rollouts, (), trainer="lerobot", out=tmp_path, name="a/b", engine=Here())
+
+
+LOST = {
+    "action": ("action", "action.*"),
+    "state": ("observation.state", "observation.ee_pos", "observation.ee_ori", "observation.gripper_states"),
+    "images": ("observation.images.*",),
+}
+SURE = (("openpi", "state"), ("gr00t", "action"))
+"""Trainer -> what it surely needs."""
+LACKING = [
+    pytest.param(trainer, lost, marks=() if (trainer, lost) in SURE else pytest.mark.nightly)
+    for trainer in NAMES
+    for lost in LOST
+]
+
+
+@pytest.mark.parametrize(("trainer", "lost"), LACKING)
+def test_what_a_trainer_refuses_publishes_nothing(trainer: str, lost: str, tmp_path: Path, arms: Path) -> None:
+    source, out = open_source(arms if trainer == "rdt2" else LIBERO), tmp_path / "out"
+    given = {"trainer": trainer, "out": out, "name": "set", "engine": Here(), **GIVEN.get(trainer, {})}
+    try:
+        prepare(source, (SelectFeatures(drop=LOST[lost]),), **given)
+    except VlaDataError as error:
+        assert error.exit_code in (2, 3, 4, 6)
+        left = [path for path in out.rglob("*") if path.is_file() and "vla-data" not in str(path.relative_to(out))]
+        assert left == []
+        assert prepare(source, (), **given).folder.is_dir()  # without --replace: nothing is there
+    else:
+        assert (out / "COMMAND.md").is_file()
+        assert (trainer, lost) not in SURE
+
+
+def test_a_file_that_is_there_already_publishes_nothing(tmp_path: Path) -> None:
+    first = prepare(open_source(LIBERO), (), trainer="openpi", out=tmp_path / "one", name="set", engine=Here())
+    there = tmp_path / "two" / first.files[0]
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    with pytest.raises(TargetExistsError):
+        prepare(open_source(LIBERO), (), trainer="openpi", out=tmp_path / "two", name="set", engine=Here())
+    assert there.read_text() == "mine"
+    assert not (tmp_path / "two" / first.folder.relative_to(tmp_path / "one")).exists()
 
 
 def test_command_line(tmp_path: Path) -> None:

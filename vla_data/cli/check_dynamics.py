@@ -10,9 +10,11 @@ from vla_data.actions import Convention, preset
 from vla_data.actions.base import base_pose
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import declared, joined, pose_of, reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.core.curate import describe
+from vla_data.core.unneeded import NUMBERS
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.safety.text import show
@@ -28,7 +30,7 @@ _VERDICTS: Final = {
 """(contradicted, ok) -> a sentence."""
 
 
-@click.command("check-dynamics")
+@click.command("check-dynamics", cls=Grouped)
 @click.argument("source")
 @click.option("--action", default="action", show_default=True, help="Feature with the commands.")
 @click.option("--state", default="observation.state", show_default=True, help="Feature with the measured poses.")
@@ -66,7 +68,8 @@ def command(
     Finds a wrong scale, a wrong sign, actions that are off by a step, a wrong rotation dialect, an inverted
     gripper. Leaves with exit code 6 when something contradicts the convention.
     """
-    reader = source_of(source, options, texts=False)
+    unneeded = NUMBERS if declared_fps is not None else [fact for fact in NUMBERS if fact != "fps"]
+    reader = source_of(source, options, unneeded=unneeded)
     joins = [Join(name=name, parts=tuple(parts)) for name, parts in joined(join).items()]
     actions, states, left_out, schema = [], [], 0, None
     refused: VlaDataError | None = None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from vla_data.cli.options import allow_images, changed, choice, lerobot_options,
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
+from vla_data.core.unneeded import lenient
 from vla_data.errors import UsageError
 from vla_data.formats import load_trainer, open_sink, open_source, parse_address, trainer
 from vla_data.formats.sidecar import find_sidecar
@@ -45,7 +45,9 @@ format_options = stack(
         metavar="PATH",
         help="RLDS: where the instruction is, below steps or in the record; HDF5: an attribute, or below a demo.",
     ),
-    click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
+    click.option(
+        "--layout", help="HDF5: kind of file: libero, robomimic, maniskill or aloha.  [default: detected]"
+    ),
     choice(
         "--observation-time",
         ["auto", "before", "after"],
@@ -184,20 +186,16 @@ READING: Final = (
 """Options of a source that `reading_options` has, besides ``episodes``."""
 
 
-def source_of(address: str, options: dict[str, Any], *, texts: bool = True) -> Source:
+def source_of(address: str, options: dict[str, Any], *, unneeded: Collection[str] = ()) -> Source:
     """The source at ``address``, with what `reading_options` says, which is taken out of ``options``.
 
     Args:
         address: where it is.
         options: of the command.
-        texts: whether instructions matter; where not, episodes without one are read, if the format can do that.
+        unneeded: of `vla_data.core.unneeded.FACTS`, what the command's result does not depend on.
     """
     given = given_options(options)
-    if not texts and "task" not in given:
-        with suppress(UsageError):  # of a source that has no such option; whatever else it is comes again below
-            source = open_source(address, **{"allow_empty_instruction": True, **given})
-            return select(source, options["episodes"])
-    return select(open_source(address, **given), options.pop("episodes"))
+    return select(lenient(open_source(address, **given), unneeded), options.pop("episodes"))
 
 
 def given_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -325,7 +323,9 @@ def _last_name(target: Path | str) -> str:
     return parse_url(target)[1].rpartition("/")[2] if isinstance(target, str) else target.resolve().name
 
 
-def write_selection(reader: Source, address: str, target: Path, to: str, *, replace: bool) -> dict[str, Json]:
+def write_selection(
+    reader: Source, address: str, target: Path, to: str, *, replace: bool, dry_run: bool
+) -> dict[str, Json]:
     """Write which episodes and frames there are, for a trainer that reads the data where they lie.
 
     Args:
@@ -334,12 +334,14 @@ def write_selection(reader: Source, address: str, target: Path, to: str, *, repl
         target: the file.
         to: one of `SELECTIONS`.
         replace: write over an existing file.
+        dry_run: do all but write.
     """
     if to == "episode-list":
-        return write_episode_list([ref.id for ref in reader.episodes()], target, replace=replace)
+        ids = [ref.id for ref in reader.episodes()]
+        return write_episode_list(ids, target, replace=replace, dry_run=dry_run)
     path = parse_address(address)[1]
     ours = not isinstance(reader, Selection) and path.is_dir() and find_sidecar(path) is not None
-    return write_keep_ranges(path if ours else reader, target, replace=replace)
+    return write_keep_ranges(path if ours else reader, target, replace=replace, dry_run=dry_run)
 
 
 def check_gates(names: tuple[str, ...], to: str) -> None:

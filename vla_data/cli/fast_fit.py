@@ -9,8 +9,10 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import choice, dry_run_option, result_options, shown
 from vla_data.cli.types import Local, Number
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import load_tokenizer
 from vla_data.safety.text import show
@@ -18,7 +20,7 @@ from vla_data.statistics.chunks import parse_mask
 from vla_data.statistics.rules import TOKEN_RULES
 
 
-@click.command("fast-fit")
+@click.command("fast-fit", cls=Grouped)
 @click.argument("sources", nargs=-1, required=True)
 @click.option("-o", "--output", type=Local(), required=True, help="The tokenizer's folder, a new one.")
 @click.option("--action-horizon", type=click.IntRange(1), required=True, help="Actions in a chunk.")
@@ -80,7 +82,7 @@ def command(
     )
     if len(set(sources)) != len(sources):
         raise UsageError("E001", "a source is named twice, and its chunks would count twice")
-    fitted = how.fit({address: source_of(address, dict(options)) for address in sources})
+    fitted = how.fit({address: source_of(address, dict(options), unneeded=NUMBERS) for address in sources})
     if not dry_run:
         fitted.save(output, replace=replace)
     if as_json:

@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
 from vla_data.cli.filtering import filter_option, filtered
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
     engine_choice,
     image_options,
@@ -21,6 +22,7 @@ from vla_data.cli.options import (
 from vla_data.cli.types import FormatName, Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
+from vla_data.selection.keys import IN_A_MAPPING
 from vla_data.selection.mapping import merged
 
 T = TypeVar("T")
@@ -29,10 +31,10 @@ _WAYS: Final = {
     "E005": "keep, drop, rename or fill of a [[source]] or of [all]",
     "E231": "open = { fps = 10 }, or declare, of a [[source]]",
 }
-"""Code -> what of a mapping mends it."""
+"""Code -> what of a mapping mends it, where the refusal is of no one source."""
 
 
-@click.command("merge")
+@click.command("merge", cls=Grouped)
 @click.argument("target", type=Target())
 @click.argument("sources", metavar="SOURCES... [-- BEAM_OPTION]...", nargs=-1, required=True)
 @click.option("--map", "mapping", type=Local(), help="TOML file: how they become alike.")
@@ -75,8 +77,6 @@ def _told_where(work: Callable[[], T]) -> T:
     try:
         return work()
     except UsageError as error:
-        if error.code not in _WAYS:
+        if error.code not in _WAYS or "(--map)" in error.message:
             raise
-        raise UsageError(
-            error.code, f"{error.message}; here that stands in the mapping (--map): {_WAYS[error.code]}"
-        ) from None
+        raise UsageError(error.code, f"{error.message}; {IN_A_MAPPING}: {_WAYS[error.code]}") from None

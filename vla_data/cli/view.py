@@ -12,9 +12,11 @@ import click
 
 from vla_data.cli import emit, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import Local
+from vla_data.core.unneeded import FACTS
 from vla_data.errors import MachineError
 from vla_data.formats.open import split
 from vla_data.safety.text import show
@@ -22,7 +24,7 @@ from vla_data.viewing.beside import beside
 from vla_data.viewing.server import Viewer
 
 
-@click.command("view")
+@click.command("view", cls=Grouped)
 @click.argument("source")
 @click.option("--flags", type=Local(), help="Where flags are written.  [default: SOURCE's name and -flags.txt]")
 @click.option("--tag", help="Which advantages to show, where there are several.")
@@ -51,7 +53,7 @@ def command(
     name = split(source)[1].rstrip("/").rpartition("/")[2]
     path = flags if flags is not None else Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name) or 'source'}-flags.txt")
     keep_out(source, path, "--flags")
-    reader = source_of(source, options)
+    reader = source_of(source, options, unneeded=FACTS)
     try:
         viewer = Viewer(name, reader, path, beside(source, tag), port=port or 0)
     except OSError as error:

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from vla_data.core import Schema
-from vla_data.core.curate import Remarks, Step
+from vla_data.core.curate import Remarks
 from vla_data.core.ledger import Record
 from vla_data.core.notes import lacking, told
 from vla_data.names import nameless
@@ -26,10 +27,18 @@ WAYS: Mapping[str, str] = MappingProxyType(
 )
 """What keeps episodes that are rejected for a reason."""
 
+_OFF: Final = 2.0
+"""Times what was asked, beyond which a share of few episodes is told."""
 
-def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
+
+def tell(records: Iterable[Record], say: Callable[[str], object], *, failed: str = " (quarantined)") -> None:
     """Call ``say`` with a line for every episode that was quarantined or left alone; alike ones are told
     together.
+
+    Args:
+        records: of the episodes.
+        say: takes a line.
+        failed: the end of the lines on episodes that could not be used.
     """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
@@ -37,7 +46,7 @@ def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
             message = nameless(record.message, record.id)
             groups.setdefault((record.status, record.reason, message), []).append(record)
     for (status, _, _), alike in groups.items():
-        end = " (quarantined)" if status == "failed" else " (left alone)"
+        end = failed if status == "failed" else " (left alone)"
         shown = alike if len(alike) <= ALIKE else alike[:_FIRST]
         for record in shown:
             say(record.line() + end)
@@ -92,16 +101,43 @@ def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
         return []
     return [
         f"what action means is undeclared in {', '.join(map(show, members))}, so their grippers, units and frames "
-        "may differ: declare and actions in a mapping (--map) compare and convert them"
+        "may differ, and a gripper may be open at either end: declare (gripper_open, gripper_closed, ...) and "
+        "actions in a mapping (--map) compare and convert them"
     ]
 
 
-def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
-    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
+def noted(records: Sequence[Record], schema: Schema, parts: Iterable[object]) -> list[str]:
+    """What a user should know of a run beside its counts.
+
+    Args:
+        records: of all episodes; what the notes of those that were published say.
+        schema: of the dataset; what it does not have.
+        parts: the steps and the sink, of which some have `Remarks`.
+    """
     published = [record for record in records if record.status == "published"]
     there = [record.notes for record in published]
-    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(steps, schema)]
+    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(parts, schema)]
     return [*of_all, *told(there), *left_alone(records)]
+
+
+def drawn(records: Sequence[Record], share: float) -> list[str]:
+    """What to say where a share for "val" was drawn of so few episodes that there is another one.
+
+    Args:
+        records: of all episodes, with their splits.
+        share: that was asked for, of episodes whose source declares no split.
+    """
+    free = [one for one in records if one.status == "published" and one.meta.split is None]
+    if not share or not free:
+        return []
+    count = sum(record.split == "val" for record in free)
+    if count == 0:
+        few = "the only episode is" if len(free) == 1 else f"all {len(free):,} episodes are"
+        return [f"{few} in train; val, for which a share of {share:g} was asked, is empty and left out"]
+    if count <= _OFF * share * len(free):
+        return []
+    why = "of so few, neither split is left empty (--val 0 draws none)"
+    return [f"val has {count:,} of {len(free):,} episodes, where a share of {share:g} was asked: {why}"]
 
 
 def one_kind(schemas: Iterable[str]) -> str:

@@ -27,10 +27,11 @@ from vla_data.errors import DataError, UsageError, VlaDataError
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 from vla_data.viewing.beside import Beside
+from vla_data.viewing.film import Film
 from vla_data.viewing.flags import Flags
 from vla_data.viewing.guard import HEADERS, Guard
 from vla_data.viewing.shelf import Entry, Shelf
-from vla_data.viewing.told import picture, told
+from vla_data.viewing.told import told
 
 LOOPBACK: Final = "127.0.0.1"
 _FILES: Final = {
@@ -61,11 +62,13 @@ class Viewer:
     def __init__(self, title: str, source: Source, flags: Path, known: Beside, *, port: int = 0) -> None:
         self.title, self.known = title, known
         self.shelf = Shelf(source, known.solved())
+        self.film = Film(self.shelf)
         self.flags = Flags(flags, len(self.shelf))
         self._server = _Server((LOOPBACK, port), _Handler)
         self._server.viewer = self
         self.guard = Guard(self._server.server_address[1])
         self.shelf.start()
+        self.film.start()
 
     @property
     def address(self) -> str:
@@ -85,6 +88,7 @@ class Viewer:
     def close(self) -> None:
         """End, from another thread than that of `serve`."""
         self.shelf.stop()
+        self.film.stop()
         self._server.shutdown()
         self._server.server_close()
 
@@ -112,6 +116,7 @@ class Viewer:
             episode, schema = self.shelf.read(position)
         except VlaDataError as error:
             return {"position": position, "error": show(error, escaped=True)}
+        self.film.show(position, episode)
         return told(position, episode, schema, self.known)
 
     def frame(self, position: int, camera: int, step: int) -> tuple[str, bytes] | None:
@@ -120,8 +125,7 @@ class Viewer:
         names = sorted(episode.frames)
         if camera >= len(names) or step >= len(episode):
             return None
-        with self.shelf.turn():
-            return picture(episode.frames[names[camera]], step)
+        return self.film.picture(position, episode, names[camera], step)
 
 
 class _Server(ThreadingHTTPServer):
@@ -191,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self, parts: list[str], query: dict[str, list[str]]) -> None:
         viewer, name = self.server.viewer, "/".join(parts)
-        numbers = [int(part) for part in parts[1:] if part.isascii() and part.isdecimal() and len(part) <= _DIGITS]
+        numbers = [int(part) for part in parts[1:] if _is_number(part)]
         whole = len(numbers) == len(parts) - 1 and bool(numbers) and numbers[0] < len(viewer.shelf)
         if name in _FILES:
             file, kind = _FILES[name]
@@ -200,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(viewer.listed())
         elif name == "found.json":
             after = query.get("after", ["0"])[0]
-            self._json(viewer.found(int(after) if after.isascii() and after.isdecimal() else 0))
+            self._json(viewer.found(int(after) if _is_number(after) else 0))
         elif parts[0] == "episode" and whole and len(numbers) == 1:
             self._json(viewer.episode(numbers[0]))
         elif parts[0] == "frame" and whole and len(numbers) == 3:
@@ -215,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         flags = self.server.viewer.flags
         size = self.headers.get("Content-Length", "")
-        if not size.isdecimal() or int(size) > _MOST:
+        if not _is_number(size) or int(size) > _MOST:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         given = strict_json.loads(self.rfile.read(int(size)), name="flags")
@@ -248,6 +252,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the terminal is for the person, and addresses have the token."""
+
+
+def _is_number(text: str) -> bool:
+    """Whether this is a whole number of a size that something here may have."""
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
 
 def _line(entry: Entry) -> list[Json]:

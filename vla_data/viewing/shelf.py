@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from vla_data.core import Episode, EpisodeRef, Schema, Source
 from vla_data.core.base import whole
 from vla_data.errors import VlaDataError
@@ -116,6 +114,13 @@ class Shelf:
                 if not self._waiting:
                     self._free.set()
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[bool]:
+        """The right to read, for a thread in the background: whenever nobody waits. False: it shall end."""
+        self._free.wait()
+        with self._lock:
+            yield not self._stopped.is_set()
+
     def start(self) -> threading.Thread:
         """Begin to read what the list lacks."""
         thread = threading.Thread(target=self._fill, daemon=True, name="vla-data view: list")
@@ -129,10 +134,9 @@ class Shelf:
 
     def _fill(self) -> None:
         for position in self._missing:
-            self._free.wait()
-            if self._stopped.is_set():
-                return
-            with self._lock:
+            with self.aside() as goes_on:
+                if not goes_on:
+                    return
                 entry = self._entry(position)
             self.entries[position] = entry
             self.found.append(entry)
@@ -144,8 +148,7 @@ class Shelf:
         except Exception as error:  # whatever a reader raises, the list goes on
             told = str(error) if isinstance(error, VlaDataError) else f"{type(error).__name__}: {error}"
             return Entry(position=position, id=ref.id, steps=0, error=show(told, escaped=True))
-        flags = episode.arrays.get("next.success")
         solved = self.entries[position].success
-        if solved is None and flags is not None:
-            solved = bool(np.any(flags))
+        if solved is None:
+            solved = episode.succeeded
         return Entry(position=position, id=ref.id, steps=len(episode), task=episode.task, success=solved)
