@@ -135,7 +135,14 @@ def main() -> None:
     import wandb
 
     logged: list[dict[str, Any]] = []
-    wandb.log = lambda info, **_: logged.append(info)
+    begin = wandb.init
+
+    def init(*words: Any, **options: Any) -> Any:
+        run = begin(*words, **options)
+        wandb.log = lambda info, **_: logged.append(info)  # which begin has set
+        return run
+
+    wandb.init = init
     sys.argv = ["scripts/finetune.py", *sys.argv[4:]]
     try:
         runpy.run_path("scripts/finetune.py", run_name="__main__")

@@ -82,7 +82,14 @@ def main() -> None:
     import wandb
 
     logged: list[dict[str, Any]] = []
-    wandb.log = lambda info, **_: logged.append(info)
+    begin = wandb.init
+
+    def init(*words: Any, **options: Any) -> Any:
+        run = begin(*words, **options)
+        wandb.log = lambda info, **_: logged.append(info)  # which begin has set
+        return run
+
+    wandb.init = init
     program = str(OUT / "openpi_train.py")
     sys.argv = [program, *sys.argv[4:]]
     runpy.run_path(program, run_name="__main__")

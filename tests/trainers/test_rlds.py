@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 import vla_data as vd
-from tests.trainers.judging import LIBERO, Trainer, chunk, episodes, made, matching
+from tests.trainers.judging import LIBERO, Trainer, chunk, episodes, is_picture_of, made, matching
 from vla_data.core import Array
 
 OCTO, OPENVLA = Trainer("octo"), Trainer("openvla")
@@ -20,22 +21,23 @@ BATCH, HORIZON = 4, 4
 GRIPPER = 6
 
 
-def frames() -> list[Any]:
-    return [(episode, t) for episode in episodes(LIBERO) for t in range(len(episode))]
+def frames(source: Path = LIBERO) -> list[Any]:
+    return [(episode, t) for episode in episodes(source) for t in range(len(episode))]
 
 
-def actions() -> Array:
+def actions(source: Path = LIBERO) -> Array:
     """In single precision, which RLDS of these trainers has."""
-    return np.concatenate([episode.arrays["action"] for episode in episodes(LIBERO)]).astype(np.float32)
+    return np.concatenate([episode.arrays["action"] for episode in episodes(source)]).astype(np.float32)
 
 
-def is_picture_of(seen: Array, wanted: list[Array], row: int) -> None:
-    """Enlarged by the trainer's own filter: made small again it is that picture, and no other is as near."""
-    side = seen.shape[0] // 32
-    small = seen.astype(np.float64).reshape(32, side, 32, side, 3).mean(axis=(1, 3))
-    distances = [np.abs(small - picture).mean() for picture in wanted]
-    assert distances[row] == min(distances)
-    assert distances[row] < 2
+def many(path: Path) -> Path:
+    """Twenty episodes with actions of their own: Octo validates on the last 5 %, and stops where that is none."""
+    with h5py.File(LIBERO) as source, h5py.File(path, "w") as file:
+        source.copy("data", file)
+        for i in range(17):
+            source.copy(source["data/demo_0"], file["data"], name=f"demo_{100 + i}")
+            file[f"data/demo_{100 + i}/actions"][:, :GRIPPER] += 0.001 * (i + 1)
+    return path
 
 
 @OPENVLA.needed
@@ -65,8 +67,8 @@ def test_openvla_trains_on_our_numbers(tmp_path: Path) -> None:
         is_picture_of(seen["image"][number], pictures, row)
 
     statistics = json.loads((out / "dataset_statistics.json").read_text())["set"]["action"]
-    for key, values in told["statistics"].items():
-        np.testing.assert_allclose(statistics[key], values, rtol=1e-6, atol=1e-7, err_msg=key)
+    for key, values in told["statistics"].items():  # its sums are in single precision
+        np.testing.assert_allclose(statistics[key], values, rtol=1e-6, atol=1e-6, err_msg=key)
     assert vd.verify(done.folder).ok
 
 
@@ -80,7 +82,8 @@ SMALL = [
 @OCTO.needed
 def test_octo_trains_on_our_numbers(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = made(out, "octo", LIBERO)
+    source = many(tmp_path / "many_demo.hdf5")
+    done = made(out, "octo", source)
     program, *words = done.command[-1].split()[1:]
     assert program == "scripts/finetune.py"
     model = tmp_path / "model"
@@ -93,15 +96,15 @@ def test_octo_trains_on_our_numbers(tmp_path: Path) -> None:
     )
     (loss,) = told["losses"]
     assert np.isfinite(loss)
-    seen, own = np.load(tmp_path / "seen.npz"), frames()
+    seen, own = np.load(tmp_path / "seen.npz"), frames(source)
 
-    rows = actions()
+    rows = actions(source)
     mean, std = rows.mean(axis=0), rows.std(axis=0) + 1e-8
     mean[GRIPPER], std[GRIPPER] = 0, 1
     chunks = np.stack([chunk((e.arrays["action"].astype(np.float32) - mean) / std, t, HORIZON) for e, t in own])
     assert seen["action"].shape == (BATCH, 1, HORIZON, 7)
     found = matching(seen["action"][:, 0], chunks)
-    states = np.concatenate([e.arrays["observation.state"] for e in episodes(LIBERO)]).astype(np.float32)
+    states = np.concatenate([e.arrays["observation.state"] for e in episodes(source)]).astype(np.float32)
     scaled = (states - states.mean(axis=0)) / (states.std(axis=0) + 1e-8)
     # Of a number that hardly changes the mean is taken away, in whose single precision much of it goes.
     np.testing.assert_allclose(seen["proprio"][:, 0], scaled[found], rtol=1e-4, atol=1e-4)

@@ -229,6 +229,8 @@ def test_rlds_trainers_get_the_entry_that_the_gate_saw(trainer: str, tmp_path: P
     stats = json.loads((tmp_path / "dataset_statistics.json").read_text())
     assert stats["set"]["num_transitions"] == 29
     assert any("the gripper is -1 open and 1 closed" in fact for fact in done.facts)  # as LIBERO has it
+    if trainer == "openvla":  # whose inference scales a gripper that nothing masks
+        assert stats["set"]["action"]["mask"] == [True] * 6 + [False]
     if trainer == "octo":  # whose own configuration is of another dataset
         assert "octo_config.py:full,language_conditioned" in done.command[-1]
         assert json.loads((tmp_path / file).read_text())["action_normalization_mask"] == [True] * 6 + [False]

@@ -7,6 +7,7 @@ of it is edited.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from training_adapters.rlds_prepare import FORMAT as FORMAT
@@ -22,9 +23,12 @@ def extras(prepared: Prepared) -> Extras:
     """See `vla_data.preparing.job.Preparation`."""
     entry = prepared.gate["config"]
     made = statistics(prepared, "openvla")
+    told = json.loads(made.text)
+    # As OpenVLA's own file has it for EEF_POS; without it inference would scale the gripper.
+    told[prepared.name]["action"]["mask"] = [True] * 6 + [False]
     return Extras(
         files={
-            "dataset_statistics.json": made.text,
+            "dataset_statistics.json": json.dumps(told, indent=2) + "\n",
             "openvla_finetune.py": _TEMPLATE.format(
                 name=repr(prepared.name),
                 images=repr(entry["image_obs_keys"]),
