@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from vla_data.core import Json, Published
 from vla_data.errors import VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below
+from vla_data.statistics import QUANTILES
 
 
 def video_of(episode: Published, name: str) -> bytes:
@@ -38,7 +39,12 @@ def read_table(episode: Published) -> pa.Table:
 
 
 def table_of(
-    episode: Published, typed: pa.Schema, tasks: Mapping[str, int], totals: Totals, fps: float
+    episode: Published,
+    typed: pa.Schema,
+    tasks: Mapping[str, int],
+    totals: Totals,
+    fps: float,
+    bare: Collection[str] = (),
 ) -> tuple[pa.Table, dict[str, Json], dict[str, Json]]:
     """One episode's rows with the index columns, its statistics and its counted pixels.
 
@@ -48,10 +54,13 @@ def table_of(
         tasks: ``task_index`` of each instruction.
         totals: of the episodes before.
         fps: steps a second.
+        bare: features whose statistics have no quantiles.
     """
     table = read_table(episode)
     stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
     counts: dict[str, Json] = json.loads(table.schema.metadata[b"counts"])
+    for name in bare:
+        stats[name] = {key: value for key, value in stats[name].items() if key not in QUANTILES}
     columns, own = index_columns(
         table["task"].to_pylist(), tasks, episode=totals.count, first=totals.frames, fps=fps
     )
@@ -77,12 +86,12 @@ def compare_videos(folder: Path, episodes: Sequence[Published], version: str) ->
     Raises:
         VerifyError: E601.
     """
-    from vla_data.media import video  # loads a video library, which images need not
+    from vla_data.media import packets  # loads a video library, which images need not
 
     for name in episodes[0].summary["videos"]:
         files = video_files(folder, name, version)
-        found = [digest for file in files for digest in video.packet_digests(str(file))]
-        want = [d for e in episodes for d in video.packet_digests(io.BytesIO(video_of(e, name)))]
+        found = [digest for file in files for digest in packets.packet_digests(str(file))]
+        want = [d for e in episodes for d in packets.packet_digests(io.BytesIO(video_of(e, name)))]
         if found != want:
             raise VerifyError("E601", f"the videos of {name} do not hold the packets that were encoded")
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from converters.lerobot import depth, values
-from converters.lerobot.stats import ArrayStats, VectorTotals
-from vla_data.core import Json
+from converters.lerobot.stats import ArrayStats, PooledStats, VectorTotals
+from vla_data.core import Json, Published
 from vla_data.files.write import files_below
 from vla_data.statistics import ImageStats
 
@@ -41,9 +41,16 @@ class Totals:
         self.frames = 0
         self._folder = folder
         self._images: dict[str, ImageStats] = {}
+        self._pooled: dict[str, PooledStats] = {}
 
-    def add_counts(self, length: int, counts: Mapping[str, Json]) -> None:
-        """One more episode, and its counted pixels."""
+    def add_counts(
+        self, episode: Published, length: int, counts: Mapping[str, Json], stats: Mapping[str, Json]
+    ) -> None:
+        """One more episode, its counted pixels and its statistics, which are all that is known of the pixels of
+        videos whose packets were copied.
+        """
+        for name in sorted({*counts, *episode.summary["videos"]}):
+            self._pooled.setdefault(name, PooledStats()).add(stats[name], counted=name in counts)
         for name, counted in counts.items():
             more = ImageStats(np.asarray(counted, dtype=np.int64), length)
             self._images[name] = self._images[name] + more if name in self._images else more
@@ -54,7 +61,10 @@ class Totals:
         """The content of ``meta/stats.json``, over all frames: read back from the data files, one feature and some
         rows at a time.
         """
-        out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
+        out: dict[str, Json] = {
+            name: self._images[name].to_json() if pooled.counted else pooled.to_json()
+            for name, pooled in self._pooled.items()
+        }
         for name, feature in features.items():
             if is_numeric(feature):
                 out[name] = self._totals(name, tuple(feature["shape"]))

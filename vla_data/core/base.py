@@ -22,6 +22,7 @@ from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 from vla_data.media.located import Located
+from vla_data.media.video_settings import VideoCopy
 
 if TYPE_CHECKING:
     from vla_data.core.curate import Step
@@ -77,6 +78,10 @@ class BaseSource:
     def extra_files(self) -> Sequence[ExtraFile]:
         """Files of others beside the dataset's own."""
         return ()
+
+    def videos(self) -> VideoCopy | None:
+        """Its cameras that are video, for a sink that copies their packets; None where there are none."""
+        return None
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """What an episode goes through before the steps of a run."""
@@ -191,6 +196,10 @@ class WrappedSource(BaseSource):
         """See `BaseSource`."""
         return whole(self.source).extra_files()
 
+    def videos(self) -> VideoCopy | None:
+        """See `BaseSource`."""
+        return whole(self.source).videos()
+
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """See `BaseSource`."""
         return whole(self.source).steps_of(ref)
@@ -279,7 +288,8 @@ class Pictures:
     Attributes:
         encoding: ``jpeg``, ``png``, or None where pixels are stored as they are.
         jpeg_quality: of JPEG.
-        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`.
+        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`, or a
+            ``VideoCopy``, which says that of each camera.
         swapped: whether the channels of what is stored are BGR.
     """
 
