@@ -9,8 +9,9 @@ from typing import Any, Final, get_args
 from converters.lerobot import depth
 from converters.lerobot.layout import Layout
 from converters.lerobot.templates import pattern_of
-from vla_data.errors import DataError
+from vla_data.errors import DataError, UsageError
 from vla_data.media.video_settings import Codec, VideoCopy, VideoSettings
+from vla_data.safety.text import show
 
 _WORDS: Final = {"crf": "crf", "gop": "g", "preset": "preset"}
 
@@ -18,8 +19,11 @@ _WORDS: Final = {"crf": "crf", "gop": "g", "preset": "preset"}
 def declared_videos(layout: Layout) -> VideoCopy | None:
     """The cameras whose video can be written too, each with its codec; None where there are none.
 
-    A camera with a map of depth, or a codec that is not written, is not among them. Where ``info.json`` does not
-    say how a camera was encoded, what must be encoded again is by lerobot's defaults.
+    A camera with a map of depth is not among them. Where ``info.json`` does not say how a camera was encoded, what
+    must be encoded again is by lerobot's defaults.
+
+    Raises:
+        UsageError: E002, a camera has a codec that is not written.
     """
     found, stated = [], []
     for camera, there in layout.declared_cameras.items():
@@ -27,8 +31,14 @@ def declared_videos(layout: Layout) -> VideoCopy | None:
         if not there or depth.is_declared(declared):
             continue
         codec = _codec(layout, camera)
-        if codec not in get_args(Codec):
+        if codec is None:
             continue
+        if codec not in get_args(Codec):
+            raise UsageError(
+                "E002",
+                f"{show(camera)} is {show(codec)} video, which is read and not written; "
+                "`vla-data convert SOURCE OUT --video av1` encodes it again",
+            )
         settings = _settings(codec, declared.get("info"))
         found.append((camera, settings or VideoSettings(codec=codec)))
         stated += [camera] if settings is not None else []

@@ -80,7 +80,7 @@ def command(
         else:
             emit(f"  {facts['episodes']:,} episodes: {show(target)}")
         return
-    sink = sink_of(target, to, options)
+    sink = sink_of(target, to, options, reader, steps)
     steps = filtered(reader, steps, options)
     name, place = find(source)
     others = beside(place, name) if isinstance(place, Path) else ()

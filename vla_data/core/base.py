@@ -80,7 +80,7 @@ class BaseSource:
         return ()
 
     def videos(self) -> VideoCopy | None:
-        """Its cameras that are video, for a sink that copies their packets; None where there are none."""
+        """Its cameras that are video, for a sink that copies packets; UsageError E002 for a codec not written."""
         return None
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:

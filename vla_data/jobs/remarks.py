@@ -114,8 +114,8 @@ def clips(published: Iterable[Record]) -> dict[str, dict[str, int]]:
 def encoded_again(found: Mapping[str, Mapping[str, int]]) -> list[str]:
     """A line for each camera some of whose frames could not be copied."""
     return [
-        f"{show(camera)}: {count['encoded']:,} of {sum(count.values()):,} frames are encoded again: no key frame "
-        "is where they begin, or the video is of another encoder"
+        f"{show(camera)}: {count['encoded']:,} of {sum(count.values()):,} frames are encoded again: their range "
+        "begins at no key frame or has gaps, or the video is of another encoder"
         for camera, count in found.items()
         if count["encoded"]
     ]
