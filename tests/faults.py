@@ -56,8 +56,10 @@ _LOADED = (
 """What the zygote imports, so that its children need not."""
 
 JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert", "rdt2", "edit")
-"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, LeRobot to RLDS, recordings of
-two arms to RDT2's shards, and LeRobot with video to the same, of which an episode is trimmed between key frames."""
+"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, LeRobot to RLDS, recordings
+of two arms to RDT2's shards, and LeRobot with video to the same, of which an episode is trimmed within a
+group of pictures.
+"""
 MADE_OF = {"convert": "lerobot", "edit": "h264"}
 """Job -> the job whose dataset it reads."""
 
