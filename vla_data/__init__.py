@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from vla_data.jobs.run import run
     from vla_data.measuring.table import measure as quality  # noqa: F401
     from vla_data.media.frames import Frames
-    from vla_data.media.video_settings import VideoSettings
+    from vla_data.media.video_settings import VideoCopy, VideoSettings
     from vla_data.mixtures import open_mixture as open_mixture
     from vla_data.recording import RolloutWriter, VectorRecorder
     from vla_data.report.inspect import survey as inspect  # noqa: F401
