@@ -2,12 +2,13 @@
 
     python -m benchmarks.p5_editing --lerobot-python LEROBOT_VENV/bin/python [--repeats 5] [--output result.json]
 
-8 episodes of 80 frames of 480x640 in AV1, with lerobot's settings (crf 30, a key frame every second frame); episode
-3 is dropped. The sides run in turn, each command in its own process; CPU seconds are of all processes of a command,
-medians with the least and the greatest. The video step alone is, of ours, cutting every kept episode out, with a
-SHA-256 of every packet, joining them and reading them back, in a process that has the library loaded (median of 10);
-of lerobot its re-encoding. Ours is exact, which is checked by the MD5 of every decoded frame; lerobot's is lossy and
-its PSNR is told. Goals: 300 times the video step, 30 times the command. Leaves with 1 where one is missed.
+8 episodes of 80 frames of 480x640 in AV1, with lerobot's settings (crf 30, a key frame every second frame);
+episode 3 is dropped. The sides run in turn, each command in its own process; CPU seconds are of all processes of a
+command, medians with the least and the greatest. The video step alone is, of ours, cutting every kept episode out,
+with a SHA-256 of every packet, joining them and reading them back, in a process that has the library loaded
+(median of 10); of lerobot its re-encoding. Ours is exact, which is checked by the MD5 of every decoded frame;
+lerobot's is lossy and its PSNR is told. Goals: 300 times the video step, 30 times the command. Leaves with 1 where
+one is missed.
 """
 
 from __future__ import annotations

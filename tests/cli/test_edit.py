@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 import vla_data as vd
 from converters.lerobot.source import LerobotSource
 from tests.lerobot_sets import Here, camera, numbers, picture, png, records, vector, write
-from tests.media.clips import frames_of
+from tests.media import clips
+from tests.media.clips import ENCODERS, frames_of
 from tests.paths import TESTS
 from tests.rollouts import CAMERA
 from tests.stock_lerobot import PYTHONS, judged, needed
@@ -254,6 +255,30 @@ def test_stock_lerobot_opens_the_result(videos: Path, tmp_path: Path) -> None:
         whole = judged(python, videos)["images"][CAMERA]
         # What was copied is pixel by pixel what lerobot sees in the source; two frames were encoded again.
         assert seen["images"][CAMERA][2:8] == whole[5:11]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in ENCODERS if not name.startswith("vp9")])
+def test_datasets_of_every_encoder(name: str, tmp_path: Path) -> None:
+    """Three episodes of ten frames in one file, the first dropped and the others trimmed."""
+    top, data = "observation.images.top", clips.write(tmp_path / "video.mp4", name, 30)
+    features = {"action": vector(), top: camera("video", (*clips.SIZE, 3))}
+    videos = {top: (data.read_bytes(), [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)])}
+    root = write(
+        tmp_path / "set", [{"action": list(numbers(10, 3, n))} for n in range(3)], features, videos=videos
+    )
+    out = tmp_path / "out"
+    report = edit(root, out, "--drop", "0", "--trim", "1:3-8", "--trim", "2:0-6")
+    counts = report["video"][top]
+    assert counts["copied"] + counts["encoded"] == 13
+    found = [d for file in sorted((out / "videos" / top).rglob("*.mp4")) for d in frames_of(file)]
+    whole = frames_of(data)
+    want = [*whole[13:19], *whole[20:27]]
+    assert sum(a == b for a, b in zip(found, want, strict=True)) >= counts["copied"]
+    assert sound(out, root)["action"]["differing"] == 0
+    for python in PYTHONS:
+        assert len(judged(python, out)["images"][top]) == 13
+    print(f"\n{name}: {counts}")
 
 
 def test_names_of_the_library(videos: Path) -> None:
