@@ -140,6 +140,8 @@ def test_what_means_nothing_is_refused(videos: Path, tmp_path: Path, words: list
 
 def test_a_dry_run_writes_nothing(videos: Path, tmp_path: Path) -> None:
     assert edit(videos, tmp_path / "out", "--trim", "0:3-9", "--dry-run")["frames"]["truncated"] > 0
+    told = edit(videos, tmp_path / "out", "--split", "a=0", "--split", "b=1-2", "--dry-run")["datasets"]
+    assert [facts["episodes"] for facts in told.values()] == [1, 2]
     assert list(tmp_path.iterdir()) == []
 
 

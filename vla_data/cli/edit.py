@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from vla_data.cli import emit, print_json
-from vla_data.cli.options import run_options, settings, show_rehearsal, show_report
+from vla_data.cli import emit, print_json, say
+from vla_data.cli.options import run_options, settings
 from vla_data.cli.types import Target
 from vla_data.core import Source
 from vla_data.core.base import whole
 from vla_data.errors import UsageError
 from vla_data.formats import find, open_sink, open_source
 from vla_data.jobs.manifest import is_made_of
+from vla_data.jobs.rehearsal import Rehearsal, rehearse
+from vla_data.jobs.report import Report
 from vla_data.jobs.run import run
 from vla_data.safety.text import show
 from vla_data.selection.edits import edits
@@ -57,28 +59,44 @@ def command(
         raise UsageError("E002", f"{show(dataset)} is no LeRobot dataset; `vla-data convert` makes one of it")
     reader = open_source(dataset)
     parts = edits(reader, drop=drop, keep=keep, trim=trim, split=split)
-    told = {}
+    told: dict[str, Report | Rehearsal | None] = {}
     for name, (source, steps) in parts.items():
-        target = _below(out, name) if name else out
-        sink = open_sink(target, format="lerobot", **_kept(reader, version))
+        sink = open_sink(_below(out, name), format="lerobot", **_kept(reader, version))
         if options["dry_run"]:
-            show_rehearsal(source, steps, sink, options, as_json=as_json)
-            continue
-        if name and not options["replace"] and is_made_of(source, steps, sink):
-            told[name] = {"target": str(target), "published": "earlier"}
-            if not as_json:
-                emit(f"  {show(target)} is there already, of the same episodes")
-            continue
-        report = run(source, steps, sink, **settings(options, quiet=as_json))
-        if as_json and name:
-            told[name] = report.to_json()
+            told[name] = rehearse(source, steps, sink, replace=options["replace"], max_bad=options["max_bad"])
+        elif name and not options["replace"] and is_made_of(source, steps, sink):
+            told[name] = None
         else:
-            show_report(report, as_json=as_json, where=target)
-    if as_json and split and not options["dry_run"]:
-        print_json({"datasets": told})
+            told[name] = run(source, steps, sink, **settings(options, quiet=as_json))
+    if as_json:
+        facts = {name: _facts(outcome) for name, outcome in told.items()}
+        print_json({"datasets": facts} if split else facts[""])
+    else:
+        for name, outcome in told.items():
+            _show(outcome, _below(out, name))
+    if code := max(outcome.exit_code if outcome is not None else 0 for outcome in told.values()):
+        raise click.exceptions.Exit(code)
+
+
+def _facts(outcome: Report | Rehearsal | None) -> dict[str, Any]:
+    return {"published": "earlier"} if outcome is None else outcome.to_json()
+
+
+def _show(outcome: Report | Rehearsal | None, where: Path | str) -> None:
+    if outcome is None:
+        emit(f"  {show(where)} is there already, of the same episodes")
+        return
+    emit(str(outcome))
+    if isinstance(outcome, Report):
+        for line in outcome.warnings:
+            say(f"warning: {line}")
+        emit(f"\n  Dataset: {show(where)}")
 
 
 def _below(out: Path | str, name: str) -> Path | str:
+    """The place of a dataset; the only one has no name."""
+    if not name:
+        return out
     return f"{out.rstrip('/')}/{name}" if isinstance(out, str) else out / name
 
 
