@@ -53,7 +53,7 @@ def video_step(root: str) -> float:
     """CPU seconds of our video step, once everything is loaded."""
     from converters.lerobot.source import LerobotSource
     from converters.lerobot.video_files import encode
-    from vla_data.media import clips, packets
+    from vla_data.media import packets
 
     source = LerobotSource(root=Path(root))
     facts = source.videos()
@@ -67,7 +67,7 @@ def video_step(root: str) -> float:
         begin = time.process_time()
         made = [encode(episode.frames[CAMERA], settings, fps=5, copy=True) for episode in kept]
         buffer = io.BytesIO()
-        delay = max(clips.facts_of(data)["delay"] for data, _, _ in made)
+        delay = max(facts["delay"] for _, _, facts in made)
         packets.join((data for data, _, _ in made), buffer, fps=5, delay=delay)
         assert packets.packet_digests(buffer.getvalue()) == [d for _, digests, _ in made for d in digests]
         spent.append(time.process_time() - begin)
@@ -108,9 +108,13 @@ def measure(folder: Path, python: str, repeats: int) -> dict[str, Any]:
         "lerobot": [python, str(PEER), json.dumps(words)],
     }
     env = {**os.environ, "HF_HOME": str(folder / "hf"), "PYTHONPATH": str(harness.REPOSITORY)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     runs: dict[str, list[counted.Spent]] = {side: [] for side in commands}
     steps: dict[str, list[float]] = {side: [] for side in commands}
     seen: dict[str, Any] = {}
+    counted.count(commands["ours"], env=env, cwd=harness.REPOSITORY)  # compiles
+    counted.count([python, "-c", "import lerobot.datasets.dataset_tools"], env=env)
     for repeat in range(repeats):
         for side, command in commands.items():
             shutil.rmtree(out[side], ignore_errors=True)

@@ -14,20 +14,17 @@ from vla_data.media.frames import Frames
 from vla_data.media.video_settings import VideoSettings
 
 CLIPS: Final = "clips"
-"""Key of an episode's summary: camera -> `vla_data.media.clips.facts_of` and how many frames were ``copied`` and
-``encoded``, where packets may be copied.
-"""
+"""Key of an episode's summary: camera -> `vla_data.media.clips.Encoded.facts`, where packets may be copied."""
 
 
 def encode(
     frames: Frames, settings: VideoSettings, *, fps: float, copy: bool
 ) -> tuple[bytes, Sequence[bytes], dict[str, Json]]:
     """A camera's mp4 file, the digests of its packets, which survive joining, and its entry of `CLIPS`."""
-    from vla_data.media import clips, packets  # load a video library, which images need not
+    from vla_data.media import clips  # loads a video library, which images need not
 
     made = clips.encode(frames, settings, fps=fps, copy=copy)
-    facts = {**clips.facts_of(made.data), "copied": made.copied, "encoded": made.encoded} if copy else {}
-    return made.data, packets.packet_digests(made.data), facts
+    return made.clip.data, made.clip.digests, made.facts()
 
 
 def notes(facts: Mapping[str, Mapping[str, Json]]) -> tuple[str, ...]:

@@ -26,12 +26,12 @@ def cut_all(path: Path, ranges: list[tuple[int, int]]) -> set[tuple[int, int]]:
     whole, sums = frames_of(path), packets.packet_digests(str(path))
     accepted = set()
     for start, stop in ranges:
-        data = packets.copy(path, start, stop, fps=FPS)
-        if data is None:
+        clip = packets.copy(path, start, stop, fps=FPS)
+        if clip is None:
             continue
         accepted.add((start, stop))
-        assert shown(data) == [(n / FPS, whole[start + n]) for n in range(stop - start)], (start, stop)
-        own = packets.packet_digests(data)
+        assert shown(clip.data) == [(n / FPS, whole[start + n]) for n in range(stop - start)], (start, stop)
+        own = clip.digests
         assert own == sums[sums.index(own[0]) :][: len(own)], (start, stop)
     return accepted
 
@@ -65,7 +65,7 @@ def test_clips_with_b_frames_are_joined_frame_by_frame(tmp_path: Path) -> None:
     made = [part for part in parts if part is not None]
     assert len(made) == 4
     joined = io.BytesIO()
-    packets.join(made, joined, fps=FPS, delay=max(clips.facts_of(part)["delay"] for part in made))
+    packets.join((part.data for part in made), joined, fps=FPS, delay=max(part.delay for part in made))
     want = [*whole[5:10], *whole[:5], whole[10], *whole[5:]]
     assert shown(joined.getvalue()) == [(n / FPS, digest) for n, digest in enumerate(want)]
 
@@ -78,7 +78,7 @@ def test_a_head_between_key_frames_is_encoded_and_the_rest_copied(tmp_path: Path
     frames, whole = Frames(Clip(path, 0).frames(12), 32, 48), frames_of(path)
     made = clips.encode(frames.take(range(2, 11)), settings, fps=FPS, copy=True)
     assert (made.copied, made.encoded) == (7, 2)
-    times, found = zip(*shown(made.data), strict=True)
+    times, found = zip(*shown(made.clip.data), strict=True)
     assert list(times) == [n / FPS for n in range(9)]
     assert list(found[2:]) == whole[4:11]
     # Another encoder's stream can't go on where this one's ends.

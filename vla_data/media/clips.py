@@ -14,27 +14,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vla_data.media import packets, video
 from vla_data.media.frames import ClipFrame, Frames
-from vla_data.media.mp4 import open_video
 from vla_data.media.video_settings import VideoSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A clip.
+    """A camera's clip.
 
     Attributes:
-        data: the mp4 file.
+        clip: the mp4 file.
         copied: how many of its frames are packets of the source.
         encoded: how many were encoded.
     """
 
-    data: bytes
+    clip: packets.Clip
     copied: int
     encoded: int
+
+    def facts(self) -> dict[str, Any]:
+        """``codec``, ``pixels`` (FFmpeg's name), ``extradata`` (its SHA-256), ``delay``, ``copied``
+        and ``encoded``, as JSON has them.
+        """
+        return {
+            "codec": self.clip.codec,
+            "pixels": self.clip.pixel_format,
+            "extradata": hashlib.sha256(self.clip.extradata).hexdigest(),
+            "delay": self.clip.delay,
+            "copied": self.copied,
+            "encoded": self.encoded,
+        }
 
 
 def run_of(frames: Frames) -> tuple[Path, int, int] | None:
@@ -65,8 +75,8 @@ def encode(frames: Frames, settings: VideoSettings, *, fps: float, copy: bool) -
     return Encoded(_encoded(frames, 0, len(frames), settings, fps), 0, len(frames))
 
 
-def _encoded(frames: Frames, start: int, stop: int, settings: VideoSettings, fps: float) -> bytes:
-    return video.encode((frames.pixels(i) for i in range(start, stop)), settings, fps=fps)
+def _encoded(frames: Frames, start: int, stop: int, settings: VideoSettings, fps: float) -> packets.Clip:
+    return packets.clip_of(video.encode((frames.pixels(i) for i in range(start, stop)), settings, fps=fps))
 
 
 def _cut(frames: Frames, path: Path, start: int, stop: int, settings: VideoSettings, fps: float) -> Encoded | None:
@@ -79,32 +89,18 @@ def _cut(frames: Frames, path: Path, start: int, stop: int, settings: VideoSetti
     if middle is None:
         return None
     first, last = found[0] - start, found[1] - start
-    if last - first == len(frames):
+    parts = [middle]
+    if first > 0:
+        parts.insert(0, _encoded(frames, 0, first, settings, fps))
+    if last < len(frames):
+        parts.append(_encoded(frames, last, len(frames), settings, fps))
+    if len(parts) == 1:
         return Encoded(middle, len(frames), 0)
-    ends = [(0, first), (last, len(frames))]
-    head, tail = (_encoded(frames, *end, settings, fps) if end[0] < end[1] else b"" for end in ends)
-    parts = [part for part in (head, middle, tail) if part]
-    if len({facts_of(part)["extradata"] for part in parts}) > 1:
+    if len({part.extradata for part in parts}) > 1:
         return None
     buffer = io.BytesIO()
-    packets.join(parts, buffer, fps=fps, delay=max(facts_of(part)["delay"] for part in parts))
-    data = buffer.getvalue()
-    if packets.packet_digests(data) != [d for part in parts for d in packets.packet_digests(part)]:
+    packets.join((part.data for part in parts), buffer, fps=fps, delay=max(part.delay for part in parts))
+    made = packets.clip_of(buffer.getvalue())
+    if made.digests != [digest for part in parts for digest in part.digests]:
         return None
-    return Encoded(data, last - first, len(frames) - (last - first))
-
-
-def facts_of(data: bytes) -> dict[str, Any]:
-    """What must be known of a clip to put it behind others: ``codec``, ``pixels`` (FFmpeg's name of their format),
-    ``extradata`` (its SHA-256; clips of one file have one) and ``delay`` (`packets.delay_of`).
-    """
-    with open_video(io.BytesIO(data)) as container:
-        track: Any = container.streams.video[0]
-        context = track.codec_context
-        order = np.argsort([packet.pts for packet in container.demux(track) if packet.size])
-        return {
-            "codec": packets.codec_named(context.name),
-            "pixels": context.pix_fmt,
-            "extradata": hashlib.sha256(bytes(context.extradata or b"")).hexdigest(),
-            "delay": packets.delay_of(order),
-        }
+    return Encoded(made, last - first, len(frames) - (last - first))

@@ -103,7 +103,44 @@ def _packets(path: Path, _state: object) -> Packets:
     )
 
 
-def copy(path: Path, start: int, stop: int, *, fps: float) -> bytes | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """A whole mp4 file in memory, and what must be known of it to put it behind others.
+
+    Attributes:
+        data: its bytes.
+        codec: as of `Packets`.
+        pixel_format: as of `Packets`.
+        extradata: as of `Packets`; clips of one file have one.
+        digests: SHA-256 of each packet, in order.
+        delay: by how many frames packets are decoded ahead.
+    """
+
+    data: bytes
+    codec: str
+    pixel_format: str
+    extradata: bytes
+    digests: list[bytes]
+    delay: int
+
+
+def clip_of(data: bytes) -> Clip:
+    """What is known of the bytes of an mp4 file that was made here."""
+    with open_video(io.BytesIO(data)) as container:
+        track: Any = container.streams.video[0]
+        context = track.codec_context
+        found = [(p.pts, hashlib.sha256(bytes(p)).digest()) for p in container.demux(track) if p.size]
+        return Clip(
+            data,
+            codec_named(context.name),
+            context.pix_fmt,
+            bytes(context.extradata or b""),
+            [digest for _, digest in found],
+            delay_of(np.argsort([pts for pts, _ in found])),
+        )
+
+
+def copy(path: Path, start: int, stop: int, *, fps: float) -> Clip | None:
     """An mp4 file of frames ``start`` to ``stop`` of another, whose packets are those of the other byte for byte.
 
     The first frame is shown at 0 and the others ``1 / fps`` apart. None where they are no run that can be copied.
@@ -130,8 +167,8 @@ def copy(path: Path, start: int, stop: int, *, fps: float) -> bytes | None:
                 out.put(packet)
     except (av.FFmpegError, OSError) as error:
         raise DataError("E109", f"{path.name} can't be cut: {damage(path, error)}") from None
-    data = buffer.getvalue()
-    return data if packet_digests(data) == digests else None
+    made = clip_of(buffer.getvalue())
+    return made if made.digests == digests else None
 
 
 def _run(source: Any, track: Any, known: Packets, first: int, count: int) -> Iterator[Any]:

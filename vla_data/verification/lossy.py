@@ -81,7 +81,7 @@ class Encoder:
             from vla_data.media import clips, video  # load a video library, which images need not
 
             copy = isinstance(self._pictures.video, VideoCopy)
-            clip = _Clip(video.decode(clips.encode(frames, settings, fps=fps, copy=copy).data))
+            clip = _Clip(video.decode(clips.encode(frames, settings, fps=fps, copy=copy).clip.data))
             items = tuple(ClipFrame(clip, t) for t in range(len(frames)))
         return Frames(items, frames.height, frames.width)
 
