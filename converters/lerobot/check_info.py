@@ -26,7 +26,7 @@ _INDEX: Final = {
     **dict.fromkeys(("frame_index", "episode_index", "index", "task_index"), "int64"),
 }
 _CODECS: Final = {"libdav1d": "av1", "libaom-av1": "av1"}  # decoder -> codec, where it has another name
-_PRESETS: Final = {"av1": "12", "h264": "medium", "hevc": "medium"}
+_PRESETS: Final = {"av1": "12", "h264": "medium"}
 COPY: Final = "VideoCopy"
 
 

@@ -37,7 +37,7 @@ from vla_data.files.write import files_below, open_file, write_file
 from vla_data.installed import missing
 from vla_data.media import images
 from vla_data.media.images import JPEG_QUALITY, Encoding
-from vla_data.media.video_settings import VideoCopy, VideoSettings, settings_of
+from vla_data.media.video_settings import ENCODED, VideoCopy, VideoSettings, settings_of
 from vla_data.statistics import QUANTILES, ImageStats, vector_stats
 
 DATA_FILE_MB: Final = 100
@@ -79,6 +79,8 @@ class LerobotSink(BaseSink):
         checks.one_of("version", self.version, (meta.VERSION, meta.V21))
         if self.video is not None and not isinstance(self.video, VideoSettings | VideoCopy):
             raise ValueError(f"video is {self.video!r}, not VideoSettings or VideoCopy")
+        if isinstance(self.video, VideoSettings):
+            checks.one_of("codec", self.video.codec, ENCODED)
         if self.video is not None and importlib.util.find_spec("av") is None:
             raise missing("av", "video")
 

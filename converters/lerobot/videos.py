@@ -10,7 +10,7 @@ from converters.lerobot import depth
 from converters.lerobot.layout import Layout
 from converters.lerobot.templates import pattern_of
 from vla_data.errors import DataError, UsageError
-from vla_data.media.video_settings import Codec, VideoCopy, VideoSettings
+from vla_data.media.video_settings import ENCODED, Codec, VideoCopy, VideoSettings
 from vla_data.safety.text import show
 
 _WORDS: Final = {"crf": "crf", "gop": "g", "preset": "preset"}
@@ -57,7 +57,11 @@ def _codec(layout: Layout, camera: str) -> Any:
 
 def _settings(codec: Codec, info: Any) -> VideoSettings | None:
     """What ``info.json`` says of the encoder; None where it does not say all of it, or what no encoder has."""
-    if not isinstance(info, Mapping) or any(f"video.{word}" not in info for word in _WORDS.values()):
+    if (
+        codec not in ENCODED
+        or not isinstance(info, Mapping)
+        or any(f"video.{word}" not in info for word in _WORDS.values())
+    ):
         return None
     with suppress(ValueError, TypeError):
         return VideoSettings(codec=codec, **{name: info[f"video.{word}"] for name, word in _WORDS.items()})

@@ -259,17 +259,31 @@ def test_stock_lerobot_opens_the_result(videos: Path, tmp_path: Path) -> None:
         assert seen["images"][CAMERA][2:8] == whole[5:11]
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", [name for name in ENCODERS if not name.startswith("vp9")])
-def test_datasets_of_every_encoder(name: str, tmp_path: Path) -> None:
-    """Three episodes of ten frames in one file, the first dropped and the others trimmed."""
-    top, data = "observation.images.top", clips.write(tmp_path / "video.mp4", name, 30)
+def made_by(encoder: str, folder: Path) -> tuple[Path, Path]:
+    """A video of thirty frames, and a dataset of three episodes of ten frames in it."""
+    top, data = "observation.images.top", clips.write(folder / "video.mp4", encoder, 30)
     features = {"action": vector(), top: camera("video", (*clips.SIZE, 3))}
     videos = {top: (data.read_bytes(), [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0)])}
-    root = write(
-        tmp_path / "set", [{"action": list(numbers(10, 3, n))} for n in range(3)], features, videos=videos
-    )
+    episodes = [{"action": list(numbers(10, 3, n))} for n in range(3)]
+    return data, write(folder / "set", episodes, features, videos=videos)
+
+
+@pytest.mark.parametrize("name", ["hevc-closed", "vp9-g5"])
+def test_codecs_without_an_encoder_are_copied_alone(name: str, tmp_path: Path) -> None:
+    data, root = made_by(name, tmp_path)
     out = tmp_path / "out"
+    assert edit(root, out, "--drop", "0")["video"]["observation.images.top"] == {"copied": 20, "encoded": 0}
+    assert frames_of(next(out.rglob("*.mp4"))) == frames_of(data)[10:]
+    assert vd.verify(out, deep=True).ok
+    assert "copied and not encoded" in edit(root, tmp_path / "cut", "--trim", "1:3-8", code=2)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name.startswith(("h264", "av1"))])
+def test_datasets_of_every_encoder(name: str, tmp_path: Path) -> None:
+    """Three episodes of ten frames in one file, the first dropped and the others trimmed."""
+    top, out = "observation.images.top", tmp_path / "out"
+    data, root = made_by(name, tmp_path)
     report = edit(root, out, "--drop", "0", "--trim", "1:3-8", "--trim", "2:0-6")
     counts = report["video"][top]
     assert counts["copied"] + counts["encoded"] == 13

@@ -11,6 +11,7 @@ import click
 from vla_data.cli.options import changed
 from vla_data.core import Source
 from vla_data.core.curate import Step
+from vla_data.media.video_settings import ENCODED
 from vla_data.selection.videos import videos_after
 
 
@@ -27,6 +28,8 @@ def as_video(options: dict[str, Any], source: Source, steps: Sequence[Step]) -> 
     if changed(click.get_current_context(), dict.fromkeys(("images", "crf", "gop", "preset"))):
         return options
     found, settings = videos_after(source, steps), options.get("video")
+    if found is not None and any(own.codec not in ENCODED for _, own in found.cameras):
+        return options  # steps may leave what can't be copied
     if found is None or settings is None:
         return options if found is None else {**options, "video": found}
     same = tuple((name, own) for name, own in found.cameras if own.codec == settings.codec)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vla_data.errors import UsageError
 from vla_data.media import packets, video
 from vla_data.media.frames import ClipFrame, Frames
-from vla_data.media.video_settings import VideoSettings
+from vla_data.media.video_settings import ENCODED, VideoSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,16 @@ def encode(frames: Frames, settings: VideoSettings, *, fps: float, copy: bool) -
     Raises:
         DataError, UsageError: as `vla_data.media.video.encode`, and what reading the images raises.
     """
-    if copy and (run := run_of(frames)) is not None and (cut := _cut(frames, *run, settings, fps)) is not None:
+    run = run_of(frames) if copy else None
+    if run is not None and (cut := _cut(frames, *run, settings, fps)) is not None:
         return cut
+    if settings.codec not in ENCODED:
+        begin = "" if run is None else f" from frame {run[1]:,} of {run[0].name} on"
+        raise UsageError(
+            "E002",
+            f"{settings.codec} video is copied and not encoded, and what is wanted{begin} begins or ends where it "
+            "can't be cut; choose other steps, or encode it anew with `vla-data convert --video av1`",
+        )
     return Encoded(_encoded(frames, 0, len(frames), settings, fps), 0, len(frames))
 
 
@@ -86,7 +95,7 @@ def _cut(frames: Frames, path: Path, start: int, stop: int, settings: VideoSetti
     if known.codec != settings.codec or found is None:
         return None
     middle = packets.copy(path, *found, fps=fps)
-    if middle is None:
+    if middle is None or (settings.codec not in ENCODED and found != (start, stop)):
         return None
     first, last = found[0] - start, found[1] - start
     parts = [middle]

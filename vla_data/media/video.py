@@ -33,8 +33,8 @@ os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
 BITEXACT: Final = {"fflags": "bitexact"}
-_LEAST_SIDE: Final = {"av1": 4, "h264": 8, "hevc": 16}
-"""Of AV1 and HEVC what the encoders take, of H.264 the smallest that was seen to give the same bytes each time."""
+_LEAST_SIDE: Final = {"av1": 4, "h264": 8}
+"""Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
 _NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking
 _REORDERED: Final = 16  # H.264 and HEVC hold back as many at most
 _TRIES: Final = 6

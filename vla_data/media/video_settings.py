@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from vla_data import options as checks
 from vla_data.errors import UsageError
 
-Codec = Literal["av1", "h264", "hevc"]
+Codec = Literal["av1", "h264", "hevc", "vp9"]
 
-_ENCODERS: Final = {"av1": "libsvtav1", "h264": "libx264", "hevc": "libx265"}
-# lerobot's defaults: crf 30 and a key frame every second frame for all, preset 12 for SVT-AV1.
-_PRESETS: Final = {"av1": "12", "h264": "medium", "hevc": "medium"}
+ENCODED: Final = ("av1", "h264")
+"""The codecs that are encoded; video of the others is copied alone. libx265 as PyAV brings it was seen to write
+beyond its memory, to hang, and to make other bytes of the same frames.
+"""
+
+_ENCODERS: Final = {"av1": "libsvtav1", "h264": "libx264"}
+# lerobot's defaults: crf 30 and a key frame every second frame for both, preset 12 for SVT-AV1.
+_PRESETS: Final = {"av1": "12", "h264": "medium"}
 # FFmpeg's libsvtav1 takes -2 to 13, of which -2 leaves the choice to SVT-AV1's version.
 _SVT_PRESETS: Final = tuple(str(n) for n in range(-1, 14))
-# x264_preset_names in x264.h, and x265's. Their numbers are an undocumented second name, which we need not keep.
+# x264_preset_names in x264.h. Their numbers are an undocumented second name, which we need not keep.
 _X264_PRESETS: Final = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
 # SVT-AV1: "The maximum allowed frame rate is 240 fps"; of H.264 what a dataset may have.
-_MOST_FPS: Final = {"av1": 240.0, "h264": 1e6, "hevc": 1e6}
+_MOST_FPS: Final = {"av1": 240.0, "h264": 1e6}
 _LEAST_FPS: Final = 1 / 1001
 
 
@@ -30,11 +35,11 @@ class VideoSettings:
     """How video is encoded; the defaults are lerobot's.
 
     Attributes:
-        codec: "av1" (SVT-AV1), "h264" (x264) or "hevc" (x265).
-        crf: constant rate factor, 0 (best) to 63 for AV1 and 51 for the others.
+        codec: "av1" (SVT-AV1) or "h264" (x264); of video that is copied and never encoded also "hevc" or "vp9".
+        crf: constant rate factor, 0 (best) to 63 for AV1 and 51 for H.264.
         gop: frames from one key frame to the next; small ones make random access cheap.
-        preset: the encoder's speed preset, "-1" (slowest) to "13" for AV1, "ultrafast" to "placebo" for the
-            others; None: 12 for AV1, else "medium".
+        preset: the encoder's speed preset, "-1" (slowest) to "13" for AV1, "ultrafast" to "placebo" for H.264;
+            None: 12 for AV1, "medium" for H.264.
     """
 
     codec: Codec = "av1"
@@ -43,7 +48,7 @@ class VideoSettings:
     preset: str | None = None
 
     def __post_init__(self) -> None:
-        checks.one_of("codec", self.codec, tuple(_ENCODERS))
+        checks.one_of("codec", self.codec, get_args(Codec))
         checks.whole("crf", self.crf, low=0, high=63 if self.codec == "av1" else 51)
         checks.whole("gop", self.gop, low=1, high=10_000)
         if self.preset is not None:
@@ -53,14 +58,16 @@ class VideoSettings:
                 raise ValueError(f"preset of {self.codec} is one of {names}, not {self.preset!r}")
 
     def check_rate(self, fps: float) -> None:
-        """Refuse a frame rate that this encoder does not take.
+        """Refuse a frame rate that this encoder does not take, and a codec without an encoder.
 
         Raises:
-            UsageError: E001.
+            UsageError: E001; E002 for the codec.
         """
+        if self.codec not in ENCODED:
+            raise UsageError("E002", f"{self.codec} video is copied and not encoded; --video av1 encodes it anew")
         most = _MOST_FPS[self.codec]
         if not _LEAST_FPS <= fps <= most:
-            hint = "; use --images" if self.codec != "av1" or fps < 1 else "; use --video h264 or --images"
+            hint = "; use --images" if self.codec == "h264" or fps < 1 else "; use --video h264 or --images"
             raise UsageError(
                 "E001", f"{self.codec} video has 1/1001 to {most:g} frames a second, not {fps:g}{hint}"
             )
@@ -72,11 +79,9 @@ class VideoSettings:
 
     def options(self) -> dict[str, str]:
         """For the encoder."""
-        out = {"crf": str(self.crf), "g": str(self.gop), "preset": self.preset or _PRESETS[self.codec]}
+        out = {"crf": str(self.crf), "g": str(self.gop), "preset": self.preset or _PRESETS.get(self.codec, "")}
         if self.codec == "av1":
             return {**out, "svtav1-params": "lp=1"}
-        if self.codec == "hevc":
-            return {**out, "bf": "0", "x265-params": "pools=none:frame-threads=1:log-level=none"}
         # No B-frames: any end of an episode can then be cut without encoding a frame again.
         # Without cpu-independent, x264's choices depend on the processor and, now and then, on what was in memory.
         return {**out, "bf": "0", "threads": "1", "x264-params": "cpu-independent=1"}
