@@ -100,7 +100,15 @@ def test_a_trimmed_head_is_encoded_and_told(videos: Path, tmp_path: Path) -> Non
     assert rows(out, "action") == [*rows(videos, "action")[3:10], *rows(videos, "action")[-4:]]
     against = sound(out, videos)
     assert against["action"]["differing"] == against[CAMERA]["differing"] == 0
-    assert len(vd.open_ledger(out).records) == 2
+    notes = [record.notes for record in vd.open_ledger(out).records]
+    # The pixels of what is left were counted: the source's statistics are of more frames.
+    assert not any(note.startswith("statistics_of_source") for own in notes for note in own)
+    counted = pq.read_table(out / "meta/episodes/chunk-000/file-000.parquet")[f"stats/{CAMERA}/count"]
+    assert counted.to_pylist() == [[7], [4]]
+    assert [note for note in notes[0] if "frames" in note] == [
+        f"frames_copied:{CAMERA}=5",
+        f"frames_encoded:{CAMERA}=2",
+    ]
 
 
 def test_splits_are_datasets_and_go_on_where_they_stopped(videos: Path, tmp_path: Path) -> None:
