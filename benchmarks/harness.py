@@ -14,30 +14,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import psutil
 
+from benchmarks.tree import memory_kb
+
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-_SAMPLE_SECONDS = 0.1
 _RESULT_MARK = "benchmark-result: "
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished subprocess. Memory is resident, in MB of 10^6 bytes, and includes mapped files.
+    """One finished command with all processes that it started. Memory is in MB of 10^6 bytes, with mapped files.
 
-    `peak_tree_mb` sums the process and its descendants at one moment; pages they share count more than once.
-    `peak_process_mb` is of the largest one, by the kernel's own high-water mark.
+    `cpu_seconds` are of user and system; `pss_mb` is the most that all held at one moment, pages that they share
+    counted once; `peak_tree_mb` counts these more than once; `peak_process_mb` is of the largest one, by the
+    kernel's own high-water mark.
     """
 
     seconds: float
@@ -46,6 +46,8 @@ class Run:
     peak_process_mb: float
     stdout: str
     stderr: str
+    cpu_seconds: float = 0.0
+    pss_mb: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -57,80 +59,43 @@ class Run:
         return "\n".join(lines[-8:])
 
 
-@dataclass(slots=True)
-class _MemoryWatch:
-    """Samples the resident memory of a process and its descendants until stopped."""
-
-    pid: int
-    tree_mb: float = 0.0
-    process_mb: float = 0.0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-
-    def _watch(self) -> None:
-        try:
-            root = psutil.Process(self.pid)
-        except psutil.NoSuchProcess:
-            return
-        while True:
-            try:
-                family = [self.pid, *(child.pid for child in root.children(recursive=True))]
-            except psutil.Error:
-                return
-            self.process_mb = max(self.process_mb, *(memory_mb("VmHWM", pid) for pid in family))
-            self.tree_mb = max(self.tree_mb, self.process_mb, sum(memory_mb("VmRSS", pid) for pid in family))
-            if self._stop.wait(_SAMPLE_SECONDS):
-                return
-
-
 def memory_mb(field: Literal["VmRSS", "VmHWM"], pid: int | Literal["self"] = "self") -> float:
     """Resident memory now, or its high-water mark; 0 for a process that has ended.
 
     Not `ru_maxrss`: that keeps what the parent held at `exec`, 480 MB in a process that TensorFlow started.
     """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    for line in status.splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
+    return memory_kb(f"/proc/{pid}/status", field) * 1024 / 1e6
 
 
 def run_command(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Run:
-    """Run `command` from the repository's root and measure it from start to exit.
+    """Run `command` from the repository's root and measure it, from start to exit, by `benchmarks.tree`.
 
     A failing command is a `Run` with its exit code; only one that cannot be started raises.
     """
     variables = {**os.environ, **(env or {})}
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=REPOSITORY, env=variables)
-        watch = _MemoryWatch(process.pid)
-        watch.start()
-        process.wait()
-        seconds = time.perf_counter() - start
-        watch.stop()
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+        tempfile.NamedTemporaryFile() as result,
+    ):
+        watched = [sys.executable, "-m", "benchmarks.tree", result.name, "--", *command]
+        subprocess.run(watched, stdout=out, stderr=err, cwd=REPOSITORY, env=variables)
         out.seek(0)
         err.seek(0)
+        text = Path(result.name).read_text()
+        if not text:
+            raise RuntimeError(f"{' '.join(command[:3])} cannot be started:\n{err.read()}")
+        facts = json.loads(text)
         return Run(
-            seconds=seconds,
-            exit_code=process.returncode,
-            peak_tree_mb=watch.tree_mb,
-            peak_process_mb=watch.process_mb,
+            seconds=facts["seconds"],
+            exit_code=facts["exit_code"],
+            peak_tree_mb=max(facts["tree_mb"], facts["process_mb"]),
+            peak_process_mb=facts["process_mb"],
             stdout=out.read(),
             stderr=err.read(),
+            cpu_seconds=facts["cpu_seconds"],
+            pss_mb=facts["pss_mb"],
         )
 
 
@@ -159,6 +124,13 @@ def median(values: Iterable[float]) -> float:
 def spread(values: Sequence[float]) -> float:
     """(largest - smallest) / median: how far to trust a median."""
     return (max(values) - min(values)) / statistics.median(values)
+
+
+def ranged(values: Sequence[float], digits: int = 2) -> str:
+    """A median with the least and the greatest."""
+    found = (statistics.median(values), min(values), max(values))
+    middle, low, high = (f"{number:,.{digits}f}" for number in found)
+    return middle if low == high else f"{middle} ({low}-{high})"
 
 
 def machine(*packages: str) -> dict[str, Any]:

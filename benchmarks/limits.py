@@ -1,14 +1,18 @@
-"""The least time that turning these files into JPEGs can take: inflate every image, encode the kept ones.
+"""The least that turning these files into JPEGs can take: read and hash each file, inflate every image, encode the
+kept ones.
 
-Both are timed with the fastest library that is installed, in one process per core at the same time, so that
-cores which share a cache or a clock are charged for it:
+Each is timed with the fastest library that is installed, and with the memory settings that workers have, in one
+process per core at the same time, so that cores which share a cache or a clock are charged for it. Seconds are of
+the processor, per image:
 
-    limit(files, kept_share=0.8, cores=2).fps
+    limit(files, cores=2).cpu_seconds(kept_share=0.8)
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
 import mmap
 import multiprocessing
 import struct
@@ -26,6 +30,7 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.harness import median, usable_cores
+from vla_data.jobs.memory import keep
 
 _MEMBER = "arr_0.npy"
 # Input and output stay in the core's own cache: 1.2 times as fast as inflating a file in one call.
@@ -36,43 +41,33 @@ _JPEG_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Seconds are of one core, per image, while all `cores` are busy; `fps` counts images read."""
+    """CPU seconds of one core, per image, while all `cores` are busy."""
 
     cores: int
+    read_seconds: float
     inflate_seconds: float
     inflater: str
     encode_seconds: float
-    kept_share: float
     jpeg_kb: float
 
-    @property
-    def fps(self) -> float:
-        return self.cores / (self.inflate_seconds + self.kept_share * self.encode_seconds)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "fps": self.fps,
-            "cores": self.cores,
-            "inflate_fps_per_core": 1 / self.inflate_seconds,
-            "inflater": self.inflater,
-            "jpeg_encode_fps_per_core": 1 / self.encode_seconds,
-            "kept_share": self.kept_share,
-            "jpeg_kb": self.jpeg_kb,
-        }
+    def cpu_seconds(self, kept_share: float) -> float:
+        """Of one image that is read, where this share of them is encoded."""
+        return self.read_seconds + self.inflate_seconds + kept_share * self.encode_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class _FileCost:
+    read: float
     inflate: dict[str, float]
     encode: float
     jpeg_bytes: float
 
 
-def limit(files: Sequence[Path], *, kept_share: float, cores: int | None = None, sample: int = 4) -> Limit:
-    """Measure on `sample` of `files`; `kept_share` is the part of the images that is encoded."""
+def limit(files: Sequence[Path], *, cores: int | None = None, sample: int = 2) -> Limit:
+    """Measure on `sample` of `files`."""
     count = cores or usable_cores()
     chosen = list(files[: max(1, sample)])
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=keep) as pool:
         list(pool.map(_file_cost, chosen[:1] * count))  # start every process and warm the page cache
         # Every core measures every file, so that all of them are busy from beginning to end.
         costs = list(pool.map(_file_cost, [path for path in chosen for _ in range(count)]))
@@ -80,10 +75,10 @@ def limit(files: Sequence[Path], *, kept_share: float, cores: int | None = None,
     inflater = min(inflate, key=inflate.__getitem__)
     return Limit(
         cores=count,
+        read_seconds=median(cost.read for cost in costs),
         inflate_seconds=inflate[inflater],
         inflater=inflater,
         encode_seconds=median(cost.encode for cost in costs),
-        kept_share=kept_share,
         jpeg_kb=median(cost.jpeg_bytes for cost in costs) / 1e3,
     )
 
@@ -91,22 +86,23 @@ def limit(files: Sequence[Path], *, kept_share: float, cores: int | None = None,
 def _file_cost(path: Path) -> _FileCost:
     with np.load(path, allow_pickle=True) as archive:  # only for files that this benchmark wrote
         frames = [np.asarray(image) for image in archive["arr_0"].item()["image"]]
-    inflate = {way: _best_of_two(partial(read, path)) / len(frames) for way, read in _inflaters(path).items()}
+    read = _best_of_two(lambda: hashlib.sha256(path.read_bytes())) / len(frames)
+    inflate = {way: _best_of_two(partial(take, path)) / len(frames) for way, take in _inflaters(path).items()}
     chosen = frames[:: max(1, len(frames) // _ENCODED_PER_FILE)]
     sizes: list[int] = []
-    start = time.perf_counter()
+    start = time.process_time()
     for frame in chosen:
         sizes.append(len(simplejpeg.encode_jpeg(frame, quality=_JPEG_QUALITY, colorsubsampling="420")))
-    encode = (time.perf_counter() - start) / len(chosen)
-    return _FileCost(inflate=inflate, encode=encode, jpeg_bytes=sum(sizes) / len(sizes))
+    encode = (time.process_time() - start) / len(chosen)
+    return _FileCost(read=read, inflate=inflate, encode=encode, jpeg_bytes=sum(sizes) / len(sizes))
 
 
-def _best_of_two(call: Callable[[], None]) -> float:
+def _best_of_two(call: Callable[[], object]) -> float:
     seconds = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return min(seconds)
 
 
@@ -163,7 +159,7 @@ def _member(path: Path) -> tuple[memoryview, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The limit for a folder of rollouts, in images a second.")
+    parser = argparse.ArgumentParser(description="The limit for a folder of rollouts, in CPU seconds an image.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kept-share", type=float, default=1.0)
     parser.add_argument("--cores", type=int)
@@ -171,8 +167,10 @@ def main() -> None:
     files = sorted(options.folder.glob("*.npz"))
     if not files:
         parser.error(f"{options.folder} holds no .npz file")
-    for key, value in limit(files, kept_share=options.kept_share, cores=options.cores).as_dict().items():
-        print(f"{key:26} {value:.2f}" if isinstance(value, float) else f"{key:26} {value}")
+    found = limit(files, cores=options.cores)
+    for key, value in dataclasses.asdict(found).items():
+        print(f"{key:26} {value:.5f}" if isinstance(value, float) else f"{key:26} {value}")
+    print(f"{'cpu_seconds':26} {found.cpu_seconds(options.kept_share):.5f}")
 
 
 if __name__ == "__main__":

@@ -255,15 +255,16 @@ def main() -> None:
     frames = options.frames or (100_000 if options.short else 1_000_000)
     repeats = options.repeats or (1 if options.short else 5)
     data = Data(frames)
+    found, annotated = arithmetic(data, repeats), annotation(data, repeats)
     result = {
         "machine": machine("numpy", "pyarrow"),
         "frames": frames,
         "episodes": len(data.episodes),
-        "arithmetic": arithmetic(data, repeats),
-        "annotation": annotation(data, repeats),
+        "rows": found,
+        "annotation": annotated,
     }
-    print(table(result["arithmetic"]))
-    print(json.dumps(result["annotation"], indent=2))
+    print(table(found))
+    print(json.dumps(annotated, indent=2))
     if options.output:
         options.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -51,6 +51,26 @@ def ours(folder: str, size: int, count: int, workers: int) -> tuple[float, float
     return clocked(endless(), count, lambda batch: len(batch["action"]))
 
 
+def packs(folder: str, size: int, count: int, workers: int) -> tuple[float, float]:
+    """Ours from packs of pixels at the contract's size, which are made before."""
+    from vla_data.mixtures import Loader, open_mixture
+
+    contract = {"cameras": ["primary"], "image_size": [size, size], "resize": "stretch"}
+    config = {
+        "contract": contract,
+        "datasets": [{"root": f"{folder}/lerobot", "state": []}],
+        "cache": f"{folder}/packs",
+        "cache_images": "fitted",
+    }
+    loader = Loader(open_mixture(config), batch_size=BATCH, workers=workers)
+
+    def endless() -> Iterator[Any]:
+        while True:
+            yield from loader
+
+    return clocked(endless(), count, lambda batch: len(batch["action"]))
+
+
 def lerobot(folder: str, size: int, count: int, workers: int) -> tuple[float, float]:
     import torch
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -104,7 +124,7 @@ def dlimp(folder: str, size: int, count: int, workers: int) -> tuple[float, floa
     return clocked(data.as_numpy_iterator(), count, lambda batch: len(batch["action"]))
 
 
-SIDES = {"ours": ours, "lerobot": lerobot, "dlimp": dlimp}
+SIDES = {"ours": ours, "packs": packs, "lerobot": lerobot, "dlimp": dlimp}
 
 
 def write(folder: Path, episodes: int, kind: str) -> None:
@@ -163,24 +183,26 @@ def main() -> None:
 
             sides = {"ours, 2 threads": side("ours", sys.executable, 2)}
             sides["ours, no threads"] = side("ours", sys.executable, 0)
+            if given.size:
+                sides["ours from packs of pixels"] = side("packs", sys.executable, 2)
             if kind == "jpeg":
                 sides["dlimp-style"] = side("dlimp", sys.executable, 0)
             if given.lerobot_python:
                 sides["LeRobotDataset"] = side("lerobot", given.lerobot_python, 0)
                 sides["LeRobotDataset, 2 workers"] = side("lerobot", given.lerobot_python, 2)
             done = harness.alternate(sides, repeats=given.repeats)
-            best = harness.median(rate for rate, _ in done["ours, 2 threads"])
+            mine = harness.median(cpu for _, cpu in done["ours, 2 threads"])
+            packed = [cpu for _, cpu in done.get("ours from packs of pixels", ())]
             for name, runs in done.items():
-                rates = [rate for rate, _ in runs]
-                middle = harness.median(rates)
+                theirs = harness.median(cpu for _, cpu in runs)
                 rows.append(
                     {
-                        "kind": kind,
+                        "images": kind,
                         "side": name,
-                        "frames/s": middle,
-                        "cpu ms/frame": harness.median(cpu for _, cpu in runs),
-                        "ours is times": best / middle,
-                        "spread": harness.spread(rates),
+                        "CPU ms a frame": harness.ranged([cpu for _, cpu in runs]),
+                        "frames/s": harness.ranged([rate for rate, _ in runs], 0),
+                        "ours, CPU ratio": theirs / mine,
+                        "ours from packs, CPU ratio": theirs / harness.median(packed) if packed else None,
                     }
                 )
     print(harness.table(rows))

@@ -27,11 +27,13 @@ from training_adapters import params
 from training_adapters.fast import FastTokenizer
 from training_adapters.params import Params
 from training_adapters.policies.asked import AskedFlow
-from training_adapters.policies.bins import BinConfig, BinPolicy
+from training_adapters.policies.binned import BinConfig
+from training_adapters.policies.bins import BinPolicy
 from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.critic import BinCritic, CriticConfig
 from training_adapters.policies.flow import FlowConfig, FlowPolicy
 from training_adapters.policies.guided import Guided
+from training_adapters.policies.pixels import PixelConfig, PixelPolicy
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.value import ActorCritic
 from training_adapters.rdt.player import UnifiedPlayer
@@ -44,10 +46,12 @@ from vla_data.jobs.workspace import workspace
 from vla_data.safety.text import show
 
 _STEP: Final = re.compile(r"step_([0-9]+)")
-Model = TokenPolicy | ActorCritic | BinPolicy | BinCritic | FlowPolicy | AskedFlow
+Actor = TokenPolicy | PixelPolicy
+"""What chunk PPO trains."""
+Model = Actor | ActorCritic | BinPolicy | BinCritic | FlowPolicy | AskedFlow
 _Module = TypeVar("_Module", bound=nn.Module)
 _STATE: Final = "state.safetensors"
-_BINS, _CRITIC, _FLOW, _ASKED = "bins", "critic", "flow", "asked_flow"
+_BINS, _CRITIC, _FLOW, _ASKED, _PIXELS = "bins", "critic", "flow", "asked_flow", "pixels"
 """Values of ``kind`` in the metadata; without it, it is a policy of tokens."""
 
 
@@ -80,14 +84,17 @@ class Saved:
         self._need("")
         config = PolicyConfig.of(self._form())
         tokenizer = FastTokenizer.load(self.folder / "tokenizer", horizon=config.horizon, dim=config.dim)
-        own = self.params
-        if self.form != "il":
-            own = {
-                name.removeprefix(params.ACTOR): value
-                for name, value in own.items()
-                if name.startswith(params.ACTOR)
-            }
-        return self._made(lambda: TokenPolicy(config, tokenizer), own)
+        return self._made(lambda: TokenPolicy(config, tokenizer), self._own())
+
+    def pixels(self) -> PixelPolicy:
+        """The policy that sees in it, of whichever form; raises as `policy`."""
+        self._need(_PIXELS)
+        config = PixelConfig.of(self._form())
+        return self._made(lambda: PixelPolicy(config), self._own())
+
+    def actor(self) -> Actor:
+        """The policy that chunk PPO trains, of tokens or one that sees; raises as `policy`."""
+        return self.pixels() if self.metadata.get("kind") == _PIXELS else self.policy()
 
     def bins(self) -> BinPolicy:
         """The policy of bins in it; raises as `policy`."""
@@ -116,7 +123,7 @@ class Saved:
             policy.cfg_scale = float(self.metadata.get("cfg_scale", 1.0))
         return policy
 
-    def player(self) -> TokenPolicy | BinPolicy | Guided | UnifiedPlayer | AskedFlow:
+    def player(self) -> Actor | BinPolicy | Guided | UnifiedPlayer | AskedFlow:
         """The policy as it is meant to be played: asked for good actions, or in its environment's units.
 
         Raises:
@@ -130,10 +137,20 @@ class Saved:
         if self.metadata.get("kind") == _ASKED:
             return self.asked_flow()
         if self.metadata.get("kind") != _BINS:
-            return self.policy()
+            return self.actor()
         policy, asked = self.bins(), self.metadata.get("asked")
         with self.fitting():
             return policy if asked is None else Guided(policy, asked["words"], beta=float(asked["beta"]))
+
+    def _own(self) -> Params:
+        """The policy's parameters, without a value head's."""
+        if self.form == "il":
+            return self.params
+        return {
+            name.removeprefix(params.ACTOR): value
+            for name, value in self.params.items()
+            if name.startswith(params.ACTOR)
+        }
 
     def _form(self) -> Mapping[str, Any]:
         """What the metadata say of the policy's form, if it is a table."""
@@ -167,6 +184,7 @@ class Saved:
                 _CRITIC: "a critic",
                 _FLOW: "a policy in RDT's slots",
                 _ASKED: "a policy of a flow with an indicator",
+                _PIXELS: "a policy that sees",
             }
             raise UsageError(
                 "E001", f"{show(self.folder)} is {names.get(found, show(found))}; wanted is {names[kind]}"
@@ -174,7 +192,7 @@ class Saved:
 
     def actor_critic(self) -> tuple[ActorCritic, bool]:
         """The policy with a value head, and whether that came from the checkpoint too; else it is a new one."""
-        model = ActorCritic(self.policy())
+        model = ActorCritic(self.actor())
         if self.form == "rl":
             fill(model, self.params, what=str(self.folder))
         return model, self.form == "rl"
@@ -248,8 +266,9 @@ def save(
         remove_tree(beside)
         beside.mkdir()
         params.write(beside / "params", params_of(model))
-        if isinstance(model, TokenPolicy | ActorCritic):
-            _actor(model).tokenizer.save(beside / "tokenizer")
+        actor = _actor(model)
+        if isinstance(actor, TokenPolicy):
+            actor.tokenizer.save(beside / "tokenizer")
         (beside / "metadata.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         if tensors is not None:
             (beside / "train_state").mkdir()
@@ -260,7 +279,7 @@ def save(
         publish(beside, folder, seen)
 
 
-def _actor(model: TokenPolicy | ActorCritic) -> TokenPolicy:
+def _actor(model: Model) -> TokenPolicy | PixelPolicy | BinPolicy | BinCritic | FlowPolicy | AskedFlow:
     return model.actor_backbone if isinstance(model, ActorCritic) else model
 
 
@@ -268,9 +287,9 @@ def _form(model: Model) -> dict[str, Any]:
     """What the metadata say of a model itself."""
     if isinstance(model, BinCritic):
         return {"kind": _CRITIC, "config": {"format": "critic"}, "policy": model.config.to_json()}
-    kinds = {BinPolicy: _BINS, FlowPolicy: _FLOW, AskedFlow: _ASKED}
-    kind = kinds.get(type(model), "")
-    actor = _actor(model) if isinstance(model, TokenPolicy | ActorCritic) else model
+    actor = _actor(model)
+    kinds = {BinPolicy: _BINS, FlowPolicy: _FLOW, AskedFlow: _ASKED, PixelPolicy: _PIXELS}
+    kind = kinds.get(type(actor), "")
     return ({"kind": kind} if kind else {}) | {
         "config": {
             "action_dim": actor.config.dim,

@@ -135,13 +135,14 @@ def ript(mode: str, env: str | None, start: str | None, from_scratch: bool, **co
 @click.option("--dataset", required=True, help="What to learn: a path or FORMAT:PATH.")
 @click.option("--env", help="Environment to be evaluated in.  [default: tabletop]")
 @click.option("--start", metavar="CHECKPOINT", help="Policy to go on with.  [default: a new one]")
-def sft(dataset: str, env: str | None, start: str | None, **common: Any) -> None:
+@click.option("--obs", help="What a new policy observes: state, or pixels.  [default: state]")
+def sft(dataset: str, env: str | None, start: str | None, obs: str | None, **common: Any) -> None:
     """Train a policy on a dataset, for example one that vla-data align made of rollouts."""
     _need_extra()
     from training_adapters.sft.config import PRESETS, SFTConfig
     from training_adapters.sft.program import Program
 
-    given = {"dataset": dataset, "env": env, "start": start}
+    given = {"dataset": dataset, "env": env, "start": start, "obs": obs}
     options, run = _begin(SFTConfig, PRESETS, given, common)
     program = Program(options, run, resume=common["resume"])
     folder = program.train()
@@ -218,6 +219,7 @@ def evaluate_command(
 @click.option("--episodes", type=click.IntRange(1), default=500, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of starts and sampling.")
 @click.option("--images/--no-images", default=True, show_default=True, help="Record what the camera sees.")
+@click.option("--camera", "cameras", multiple=True, help="With --expert, record this one; repeat.  [default: top]")
 @click.argument("out", type=click.Path(path_type=Path))
 def collect(
     checkpoint: str | None,
@@ -227,6 +229,7 @@ def collect(
     seed: int,
     temperature: float | None,
     images: bool,
+    cameras: tuple[str, ...],
     debug: bool,
     out: Path,
 ) -> None:
@@ -235,14 +238,17 @@ def collect(
         raise UsageError("E001", "give --checkpoint or --expert, one of them: it plays the episodes")
     if expert and temperature is not None:
         raise UsageError("E001", "--temperature works with --checkpoint only; the expert does not sample")
+    if cameras and not (expert and images):
+        raise UsageError("E001", "--camera works with --expert and images only; a policy's cameras are its own")
     _need_extra()
+    from training_adapters.collect import CAMERA
     from training_adapters.collect import collect as played
     from training_adapters.collect_expert import collect_expert
     from training_adapters.envs.table import Place
 
     how: dict[str, Any] = {"episodes": episodes, "seed": seed}
     if checkpoint is None:
-        done = collect_expert(Place.of(env or "tabletop"), out, images=images, **how)
+        done = collect_expert(Place.of(env or "tabletop"), out, images=images, cameras=cameras or (CAMERA,), **how)
     else:
         _, playing = _player(checkpoint, env, temperature=temperature, **how)
         tokens = playing["policy"].longest

@@ -18,7 +18,6 @@ from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.scaling import Scaling
 from training_adapters.policies.tokens import TokenPolicy
 from training_adapters.policies.words import Vocabulary
-from vla_data.errors import UsageError
 
 Made = TypeVar("Made", TokenPolicy, AskedFlow)
 
@@ -93,13 +92,7 @@ def first_policy(
         UsageError: E231, the environment has no expert.
     """
     row = place.row
-    if not row.expert:
-        raise UsageError(
-            "E231",
-            f"{place.name} has no scripted expert to clone: give a checkpoint (--start FOLDER), which"
-            " vla-train sft makes of a dataset",
-        )
-    data = demonstrate(episodes, seed=seed, horizon=horizon or row.horizon)
+    data = demonstrate(episodes, seed=seed, horizon=horizon or row.horizon, place=place)
     policy = make(data, slots=row.slots)
     if updates is None:
         say("start: random parameters, as asked for; scales and tokens are fitted on demonstrations")

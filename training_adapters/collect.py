@@ -15,13 +15,13 @@ import torch
 from training_adapters.envs.lanes import Lanes, Moved
 from training_adapters.envs.table import Begin, Place, Row
 from training_adapters.intervals import Share
-from training_adapters.policy import Actor, Chunk
+from training_adapters.policy import Actor, Chunk, cameras_of
 from vla_data.errors import UsageError
 from vla_data.recording import OpenEpisode, RolloutWriter
 from vla_data.steps.success import RECORDED
 
 CAMERA = "top"
-"""The camera that a recording has, where the environment has several."""
+"""The camera that a recording has, unless a policy looks through others or they are asked for."""
 
 
 class Recorder:
@@ -162,7 +162,7 @@ def collect(
     tokens: int,
     seed: int = 0,
     temperature: float = 1.0,
-    lanes: int = 32,
+    lanes: int | None = None,
     images: bool = True,
 ) -> Collection:
     """Play ``episodes`` training starts of a seed and write them.
@@ -176,8 +176,8 @@ def collect(
         tokens: the most tokens that one has.
         seed: of the starts and of sampling.
         temperature: of sampling.
-        lanes: environments side by side.
-        images: whether the camera is recorded too.
+        lanes: environments side by side; None: as many as the environment's row says.
+        images: whether cameras are recorded too: those that the policy looks through, or `CAMERA`.
 
     Raises:
         UsageError: E001, no episodes; E006, the machine cannot render.
@@ -191,8 +191,16 @@ def collect(
         return place.draw(random) if left[0] >= 0 else None
 
     generator = torch.Generator().manual_seed(seed)
-    cameras = (CAMERA,) if images else ()
-    side = Lanes(place, count=min(lanes, episodes), horizon=horizon, begins=next_start, cameras=cameras)
+    looks = cameras_of(policy)
+    cameras = (looks or (CAMERA,)) if images else ()
+    side = Lanes(
+        *(place,),
+        count=min(lanes or min(32, place.row.lanes), episodes),
+        horizon=horizon,
+        begins=next_start,
+        cameras=cameras,
+        looks=looks,
+    )
     solved = steps = 0
     with Recorder(folder, place.row, tokens=tokens) as recorder:
         side.begin()
@@ -209,8 +217,11 @@ def collect(
 
 
 def seen(observation: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recording keeps of an observation, by its names: the state, and a camera where one was rendered."""
-    out, pixels = {"observation.state": observation["agent_pos"]}, observation.get("pixels")
-    if pixels is not None:
-        out["observation.images.primary"] = pixels[CAMERA] if isinstance(pixels, Mapping) else pixels
+    """What a recording keeps of an observation, by its names: the state, and the cameras that were rendered.
+
+    One camera is ``observation.images.primary``, several have their own names.
+    """
+    out, pixels = {"observation.state": observation["agent_pos"]}, observation.get("pixels", {})
+    for camera, image in pixels.items():
+        out[f"observation.images.{camera if len(pixels) > 1 else 'primary'}"] = image
     return out

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training_adapters.envs.expert import expert
-from training_adapters.envs.starts import Start, draw_start
-from training_adapters.envs.tabletop import LIMITS, Tabletop
-
-NOISE: Final = 0.15
-"""Deviation of what is added to the expert's translations, as a share of their limit. What is learnt is the
-expert's action in the states that noise leads to; without it nobody would show the way back."""
+from training_adapters.envs.table import Begin, Env, Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,58 +49,72 @@ class Shown:
 
     Attributes:
         observation: before the action.
-        action: ``(7,)`` what the expert says; what is learnt.
-        executed: ``(7,)`` what was done: the same with noise, within the scene's limits.
+        action: ``(D,)`` what the expert says; what is learnt.
+        executed: ``(D,)`` what was done: the same with noise, within the environment's limits.
         success: after it.
+        target: before it, the place of what the prompt names; None where the environment does not say it.
     """
 
     observation: Mapping[str, Any]
     action: NDArray[np.float32]
     executed: NDArray[np.float32]
     success: bool
+    target: NDArray[np.float32] | None
 
 
 def show_episode(
-    env: Tabletop, begin: Start, random: np.random.Generator
+    env: Env, expert: Callable[[Env], Any], begin: Begin, random: np.random.Generator, *, noise: float
 ) -> tuple[list[Shown], Mapping[str, Any]]:
     """An episode of the expert with noise, and what is seen after it.
 
+    What is learnt is the expert's action in the states that noise leads to; without it nobody would show the way
+    back.
+
     Args:
         env: to play in.
+        expert: of the environment.
         begin: its start.
         random: draws the noise.
+        noise: see `training_adapters.envs.table.Row`.
     """
-    seen, _ = env.reset(options={"initial_state": begin})
+    low, high = env.action_space.low, env.action_space.high
+    seen, _ = begin.reset(env)
     steps, ended = [], False
     while not ended:
-        action = expert(env)
+        target, action = getattr(env, "target", None), np.asarray(expert(env), dtype=np.float32)
         noisy = action.copy()
-        noisy[:3] += (NOISE * LIMITS[:3] * random.normal(size=3)).astype(np.float32)
-        executed = np.clip(noisy, -LIMITS, LIMITS)
-        after, _, terminated, truncated, _ = env.step(executed)
-        steps.append(Shown(seen, action, executed, terminated))
+        noisy[:3] += (noise * high[:3] * random.normal(size=3)).astype(np.float32)
+        executed = np.clip(noisy, low, high).astype(np.float32)
+        after, _, terminated, truncated, info = env.step(executed)
+        steps.append(Shown(seen, action, executed, bool(info["is_success"]), target))
         seen, ended = after, terminated or truncated
     return steps, seen
 
 
-def demonstrate(episodes: int, *, seed: int, horizon: int) -> Demonstrations:
-    """Solved episodes of the table-top scene's expert.
+def demonstrate(episodes: int, *, seed: int, horizon: int, place: Place | None = None) -> Demonstrations:
+    """Solved episodes of an environment's expert.
 
     Args:
         episodes: how many.
         seed: of starts and noise.
         horizon: steps of a chunk.
+        place: the environment; None: the table-top scene.
+
+    Raises:
+        UsageError: E231, it has no expert.
     """
-    random, env = np.random.default_rng((seed, 1)), Tabletop()
+    place = place or Place.of("tabletop")
+    expert, env, random = place.expert(), place.make(), np.random.default_rng((seed, 1))
     states, tasks, actions, solved = [], [], [], 0
     while solved < episodes:
-        steps, _ = show_episode(env, draw_start(random, task=solved % 9), random)
+        steps, _ = show_episode(env, expert, place.draw(random, turn=solved), random, noise=place.row.noise)
         if steps[-1].success:
             solved += 1
             states += [step.observation["agent_pos"] for step in steps]
-            tasks += [env.task] * len(steps)
-            actions.append(chunks_of(np.stack([step.action for step in steps]), horizon, still=range(6)))
-    return Demonstrations(np.stack(states), tasks, np.concatenate(actions), episodes)
+            tasks += [env.get_wrapper_attr("task")] * len(steps)
+            actions.append(chunks_of(np.stack([step.action for step in steps]), horizon, still=place.row.still))
+    env.close()
+    return Demonstrations(np.stack(states).astype(np.float32), tasks, np.concatenate(actions), episodes)
 
 
 def chunks_of(actions: NDArray[np.float32], horizon: int, *, still: Sequence[int]) -> NDArray[np.float32]:

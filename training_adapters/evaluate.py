@@ -14,7 +14,7 @@ from training_adapters.envs.lanes import Lanes
 from training_adapters.envs.starts import HELD_OUT_SEED
 from training_adapters.envs.table import Begin, Place
 from training_adapters.intervals import Share
-from training_adapters.policy import Actor
+from training_adapters.policy import Actor, cameras_of
 from training_adapters.stored import fitting, read_json
 from vla_data.errors import UsageError
 from vla_data.files.write import write_file
@@ -90,7 +90,7 @@ def evaluate(
     temperature: float = 1.0,
     starts_seed: int = HELD_OUT_SEED,
     seed: int = 0,
-    lanes: int = 48,
+    lanes: int | None = None,
 ) -> Evaluation:
     """Play held-out starts once each.
 
@@ -102,7 +102,7 @@ def evaluate(
         temperature: of sampling; 0 is greedy.
         starts_seed: which starts; training never uses the default's.
         seed: of sampling.
-        lanes: environments side by side.
+        lanes: environments side by side; None: as many as the environment's row says.
 
     Raises:
         UsageError: E001, no episodes.
@@ -110,7 +110,7 @@ def evaluate(
     if episodes < 1:
         raise UsageError("E001", f"episodes is {episodes}, not 1 or more")
     todo = place.held_out(episodes, seed=starts_seed)[::-1]
-    played = _play(policy, place, todo, horizon, temperature, seed, min(lanes, episodes))
+    played = _play(policy, place, todo, horizon, temperature, seed, min(lanes or place.row.lanes, episodes))
     tasks: dict[str, list[bool]] = {}
     for task, success in played.ends:
         tasks.setdefault(task, []).append(success)
@@ -154,7 +154,13 @@ def _play(
 ) -> _Played:
     generator = torch.Generator().manual_seed(seed)
     out = _Played([])
-    side = Lanes(place, count=lanes, horizon=horizon, begins=lambda: todo.pop() if todo else None)
+    side = Lanes(
+        place,
+        count=lanes,
+        horizon=horizon,
+        begins=lambda: todo.pop() if todo else None,
+        looks=cameras_of(policy),
+    )
     side.begin()
     while len(side):
         chunk = policy.act(side.observations(), generator, temperature=temperature)

@@ -127,7 +127,7 @@ def write(folder: str | Path, params: Params, *, orbax: bool = False) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, folder / SAFETENSORS)
+        save_file({name: np.asarray(value, order="C") for name, value in params.items()}, folder / SAFETENSORS)
     except OSError as error:
         raise MachineError("E703", f"cannot write {SAFETENSORS}: {show(error)}") from error
 

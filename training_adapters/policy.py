@@ -61,6 +61,11 @@ class Actor(Protocol):
         ...
 
 
+def cameras_of(policy: Actor) -> tuple[str, ...]:
+    """The cameras that a policy looks through, by its attribute ``cameras``; none without one."""
+    return tuple(getattr(policy, "cameras", ()))
+
+
 class Policy(Actor, Protocol):
     """A policy over chunks of tokens."""
 

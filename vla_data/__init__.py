@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from vla_data import steps
     from vla_data.advantages import annotate as annotate
     from vla_data.core import Encoded, Episode, EpisodeMeta, EpisodeRef, Feature, Published, Schema, Sink, Source
-    from vla_data.core.base import BaseSink, BaseSource, Traits, WrappedSink, WrappedSource
+    from vla_data.core.base import BaseSink, BaseSource, WrappedSink, WrappedSource
     from vla_data.core.curate import Curated, Filter, Transform, curate
     from vla_data.core.ledger import Ledger, Record, Span
+    from vla_data.core.traits import Traits
     from vla_data.errors import (
         DataError,
         LockedError,
@@ -114,9 +115,10 @@ _PLACES: Final = {
     "vla_data.core": (
         *("Encoded", "Episode", "EpisodeMeta", "EpisodeRef", "Feature", "Published", "Schema", "Sink", "Source"),
     ),
-    "vla_data.core.base": ("BaseSink", "BaseSource", "Traits", "WrappedSink", "WrappedSource"),
+    "vla_data.core.base": ("BaseSink", "BaseSource", "WrappedSink", "WrappedSource"),
     "vla_data.core.curate": ("Curated", "Filter", "Transform", "curate"),
     "vla_data.core.ledger": ("Ledger", "Record", "Span"),
+    "vla_data.core.traits": ("Traits",),
     "vla_data.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "vla_data.formats": ("open_sink", "open_source"),
     "vla_data.formats.sidecar": ("open_ledger",),

@@ -7,7 +7,7 @@ with `np.load` and pickle and hands every step to `LeRobotDataset.create`, `add_
     python lerobot_writer.py '{"rollouts": "...", "out": "...", "mode": {"video": "libsvtav1", "streaming": true}}'
 
 Its last line is `benchmark-result: ` and a JSON object. `seconds` begin when lerobot is imported and the empty
-dataset created, and end after `finalize`. `mode` may hold
+dataset created, and end after `finalize`; `startup_cpu` is what the processor did before. `mode` may hold
 
     video       encoder for `vcodec`; absent or null: image features
     threads     `image_writer_threads`
@@ -74,7 +74,7 @@ def write(rollouts: str, out: str, mode: dict[str, Any]) -> dict[str, Any]:
         image_writer_processes=mode.get("processes", 0),
         **options,
     )
-    start = time.perf_counter()
+    start, startup = time.perf_counter(), sum(os.times()[:4])
     frames = 0
     for path in files:
         content = _load(path)
@@ -94,7 +94,7 @@ def write(rollouts: str, out: str, mode: dict[str, Any]) -> dict[str, Any]:
     dataset.finalize()
     seconds = time.perf_counter() - start
     dataset.stop_image_writer()
-    return {"seconds": seconds, "frames": frames, "packages": _versions()}
+    return {"seconds": seconds, "startup_cpu": startup, "frames": frames, "packages": _versions()}
 
 
 def _load(path: Path) -> Any:

@@ -32,7 +32,8 @@ def build(rollouts_dir: str | Path, data_dir: str | Path) -> dict[str, Any]:
     """Build in a process of its own.
 
     `seconds` begin after TensorFlow is imported and the builder is made; `startup_seconds` are those
-    before, and `wall_seconds` the whole process. `peak_mb` is measured as for our side;
+    before, and `wall_seconds` the whole process; `cpu_seconds` and `cpu_with_startup` are those of the processor.
+    `pss_mb` is measured as for our side;
     `import_mb` is what the process held at the end of the start-up and `import_peak_mb` the most until then.
     """
     if Path(data_dir).exists():
@@ -42,7 +43,12 @@ def build(rollouts_dir: str | Path, data_dir: str | Path) -> dict[str, Any]:
     )
     if result is None:
         raise RuntimeError(f"the peer's build failed with exit code {run.exit_code}:\n{run.error()}")
-    return {**result, "wall_seconds": run.seconds, "peak_mb": run.peak_tree_mb}
+    return {
+        **result,
+        "wall_seconds": run.seconds,
+        "cpu_with_startup": run.cpu_seconds,
+        "pss_mb": run.pss_mb,
+    }
 
 
 def count_frames(data_dir: str | Path) -> dict[str, int]:
@@ -62,12 +68,13 @@ def build_here(rollouts_dir: str, data_dir: str) -> dict[str, float | int]:
     counts = {"frames_in": 0, "frames_out": 0}
     builder = _builder_class(tfds, files, counts)(data_dir=data_dir)
     import_mb, import_peak_mb = harness.memory_mb("VmRSS"), harness.memory_mb("VmHWM")
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     startup = time.time() - psutil.Process().create_time()
     builder.download_and_prepare()
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - used,
         "startup_seconds": startup,
         "peak_mb": harness.memory_mb("VmHWM"),
         "import_mb": import_mb,

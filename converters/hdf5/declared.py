@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from converters.hdf5 import instruction
 from converters.hdf5.dialects.base import Demo, Found
+from converters.hdf5.dialects.odd import Odd
 from vla_data.errors import DataError
 from vla_data.safety import text
 
@@ -41,6 +42,8 @@ class Options(instruction.Options, Protocol):
     def action_limit(self) -> float: ...  # noqa: D102
     @property
     def allow_empty_instruction(self) -> bool: ...  # noqa: D102
+    @property
+    def unneeded(self) -> Collection[str]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,8 @@ class Told:
         channels: of stored pixels.
         file_channels: of image files.
         task: the instruction.
-        fps: control rate.
+        fps: control rate; 0 where nobody says it and nobody needs it.
+        unsaid: options of facts that nobody says and nobody needs.
     """
 
     time: Found
@@ -62,30 +66,35 @@ class Told:
     file_channels: Found
     task: Found
     fps: float
+    unsaid: tuple[str, ...] = ()
 
 
-def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) -> Told:
-    """The facts of a demo.
+def told(demo: Demo, options: Options, file: str, odd: list[Odd], *, pixels: bool, files: bool) -> Told:
+    """The facts of a demo, of which those that are missing are nothing in particular.
 
     Args:
         demo: what the file has.
         options: what was declared.
         file: name of the file.
+        odd: takes what is missing: E231 for what is neither told nor declared, E211 where that is the instruction
+            alone.
         pixels: whether there are images as pixels.
         files: whether there are images as JPEG or PNG files.
 
     Raises:
-        DataError: E231 for what is neither told nor declared, E211 where that is the instruction alone, E221 for a
-            declared rate that contradicts the file.
+        DataError: E221 for a declared rate that contradicts the file, E212 for an instruction that is no text.
     """
     asked: list[tuple[str, str]] = []
+    unsaid: dict[str, None] = {}
     nothing = Found("none", "")
 
     def of(option: str, declared: str, found: Found | None, what: str) -> Found:
         flag = f"--{option.replace('_', '-')}"
         if declared != "auto":
             return Found(declared, "declared")
-        if found is None and (what, flag) not in asked:
+        if found is None and option in options.unneeded:
+            unsaid[flag] = None
+        elif found is None and (what, flag) not in asked:
             asked.append((f"{what} ({demo.doubts[option]})" if option in demo.doubts else what, flag))
         return found or nothing
 
@@ -100,29 +109,30 @@ def told(demo: Demo, options: Options, file: str, *, pixels: bool, files: bool) 
         order = "auto" if known is not None else options.channel_order  # it is declared of what is not known
         channels = of("channel_order", order, demo.channels, _CHANNELS)
     rate = _rate(demo.fps, options.fps)
-    if rate is None:
+    if rate is None and "fps" not in options.unneeded:
         asked.append(("its control rate", "--fps"))
     task = instruction.find(demo, options, file)
     if task is None and options.allow_empty_instruction:
         task = Found("", "none")
     if task is None and not asked:
         texts = instruction.candidates(demo)
-        raise DataError(
-            "E211", f"the file has no one instruction by a name that is known; declare it with --task TEXT{texts}"
-        )
-    if task is None:
+        message = f"the file has no one instruction by a name that is known; declare it with --task TEXT{texts}"
+        odd.append(("E211", message, ""))
+    elif task is None:
         asked.append((f"an instruction{instruction.candidates(demo)}", "--task"))
-    if asked or rate is None or task is None:
-        raise DataError("E231", _missing(asked))
+    if asked:
+        odd.append(("E231", _missing(asked), ""))
+    if task is not None:
+        words = text.instruction(task.value, allow_empty=options.allow_empty_instruction, lines=True)
+        task = Found(words, task.rule)
     return Told(
         time=time,
         orientation=orientation,
         channels=channels,
         file_channels=of_files,
-        task=Found(
-            text.instruction(task.value, allow_empty=options.allow_empty_instruction, lines=True), task.rule
-        ),
-        fps=rate,
+        task=task or nothing,
+        fps=rate or 0.0,
+        unsaid=tuple(unsaid),
     )
 
 

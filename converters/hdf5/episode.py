@@ -8,7 +8,9 @@ episode. All else goes with its action. ``source_length`` counts such pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ from converters.hdf5.conventions import action_convention
 from converters.hdf5.declared import Options, told
 from converters.hdf5.dialects.base import BY_STATES, FIRST_OF, Demo, Layout, is_images
 from converters.hdf5.dialects.channels import looks_like_pictures
-from converters.hdf5.dialects.odd import Odd, below, refuse, without
+from converters.hdf5.dialects.odd import Odd, below, beside, gather, refuse
 from converters.hdf5.instruction import each_step
 from converters.hdf5.pictures import Pictures
 from vla_data.actions.limits import check_numbers
@@ -52,47 +54,52 @@ def build(
 
     Raises:
         DataError: E231 where a convention is neither declared nor told by a rule; E201 to E207, E211 and E212 for
-            content that can't be used.
+            content that can't be used. It says all that is missing, and names all parts that can't be read.
     """
-    notes = list(demo.notes)
+    notes, odd = list(demo.notes), list(demo.odd)
     demo = _without_empty(_with_next(demo, notes, wanted=options.next_obs), notes)
-    action = _actions(demo, options.action_limit)
+    with beside(odd):
+        action = _actions(demo, options.action_limit, odd)
     count = demo.count
-    try:
-        pictures = Pictures(demo)
-        known = told(demo, options, file, pixels=bool(pictures.pixels), files=bool(pictures.files))
-        if demo.time is not None and demo.time.rule == BY_STATES and known.time.value != demo.time.value:
-            notes.append(f"declared_against_the_data:observation_time_{demo.time.value}")
-        if known.task.rule == "declared" and demo.languages:
-            notes.append(f"declared_instead_of_the_instruction_of:{next(iter(demo.languages))}")
-        if FIRST_OF in known.task.rule:
-            notes.append(
-                "instruction_first_of:" + known.task.rule.removeprefix("declared:").replace(FIRST_OF, "=")
-            )
-        first = int(known.time.value == "after")
-        steps = count - first
-        if steps == 0:
-            raise DataError("E207", "there is only one action, and what was seen before it is not in the file")
-        _check_rows(demo, count, first)
-        if first:
-            notes.append("first_action_dropped")
-        frames, final = pictures.frames(known, steps)
-        changing = each_step(demo, options)
-        if changing is not None:
-            path, texts = changing
-            demo = replace(demo, extra={k: t for k, t in demo.extra.items() if below(t.path) != path})
-            for task in set(texts):
-                checked(task, lines=True)
-        arrays = {key: _widened(values[first:], key, notes) for key, values in action.items()}
-        of_action = {**demo.results, **demo.before, **_extra(demo, count, {*demo.seen, *action}, notes)}
-        for key, table in of_action.items():
-            arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
-        ragged = _ragged(demo, frames, pictures)
-        refuse([("E232", f"{show(table.path)} has rows of unequal length", table.path) for table in ragged])
-        for key, table in demo.seen.items():
-            if key not in frames:
-                values = _seen(pictures, table, key, steps, notes)
-                arrays[key] = pictures.upright(values, known, frames)
+    with _of(count):
+        with beside(odd):
+            pictures = Pictures(demo)
+            known = told(demo, options, file, odd, pixels=bool(pictures.pixels), files=bool(pictures.files))
+            notes += [f"undeclared:{flag}" for flag in known.unsaid]
+            if demo.time is not None and demo.time.rule == BY_STATES and known.time.value != demo.time.value:
+                notes.append(f"declared_against_the_data:observation_time_{demo.time.value}")
+            if known.task.rule == "declared" and demo.languages:
+                notes.append(f"declared_instead_of_the_instruction_of:{next(iter(demo.languages))}")
+            if FIRST_OF in known.task.rule:
+                notes.append(
+                    "instruction_first_of:" + known.task.rule.removeprefix("declared:").replace(FIRST_OF, "=")
+                )
+            first = int(known.time.value == "after")
+            steps = count - first
+            if steps == 0:
+                raise DataError("E207", "there is only one action, and what was seen before it is not in the file")
+            demo = _check_rows(demo, count, first, odd)
+            pictures = Pictures(demo) if odd else pictures
+            if first:
+                notes.append("first_action_dropped")
+            frames, final = pictures.frames(known, steps, odd)
+            changing = each_step(demo, options)
+            if changing is not None:
+                path, texts = changing
+                demo = replace(demo, extra={k: t for k, t in demo.extra.items() if below(t.path) != path})
+                for task in set(texts):
+                    checked(task, lines=True)
+            arrays = {key: _widened(values[first:], key, notes) for key, values in action.items()}
+            of_action = {**demo.results, **demo.before, **_extra(demo, count, {*demo.seen, *action}, notes)}
+            for key, table in of_action.items():
+                with gather(odd, table.path):
+                    arrays[key] = _widened(_values(table, key, first, first + steps), key, notes)
+            for key, table in demo.seen.items():
+                if key not in pictures.cameras:
+                    with gather(odd, table.path):
+                        values = _seen(pictures, table, key, steps, notes)
+                        arrays[key] = pictures.upright(values, known, frames)
+        refuse(odd)
         numbers = {key: table for key, table in demo.seen.items() if key not in frames}
         notes += [
             f"pictures_kept_as_numbers:{key}" for key, table in numbers.items() if looks_like_pictures(table)
@@ -105,14 +112,11 @@ def build(
         if state and "observation.state" not in arrays and len(state) == len(layout.state):
             arrays["observation.state"] = np.concatenate([a.reshape(steps, -1) for a in state], axis=1)
         notes += _odd_values(arrays)
-    except DataError as error:
-        error.frames = count
-        raise
     facts: dict[str, Json] = {
         "layout": layout.name,
-        "fps": known.fps,
-        "observation_time": known.time.value,
-        "observation_time_rule": known.time.rule,
+        "fps": known.fps or None,
+        "observation_time": known.time.value if known.time.rule else None,
+        "observation_time_rule": known.time.rule or None,
         "language_rule": known.task.rule,
         "robot": demo.robot,
         **pictures.meta(known),
@@ -132,6 +136,16 @@ def build(
         meta=about,
         notes=tuple(notes),
     )
+
+
+@contextlib.contextmanager
+def _of(count: int) -> Iterator[None]:
+    """An error is of an episode of so many steps."""
+    try:
+        yield
+    except DataError as error:
+        error.frames = count
+        raise
 
 
 def _with_next(demo: Demo, notes: list[str], *, wanted: bool) -> Demo:
@@ -167,29 +181,34 @@ def _without_empty(demo: Demo, notes: list[str]) -> Demo:
     )
 
 
-def _check_rows(demo: Demo, actions: int, first: int) -> None:
-    """Every table has as many rows as its actions allow, and all numbers fit in memory together."""
-    odd: list[Odd] = []
+def _check_rows(demo: Demo, actions: int, first: int, odd: list[Odd]) -> Demo:
+    """The demo without tables of other numbers of rows than its actions allow, which go into ``odd``; the others'
+    numbers fit in memory together.
+    """
+    bad: dict[str, str] = {}
     for tables, more in ((demo.results, 0), (demo.before, 1), (demo.seen, 1 - first)):
         for table in tables.values():
             if not table.shape or not actions <= len(table) <= actions + more:
                 rows = f"{len(table):,}" if table.shape else "no"
-                odd.append(("E204", f"{show(table.path)} has {rows} rows for {actions:,} actions", table.path))
-    refuse(odd)
-    lengths = {len(table): table.path for table in demo.seen.values()}
-    if len(lengths) > 1:
-        few, many = min(lengths), max(lengths)
-        raise DataError(
-            "E204",
-            f"some observations have {few:,} rows, others {many:,} ({show(lengths[few])} and "
-            f"{show(lengths[many])})"
-            f"{without(lengths[few])}",
-        )
+                bad[table.path] = f"{show(table.path)} has {rows} rows for {actions:,} actions"
+    sound = [table for table in demo.seen.values() if table.path not in bad]
+    lengths = Counter(map(len, sound))
+    most = max(lengths, key=lambda rows: (lengths[rows], rows), default=0)
+    for table in sound:
+        if len(table) != most:
+            bad[table.path] = f"{show(table.path)} has {len(table):,} rows, other observations {most:,}"
+    odd += [("E204", message, path) for path, message in bad.items()]
+
+    def good(tables: Mapping[str, Table]) -> dict[str, Table]:
+        return {key: table for key, table in tables.items() if table.path not in bad}
+
+    demo = replace(demo, results=good(demo.results), before=good(demo.before), seen=good(demo.seen))
     arrays = [*demo.actions.values(), *demo.results.values(), *demo.before.values(), *demo.extra.values()]
     arrays += [table for key, table in demo.seen.items() if key not in demo.encoded and not is_images(table)]
     total = sum(table.nbytes for table in arrays)
     if total > MAX_ARRAYS:
         raise DataError("E107", f"the episode has {total:,} bytes of numbers, more than {MAX_ARRAYS:,}")
+    return demo
 
 
 def _extra(demo: Demo, actions: int, taken: set[str], notes: list[str]) -> dict[str, Table]:
@@ -205,31 +224,35 @@ def _extra(demo: Demo, actions: int, taken: set[str], notes: list[str]) -> dict[
     return out
 
 
-def _actions(demo: Demo, limit: float) -> dict[str, Array]:
-    """The actions as recorded: ``action``, ``(N, D)``, or its parts, ``(N, ...)``.
+def _actions(demo: Demo, limit: float, odd: list[Odd]) -> dict[str, Array]:
+    """The actions as recorded: ``action``, ``(N, D)``, or its parts, ``(N, ...)``. ``odd`` takes E203 and E208 for
+    what is no table of numbers, E201 and E202 for values that no robot can mean.
 
     Raises:
-        DataError: E203, E207, E208 for what is no table of numbers; E201, E202 for values that no robot can mean.
+        DataError: E207 where there are none.
     """
-    out = {}
+    out: dict[str, Array] = {}
     for key, table in demo.actions.items():
         rank = 2 if key == "action" else max(1, len(table.shape))
-        if len(table.shape) != rank or 0 in table.shape[1:]:
-            raise DataError("E203", f"{show(table.path)} has the shape {table.shape}, not (T, D)")
-        if len(table) == 0:
-            raise DataError("E207", "the episode has no steps")
-        if table.kind != "number" or table.dtype.kind not in ("iuf" if key == "action" else "biuf"):
-            raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
-        if table.nbytes > MAX_ARRAYS:
-            raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
-        out[key] = table.read()
-        try:
-            if out[key].dtype.kind != "b":
-                check_numbers(table.path, out[key], limit)
-        except DataError as error:
-            error.frames = len(table)
-            raise
+        with gather(odd, table.path if key != "action" else ""):  # without which there is no episode
+            if len(table.shape) != rank or 0 in table.shape[1:]:
+                raise DataError("E203", f"{show(table.path)} has the shape {table.shape}, not (T, D)")
+            if len(table):
+                out[key] = _action(table, key, limit)
+    if not demo.count:
+        raise DataError("E207", "the episode has no steps")
     return out
+
+
+def _action(table: Table, key: str, limit: float) -> Array:
+    if table.kind != "number" or table.dtype.kind not in ("iuf" if key == "action" else "biuf"):
+        raise DataError("E208", f"{show(table.path)} has dtype {table.dtype}, not a type of numbers")
+    if table.nbytes > MAX_ARRAYS:
+        raise DataError("E107", f"{show(table.path)} has {table.nbytes:,} bytes")
+    values = table.read()
+    if values.dtype.kind != "b":
+        check_numbers(table.path, values, limit)
+    return values
 
 
 def _values(table: Table, key: str, start: int, stop: int) -> Array:
@@ -245,24 +268,17 @@ def _values(table: Table, key: str, start: int, stop: int) -> Array:
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1 or not np.isin(values, (0, 1)).all():
-        raise DataError("E205", f"{show(table.path)} has values other than true and false{without(table.path)}")
+        raise DataError("E205", f"{show(table.path)} has values other than true and false")
     return values.astype(np.bool_)
 
 
 def _seen(pictures: Pictures, table: Table, key: str, steps: int, notes: list[str]) -> Array:
     """An observation that is no camera."""
+    if table.kind == "bytes" and key not in pictures.flat:
+        raise DataError("E232", f"{show(table.path)} has rows of unequal length")
     if key in pictures.flat:
         return pictures.decoded(key)[:steps]
     return _widened(_values(table, key, 0, steps), key, notes)
-
-
-def _ragged(demo: Demo, frames: Mapping[str, Any], pictures: Pictures) -> list[Table]:
-    """Observations that are no camera and have rows of unequal length."""
-    return [
-        table
-        for key, table in demo.seen.items()
-        if key not in frames and key not in pictures.flat and table.kind == "bytes"
-    ]
 
 
 def _widened(array: Array, key: str, notes: list[str]) -> Array:

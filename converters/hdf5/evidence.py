@@ -28,7 +28,7 @@ _CALLED: Final = {"actions": "action", "qpos": "observation.state", "qvel": "obs
 _RULED: Final = ("next_obs", "states", "initial_state", "env_states", "compress_len")
 """What stands under names that depend on its values, or is left out by a rule that the user is told."""
 _CAMERA: Final = re.compile(r"sensor_data\.(.+)\.(?:rgb|Color)")
-_RGB: Final = (b"\x08\x00", b"\x08\x02", b"\x08\x03")
+_RGB: Final = (b"\x08\x02", *(bytes((bits, kind)) for bits in (1, 2, 4, 8) for kind in (0, 3)))
 """Bits and colour type of a PNG file that a camera may write."""
 _DERIVED: Final = "derived_by"
 """Attribute of what our robomimic sink writes because robomimic wants it, and that nobody recorded."""

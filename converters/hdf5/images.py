@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vla_data.errors import DataError
 from vla_data.media import images
+from vla_data.media.camera import camera
 from vla_data.media.frames import Frames
 from vla_data.media.images import Pixels
 from vla_data.safety.hdf5 import Table
@@ -108,16 +109,22 @@ def encoded_frames(table: Table, orientation: str, channels: str) -> Frames:
     memory together.
 
     Raises:
-        DataError: E203 for images of several sizes or a table of something else, E107 for more than 1 GiB, E109
-            for a damaged image.
+        DataError: E203 for images of several sizes or a table of something else, E107 for more than 1 GiB, and
+            what `vla_data.media.camera.camera` raises.
     """
-    files = image_files(table)
-    sizes = {(head.height, head.width) for head in map(images.header, files)}
+    try:
+        found = [camera(data) for data in image_files(table)]
+    except DataError as error:
+        raise DataError(error.code, f"{show(table.path)}: {error.message}") from None
+    files, sizes = [data for data, _, _ in found], {(height, width) for _, height, width in found}
     if len(sizes) != 1:
         raise DataError("E203", f"images of {show(table.path)} have {len(sizes)} sizes")
     if orientation == "none" and channels == "rgb":
         return Frames(tuple(files), *sizes.pop())
-    return Frames(tuple(_Encoded(data, (orientation, channels)) for data in files), *sizes.pop())
+    how = (orientation, channels)
+    return Frames(
+        tuple(_Encoded(data if isinstance(data, bytes) else data.data, how) for data in files), *sizes.pop()
+    )
 
 
 def image_files(table: Table) -> list[bytes]:

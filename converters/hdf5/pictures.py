@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from converters.hdf5.declared import Told
 from converters.hdf5.dialects.base import RGB, Demo, file_of, is_images
-from converters.hdf5.dialects.odd import without
+from converters.hdf5.dialects.odd import Odd, gather
 from converters.hdf5.images import encoded_frames, image_files, stored_frames, turned
 from converters.rlds.images import decode_all
 from vla_data.core import Json
@@ -49,22 +49,28 @@ class Pictures:
         if not self.cameras:
             return {}
         channels = told.channels if self.pixels else told.file_channels
-        out = {
+        facts = {
             "image_orientation": told.orientation.value,
             "image_orientation_rule": told.orientation.rule,
             "channel_order": channels.value,
             "channel_order_rule": channels.rule,
         }
-        if self.pixels and self.files:
+        out = {key: fact for key, fact in facts.items() if facts[f"{key.removesuffix('_rule')}_rule"]}
+        if self.pixels and self.files and told.file_channels.rule:
             out["file_channel_order"] = told.file_channels.value
         return out
 
-    def frames(self, told: Told, steps: int) -> tuple[dict[str, Frames], dict[str, Frames]]:
-        """Images of all steps, and the one after the last action where the file has it."""
+    def frames(self, told: Told, steps: int, odd: list[Odd]) -> tuple[dict[str, Frames], dict[str, Frames]]:
+        """Images of all steps, and the one after the last action where the file has it. ``odd`` takes cameras that
+        can't be read.
+        """
         frames, final = {}, {}
         for key in self.cameras:
-            made = self._made(key, self._demo.seen[key], told)
-            frames[key] = made.take(range(steps))
+            with gather(odd, self._demo.seen[key].path):
+                made = self._made(key, self._demo.seen[key], told)
+                frames[key] = made.take(range(steps))
+            if key not in frames:
+                continue
             if len(made) > steps:
                 final[key] = made.take([steps])
             elif key in self._demo.following:
@@ -83,8 +89,7 @@ class Pictures:
         if kind not in _ARRAYS:
             raise DataError(
                 "E203",
-                f"{show(table.path)} has PNG files of {kind[0]} bits and {kind[1]} channels, which are not read"
-                f"{without(table.path)}",
+                f"{show(table.path)} has PNG files of {kind[0]} bits and {kind[1]} channels, which are not read",
             )
         items = [memoryview(data) for data in image_files(table)]
         if not items:

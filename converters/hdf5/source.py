@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -68,6 +68,7 @@ class Hdf5Source(RootedSource):
         action_limit: largest absolute action value that a robot can mean.
         allow_empty_instruction: keep demos without a text.
         unwanted: features that nobody will look at; see `without`.
+        unneeded: facts that nobody will look at; see `not_asking`.
     """
 
     root: Path = field(repr=False)
@@ -85,6 +86,7 @@ class Hdf5Source(RootedSource):
     action_limit: float = 100.0
     allow_empty_instruction: bool = False
     unwanted: Container[str] = field(default=(), repr=False, compare=False)
+    unneeded: Collection[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.one_of("layout", self.layout, ("auto", *_DIALECTS))
@@ -112,6 +114,10 @@ class Hdf5Source(RootedSource):
     def without(self, unwanted: Container[str]) -> Hdf5Source:
         """The same source, which does not look at these observations and notes them as ``left_out:<name>``."""
         return replace(self, unwanted=unwanted)
+
+    def not_asking(self, facts: Collection[str]) -> Hdf5Source:
+        """See `vla_data.core.base.BaseSource`."""
+        return replace(self, unneeded=frozenset(facts))
 
     def episodes(self) -> Sequence[EpisodeRef]:
         """Every demonstration, by natural order of file and name; and one for each file that can't be listed.
@@ -213,12 +219,18 @@ class Hdf5Source(RootedSource):
         # The rules end in upright images; a declared "none" may mean anything.
         told = meta.image_orientation_rule != "declared"
         orientation = "upright" if told else _UPRIGHT[str(meta.image_orientation)] if episode.frames else ""
+        about = {
+            "colour": "rgb" if meta.channel_order is not None else "",
+            "orientation": orientation if meta.image_orientation is not None else "",
+            "time": "before_action" if meta.observation_time is not None else "",
+        }
+        about = {key: value for key, value in about.items() if value}  # what nobody says and nobody needs
         for name, frames in episode.frames.items():
             features[name] = Feature(
                 dtype="image",
                 shape=(frames.height, frames.width, 3),
                 names=("height", "width", "channels"),
-                convention={"colour": "rgb", "orientation": orientation, "time": "before_action"},
+                convention=about,
             )
         for name, array in episode.arrays.items():
             if name == "task":

@@ -9,9 +9,11 @@ import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from converters.lerobot import meta, rows
 from converters.lerobot.index_columns import index_columns
@@ -21,6 +23,20 @@ from vla_data.errors import VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below
 from vla_data.statistics import QUANTILES
+
+_COUNTS: Final = "counts/"
+"""Key of a table's metadata: the counted pixels of the camera that is named after it."""
+
+
+def facts(stats: Mapping[str, Json], counts: Mapping[str, NDArray[np.int64]]) -> dict[str, str | bytes]:
+    """The metadata of an episode's table.
+
+    Args:
+        stats: of its features.
+        counts: of its cameras' pixels, ``(3, 256)``.
+    """
+    pixels = {_COUNTS + name: counted.astype("<i8").tobytes() for name, counted in counts.items()}
+    return {"stats": json.dumps(stats), **pixels}
 
 
 def video_of(episode: Published, name: str) -> bytes:
@@ -45,7 +61,7 @@ def table_of(
     totals: Totals,
     fps: float,
     bare: Collection[str] = (),
-) -> tuple[pa.Table, dict[str, Json], dict[str, Json]]:
+) -> tuple[pa.Table, dict[str, Json], dict[str, NDArray[np.int64]]]:
     """One episode's rows with the index columns, its statistics and its counted pixels.
 
     Args:
@@ -58,7 +74,11 @@ def table_of(
     """
     table = read_table(episode)
     stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
-    counts: dict[str, Json] = json.loads(table.schema.metadata[b"counts"])
+    counts = {
+        key.decode().removeprefix(_COUNTS): np.frombuffer(value, dtype="<i8").reshape(3, -1)
+        for key, value in table.schema.metadata.items()
+        if key.startswith(_COUNTS.encode())
+    }
     for name in bare:
         stats[name] = {key: value for key, value in stats[name].items() if key not in QUANTILES}
     columns, own = index_columns(
@@ -96,25 +116,44 @@ def compare_videos(folder: Path, episodes: Sequence[Published], version: str) ->
             raise VerifyError("E601", f"the videos of {name} do not hold the packets that were encoded")
 
 
-def compare(found: pa.Table, episode: Published, number: int, file: str, fps: float) -> None:
-    """That a row group holds the episode of this number.
+def compare(found: pa.Table, episodes: Sequence[Published], first: int, file: str, fps: float) -> None:
+    """That the rows of a file hold these episodes, one after the other.
+
+    Args:
+        found: the rows.
+        episodes: that should be there.
+        first: the number of the first of them.
+        file: where they are.
+        fps: steps a second.
 
     Raises:
-        VerifyError: E601.
+        VerifyError: E601, with the number of the first episode that is not there.
     """
-    want = rows.with_language(read_table(episode).drop_columns(["task"]), found.schema, fps)
+    lengths = [int(episode.summary["length"]) for episode in episodes]
+    numbers = np.repeat(np.arange(first, first + len(episodes)), lengths)
+    tables = [read_table(episode).drop_columns(["task"]).replace_schema_metadata() for episode in episodes]
+    want = pa.concat_tables([rows.with_language(table, found.schema, fps) for table in tables])
     names = want.column_names
     typed = want.cast(pa.schema([found.schema.field(name) for name in names]))
-    if found["episode_index"].unique().to_pylist() != [number] or not (
+    if np.array_equal(arrow.to_numpy(found["episode_index"]), numbers) and (
         all(_same(found[name], typed[name]) for name in names)
     ):
-        raise VerifyError("E601", f"episode {number} in {file} is not what was written")
+        return
+    at = 0
+    for number, (episode, length) in enumerate(zip(episodes, lengths, strict=True), first):
+        if len(episodes) == 1:
+            raise VerifyError("E601", f"episode {number} in {file} is not what was written")
+        compare(found.slice(at, length), [episode], number, file, fps)
+        at += length
+    raise VerifyError("E601", f"{file} has other rows than were written")
 
 
 def _same(found: pa.ChunkedArray, want: pa.ChunkedArray) -> bool:
     """Whether two columns of one type are equal; Arrow takes no NaN for another, which a map of depth may have."""
     if found.equals(want):
         return True
+    if len(found) != len(want):
+        return False
     a, b = found.combine_chunks(), want.combine_chunks()
     while pa.types.is_list(a.type) and a.offsets.equals(b.offsets):
         a, b = a.flatten(), b.flatten()

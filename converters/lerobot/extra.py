@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from vla_data.errors import UsageError
+from vla_data.files.folders import is_hidden
 from vla_data.safety.files import is_own, read_file
 from vla_data.safety.text import portable
 
@@ -100,7 +101,7 @@ def _walk(folder: Path, below: str, root: Path) -> Iterator[tuple[str, int]]:
         for entry in entries:
             path = f"{below}{entry.name}"
             # A name that is no Unicode, or a link out of the dataset, is nobody's to copy.
-            if entry.name.startswith(".") or portable(entry.name) != entry.name:
+            if is_hidden(entry.name) or portable(entry.name) != entry.name:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 if path not in _FORMAT_FOLDERS:

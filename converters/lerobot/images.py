@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from converters.lerobot import values
 from vla_data.core import Array
 from vla_data.errors import DataError
 from vla_data.media import images
+from vla_data.media.camera import camera
 from vla_data.media.frames import Frames, Stored
 from vla_data.media.images import Pixels
 from vla_data.safety.text import show
@@ -75,33 +75,15 @@ def encoded(column: pa.ChunkedArray, name: str, read_path: Callable[[str], bytes
             raise DataError("E109", f"{show(name)} has no image in row {row}; {values.way_out(name)}")
         try:
             data = read_path(str(path)) if data is None else data
-            head = images.header(data)
-            sizes.add((head.height, head.width))
-            items.append(_opaque(data) if images.has_alpha(data, head) else data)
+            item, *size = camera(data, exif="follow")
+            items.append(item)
+            sizes.add((size[0], size[1]))
         except DataError as error:
             where = f"{show(name)}, row {row}: {error.message}"
             raise DataError(error.code, f"{where}; {values.way_out(name)}") from None
     if len(sizes) != 1:
         raise DataError("E203", f"images of {show(name)} have {len(sizes)} sizes; {values.way_out(name)}")
     return Frames(tuple(items), *sizes.pop())
-
-
-def _opaque(data: bytes) -> Opaque:
-    images.check_opaque(data)
-    return Opaque(data)
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """An encoded image with a channel of opacity that says nothing; it is not handed on as it is, since readers
-    would find four channels where three are declared.
-    """
-
-    data: bytes
-
-    def pixels(self) -> Pixels:
-        """``(height, width, 3)`` uint8 RGB."""
-        return images.decode(self.data)
 
 
 def pixels_of(array: Array, name: str, declared: Mapping[str, Any]) -> tuple[Frames | None, list[str]]:

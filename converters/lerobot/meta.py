@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from converters.lerobot import depth, language
 from converters.lerobot.totals import LANGUAGE, Totals
@@ -236,7 +237,7 @@ class Episodes(Totals):
         episode: Published,
         length: int,
         stats: Mapping[str, Json],
-        counts: Mapping[str, Json],
+        counts: Mapping[str, NDArray[np.int64]],
         places: Mapping[str, Any],
     ) -> None:
         """One more episode: its statistics, counted pixels, and the files that it is in."""

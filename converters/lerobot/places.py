@@ -10,6 +10,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from converters.lerobot import meta
+from converters.lerobot import data_files, meta
 from converters.lerobot.files import MAX_ROWS, Files
 from converters.lerobot.templates import pattern_of, templates
 from converters.lerobot.values import way_out
 from vla_data.errors import DataError, UsageError
-from vla_data.files.write import files_below, machine_errors
+from vla_data.files.folders import has_hidden
+from vla_data.files.write import data_below, machine_errors
 from vla_data.safety.text import show
 
 VERSIONS: Final = ("v3.0", "v2.1", "v2.0")
@@ -139,7 +141,7 @@ class Places:
     def data_files(self) -> Sequence[str]:
         """Every data file that is there, relative to the dataset."""
         with machine_errors("cannot list the data files"):
-            files = files_below(self.root / "data", ".parquet") or sorted(self.root.glob("data/*/*.parquet"))
+            files = data_below(self.root / "data", ".parquet") or sorted(self.root.glob("data/*/*.parquet"))
         return [file.relative_to(self.root).as_posix() for file in files]
 
     @functools.cached_property
@@ -154,6 +156,19 @@ class Places:
         return [name for name in self.data_files if name not in known]
 
     @functools.cached_property
+    def notes_on_files(self) -> Sequence[str]:
+        """Of data files with episodes that the metadata does not list, and of hidden ones, which lerobot reads."""
+        count, known = 0, set(self.numbers)
+        for name in self.unlisted:
+            with suppress(DataError):
+                count += not self.is_v3 or not data_files.episodes(self.files.path(name)) <= known
+        notes = [f"data_files_of_no_episode:{count}"] if count else []
+        folders = ("data", *(("meta/episodes",) if self.is_v3 else ()))
+        read = [path for folder in folders for path in self.root.glob(f"{folder}/*/*.parquet")]
+        hidden = sum(has_hidden(path.relative_to(self.root).as_posix()) for path in read)
+        return [*notes, *([f"hidden_files_that_lerobot_reads:{hidden}"] if hidden else [])]
+
+    @functools.cached_property
     def _table(self) -> pa.Table:
         """A row an episode, without statistics."""
         if self.info.get("total_episodes") == 0:
@@ -163,7 +178,7 @@ class Places:
             )
         if self.is_v3:
             with machine_errors("cannot list the episodes"):
-                files = files_below(self.root / "meta/episodes", ".parquet")
+                files = data_below(self.root / "meta/episodes", ".parquet")
             files = files or sorted(self.root.glob("meta/episodes/*/*.parquet"))  # folders may be links
             names = [file.relative_to(self.root).as_posix() for file in files]
             tables = [self.files.parquet(name, _is_wanted) for name in names]

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from converters.lerobot import blob, depth, language, meta, rows, tools, v21, video_files
 from converters.lerobot import tasks as lerobot_tasks
@@ -29,8 +31,9 @@ from converters.lerobot.stats import array_stats
 from converters.lerobot.totals import Totals
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
-from vla_data.core.base import BaseSink, Pictures, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
+from vla_data.core.traits import Pictures, Traits
 from vla_data.errors import DataError, VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file
@@ -42,6 +45,8 @@ from vla_data.statistics import QUANTILES, ImageStats, vector_stats
 
 DATA_FILE_MB: Final = 100
 VIDEO_FILE_MB: Final = 200
+_COMPARED: Final = 1 << 20  # bytes of short episodes that are compared at a time
+_BUFFER: Final = 1 << 18  # Parquet comes in pieces of some bytes, a dozen and more for each row group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,7 @@ class LerobotSink(BaseSink):
             if array.dtype.kind in "biuf"
         }
         stats |= {name: depth.stats_json(stats[name]) for name in maps}
-        counts: dict[str, Json] = {}
+        counts: dict[str, NDArray[np.int64]] = {}
         content: dict[str, Sequence[bytes]] = {}
         videos: dict[str, bytes] = {}
         clips: dict[str, Json] = {}
@@ -152,10 +157,9 @@ class LerobotSink(BaseSink):
                 columns[name] = rows.image_column(content[name], self.images)
             counted = ImageStats.of(frames)
             stats[name] = counted.to_json()
-            counts[name] = counted.counts.tolist()
+            counts[name] = counted.counts
         # Statistics travel with the episode's bytes, so that planning never holds those of all episodes.
-        beside = {"stats": json.dumps(stats), "counts": json.dumps(counts)}
-        table = pa.table(columns).replace_schema_metadata(beside)
+        table = pa.table(columns).replace_schema_metadata(blob.facts(stats, counts))
         buffer = io.BytesIO()
         with pa.ipc.new_stream(buffer, table.schema) as writer:
             writer.write_table(table)
@@ -221,7 +225,7 @@ class LerobotSink(BaseSink):
             path = folder / meta.DATA_PATH.format(**place)
             path.parent.mkdir(parents=True, exist_ok=True)
             with (
-                open_file(path) as file,
+                io.BufferedWriter(open_file(path), _BUFFER) as file,
                 pq.ParquetWriter(
                     file,
                     typed,
@@ -234,7 +238,9 @@ class LerobotSink(BaseSink):
                     table, stats, counts = blob.table_of(episodes[i], typed, number_of, totals, schema.fps, bare)
                     data = {f"data/{key}": value for key, value in place.items()}
                     totals.add(episodes[i], len(table), stats, counts, data | where[i])
+                    totals.add_rows(table, features)
                     writer.write_table(table, row_group_size=len(table))
+            totals.end_file()
         totals.write()
         meta.write_tasks(folder, tasks)
         meta.write_json(folder / "meta/stats.json", totals.stats(features))
@@ -243,11 +249,16 @@ class LerobotSink(BaseSink):
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read rows and video packets back, with checksums, and compare them with what was encoded."""
         at, fps = 0, float(json.loads((folder / "meta/info.json").read_bytes())["fps"])
+        sizes = [int(episode.summary["table"]) for episode in episodes]
         for file in files_below(folder / "data", ".parquet"):
             reader = pq.ParquetFile(file, page_checksum_verification=True)
-            for group in range(reader.num_row_groups):
-                blob.compare(reader.read_row_group(group), episodes[at], at, file.name, fps)
-                at += 1
+            inside = sizes[at : at + reader.num_row_groups]
+            if len(inside) < reader.num_row_groups:
+                raise VerifyError("E601", f"{file.name} has more episodes than were written")
+            for _, groups in meta.places(inside, _COMPARED):
+                found = reader.read_row_groups(list(groups))
+                blob.compare(found, episodes[at : at + len(groups)], at, file.name, fps)
+                at += len(groups)
         if at != len(episodes):
             raise VerifyError("E601", f"{at} of {len(episodes)} episodes were read back")
         if self.video is not None:

@@ -53,7 +53,7 @@ from vla_data.core.base import Columns, RootedSource, refresh
 from vla_data.core.ends import Outline
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError, UsageError
-from vla_data.files.write import files_below, machine_errors
+from vla_data.files.write import data_below, machine_errors
 from vla_data.media.frames import Frames
 from vla_data.media.located import Located
 from vla_data.media.video_settings import VideoCopy
@@ -265,7 +265,7 @@ class LerobotSource(RootedSource):
         paths += [f"{SIDECAR}/{name}" for name in ("ledger.parquet", "schema.json")]
         found = [name for name in paths if (self.root / name).is_file()]
         with machine_errors("cannot list the episodes"):
-            more = files_below(self.root / "meta/episodes", ".parquet")
+            more = data_below(self.root / "meta/episodes", ".parquet")
         return sorted([*found, *(path.relative_to(self.root).as_posix() for path in more)])
 
     def _place(self, ref: EpisodeRef) -> Place:
@@ -291,7 +291,7 @@ class LerobotSource(RootedSource):
         made.add_missing(table, place)
         made.notes += columns.start_notes(table, time, self.leave_out)
         made.notes += [f"rows_in_another_file:{place.data}"] if self._data(place) != place.data else []
-        made.notes += [f"data_files_of_no_episode:{self._unlisted}"] if self._unlisted else []
+        made.notes += layout.notes_on_files
         for column in table.column_names:
             if column not in meta.INDEX_FEATURES and column not in place.videos:
                 made.add(column, table[column])
@@ -350,18 +350,6 @@ class LerobotSource(RootedSource):
     def _files_of(self) -> dict[int, str]:
         """Episode -> the data file with its rows, as far as they were looked for."""
         return {}
-
-    @functools.cached_property
-    def _unlisted(self) -> int:
-        """How many data files have episodes that the metadata does not list."""
-        layout = self._layout
-        if not layout.is_v3:
-            return len(layout.unlisted)
-        count, known = 0, set(layout.numbers)
-        for name in layout.unlisted:
-            with suppress(DataError):
-                count += not data_files.episodes(layout.files.path(name)) <= known
-        return count
 
     def _is_left_out(self, name: str) -> bool:
         """Whether nobody wants a feature."""

@@ -39,6 +39,7 @@ from vla_data.media.images import Encoding
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
 from vla_data.safety.hdf5 import File, Group
+from vla_data.safety.hdf5_heaps import check_heaps
 from vla_data.safety.text import show
 
 Floats = NDArray[np.float64]
@@ -151,6 +152,7 @@ def read(path: Path, *, root: Path, channels: Channels | None = None, images: bo
     Raises:
         DataError: for what it can't be, by the codes of `vla_data.errors`.
     """
+    check_heaps(path, root=root)
     file = File(path, root=root)
     top = file.top
     qpos = _numbers(top.group("observations"), "qpos")

@@ -28,8 +28,9 @@ from converters.rdt2.pictures import cameras_of, joined
 from converters.rdt2.shards import Sample
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
-from vla_data.core.base import BaseSink, Pictures, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
+from vla_data.core.traits import Pictures, Traits
 from vla_data.errors import UsageError, VerifyError
 from vla_data.files.sums import hash_file
 from vla_data.files.write import machine_errors, make_folder, write_file

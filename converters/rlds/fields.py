@@ -147,7 +147,7 @@ def terminal_by_rule(episode: Episode) -> Array:
         if flag in episode.arrays:
             flags: Array = _per_step(flag, episode.arrays[flag]).astype(np.bool_)
             return last & flags
-    return last
+    return np.zeros_like(last) if episode.meta.success is False else last
 
 
 def _per_step(name: str, array: Array) -> Array:

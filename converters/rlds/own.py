@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from converters.rlds import names as rlds_names
-from vla_data.core import Json, Schema
+from vla_data.core import Array, Json, Schema
 from vla_data.core.ledger import FILE, Ledger, Record
 from vla_data.errors import DataError, UsageError
 from vla_data.names import unit_hash
@@ -96,3 +96,10 @@ def load(folder: Path) -> Own | None:
         and not any(record.meta.split is not None for record in records["train"]),
         records={split: tuple(sorted(rows, key=lambda row: order(row.id))) for split, rows in records.items()},
     )
+
+
+def restore(own: Own | None, arrays: dict[str, Array]) -> None:
+    """Shapes that RLDS can't tell: a 16-bit image of ours may have been ``(H, W)``."""
+    for name, feature in (own.schema.features if own else {}).items():
+        if name in arrays and arrays[name].shape[1:] == (*feature.shape, 1):
+            arrays[name] = arrays[name][..., 0]

@@ -24,9 +24,10 @@ from converters.rlds import tfds_json as tfds_files
 from converters.rlds import tfrecord
 from vla_data import options as checks
 from vla_data.core import Encoded, Episode, Json, Published, Schema
-from vla_data.core.base import BaseSink, Pictures, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
 from vla_data.core.notes import no_action
+from vla_data.core.traits import Pictures, Traits
 from vla_data.errors import DataError, UsageError, VerifyError
 from vla_data.files.write import machine_errors, write_file
 from vla_data.media.images import JPEG_QUALITY, Encoding
@@ -97,6 +98,7 @@ class RldsSink(BaseSink):
         return Traits(
             holds_empty=True,  # RL4VLA's builder writes some
             pictures=Pictures(encoding=self.images, jpeg_quality=self.jpeg_quality),
+            val=self.val_fraction,
         )
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:

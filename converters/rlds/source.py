@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +64,7 @@ class RldsSource(RootedSource):
         leave_out: paths of features, or of folders of them, that are not read, for example
             ``steps/observation/x``; each is in the notes.
         action_limit: largest absolute action value that a robot can mean.
-        unwanted: features that nobody will look at; see `without`.
+        unwanted, unneeded: features and facts that nobody will look at; see `without` and `not_asking`.
     """
 
     root: Path = field(repr=False)
@@ -77,6 +77,7 @@ class RldsSource(RootedSource):
     leave_out: tuple[str, ...] = ()
     action_limit: float = WIDE
     unwanted: Container[str] = field(default=(), repr=False, compare=False)
+    unneeded: Collection[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
@@ -95,6 +96,10 @@ class RldsSource(RootedSource):
     def without(self, unwanted: Container[str]) -> RldsSource:
         """The same source, which does not read these features and notes them as ``left_out:<name>``."""
         return replace(self, unwanted=unwanted)
+
+    def not_asking(self, facts: Collection[str]) -> RldsSource:
+        """See `vla_data.core.base.BaseSource`."""
+        return replace(self, unneeded=frozenset(facts))
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
         """See `vla_data.core.base.BaseSource`: of the shard and of the files that say what is in it."""
@@ -151,7 +156,7 @@ class RldsSource(RootedSource):
         """
         ours = self._own.schema if self._own else None
         fps = self.fps if self.fps is not None else (ours.fps if ours else None)
-        if fps is None:
+        if fps is None and "fps" not in self.unneeded:
             raise UsageError("E231", "RLDS does not say how many steps a second has; declare it (--fps NUMBER)")
         known = ours.features if ours else {}
         features: dict[str, Feature] = {}
@@ -166,7 +171,7 @@ class RldsSource(RootedSource):
             names = known[name].names if name in known and known[name].shape == shape else None
             features[name] = Feature(dtype=dtype, shape=shape, names=names, convention=_convention(known, name))
         robot = self.robot if self.robot is not None else (ours.robot if ours else None)
-        return Schema(features=features, fps=fps, robot=robot)
+        return Schema(features=features, fps=fps or 0.0, robot=robot)
 
     # -- the dataset --------------------------------------------------------------------------------
 
@@ -245,7 +250,8 @@ class RldsSource(RootedSource):
     @functools.cached_property
     def _instruction(self) -> Leaf | None:
         known = self.fps is not None or self._own is not None
-        return instruction.find(self._dataset.leaves, self.instruction, task=self.task, rate_is_known=known)
+        task = "" if self.task is None and "task" in self.unneeded else self.task
+        return instruction.find(self._dataset.leaves, self.instruction, task=task, rate_is_known=known)
 
     @functools.cached_property
     def _facts(self) -> Mapping[str, Leaf]:
@@ -297,7 +303,7 @@ class RldsSource(RootedSource):
                     check_numbers(feature, array, self.action_limit)
                 elif feature == "observation.state":
                     check_numbers(feature, array)
-            self._restore(arrays)
+            rlds_own.restore(self._own, arrays)
             told = {**self._meta(name, record, place.shard.split, number), **self._without_derived(arrays)}
             meta = EpisodeMeta(told, recorded_positions=recorded) if recorded else EpisodeMeta(told)
         except DataError as error:
@@ -342,12 +348,6 @@ class RldsSource(RootedSource):
         if steps == 0:
             raise DataError("E207", "the episode has no steps")
         return steps
-
-    def _restore(self, arrays: dict[str, Array]) -> None:
-        """Shapes that RLDS can't tell: a 16-bit image of ours may have been ``(H, W)``."""
-        for name, feature in (self._own.schema.features if self._own else {}).items():
-            if name in arrays and arrays[name].shape[1:] == (*feature.shape, 1):
-                arrays[name] = arrays[name][..., 0]
 
     def _without_derived(self, arrays: dict[str, Array]) -> dict[str, Json]:
         """Take out what was not recorded.

@@ -25,7 +25,7 @@ from converters.rlds.example import Values
 from converters.rlds.features import Leaf, numpy_dtype
 from vla_data.core import Array, Json
 from vla_data.errors import DataError
-from vla_data.media import images
+from vla_data.media.camera import camera
 from vla_data.media.frames import Frames
 from vla_data.safety.text import show
 
@@ -71,12 +71,16 @@ def frames(leaf: Leaf, record: Record) -> Frames:
         pixels = array(leaf, record, count_steps(leaf, record) or 0)
         return Frames(tuple(pixels), *pixels.shape[1:3])
     items = record[leaf.path].strings()
-    sizes = set()
+    sizes, found = set(), []
     for item in items:
         if len(item) == 0:
             raise DataError("E109", f"{show(leaf.path)} has an image of 0 bytes{without(leaf)}")
-        head = images.header(item)
-        sizes.add((head.height, head.width))
+        try:
+            image, *size = camera(item, exif="ignore", opacity="drop")
+        except DataError as error:
+            raise DataError(error.code, f"{show(leaf.path)}: {error.message}{without(leaf)}") from None
+        found.append(image)
+        sizes.add((size[0], size[1]))
     if len(sizes) != 1:
         raise DataError("E203", f"images of {show(leaf.path)} have {len(sizes)} sizes")
     height, width = sizes.pop()
@@ -84,7 +88,7 @@ def frames(leaf: Leaf, record: Record) -> Frames:
         n not in (None, m) for n, m in zip(leaf.shape[:2], (height, width), strict=True)
     ):
         raise DataError("E203", f"{show(leaf.path)} has images of {(height, width)}, not {leaf.shape[:2]}")
-    return Frames(tuple(map(bytes, items)), height, width)
+    return Frames(tuple(found), height, width)
 
 
 def array(leaf: Leaf, record: Record, steps: int) -> Array:

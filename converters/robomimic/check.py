@@ -18,6 +18,7 @@ from vla_data.core.content import content_digest
 from vla_data.core.ledger import Record
 from vla_data.errors import DataError
 from vla_data.safety import hdf5
+from vla_data.safety.hdf5_heaps import check_heaps
 from vla_data.safety.text import show
 from vla_data.verification.audit import Audit
 
@@ -48,6 +49,7 @@ class RobomimicAudit(Audit):
             )
 
     def _examine(self) -> None:
+        check_heaps(self.root / FILE, root=self.root)
         published = self.published()
         published.sort(key=lambda record: record.output_index or 0)
         records = {f"demo_{number}": record for number, record in enumerate(published)}

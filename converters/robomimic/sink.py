@@ -47,9 +47,10 @@ from converters.robomimic.names import (
 from converters.robomimic.rows import Rows
 from vla_data import options as checks
 from vla_data.core import Array, Encoded, Episode, Feature, Json, Published, Schema
-from vla_data.core.base import BaseSink, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
 from vla_data.core.notes import no_action
+from vla_data.core.traits import Traits
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.write import machine_errors
 from vla_data.media.frames import Frames

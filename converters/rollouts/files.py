@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_data.errors import DataError, UsageError
-from vla_data.files.folders import LINKED_FOLDER, walk
+from vla_data.files.folders import LINKED_FOLDER, has_hidden, walk
 from vla_data.files.sums import SEAL, parse_sums, read_seal
 from vla_data.safety.files import MAX_FILE, read_file, state_of
 from vla_data.safety.text import show
@@ -85,7 +85,9 @@ class RemoteFiles:
         if self.storage.is_file():
             return {self.storage.name: self.storage.state()[0]}
         found = self.storage.files()
-        return {name: size for name, size in found.items() if name.lower().endswith(suffixes)} if found else None
+        if not found:
+            return None
+        return {name: n for name, n in found.items() if name.lower().endswith(suffixes) and not has_hidden(name)}
 
     def states(self, names: Sequence[str]) -> Mapping[str, object]:
         """See `LocalFiles`."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from vla_data.errors import DataError
 from vla_data.media import images
+from vla_data.media.camera import orientation_of
 from vla_data.media.frames import Frames, Stored
 from vla_data.safety.stand_ins import Image
 
@@ -76,6 +77,8 @@ def _one(item: Any, t: int, encoded: bool, allowed: frozenset[Allowed], found: d
         item = item.tobytes()
     if isinstance(item, bytes | memoryview):
         head = images.header(item)
+        if (turned := orientation_of(item)) != 1:
+            raise DataError("E208", f"image[{t}] says by EXIF that it is to be turned (orientation {turned})")
         if head.channels == 3:
             images.decode(item, at_least=(1, 1))  # finds damage behind a healthy header
             return item

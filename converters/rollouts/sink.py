@@ -17,8 +17,9 @@ import numpy as np
 
 from converters.rollouts.recorded import is_described
 from vla_data.core import Array, Encoded, Episode, Feature, Published, Schema
-from vla_data.core.base import BaseSink, Traits
+from vla_data.core.base import BaseSink
 from vla_data.core.content import content_digest
+from vla_data.core.traits import Traits
 from vla_data.errors import DataError, VerifyError
 from vla_data.files.write import write_file
 from vla_data.media.frames import Frames

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +25,8 @@ DATA: Final = "data"
 ARRAY: Final = ".zarray"
 MAX_ARRAYS: Final = 256
 MAX_EPISODES: Final = 1_000_000
-MAX_EPISODE: Final = 8 << 30  # bytes of an array in an episode, unpacked
-MAX_CHUNKS: Final = 2_000_000  # of an array in an episode
+MAX_EPISODE: Final = 2 << 30  # bytes of numbers in an episode, unpacked
+MAX_CHUNKS: Final = 1_000_000  # of an episode
 _NO_CHUNK: Final = "absent"
 _OTHERWISE: Final = ", so it is no replay buffer; convert it to LeRobot or HDF5 first"
 
@@ -82,17 +83,32 @@ class Rows:
     chunks: Mapping[tuple[int, ...], Chunk]
     absent: int
 
+    @property
+    def is_of_whole_rows(self) -> bool:
+        """Whether no chunk has a part of a row."""
+        return self.meta.chunks[1:] == self.meta.shape[1:]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        return (self.stop - self.start, *self.meta.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Of the array."""
+        return math.prod(self.shape) * self.meta.dtype.itemsize
+
     def array(self) -> NDArray[Any]:
         """``(stop - start, ...)``.
 
         Raises:
-            DataError: E105 for a damaged chunk, E107 for more than 8 GiB.
+            DataError: E105 for a damaged chunk, E107 for more than 2 GiB.
         """
-        meta = self.meta
-        shape = (self.stop - self.start, *meta.shape[1:])
-        size = int(np.prod(shape, dtype=object)) * meta.dtype.itemsize
-        if size > MAX_EPISODE:
-            raise DataError("E107", f"{show(meta.name)} has {size:,} bytes in the episode")
+        meta, shape = self.meta, self.shape
+        if self.nbytes > MAX_EPISODE:
+            raise DataError(
+                "E107", f"{show(meta.name)} has {self.nbytes:,} bytes in the episode, more than {MAX_EPISODE:,}"
+            )
         out = np.empty(shape, dtype=meta.dtype)
         for at, chunk in self.chunks.items():
             low = [place * side for place, side in zip(at, meta.chunks, strict=True)]
@@ -107,7 +123,7 @@ class Rows:
 
     def pictures(self) -> tuple[Picture, ...] | None:
         """Each row as a picture that is unpacked when it is looked at; None where chunks have parts of rows."""
-        if self.meta.chunks[1:] != self.meta.shape[1:]:
+        if not self.is_of_whole_rows:
             return None
         side, rest = self.meta.chunks[0], (0,) * (len(self.meta.shape) - 1)
         return tuple(
@@ -191,15 +207,16 @@ class Buffer:
         files = (".zgroup", f"{ENDS}/{ARRAY}", f"{ENDS}/0", *(f"{DATA}/{name}/{ARRAY}" for name in self.arrays))
         return (*(self._store.state(name) for name in files), *self._store.folders(DATA))
 
-    def states(self, number: int) -> object:
-        """What tells the first and the last chunk of each array of an episode from others."""
-        start, stop = self.span(number)
-        ends = [
-            (meta, (row // meta.chunks[0], *(0,) * (len(meta.shape) - 1)))
-            for meta in self.arrays.values()
-            for row in (start, stop - 1)
-        ]
-        return tuple(self._store.state(meta.key(at)) for meta, at in ends)
+    def states(self, numbers: Iterable[int]) -> dict[int, object]:
+        """Number of an episode -> what tells metadata and the chunks of it, as they are now, from others."""
+        state = self.state()
+        chunks = [(meta, self._store.chunks(meta.name)) for meta in self.arrays.values()]
+        out: dict[int, object] = {}
+        for number in numbers:
+            start, stop = self.span(number)
+            marks = (told(start // meta.chunks[0], -(-stop // meta.chunks[0])) for meta, told in chunks)
+            out[number] = (state, *marks)
+        return out
 
     def rows(
         self, meta: ArrayMeta, start: int, stop: int, seen: Callable[[bytes | None], None] | None = None
@@ -209,13 +226,10 @@ class Buffer:
         Raises:
             DataError: E107 for too many chunks, and what reading files raises.
         """
-        grid = [range(start // meta.chunks[0], -(-stop // meta.chunks[0]))]
-        sides = zip(meta.shape[1:], meta.chunks[1:], strict=True)
-        grid += [range(-(-whole // side)) for whole, side in sides]
-        if int(np.prod([len(places) for places in grid], dtype=object)) > MAX_CHUNKS:
+        if _count(meta, start, stop) > MAX_CHUNKS:
             raise DataError("E107", f"{show(meta.name)} has more than {MAX_CHUNKS:,} chunks in the episode")
         chunks, absent = {}, 0
-        for at in itertools.product(*grid):
+        for at in itertools.product(*_grid(meta, start, stop)):
             data = self._store.read(meta.key(at))
             absent += data is None
             if seen is not None:
@@ -227,9 +241,12 @@ class Buffer:
         """The arrays of an episode that are to be kept, and the SHA-256 over all of it.
 
         Raises:
-            DataError: a chunk can't be read; of one that is not kept, that is part of the digest alone.
+            DataError: E107, there are too many chunks; or one can't be read, which of an array that is not kept is
+                a part of the digest alone.
         """
         start, stop = self.span(number)
+        if (chunks := sum(_count(meta, start, stop) for meta in self.arrays.values())) > MAX_CHUNKS:
+            raise DataError("E107", f"the episode has {chunks:,} chunks, more than {MAX_CHUNKS:,}")
         digest = hashlib.sha256(f"{start}\0{stop}\0".encode())
         out = {}
         for name, meta in sorted(self.arrays.items()):
@@ -245,6 +262,17 @@ class Buffer:
             if keep(name):
                 out[name] = found
         return out, digest.hexdigest()
+
+
+def _grid(meta: ArrayMeta, start: int, stop: int) -> list[range]:
+    """Places of chunks, along each side, that have some of these rows."""
+    sides = zip(meta.shape[1:], meta.chunks[1:], strict=True)
+    rows = range(start // meta.chunks[0], -(-stop // meta.chunks[0]))
+    return [rows, *(range(-(-whole // side)) for whole, side in sides)]
+
+
+def _count(meta: ArrayMeta, start: int, stop: int) -> int:
+    return math.prod(places.stop - places.start for places in _grid(meta, start, stop))
 
 
 def _mark(data: bytes | None) -> bytes:

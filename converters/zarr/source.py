@@ -17,7 +17,7 @@ Images are unpacked when somebody looks at them. What numbers mean, and the inst
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.rollouts.pickled import described
-from converters.zarr.buffer import Buffer, Rows
+from converters.zarr.buffer import MAX_EPISODE, Buffer, Rows
 from vla_data import options as checks
 from vla_data.actions.limits import check_numbers
 from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Schema
@@ -56,6 +56,7 @@ class ZarrSource(RootedSource):
         action_limit: largest absolute action value that a robot can mean.
         leave_out: arrays that are not read, such as ``camera_*``.
         unwanted: features that the steps of a job drop before anybody looks at them.
+        unneeded: facts that nobody will look at; see `not_asking`.
     """
 
     root: Path = field(repr=False)
@@ -65,6 +66,7 @@ class ZarrSource(RootedSource):
     action_limit: float = 1e6
     leave_out: tuple[str, ...] = ()
     unwanted: Unwanted = field(default=Unwanted(), repr=False, compare=False)
+    unneeded: Collection[str] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
@@ -103,9 +105,10 @@ class ZarrSource(RootedSource):
         return [EpisodeRef(f"episode_{n:06d}", row * (stop - start)) for n, (start, stop) in enumerate(spans)]
 
     def states(self, refs: Sequence[EpisodeRef]) -> Mapping[str, object]:
-        """See `BaseSource`: of the first and the last chunk of each array."""
-        buffer = self._buffer
-        return {ref.id: buffer.states(self._number(ref)) for ref in refs}
+        """See `BaseSource`: of metadata, and of all its chunks."""
+        numbers = {ref.id: self._number(ref) for ref in refs}
+        found = self._buffer.states(numbers.values())
+        return {name: found[number] for name, number in numbers.items()}
 
     def time_steps(self, refs: Sequence[EpisodeRef]) -> NDArray[np.float64]:
         """See `BaseSource`: from ``timestamp``."""
@@ -141,6 +144,11 @@ class ZarrSource(RootedSource):
         arrays: dict[str, Array] = {}
         frames: dict[str, Frames] = {}
         try:
+            waiting = {
+                name for name, rows in found.items() if self._is_camera(name, rows) and rows.is_of_whole_rows
+            }
+            if (size := sum(rows.nbytes for name, rows in found.items() if name not in waiting)) > MAX_EPISODE:
+                raise DataError("E107", f"the episode has {size:,} bytes of numbers, more than {MAX_EPISODE:,}")
             for name, rows in found.items():
                 if rows.absent:
                     notes.append(f"absent_chunks:{name}")
@@ -166,26 +174,33 @@ class ZarrSource(RootedSource):
         self, name: str, rows: Rows, arrays: dict[str, Array], frames: dict[str, Frames], notes: list[str]
     ) -> None:
         """Put an array where it belongs."""
-        shape = rows.meta.shape[1:]
-        is_picture = len(shape) == 3 and shape[2] == 3 and min(shape) > 0 and name != "action"
-        camera = f"observation.images.{name}"
-        if is_picture and max(shape) <= MAX_SIDE and rows.meta.dtype == np.uint8 and camera not in self.unwanted:
+        shape, camera = rows.meta.shape[1:], f"observation.images.{name}"
+        if self._is_camera(name, rows):
             items = rows.pictures() or tuple(rows.array())
             frames[camera] = Frames(items, shape[0], shape[1])
             return
         array = rows.array()
-        if is_picture and max(shape) <= MAX_SIDE and array.dtype.kind == "f" and _is_pixels(array):
+        if _may_be_pictures(name, shape) and array.dtype.kind == "f" and _is_pixels(array):
             frames[camera] = Frames(tuple(array.astype(np.uint8)), shape[0], shape[1])
             notes.append(f"camera_from_numbers:{camera}")
             return
         arrays[_name(name)] = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
+    def _is_camera(self, name: str, rows: Rows) -> bool:
+        """Whether these are pictures as they are stored, which wait until somebody looks at them."""
+        wanted = f"observation.images.{name}" not in self.unwanted
+        return wanted and rows.meta.dtype == np.uint8 and _may_be_pictures(name, rows.meta.shape[1:])
+
     def _is_chosen(self, name: str) -> bool:
         return not any(fnmatchcase(name, pattern) for pattern in self.leave_out)
 
     def _is_wanted(self, name: str) -> bool:
-        names = (_name(name), f"observation.images.{name}")
-        return self._is_chosen(name) and not any(one in self.unwanted for one in names)
+        meta, numbers, camera = self._buffer.arrays[name], _name(name), f"observation.images.{name}"
+        if not _may_be_pictures(name, meta.shape[1:]):
+            may_be = [numbers]
+        else:  # floats may be either, by their values
+            may_be = [camera] if meta.dtype == np.uint8 else [numbers, camera]
+        return self._is_chosen(name) and not all(one in self.unwanted for one in may_be)
 
     def schema(self, episode: Episode) -> Schema:
         """The features; what they mean is not in the files.
@@ -194,6 +209,10 @@ class ZarrSource(RootedSource):
             UsageError: E231, nothing says how many steps a second there are.
         """
         return described(episode, self._rate())
+
+    def not_asking(self, facts: Collection[str]) -> ZarrSource:
+        """See `vla_data.core.base.BaseSource`."""
+        return replace(self, unneeded=frozenset(facts))
 
     def _rate(self) -> float:
         if self.fps is not None:
@@ -205,9 +224,9 @@ class ZarrSource(RootedSource):
             even = middle > 0 and np.mean(np.abs(steps - middle) <= _UNEVEN * middle) > 0.5
             kept["_told_rate"] = round(1 / middle, 3) if even else None
         rate: float | None = kept["_told_rate"]
-        if rate is None:
+        if rate is None and "fps" not in self.unneeded:
             raise UsageError("E231", "the buffer does not say how many steps a second it has; declare it (--fps)")
-        return rate
+        return rate or 0.0
 
 
 def _name(array: str) -> str:
@@ -217,6 +236,11 @@ def _name(array: str) -> str:
     if part := re.fullmatch(r"action[_.](.+)", array):
         return f"action.{part[1]}"
     return "next.reward" if array == "reward" else f"observation.{array}"
+
+
+def _may_be_pictures(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape are pictures, if their numbers are colours."""
+    return name != "action" and len(shape) == 3 and shape[2] == 3 and 0 < min(shape) <= max(shape) <= MAX_SIDE
 
 
 def _is_pixels(array: NDArray[Any]) -> bool:

@@ -7,16 +7,21 @@ import os
 import weakref
 import zipfile
 import zlib
+from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 from vla_data.errors import DataError, UsageError
+from vla_data.files.folders import is_hidden
 from vla_data.safety.files import LINKED, open_binary, read_file, state_of
 from vla_data.safety.text import show
 from vla_data.safety.zarr_array import MAX_CHUNK
 
 MAX_PACKED: Final = MAX_CHUNK + (64 << 20)  # of a chunk that does not compress
 MAX_MEMBERS: Final = 10_000_000
+_DIGITS: Final = 18
 _PLAIN: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -41,6 +46,10 @@ class Store(Protocol):
 
     def state(self, name: str) -> object:
         """What tells a file, as it is now, from another in its place."""
+        ...
+
+    def chunks(self, name: str) -> Callable[[int, int], object]:
+        """First of chunks, and the one after the last -> what tells these, as they are now, from others."""
         ...
 
 
@@ -72,6 +81,8 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         for entry in entries:
+            if is_hidden(entry.name):
+                continue
             if entry.is_symlink():
                 raise UsageError("E131", f"{show(name)}/{show(entry.name)} is {LINKED}")
             if entry.is_dir():
@@ -81,6 +92,29 @@ class FolderStore:
     def state(self, name: str) -> object:
         """See `Store`."""
         return state_of(self._root / name)
+
+    def chunks(self, name: str) -> Callable[[int, int], object]:
+        """See `Store`. Files that are there are looked at, since metadata may promise any number of them."""
+        found: dict[int, int] = {}
+        todo: list[tuple[str, int | None]] = [(str(self._root / name), None)]
+        while todo:
+            folder, first = todo.pop()
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    number = _first(entry.name) if first is None else first
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((entry.path, number))
+                    elif number >= 0:
+                        facts = entry.stat(follow_symlinks=False)
+                        mark = (entry.path, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+                        found[number] = found.get(number, 0) ^ hash(mark)
+        numbers = sorted(found)
+
+        def told(start: int, stop: int) -> object:
+            there = numbers[bisect_left(numbers, start) : bisect_left(numbers, stop)]
+            return hash(tuple((number, found[number]) for number in there))
+
+        return told
 
 
 class ZipStore:
@@ -100,6 +134,7 @@ class ZipStore:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeError, EOFError, OSError) as error:
             raise UsageError("E108", f"{show(path)} is no sound zip archive ({show(str(error))[:120]})") from None
         self._infos = {info.filename: info for info in infos}
+        self._folders: dict[str, list[str]] = {}
         size = os.fstat(self._file.fileno()).st_size
         odd = next((why for info in infos if (why := _odd(info, size))), None)
         if len(self._infos) != len(infos):
@@ -108,11 +143,6 @@ class ZipStore:
             odd = f"it has {len(infos):,} members"
         if odd:
             raise UsageError("E108", f"{show(path)}: {odd}")
-        self._folders: dict[str, set[str]] = {}
-        for member in self._infos:
-            parts = member.split("/")
-            for depth in range(len(parts) - 1):
-                self._folders.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
 
     def read(self, name: str) -> bytes | None:
         """See `Store`."""
@@ -132,12 +162,33 @@ class ZipStore:
 
     def folders(self, name: str) -> list[str]:
         """See `Store`."""
-        return sorted(self._folders.get(name, ()))
+        if name not in self._folders:  # of all folders there may be more than memory holds: 32,000 in one name
+            above = f"{name}/"
+            below = (member.removeprefix(above) for member in self._infos if member.startswith(above))
+            self._folders[name] = sorted(
+                {
+                    first
+                    for first, slash, _ in (one.partition("/") for one in below)
+                    if slash and not is_hidden(first)
+                }
+            )
+        return self._folders[name]
 
     def state(self, name: str) -> object:
         """See `Store`: the archive's."""
         del name
         return state_of(self._path)
+
+    def chunks(self, name: str) -> Callable[[int, int], object]:
+        """See `Store`: the archive's."""
+        state = self.state(name)
+        return lambda _start, _stop: state
+
+
+def _first(name: str) -> int:
+    """The first number in the name of a chunk; -1 in that of anything else."""
+    first = name.partition(".")[0]
+    return int(first) if first.isascii() and first.isdecimal() and len(first) <= _DIGITS else -1
 
 
 def _odd(info: zipfile.ZipInfo, size: int) -> str | None:

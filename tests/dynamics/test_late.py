@@ -48,6 +48,32 @@ def turned(goals: Floats, degrees: float) -> Floats:
     return out
 
 
+@pytest.mark.parametrize(
+    ("latency", "told", "is_least"),
+    [*((n, n, False) for n in (0, 1, 2, 3, 4, 7, 12, 20, 29)), (30, 30, True), (31, 30, True)],
+)
+def test_the_lag_is_that_of_the_robot_or_said_to_be_more(latency: int, told: int, is_least: bool) -> None:
+    report = check(*late(latency))
+    assert (report.lag, report.lag_at_least) == (told, is_least)
+    assert report.lag_seconds == pytest.approx(told / FPS)
+    words = [finding.message for finding in report.findings if finding.code == "late"]
+    assert len(words) == (latency > 0)
+    assert all(f"{'at least ' if is_least else ''}{told:+d} steps" in line for line in words)
+    assert f"lag {'at least ' if is_least else ''}{told:+d}" in str(report)
+
+
+def test_short_episodes_say_no_more_than_they_tell() -> None:
+    whole = [late(6, steps=60, seed=seed) for seed in range(2)]
+    cut = [
+        (goals[start : start + 14], poses[start : start + 14])
+        for goals, poses in whole
+        for start in (0, 14, 28, 42)
+    ]
+    report = check_dynamics(*zip(*cut, strict=True), replace(POSE, control_rate=FPS), FPS, state_convention=POSE)
+    assert report.lag in (-2, -1, 0, 1, 2)
+    assert report.lag_at_least == (abs(report.lag) == 2)
+
+
 @pytest.mark.parametrize("latency", [0, 1, 2, 3])
 def test_a_robot_that_takes_its_time_contradicts_nothing(latency: int) -> None:
     report = check(*late(latency))

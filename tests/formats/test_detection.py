@@ -84,6 +84,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
         "E002",
         "did not finish",
     ),
+    "an old zarr": (("a/.zgroup", "a/x/.zarray", "a/x/0.0"), "E002", "a zarr store"),
+    "a download begun": ((".cache/huggingface/download/data/x.incomplete",), "E002", "did not finish"),
     "a store": (("train/data.mdb", "train/lock.mdb"), "E002", "LMDB"),
     "logs": (("run/events.out.tfevents.17.host", "config.yaml"), "E002", "logs of a training run"),
     "words alone": ((".DS_Store", "README.md", ".git/HEAD"), "E003", r"has no data: it has .*\.md \(1\)"),

@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 import vla_data as vd
+from tests import hub_server
 from tests.hub_server import Hub, serve
 from tests.lerobot_sets import Here
 from tests.paths import ROOT, TESTS
 from vla_data.cli import cli
-from vla_data.errors import MachineError, VlaDataError
+from vla_data.errors import MachineError, VerifyError, VlaDataError
 
 pytest.importorskip("huggingface_hub")
 constants = importlib.import_module("huggingface_hub.constants")
@@ -178,3 +179,50 @@ def test_names_that_are_none(hub: Hub, made: Path, tmp_path: Path, words: tuple[
     assert "E001" in stderr
     assert told in stderr
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("how", [pytest.param("other", marks=pytest.mark.nightly), "link", "fifo"])
+def test_what_is_exchanged_after_it_was_verified_is_not_sent(
+    how: str, hub: Hub, made: Path, tmp_path: Path
+) -> None:
+    copy, secret = Path(shutil.copytree(made, tmp_path / "copy")), tmp_path / "secret"
+    secret.write_bytes(b"of somebody else")
+    file = next(path for path in sorted(copy.rglob("*.parquet")) if "vla_data" not in path.parts)
+
+    def exchange(_line: str) -> None:
+        file.unlink()
+        if how == "other":
+            file.write_bytes(secret.read_bytes())
+        elif how == "link":
+            file.symlink_to(secret)
+        elif how == "fifo":
+            os.mkfifo(file)
+
+    with pytest.raises(VerifyError, match="changed after it was verified"):
+        hub_push.push(copy, REPO, progress=exchange)
+    assert not hub.tags.get(REPO)
+    assert secret.read_bytes() not in [*hub.repos[REPO].values(), *hub.large.values()]
+
+
+ODD_ANSWERS: tuple[Any, ...] = ({}, [], None, "text", [1, 2], {"files": 5, "objects": [5], "url": [], "sha": {}})
+
+
+@pytest.mark.parametrize("asked", ["create", "tree", "refs", "preupload", "batch", "commit"])
+@pytest.mark.parametrize("number", [1, pytest.param(len(ODD_ANSWERS), marks=pytest.mark.nightly)])
+def test_answers_of_no_hub_are_told(
+    number: int, asked: str, hub: Hub, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is answered, the line says so, and no tag names a part of a dataset."""
+    routes = [(pattern, action) for pattern, action in hub_server.ROUTES if action.__name__ != asked]
+    pattern = next(pattern for pattern, action in hub_server.ROUTES if action.__name__ == asked)
+    for answer in ODD_ANSWERS[:number]:
+        odd = (pattern, lambda handler, *_, answer=answer: handler.answer(answer))
+        monkeypatch.setattr(hub_server, "ROUTES", [odd, *routes])
+        hub.repos.clear()
+        hub.tags.clear()
+        try:
+            hub_push.push(made, REPO)
+            assert sent(hub, made)
+        except MachineError as error:
+            assert error.code == "E703"
+            assert not hub.tags.get(REPO)

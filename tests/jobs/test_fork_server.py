@@ -229,3 +229,14 @@ def test_nor_where_the_server_cannot_be_started(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PYTHONVLADATA", "another server than that of other tests")
     assert told(tmp_path / "told")[0]["server"] == os.getpid()
     assert refused
+
+
+@pytest.mark.timeout(120)
+def test_whoever_blocks_signals_does_not_hold_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blocked signal stays blocked in what is started, and SIGCHLD is how a server hears of its workers."""
+    monkeypatch.setenv("PYTHONVLADATA", "another server than that of other tests, with signals blocked")
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        assert told(tmp_path / "told")[0]["server"] != os.getpid()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)

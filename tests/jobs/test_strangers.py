@@ -319,6 +319,29 @@ def test_a_change_between_the_look_and_the_exchange_is_taken_back(
     assert (target / "late.txt").read_text() == "three years of work"
 
 
+@pytest.mark.parametrize("comes", [False, True], ids=["fails", "comes"])
+def test_where_names_are_made_in_two_steps_nothing_stays_between_them(
+    comes: bool, rollouts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, FUSE and other file systems that know no rename that replaces nothing."""
+    target, rename = tmp_path / "out", os.rename
+
+    def fail(one: Path, other: Path) -> None:
+        if other == target and comes:
+            write_text(target / "late.txt")
+        elif other == target:
+            raise PermissionError(errno.EACCES, "no", str(one))
+        rename(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish, "_rename", lambda one, other, flag: False)
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(TargetExistsError if comes else MachineError):
+            convert(rollouts, target)
+    assert [path.name for path in target.glob("*")] == (["late.txt"] if comes else [])
+    assert target.exists() == comes
+
+
 def test_a_dataset_inside_of_another_is_never_replaced_with_it(rollouts: Path, tmp_path: Path) -> None:
     convert(rollouts, tmp_path / "out")
     convert(rollouts, tmp_path / "out/sub")

@@ -19,7 +19,10 @@ if (
         if not hasattr(torch.ops.torchvision, name):
             names.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+try:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+except ImportError:  # where it was before 0.3
+    from lerobot.common.datasets.lerobot_dataset import LeRobotDataset
 
 dataset = LeRobotDataset("judge/set", root=sys.argv[1], video_backend="pyav")
 frames = []

@@ -669,6 +669,29 @@ def test_cache_is_read_instead_of_the_source_and_made_anew_when_damaged(
     assert len(calls) == 3  # what a pack does not depend on does not make it anew
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_fitted_packs_give_the_batches_that_there_are_without_packs(
+    sets: Path, tmp_path: Path, kind: str, resize: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = {"image_size": [20, 24], "resize": resize}
+    want = open_mixture(config_of(sets / kind, contract=contract)).batch(0, np.arange(8))
+    config = config_of(sets / kind, contract=contract, cache=str(tmp_path / "packs"), cache_images="fitted")
+    open_mixture(config)
+    monkeypatch.setattr("vla_data.media.images.simplejpeg.decode_jpeg", None)  # a batch is a gather
+    monkeypatch.setattr("vla_data.media.images._decode_png", None)
+    assert same(open_mixture(config).batch(0, np.arange(8)), want)
+    larger = {**config, "contract": {**config["contract"], "image_size": [40, 48]}}
+    with pytest.raises(TypeError):  # packs of another size are not taken for it
+        open_mixture(larger).batch(0, np.arange(8))
+
+
+def test_fitted_packs_want_a_size_and_a_folder(sets: Path, tmp_path: Path) -> None:
+    for rest in ({"cache": str(tmp_path)}, {"contract": {"image_size": [8, 8]}}):
+        with pytest.raises(UsageError, match=r"E001.*cache_images = 'fitted' is for a cache and an image_size"):
+            open_mixture(config_of(sets / "png", cache_images="fitted", **rest))
+
+
 @pytest.mark.parametrize("resize", ["pad", "stretch"])
 def test_jpegs_are_scaled_while_they_are_decoded(sets: Path, resize: str) -> None:
     mixture = open_mixture(config_of(sets / "jpeg", contract={"image_size": [40, 40], "resize": resize}))

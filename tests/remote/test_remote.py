@@ -120,6 +120,19 @@ def test_other_formats_are_read_through_a_copy_in_the_cache(kind: str, place: st
     assert local_tree(tmp_path / "a") == local_tree(tmp_path / "b")
 
 
+def test_folders_of_a_console_are_no_files(s3: str, place: str, local: Path) -> None:
+    """The web console of S3 makes an object of no bytes whose name ends in a slash."""
+    import boto3
+
+    put_tree(local, place)
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    below = place.removeprefix(f"{s3}/")
+    for name in ("", "meta/", "mine/"):
+        client.put_object(Bucket="bucket", Key=f"{below}/{name}", Body=b"")
+    assert Storage(place).files().keys() == local_tree(local).keys()
+    assert vd.open_source(place).episodes()
+
+
 def test_what_did_not_change_is_not_fetched_again(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

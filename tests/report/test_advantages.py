@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,18 @@ def test_each_task_has_its_own_figures(tmp_path: Path) -> None:
         ]
         row = next(line for line in page.split("<tr>") if f">{task}<" in line)
         assert [cell for cell in cells if f">{cell}<" not in row] == []
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 2 + len(lengths)  # two histograms, and every episode of so few
+    for n, length in enumerate(lengths):
+        figure = next(part for part in page.split("<figure class=strip>") if f"<b>episode {n}</b>" in part)
+        positive = made.positive[slice(sum(lengths[:n]), sum(lengths[: n + 1]))]
+        assert f"{positive.sum()} of {length} steps positive" in figure
+        assert figure.count('class="kept"') == positive.sum()
+        shown = [int(step) for step in re.findall(r'title="step (\d+)"', figure)]
+        assert figure.count("<img class=marked ") == positive[shown].sum()
+        assert figure.count("<img ") == len(shown) == min(length, 8)
+    order = [int(n) for n in re.findall(r"<b>episode (\d+)</b>", page)]
+    means = [made.advantages[sum(lengths[:n]) : sum(lengths[: n + 1])].mean() for n in order]
+    assert means == sorted(means, reverse=True)
     pq.write_table(
         pq.read_table(target / "meta/vla_data/advantages/v1.parquet").slice(1), tmp_path / "cut.parquet"
     )

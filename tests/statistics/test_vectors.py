@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vla_data.errors import DataError
-from vla_data.statistics import Mixture, VectorStats, vector_stats
+from vla_data.statistics import QUANTILES, Mixture, VectorStats, vector_stats
 from vla_data.statistics.runs import Column, Run
 
 LEVELS = [0.0, 0.01, 0.1, 0.3, 0.5, 0.9, 0.99, 1.0]
@@ -209,3 +209,18 @@ def test_mixture_with_senseless_weights_is_refused(weights: tuple[float, ...]) -
     parts = (VectorStats.of(np.zeros((2, 1))),) * 2
     with pytest.raises(ValueError, match="weight"):
         Mixture(parts, weights)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces(), st.integers(0, 2**32))
+def test_many_elements_are_what_each_is_alone_to_the_last_bit(tables: list[NDArray[Any]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = np.concatenate([tables[0], rng.choice([*ODD, np.nan, np.inf], tables[0].shape)], axis=1)
+    found = vector_stats(table.astype(tables[0].dtype))
+    for element in range(table.shape[1]):
+        column = table[:, element].astype(tables[0].dtype).astype(np.float64)
+        column = column[np.isfinite(column)] if np.isfinite(column).any() else np.zeros(1)
+        want = [float(getattr(column, name)()) for name in ("min", "max", "mean", "std")]
+        want += np.quantile(column, list(QUANTILES.values())).tolist()
+        names = ("min", "max", "mean", "std", *QUANTILES)
+        assert [repr(found[name][element]) for name in names] == [repr(value) for value in want]

@@ -27,6 +27,7 @@ from vla_data.errors import DataError, TargetExistsError, UsageError  # noqa: E4
 PI0 = {
     "PaliGemma/llm/embedder/input_embedding": np.ones((4, 2), dtype=np.float32),
     "PaliGemma/img/head/kernel": np.zeros((2, 3), dtype=np.float32),
+    "PaliGemma/img/scale": np.float32(2.5).reshape(()),
 }
 
 
@@ -128,6 +129,28 @@ def test_both_forms_of_files_are_told_apart_and_read(tmp_path: Path, orbax: bool
     assert all(np.array_equal(back[name], value) for name, value in params.as_actor(PI0).items())
 
 
+@pytest.mark.nightly
+def test_what_orbax_wrote_is_read_and_what_we_wrote_orbax_reads(tmp_path: Path) -> None:
+    """As openpi saves: an item ``{"params": tree}``, each leaf below a level ``value`` where nnx has one."""
+    orbax, jax = pytest.importorskip("orbax.checkpoint"), pytest.importorskip("jax")
+    tree = params.nested(params.as_actor(PI0))
+    theirs = jax.tree.map(lambda leaf: {"value": jax.numpy.asarray(leaf)}, tree)
+    with orbax.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "theirs", {"params": theirs})
+    back = params.read(tmp_path / "theirs")
+    assert params.shapes(back) == params.shapes(params.as_actor(PI0))
+    assert all(np.array_equal(back[name], value) for name, value in params.as_actor(PI0).items())
+    params.write(tmp_path / "ours", back, orbax=True)
+    with orbax.PyTreeCheckpointer() as checkpointer:
+        restored = params.flat(checkpointer.restore(tmp_path / "ours")["params"])
+    assert set(restored) == set(back)
+    assert all(np.array_equal(restored[name], value) for name, value in back.items())
+    (tmp_path / "theirs" / "_METADATA").unlink()
+    (tmp_path / "theirs" / "manifest.ocdbt").unlink()
+    with pytest.raises((DataError, UsageError), match=r"E105|E003"):
+        params.read(tmp_path / "theirs")
+
+
 def test_a_folder_without_parameters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params").mkdir()
     with pytest.raises(UsageError, match=r"E003 .*holds no parameters"):
@@ -223,7 +246,7 @@ def test_an_environment_without_an_expert_needs_a_start(tmp_path: Path, monkeypa
     """Never a random start in silence."""
     from training_adapters.envs import table
 
-    row = replace(table.ENVS["tabletop"], expert=False)
+    row = replace(table.ENVS["tabletop"], expert="")
     monkeypatch.setattr(table, "ENVS", {"tabletop": row})
     with pytest.raises(UsageError, match=r"E231 .*no scripted expert to clone: give a checkpoint"):
         program(tmp_path / "run")

@@ -112,7 +112,7 @@ def test_the_expert_is_recorded_as_it_was(tmp_path: Path) -> None:
 def test_an_environment_without_an_expert_is_refused(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    row = replace(Place.of("tabletop").row, expert=False)
+    row = replace(Place.of("tabletop").row, expert="")
     with pytest.raises(UsageError, match=r"E231 .*no scripted expert"):
         collect_expert(Place("other", row), tmp_path / "rollouts", episodes=1)
     assert not (tmp_path / "rollouts").exists()

@@ -242,6 +242,11 @@ def test_nothing_but_the_source_is_served(browser: Browser) -> None:
         assert browser.ask(f"/{browser.viewer.guard.token}/{path}")[0] == 404, path
 
 
+def test_numbers_may_have_any_length(browser: Browser) -> None:
+    for number in ("9" * 5000, "1" * 20, "0" * 5000, "-1", ""):
+        assert browser.ask(f"/{browser.viewer.guard.token}/found.json?after={number}")[0] == 200, number[:9]
+
+
 def test_other_methods_are_not_known(browser: Browser) -> None:
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"):
         assert browser.ask(f"/{browser.viewer.guard.token}/episodes.json", method)[0] == 501, method

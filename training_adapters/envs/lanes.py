@@ -86,6 +86,8 @@ class Lanes:
         horizon: steps of a chunk.
         begins: the next start of a lane; None lets the lane rest, for a fixed number of episodes.
         cameras: that are rendered in every step.
+        looks: that a policy looks through: rendered in `observations` alone, as pictures cost more than steps. The
+            environment has ``image(camera)`` for them.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class Lanes:
         horizon: int,
         begins: Callable[[], Begin | None],
         cameras: Sequence[str] = (),
+        looks: Sequence[str] = (),
     ) -> None:
         self._begins = begins
+        self._looks = [camera for camera in looks if camera not in cameras]
         self._spare = [_Lane(ChunkEnv(place.make(cameras), horizon), number) for number in range(count)]
         self._lanes: list[_Lane] = []
 
@@ -113,7 +117,7 @@ class Lanes:
 
     def observations(self) -> dict[str, Any]:
         """What the lanes see now, as a batch for a policy."""
-        return observations([lane.seen for lane in self._lanes], [lane.env.task for lane in self._lanes])
+        return observations([self._looked(lane) for lane in self._lanes], [lane.env.task for lane in self._lanes])
 
     def step(self, chunks: NDArray[Any], *, malformed: Sequence[bool] = ()) -> list[Moved]:
         """Execute a chunk ``(H, D)`` in each lane; lanes whose episode ends begin the next, or rest until `begin`.
@@ -157,6 +161,12 @@ class Lanes:
         """Give the environments' memory back."""
         for lane in [*self._lanes, *self._spare]:
             lane.env.close()
+
+    def _looked(self, lane: _Lane) -> Observation:
+        if not self._looks:
+            return lane.seen
+        image = lane.env.get_wrapper_attr("image")
+        return {**lane.seen, "pixels": lane.seen.get("pixels", {}) | {name: image(name) for name in self._looks}}
 
     def _start(self, lane: _Lane) -> bool:
         begin = self._begins()

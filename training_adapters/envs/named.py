@@ -22,6 +22,10 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         solved: from its info to whether it is solved.
         sparse: the reward is 1 with success and 0 before, and the episode ends there.
         reseed: for an environment whose ``reset`` does not take a seed: what gives it one before.
+
+    Attributes:
+        task: the prompt.
+        seen: the last observation.
     """
 
     def __init__(
@@ -35,7 +39,7 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         reseed: Callable[[int], Any] | None = None,
     ) -> None:
         super().__init__(env)
-        self.task, self._reseed = task, reseed
+        self.task, self._reseed, self.seen = task, reseed, Observation()
         self._observe, self._solved, self._sparse = observe, solved, sparse
         if not isinstance(env.action_space, spaces.Box):
             raise TypeError(f"actions are {env.action_space}, not numbers")
@@ -47,7 +51,8 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         if seed is not None and self._reseed is not None:
             self._reseed(seed)
         seen, info = self.env.reset(seed=seed, options=options)
-        return self._observe(seen), {**info, "is_success": False, "task": self.task}
+        self.seen = self._observe(seen)
+        return self.seen, {**info, "is_success": False, "task": self.task}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """See `gymnasium.Env`."""
@@ -56,7 +61,8 @@ class Named(gymnasium.Wrapper[Observation, NDArray[Any], Any, NDArray[Any]]):
         told = {**info, "is_success": solved, "task": self.task}
         if self._sparse:
             reward, terminated = float(solved), terminated or solved
-        return self._observe(seen), float(reward), bool(terminated), bool(truncated), told
+        self.seen = self._observe(seen)
+        return self.seen, float(reward), bool(terminated), bool(truncated), told
 
 
 def cameras_of(seen: Mapping[str, Any], wanted: tuple[str, ...]) -> Observation:

@@ -12,10 +12,14 @@ from typing import Any, Final, TypeAlias
 import gymnasium
 import numpy as np
 
-from training_adapters.envs import features, starts
+from training_adapters.envs import features, scene, starts
 from vla_data.core import Feature
 from vla_data.errors import UsageError
 from vla_data.safety.text import show
+
+BETWEEN: Final = "+"
+"""Between the names of several tasks of one environment, as in ``metaworld/reach-v3+push-v3``: a start's seed says
+which of them it is of, in turn."""
 
 Env: TypeAlias = "gymnasium.Env[dict[str, Any], Any]"
 
@@ -63,8 +67,16 @@ class Row:
         slots: where objects are in the state; see `training_adapters.policies.config.PolicyConfig`.
         still: elements of an action that are 0 when nothing moves.
         recorded_starts: whether ``reset`` takes ``initial_state``; else episodes begin by seed.
-        expert: whether there is a scripted expert to clone.
+        expert: the module of its scripted expert, whose ``expert(env)`` is the next action; "": there is none.
+        noise: deviation of what is added to its expert's first three numbers, as a share of their limits: for
+            translations; 0 for places.
+        lanes: environments side by side, at most, where a program does not say it: their memory.
         features: what its recordings mean; without, actions are recorded as `RolloutWriter`'s seven numbers.
+        pixels: what a policy that sees must know, as options of
+            `training_adapters.policies.pixels.PixelConfig`; empty: there is none for it. The environment then has
+            ``image(camera)``.
+        target: what its ``target`` means, the place of what the prompt names, which recordings of the expert with
+            images have as a label; None: it has none.
     """
 
     module: str
@@ -75,14 +87,26 @@ class Row:
     slots: tuple[int, ...] = ()
     still: tuple[int, ...] = ()
     recorded_starts: bool = False
-    expert: bool = False
+    expert: str = ""
+    noise: float = 0.15
+    lanes: int = 48
     features: Mapping[str, Feature] = field(default_factory=dict)
+    pixels: Mapping[str, Any] = field(default_factory=dict)
+    target: Feature | None = None
 
 
 ENVS: Final[Mapping[str, Row]] = MappingProxyType(
     {
         "gym_aloha": Row(
-            module="training_adapters.envs.gym_aloha", needs="gym_aloha", install="gym-aloha", horizon=16, fps=50.0
+            module="training_adapters.envs.gym_aloha",
+            needs="gym_aloha",
+            install="gym-aloha",
+            horizon=16,
+            fps=50.0,
+            expert="training_adapters.envs.aloha_expert",
+            noise=0.0,
+            lanes=16,
+            features=features.ALOHA,
         ),
         "gym_pusht": Row(
             module="training_adapters.envs.gym_pusht", needs="gym_pusht", install="gym-pusht", horizon=8, fps=10.0
@@ -94,14 +118,27 @@ ENVS: Final[Mapping[str, Row]] = MappingProxyType(
             horizon=8,
             fps=80.0,
             still=(0, 1, 2),
+            expert="training_adapters.envs.metaworld",
+            lanes=12,
+            features=features.METAWORLD,
         ),
         "tabletop": Row(
             module="training_adapters.envs.tabletop",
             slots=(6, 3, 4),
             still=(0, 1, 2, 3, 4, 5),
             recorded_starts=True,
-            expert=True,
+            expert="training_adapters.envs.expert",
             features=features.TABLETOP,
+            pixels=MappingProxyType(
+                {
+                    "cameras": ("top", "side"),
+                    "size": 64,
+                    "own": (0, 1, 2, 3, 4, 5, 18),
+                    "hand": (0, 1, 2),
+                    "origin": (0.0, 0.0, scene.HAND_HEIGHT),
+                }
+            ),
+            target=features.TARGET,
         ),
     }
 )
@@ -143,11 +180,28 @@ class Place:
         make: Callable[[str, Sequence[str]], Env] = importlib.import_module(self.row.module).make
         return make(self.name.partition("/")[2], cameras)
 
-    def draw(self, random: np.random.Generator) -> Begin:
-        """A start for training."""
+    def expert(self) -> Callable[[Env], Any]:
+        """The scripted expert: the next action in an environment.
+
+        Raises:
+            UsageError: E231, there is none.
+        """
+        if not self.row.expert:
+            raise UsageError(
+                "E231",
+                f"{self.name} has no scripted expert to clone: give a checkpoint (--start, or --checkpoint of"
+                " collect), which vla-train sft makes of a dataset",
+            )
+        expert: Callable[[Env], Any] = importlib.import_module(self.row.expert).expert
+        return expert
+
+    def draw(self, random: np.random.Generator, *, turn: int | None = None) -> Begin:
+        """A start for training; with ``turn``, 0, 1, ..., the prompts come in turn and are not drawn."""
         if self.row.recorded_starts:
-            return _recorded(starts.draw_start(random))
-        return self._seeded(int(random.integers(2**20, 2**31)))
+            task = None if turn is None else turn % len(starts.TASKS)
+            return _recorded(starts.draw_start(random, task=task))
+        seed, tasks = int(random.integers(2**20, 2**31)), self.name.count(BETWEEN) + 1
+        return self._seeded(seed if turn is None else seed - seed % tasks + turn % tasks)
 
     def held_out(self, count: int, *, seed: int = starts.HELD_OUT_SEED) -> list[Begin]:
         """Starts for evaluation: a seed's are always the same, and `draw` gives none of the default's."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -61,6 +62,33 @@ def _mujoco() -> Any:
 @functools.cache
 def _model() -> Any:
     return _mujoco().MjModel.from_xml_string(scene())
+
+
+_RENDERERS: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+"""By size: all scenes of a process draw with the same ones, which have a context of OpenGL each."""
+
+
+def _renderer(size: int) -> Any:
+    """What draws images of a size, without shadows and reflections, which cost ten times more.
+
+    Raises:
+        UsageError: E006, the machine has no way to render.
+    """
+    made = _RENDERERS.get(size)
+    if made is None:
+        mujoco = _mujoco()
+        try:
+            made = mujoco.Renderer(_model(), size, size)
+        except Exception as error:  # of OpenGL, whichever is installed
+            raise UsageError(
+                "E006",
+                f"MuJoCo cannot render here ({type(error).__name__}): install libegl1, and set MUJOCO_GL=egl"
+                " before mujoco is imported",
+            ) from None
+        for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_HAZE"):
+            made.scene.flags[getattr(mujoco.mjtRndFlag, flag)] = 0
+        _RENDERERS[size] = made
+    return made
 
 
 class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
@@ -140,31 +168,19 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self.image("top")
 
     def image(self, camera: str) -> NDArray[np.uint8]:
-        """What a camera sees, ``(size, size, 3)``, without shadows and reflections, which cost ten times more.
+        """What a camera sees, ``(size, size, 3)``.
 
         Raises:
             UsageError: E006, the machine has no way to render.
         """
-        if self._renderer is None:
-            try:
-                self._renderer = self._mj.Renderer(_model(), self._size, self._size)
-            except Exception as error:  # of OpenGL, whichever is installed
-                raise UsageError(
-                    "E006",
-                    f"MuJoCo cannot render here ({type(error).__name__}): install libegl1, and set MUJOCO_GL=egl"
-                    " before mujoco is imported",
-                ) from None
-            for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_HAZE"):
-                self._renderer.scene.flags[getattr(self._mj.mjtRndFlag, flag)] = 0
+        self._renderer = self._renderer or _renderer(self._size)
         self._renderer.update_scene(self._data, camera=camera)
         image: NDArray[np.uint8] = self._renderer.render().copy()
         return image
 
     def close(self) -> None:
-        """Give the renderer's memory back."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Give the renderer's memory back, unless other scenes draw with it."""
+        self._renderer = None
 
     @property
     def task(self) -> str:
@@ -180,6 +196,11 @@ class Tabletop(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Where a block is, ``(3,)`` m; a view."""
         place: Array = self._data.qpos[6 + 7 * block : 9 + 7 * block]
         return place
+
+    @property
+    def target(self) -> NDArray[np.float32]:
+        """Where the block is that the prompt names, ``(3,)`` m: what a robot would have to see."""
+        return self.place(self.block).astype(np.float32)
 
     @property
     def holding(self) -> bool:

@@ -39,7 +39,7 @@ def place(name: str) -> str:
 
 def extras(prepared: Prepared) -> Extras:
     """See `vla_data.preparing.job.Preparation`."""
-    parts = strict_json.read(prepared.folder / modality.FILE, root=prepared.folder)
+    parts = strict_json.read(prepared.made / modality.FILE, root=prepared.made)
     for kind, column in (("state", "observation.state"), ("action", "action"), ("video", "observation.images.*")):
         if not parts.get(kind):
             raise UsageError(

@@ -12,6 +12,7 @@ from vla_data.preparing import Extras, Prepared
 
 NEEDS_GATE: Final = False
 CHUNK: Final = 50
+BATCH: Final = 8
 
 
 def extras(prepared: Prepared) -> Extras:
@@ -48,6 +49,8 @@ def extras(prepared: Prepared) -> Extras:
         "max_state_dim": size,
         "max_action_dim": size,
         "action_chunk": chunk,
+        "batch_size": BATCH,
+        "use_policy_training_preset": True,
         "seed": 1000,
     }
     return Extras(

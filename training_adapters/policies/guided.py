@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training_adapters.policies.bins import BinPolicy, scores
+from training_adapters.policies.binned import scores
+from training_adapters.policies.bins import BinPolicy
 from training_adapters.policy import Batch, Chunk, Scores
 
 

@@ -8,22 +8,19 @@ complete.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from training_adapters.fast import FastTokenizer
 from training_adapters.policies.blocks import Block
 from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.encoder import Prefix
+from training_adapters.policies.grammar_table import GrammarTable
 from training_adapters.policies.scaling import Scaling
 from training_adapters.policies.words import Vocabulary
 from training_adapters.policy import Batch, Chunk, Scores
-from vla_data.errors import DataError
-
-_FORBIDDEN: Final = float("-inf")
 
 
 class TokenPolicy(nn.Module):
@@ -44,17 +41,15 @@ class TokenPolicy(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         self.vocabulary = Vocabulary(config.words)
         grammar = tokenizer.grammar
-        self._end, self.longest, width = grammar.end_token, grammar.longest, config.width
+        self.longest, width, end = grammar.longest, config.width, grammar.end_token
         self.scaling = Scaling(config.state, config.dim, config.slots)
         self.prefix = Prefix(config, len(self.vocabulary))
-        self.token = nn.Embedding(self._end + 2, width)  # the tokens, the end, the beginning
+        self.token = nn.Embedding(end + 2, width)  # the tokens, the end, the beginning
         self.position = nn.Parameter(0.02 * torch.randn(self.longest, width))
         self.complete = nn.Parameter(0.02 * torch.randn(config.horizon * config.dim + 1, width))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
-        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, self._end + 1)
-        # They follow from the tokenizer, which a checkpoint has.
-        self.register_buffer("_next", torch.from_numpy(grammar.next.astype("int64")), persistent=False)
-        self.register_buffer("_count", torch.from_numpy(grammar.count), persistent=False)
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, end + 1)
+        self.grammar = GrammarTable(grammar)
         self.register_buffer("_looks", _looks(self.prefix.length, self.longest), persistent=False)
 
     def forward(
@@ -71,13 +66,7 @@ class TokenPolicy(nn.Module):
         Raises:
             DataError: E202, actions that the tokenizer was not fitted for.
         """
-        rows = [[*ids, self._end] for ids in self.tokenizer.encode(self.scaling.scaled(actions).cpu().numpy())]
-        tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-        mask = torch.zeros_like(tokens, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = torch.tensor(row)
-            mask[number, : len(row)] = True
-        return tokens, mask
+        return self.grammar.encoded(self.tokenizer, self.scaling.scaled(actions))
 
     def loss(self, batch: Batch) -> Tensor:
         """``(B,)``: the mean negative log-probability of the tokens of ``action``; they may be in it already."""
@@ -93,20 +82,16 @@ class TokenPolicy(nn.Module):
         Raises:
             DataError: E202, tokens that `act` could not have written.
         """
-        states = self._states(tokens, mask)
-        start = torch.full_like(tokens[:, :1], self._end + 1)
+        states = self.grammar.states(tokens, mask)
+        start = torch.full_like(tokens[:, :1], self.grammar.end + 1)
         told = torch.cat([start, tokens[:, :-1]], dim=1)
         length = tokens.shape[1]
-        x = self.token(told) + self.position[:length] + self.complete[self._count[states]]
+        x = self.token(told) + self.position[:length] + self.complete[self.grammar.count[states]]
         x = torch.cat([self._prefix(batch), x], dim=1)
         looks = self._looks[: x.shape[1], : x.shape[1]]
         for block in self.blocks:
             x, _ = block(x, looks)
-        log_probs = self._log_probs(x[:, -length:], states, temperature)
-        chosen = log_probs.gather(-1, tokens[..., None])[..., 0]
-        # 0 times minus infinity is no number; a token that cannot be adds nothing to the entropy.
-        terms = log_probs.exp() * log_probs.masked_fill(log_probs == _FORBIDDEN, 0.0)
-        return Scores(chosen.masked_fill(~mask, 0.0), -terms.sum(dim=-1).masked_fill(~mask, 0.0))
+        return self.grammar.scores(self._logits(x[:, -length:]), states, tokens, mask, temperature)
 
     def act(self, batch: Batch, generator: torch.Generator, *, temperature: float = 1.0) -> Chunk:
         """See `training_adapters.policy.Policy`."""
@@ -118,32 +103,18 @@ class TokenPolicy(nn.Module):
         for block in self.blocks:
             x, kept = block(x)
             seen.append(kept)
-        rows = len(x)
-        state = torch.zeros(rows, dtype=torch.int64)
-        token = torch.full((rows,), self._end + 1)
-        done = torch.zeros(rows, dtype=torch.bool)
-        columns = []
+        writer = self.grammar.writer(len(x))
+        token = torch.full((len(x),), self.grammar.end + 1)
         for place in range(self.longest):
-            x = (self.token(token) + self.position[place] + self.complete[self._count[state]])[:, None]
+            x = (self.token(token) + self.position[place] + self.complete[self.grammar.count[writer.state]])[
+                :, None
+            ]
             for number, block in enumerate(self.blocks):
                 x, seen[number] = block(x, None, seen[number])
-            log_probs = self._log_probs(x, state[:, None], temperature)[:, 0]
-            if temperature > 0:
-                token = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
-            else:
-                token = log_probs.argmax(dim=-1)
-            columns.append((token, ~done, log_probs.gather(1, token[:, None])[:, 0]))
-            state = torch.where(done, 0, self._next[state, token])
-            done = done | (token == self._end)
-            if done.all():
+            token = writer.write(self._logits(x)[:, 0], generator, temperature)
+            if writer.done.all():
                 break
-            state = torch.where(done, 0, state)  # what follows a chunk's end is masked out
-        tokens, mask, log_prob = (torch.stack(column, dim=1) for column in zip(*columns, strict=True))
-        tokens, log_prob = tokens.masked_fill(~mask, 0), log_prob.masked_fill(~mask, 0.0)
-        ids = [row[:length][:-1] for row, length in zip(tokens.tolist(), mask.sum(dim=1).tolist(), strict=True)]
-        decoded = self.tokenizer.decode(ids)
-        actions = self.scaling.actions(torch.from_numpy(decoded.actions))
-        return Chunk(actions, tokens, mask, log_prob, torch.from_numpy(decoded.malformed))
+        return writer.chunk(self.tokenizer, self.scaling)
 
     def _prefix(self, batch: Batch) -> Tensor:
         out: Tensor = self.prefix(
@@ -151,24 +122,10 @@ class TokenPolicy(nn.Module):
         )
         return out
 
-    def _log_probs(self, x: Tensor, states: Tensor, temperature: float) -> Tensor:
-        """Of each token in a state; minus infinity for those that may not follow."""
-        logits = self.out(self.norm(x)) / (temperature or 1.0)
-        return functional.log_softmax(logits.masked_fill(self._next[states] < 0, _FORBIDDEN), dim=-1)
-
-    def _states(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """``(B, L)``: the grammar's state before each token; 0 where the mask is False."""
-        states, state = torch.zeros_like(tokens), torch.zeros_like(tokens[:, 0])
-        for place in range(tokens.shape[1]):
-            states[:, place] = state
-            state = torch.where(mask[:, place], self._next[state, tokens[:, place]], 0)
-            if (state < 0).any():
-                row = int(torch.nonzero(state < 0)[0])
-                raise DataError(
-                    "E202", f"token {int(tokens[row, place])} of chunk {row} cannot stand at place {place}"
-                )
-            state = torch.where(state == len(self._next) - 1, 0, state)
-        return states.masked_fill(~mask, 0)
+    def _logits(self, x: Tensor) -> Tensor:
+        """Of each token and the end."""
+        out: Tensor = self.out(self.norm(x))
+        return out
 
 
 def _looks(prefix: int, longest: int) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from training_adapters.policies.config import PolicyConfig
 from training_adapters.policies.encoder import Gate
+from training_adapters.policies.pixels import PixelPolicy
 from training_adapters.policies.tokens import TokenPolicy
-from training_adapters.policy import Batch, Chunk, Scores
+from training_adapters.policy import Batch, Chunk, Scores, cameras_of
 
 _TEXT = 32  # width of the prompt's vector
 
@@ -43,13 +44,20 @@ class ActorCritic(nn.Module):
     """A policy and a value head, under the names that Pi0-FAST's actor-critic checkpoints have.
 
     Args:
-        actor: the policy.
+        actor: the policy. The value head reads the whole state also where the actor sees cameras and the robot's
+            own numbers alone: a critic is there in training only (L. Pinto et al., 2017,
+            https://arxiv.org/abs/1710.06542).
     """
 
-    def __init__(self, actor: TokenPolicy) -> None:
+    def __init__(self, actor: TokenPolicy | PixelPolicy) -> None:
         super().__init__()
-        self.actor_backbone = actor
+        self.actor_backbone: TokenPolicy | PixelPolicy = actor
         self.value_head = ValueHead(actor.config, len(actor.vocabulary))
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """See `training_adapters.policy.cameras_of`."""
+        return cameras_of(self.actor_backbone)
 
     def forward(
         self, batch: Batch, tokens: Tensor, mask: Tensor, *, temperature: float = 1.0

@@ -20,6 +20,7 @@ from training_adapters.envs.table import Begin, Place
 from training_adapters.evaluate import Evaluation, evaluate, kept
 from training_adapters.loop import SCHEDULES, Group, Optimisation, accelerator
 from training_adapters.policies.value import ActorCritic
+from training_adapters.policy import cameras_of
 from training_adapters.ppo.collect import Collector
 from training_adapters.ppo.config import PPOConfig
 from training_adapters.ppo.update import update
@@ -105,14 +106,15 @@ class Program:
             schedule=SCHEDULES[config.schedule],
             eps=1e-5,
         )
-        longest = self.model.actor_backbone.tokenizer.grammar.longest
+        longest, looks = self.model.actor_backbone.longest, cameras_of(self.model)
         self._recorder = None if record is None else Recorder(record, self._place.row, tokens=longest)
         self._lanes = Lanes(
             self._place,
             count=config.lanes,
             horizon=self._horizon,
             begins=self._draw,
-            cameras=() if record is None else (CAMERA,),
+            cameras=() if record is None else looks or (CAMERA,),
+            looks=looks,
         )
         self._rounds = config.num_chunks_per_update // config.lanes
         if saved is None:

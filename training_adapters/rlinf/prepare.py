@@ -11,6 +11,8 @@ from training_adapters.v21_prepare import sink_options as sink_options
 from vla_data.preparing import Extras, Prepared
 
 NEEDS_GATE: Final = False
+CAMERAS: Final = ("observation.images.image", "observation.images.wrist_image")
+"""Those of its robot type libero_v2 (``rlinf/data/datasets/recap/value_dataset.py``)."""
 
 
 def extras(prepared: Prepared) -> Extras:
@@ -29,15 +31,21 @@ def extras(prepared: Prepared) -> Extras:
         "",
     ]
     values = "VALUES.parquet"
+    known = set(prepared.cameras) >= set(CAMERAS)
+    cameras = (
+        [] if known else [f"RLinf's robot type libero_v2 reads {' and '.join(CAMERAS)}: --rename gives names"]
+    )
     return Extras(
         files={"rlinf_data.yaml": "\n".join(block)},
         command=[
             f"vla-data annotate {prepared.word(place(prepared.name))} --values {values} --tag {tag} "
             "--positive-share 0.3 --layout rlinf",
-            "cd RLinf && bash examples/offline_rl/run_cfg_rl.sh CONFIG   # with the block of rlinf_data.yaml",
+            "cd RLinf && bash examples/offline_rl/policy_optimization/cfg_rl/run_cfg_rl.sh CONFIG   "
+            "# with the block of rlinf_data.yaml in examples/offline_rl/config/CONFIG.yaml",
         ],
         facts=[
             f"the dataset is of type {kind}",
+            *cameras,
             f"meta/advantages_{tag}.parquet is what annotate writes; RLinf stops at a frame that it lacks",
         ],
     )

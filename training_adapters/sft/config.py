@@ -11,6 +11,8 @@ from training_adapters import checked
 from training_adapters.cloning import SCALE, VOCABULARY
 from training_adapters.loop import PRECISIONS
 
+OBSERVATIONS: Final = ("state", "pixels")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
@@ -19,6 +21,10 @@ class SFTConfig:
     Attributes:
         dataset: a path or FORMAT:PATH, of any format that vla-data reads.
         env: the environment that it is evaluated in, which also says where objects are in its state.
+        obs: what a new policy observes: ``state``, or ``pixels``: the cameras of the environment's policies, the
+            prompt, and of the state the robot's own numbers alone.
+        auxiliary: of a policy that sees, the feature with the place of what the prompt names, ``(3,)`` in metres,
+            which a second loss teaches it to point at; "": none. It is what a simulator knows, in training alone.
         start: a checkpoint to go on from; "": a new policy, whose tokens and scales are fitted on the dataset.
         updates: of the optimiser; 0: a new policy stays random, to compare with.
         batch_size: frames of an update.
@@ -37,6 +43,8 @@ class SFTConfig:
 
     dataset: str
     env: str = "tabletop"
+    obs: str = "state"
+    auxiliary: str = ""
     start: str = ""
     updates: int = 1_500
     batch_size: int = 64
@@ -53,12 +61,14 @@ class SFTConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checked.texts(self, "dataset", "env", "start")
+        checked.texts(self, "dataset", "env", "start", "auxiliary")
         checked.wholes(self, 1, "batch_size", "accumulate", "vocab_size", "log_every")
         checked.wholes(self, 1, "horizon", high=4096)
         checked.wholes(self, 0, "updates", "eval_episodes", "save_every", "seed")
         checked.numbers(self, checked.LEAST, 1e6, "learning_rate", "max_grad_norm", "token_scale")
-        checked.words(self, {"precision": PRECISIONS})
+        checked.words(self, {"precision": PRECISIONS, "obs": OBSERVATIONS})
+        if self.auxiliary and self.obs != "pixels":
+            raise ValueError("auxiliary is for policies that see: obs = pixels")
         checked.shared(self, "accumulate", "batch_size", "frames")
 
 

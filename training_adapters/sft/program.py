@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from training_adapters.demonstrations import Demonstrations
 from training_adapters.envs.table import Place
 from training_adapters.evaluate import Evaluation, evaluate
 from training_adapters.loop import Group, Optimisation, accelerator, cosine
+from training_adapters.policies.pixels import TARGET, PixelPolicy, new_pixel_policy
+from training_adapters.policies.tokens import TokenPolicy
+from training_adapters.policies.words import Vocabulary
 from training_adapters.runs import Run
 from training_adapters.sft.config import SFTConfig
 from training_adapters.torch_batches import to_torch
@@ -46,13 +50,11 @@ class Program:
             saved = checkpoints.load(config.start)
         self._loader = self._open("draw", config.batch_size)
         if saved is not None:
-            self.policy = saved.policy()
+            self.policy = saved.actor()
             self._fits()
         else:
             data = self._demonstrations()
-            self.policy = new_policy(
-                data, slots=self._place.row.slots, scale=config.token_scale, vocab_size=config.vocab_size
-            )
+            self.policy = self._new(data)
             run.say(f"a new policy; tokens and scales are fitted on {len(data)} frames of {config.dataset}")
         self._optimisation = Optimisation(
             self.policy,
@@ -122,8 +124,30 @@ class Program:
         config = self.config
         entry = Entry(root=config.dataset)
         contract = Contract(chunk=self._horizon, state_dim=self._width(entry))
+        if order == "draw" and config.obs == "pixels":
+            pixels = self._pixels()
+            size, extras = (pixels["size"],) * 2, (config.auxiliary,) if config.auxiliary else ()
+            contract = replace(contract, cameras=pixels["cameras"], image_size=size, extras=extras)
         mixture = open_mixture(Config(contract=contract, datasets=(entry,), order=order, seed=config.seed))
         return Loader(mixture, batch_size=batch_size, last="short" if order == "sequential" else "wrap")
+
+    def _pixels(self) -> Mapping[str, Any]:
+        """What a policy that sees must know of the environment.
+
+        Raises:
+            UsageError: E231, there is none for it.
+        """
+        if not self._place.row.pixels:
+            raise UsageError("E231", f"{self._place.name} has no policy that sees; leave obs = pixels out")
+        return self._place.row.pixels
+
+    def _new(self, data: Demonstrations) -> TokenPolicy | PixelPolicy:
+        """A policy with random parameters that knows the words and scales of its data."""
+        config, slots = self.config, self._place.row.slots
+        if config.obs == "pixels":
+            words = Vocabulary.of(data.task).words
+            return new_pixel_policy(data.state, data.action, words, slots=slots, pixels=self._pixels())
+        return new_policy(data, slots=slots, scale=config.token_scale, vocab_size=config.vocab_size)
 
     def _width(self, entry: Entry) -> int:
         """Numbers of the dataset's states, which a contract has to say."""
@@ -144,8 +168,13 @@ class Program:
         )
 
     def _filled(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch with nothing moving after an episode's end; the loader repeats the last motion there."""
+        """The batch with nothing moving after an episode's end; the loader repeats the last motion there.
+
+        What the second loss learns gets its name.
+        """
         out = dict(batch)
+        if self.config.auxiliary in out:
+            out[TARGET] = out.pop(self.config.auxiliary)
         still = list(self._place.row.still)
         if still:
             moves = torch.zeros(batch["action"].shape[2], dtype=torch.bool)
@@ -154,6 +183,10 @@ class Program:
         return out
 
     def _fits(self) -> None:
+        if isinstance(self.policy, PixelPolicy) != (self.config.obs == "pixels"):
+            raise UsageError(
+                "E203", f"obs is {self.config.obs}, and the checkpoint's policy observes something else"
+            )
         config, mixture = self.policy.config, self._loader.mixture
         has = (mixture.config.contract.state_dim, self._horizon, mixture.action_dim)
         if has != (config.state, config.horizon, config.dim):

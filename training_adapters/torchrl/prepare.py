@@ -133,7 +133,10 @@ METADATA = RobotDatasetMetadata.from_json({metadata})
 
 
 def columns():
-    """LeRobot's columns of the whole dataset; images as (N, 3, height, width) uint8."""
+    """LeRobot's columns of the whole dataset; images as (N, 3, height, width) uint8.
+
+    Double precision becomes single, which TorchRL's policies take.
+    """
     source = vd.open_source(DATASET)
     out = {{}}
     for number, ref in enumerate(source.episodes()):
@@ -146,7 +149,7 @@ def columns():
         own["episode_index"] = torch.full((len(episode),), number)
         own["frame_index"] = torch.arange(len(episode))
         for name, tensor in own.items():
-            out.setdefault(name, []).append(tensor)
+            out.setdefault(name, []).append(tensor.float() if tensor.dtype == torch.float64 else tensor)
         out.setdefault("task", []).extend([episode.task] * len(episode))
     return {{name: values if name == "task" else torch.cat(values) for name, values in out.items()}}
 

@@ -22,7 +22,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files import arrow
 from vla_data.files.sums import hash_file
 from vla_data.files.tables import check_rows, open_parquet, read_whole
-from vla_data.files.write import files_below
+from vla_data.files.write import data_below
 from vla_data.formats.detection import detect
 from vla_data.formats.sidecar import open_ledger
 from vla_data.names import natural
@@ -176,7 +176,8 @@ class FrameTable:
             rule: ``episodes:COLUMN`` of the episodes' metadata; ``frames:COLUMN``, true if any frame's is;
                 ``ledger``, the success rule that a dataset of ours was curated by; or ``auto``: the first of
                 episodes' ``success``, ``is_success``, ``episode_success``; then, where there are ``next.success``
-                flags, ``ledger`` and ``frames:next.success``; then ``none``.
+                flags, ``ledger`` and ``frames:next.success``; without them, what the ledger has from sources that
+                said it of the whole episode; then ``none``.
 
         A frame column is never judged by its mean or its first frame: ``next.success`` may be true at the end
         alone.
@@ -207,8 +208,8 @@ class FrameTable:
             labels = self._episode_labels(name)
             if labels is not None:
                 return labels, f"episodes:{name}"
-        # Without flags to judge by, the ledger calls every episode solved, which would be a guess here.
-        labels = self._ledger_labels() if "next.success" in self.features else None
+        # Without flags to judge by, the ledger calls every episode solved of which nobody says that it is not.
+        labels = self._ledger_labels(whole="next.success" not in self.features)
         if labels is not None:
             return labels, "ledger"
         labels = self._frame_labels("next.success")
@@ -219,7 +220,7 @@ class FrameTable:
     def _episode_labels(self, name: str) -> list[bool | None] | None:
         rows: dict[int, Any] = {}
         lines = self.root / "meta/episodes.jsonl"
-        files = files_below(self.root / "meta/episodes", ".parquet")
+        files = data_below(self.root / "meta/episodes", ".parquet")
         if files:
             for path in files:
                 relative = path.relative_to(self.root).as_posix()
@@ -239,12 +240,16 @@ class FrameTable:
             return None
         return [_flag(rows.get(int(number)), name) for number in self.numbers]
 
-    def _ledger_labels(self) -> list[bool | None] | None:
+    def _ledger_labels(self, *, whole: bool = False) -> list[bool | None] | None:
+        """What the ledger says; ``whole``: as far as sources said it of the whole episode, where any did."""
         path = self.root / SIDE / FILE
         if not path.is_file():
             return None
         records = open_ledger(self.root).records
-        known = {record.output_index: record.success for record in records if record.status == "published"}
+        published = [record for record in records if record.status == "published"]
+        if whole and all(record.meta.success is None for record in published):
+            return None
+        known = {one.output_index: one.meta.success if whole else one.success for one in published}
         return [known.get(int(number)) for number in self.numbers]
 
     def _frame_labels(self, name: str) -> list[bool | None] | None:

@@ -237,6 +237,11 @@ def command_line(group: click.Group, program: str) -> NoReturn:
     except ImportError as error:  # versions of two installed packages that do not fit
         say(f"E006 missing-extra: {show(error, escaped=True)}", program=program)
         code = 2
+    except MemoryError:
+        if "--debug" in sys.argv:
+            raise
+        say("E703 input-output: there is not enough memory for what this is to do", program=program)
+        code = 7
     except Exception as error:
         if "--debug" in sys.argv:
             raise

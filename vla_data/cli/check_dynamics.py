@@ -13,6 +13,7 @@ from vla_data.cli.conversion import declared, joined, pose_of, reading_options, 
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.core.curate import describe
+from vla_data.core.unneeded import NUMBERS
 from vla_data.dynamics import check_dynamics
 from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.safety.text import show
@@ -66,7 +67,8 @@ def command(
     Finds a wrong scale, a wrong sign, actions that are off by a step, a wrong rotation dialect, an inverted
     gripper. Leaves with exit code 6 when something contradicts the convention.
     """
-    reader = source_of(source, options, texts=False)
+    unneeded = NUMBERS if declared_fps is not None else [fact for fact in NUMBERS if fact != "fps"]
+    reader = source_of(source, options, unneeded=unneeded)
     joins = [Join(name=name, parts=tuple(parts)) for name, parts in joined(join).items()]
     actions, states, left_out, schema = [], [], 0, None
     refused: VlaDataError | None = None

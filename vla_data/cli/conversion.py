@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from vla_data.cli.options import allow_images, changed, choice, lerobot_options,
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
 from vla_data.core.curate import Step
+from vla_data.core.unneeded import lenient
 from vla_data.errors import UsageError
 from vla_data.formats import load_trainer, open_sink, open_source, parse_address, trainer
 from vla_data.formats.sidecar import find_sidecar
@@ -185,20 +185,16 @@ READING: Final = (
 """Options of a source that `reading_options` has, besides ``episodes``."""
 
 
-def source_of(address: str, options: dict[str, Any], *, texts: bool = True) -> Source:
+def source_of(address: str, options: dict[str, Any], *, unneeded: Collection[str] = ()) -> Source:
     """The source at ``address``, with what `reading_options` says, which is taken out of ``options``.
 
     Args:
         address: where it is.
         options: of the command.
-        texts: whether instructions matter; where not, episodes without one are read, if the format can do that.
+        unneeded: of `vla_data.core.unneeded.FACTS`, what the command's result does not depend on.
     """
     given = given_options(options)
-    if not texts and "task" not in given:
-        with suppress(UsageError):  # of a source that has no such option; whatever else it is comes again below
-            source = open_source(address, **{"allow_empty_instruction": True, **given})
-            return select(source, options["episodes"])
-    return select(open_source(address, **given), options.pop("episodes"))
+    return select(lenient(open_source(address, **given), unneeded), options.pop("episodes"))
 
 
 def given_options(options: dict[str, Any]) -> dict[str, Any]:

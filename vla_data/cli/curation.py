@@ -20,12 +20,12 @@ from vla_data.cli.options import (
     source_options,
     stack,
 )
-from vla_data.core import Schema, Source
+from vla_data.core import Source
 from vla_data.core.curate import Step, describe
 from vla_data.errors import UsageError
 from vla_data.formats import beside, find, open_source
 from vla_data.safety.text import show
-from vla_data.selection.mapping import schema_of
+from vla_data.selection.mapping import first_of
 from vla_data.selection.subset import Selection, select
 from vla_data.steps import RequireSuccess, Rl4vlaCompat, SmallActions
 
@@ -100,7 +100,7 @@ def curation(
     source = select(source, episodes)
     features = steps_of(source, options)
     if name != "ppo_rollout" and recipe:
-        recipe = _fitting(describe(schema_of(source), features), recipe, ctx)
+        recipe = _fitting(source, features, recipe, ctx)
     warnings: tuple[str, ...] = (_AS_IT_IS,) if name == "lerobot" and not recipe else ()
     if isinstance(folder, Path):
         warnings += beside(folder, name)
@@ -108,10 +108,15 @@ def curation(
     return Curation(source=source, steps=steps, folder=folder, warnings=warnings)
 
 
-def _fitting(schema: Schema, recipe: Sequence[Step], ctx: click.Context) -> tuple[Step, ...]:
+def _fitting(
+    source: Source, features: Sequence[Step], recipe: Sequence[Step], ctx: click.Context
+) -> tuple[Step, ...]:
     """The recipe for actions of this meaning: thresholds are metres and radians, and the gripper begins open."""
+    first = first_of(source)
+    schema = describe(source.schema(first), features)
     told: Mapping[str, Any] = schema.features["action"].convention if "action" in schema.features else {}
-    needed = any(isinstance(step, RequireSuccess) for step in recipe) and "next.success" not in schema.features
+    is_silent = "next.success" not in schema.features and first.meta.success is None
+    needed = any(isinstance(step, RequireSuccess) for step in recipe) and is_silent
     lacking = "; and nothing says which episodes are solved (--min-success-steps 0 keeps all)" if needed else ""
     out: list[Step] = []
     for step in recipe:

@@ -11,6 +11,7 @@ from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import choice, dry_run_option, result_options, shown
 from vla_data.cli.types import Local, Number
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import load_tokenizer
 from vla_data.safety.text import show
@@ -80,7 +81,7 @@ def command(
     )
     if len(set(sources)) != len(sources):
         raise UsageError("E001", "a source is named twice, and its chunks would count twice")
-    fitted = how.fit({address: source_of(address, dict(options)) for address in sources})
+    fitted = how.fit({address: source_of(address, dict(options), unneeded=NUMBERS) for address in sources})
     if not dry_run:
         fitted.save(output, replace=replace)
     if as_json:

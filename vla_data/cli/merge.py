@@ -21,6 +21,7 @@ from vla_data.cli.options import (
 from vla_data.cli.types import FormatName, Local, Target
 from vla_data.errors import UsageError
 from vla_data.jobs.run import run
+from vla_data.selection.keys import IN_A_MAPPING
 from vla_data.selection.mapping import merged
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ _WAYS: Final = {
     "E005": "keep, drop, rename or fill of a [[source]] or of [all]",
     "E231": "open = { fps = 10 }, or declare, of a [[source]]",
 }
-"""Code -> what of a mapping mends it."""
+"""Code -> what of a mapping mends it, where the refusal is of no one source."""
 
 
 @click.command("merge")
@@ -75,8 +76,6 @@ def _told_where(work: Callable[[], T]) -> T:
     try:
         return work()
     except UsageError as error:
-        if error.code not in _WAYS:
+        if error.code not in _WAYS or IN_A_MAPPING in error.message:
             raise
-        raise UsageError(
-            error.code, f"{error.message}; here that stands in the mapping (--map): {_WAYS[error.code]}"
-        ) from None
+        raise UsageError(error.code, f"{error.message}; {IN_A_MAPPING}: {_WAYS[error.code]}") from None

@@ -12,9 +12,10 @@ from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import result_options, watch
 from vla_data.cli.types import Local
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, make_folder, write_file
-from vla_data.measuring.table import Table, episode_list, measure, needs_pictures
+from vla_data.files.result import write_result
+from vla_data.measuring.table import episode_list, measure, needs_pictures
 from vla_data.safety.text import show
 
 _SUFFIXES: Final = (".parquet", ".json")
@@ -49,10 +50,12 @@ def command(
     if condition is not None:
         decode_video |= needs_pictures(condition)  # which refuses what is no condition, before any work
     told = {} if as_json else watch(quiet=False)
-    table = measure(source_of(source, options), decode_video=decode_video, **told)
+    table = measure(source_of(source, options, unneeded=NUMBERS), decode_video=decode_video, **told)
     chosen = None if condition is None else table.positions(condition)
     if output is not None:
-        _write(table, output)
+        as_text = output.suffix == ".json"
+        data = json.dumps(table.to_json(), indent=2).encode() + b"\n" if as_text else table.parquet()
+        write_result(output, data, "the table", replace=replace)
     if as_json:
         more = (
             {} if chosen is None else {"filter": condition, "chosen": chosen, "episode_list": episode_list(chosen)}
@@ -73,12 +76,3 @@ def _check(output: Path, *, replace: bool) -> None:
         raise UsageError("E001", f"{show(output)} ends in neither {' nor '.join(_SUFFIXES)}")
     if output.exists() and not replace:
         raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
-
-
-def _write(table: Table, output: Path) -> None:
-    with machine_errors("cannot write the table"):
-        make_folder(output.parent)
-        if output.suffix == ".parquet":
-            table.write(output)
-        else:
-            write_file(output, (json.dumps(table.to_json(), indent=2) + "\n").encode())

@@ -14,7 +14,7 @@ from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import FOLDER, Output
 from vla_data.errors import RefusedError, TargetExistsError
-from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.files.result import write_result
 from vla_data.formats.open import split
 from vla_data.formats.sidecar import find_sidecar
 from vla_data.remote.address import is_url
@@ -84,9 +84,7 @@ def command(
     if dry_run:
         say(f"dry run: nothing is written; {show(output)} would have {len(data):,} bytes")
     else:
-        with machine_errors("cannot write the report"):
-            make_folder(output.parent)
-            write_file(output, data)
+        write_result(output, data, "the report", replace=replace)
     if as_json:
         findings = [finding.to_json() for finding in made.findings]
         print_json({"output": str(output), "bytes": len(data), "findings": findings, **_read(made.facts)})

@@ -12,6 +12,7 @@ from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
+from vla_data.core.unneeded import FACTS
 from vla_data.errors import TargetExistsError, UsageError
 from vla_data.formats import parse_address
 from vla_data.safety.text import show
@@ -69,7 +70,7 @@ def command(
     A group is never in two splits, and episodes that are added later move no others. Nothing is copied.
     """
     path = parse_address(source)[1]
-    reader = source_of(source, options)
+    reader = source_of(source, options, unneeded=[fact for fact in FACTS if fact != by])
     found = split(reader, by=by, val=val, test=test, seed=seed, contents=known_contents(path))
     facts: dict[str, Any] = {}
     if output is not None:

@@ -15,8 +15,9 @@ from vla_data.cli.options import choice, dry_run_option, result_options, stack
 from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
 from vla_data.core.base import paths_of
+from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, make_folder, write_file
+from vla_data.files.result import write_result
 from vla_data.safety.text import show
 from vla_data.selection.subset import Selection, parse_positions
 from vla_data.statistics.chunks import parse_mask
@@ -125,7 +126,7 @@ def command(
         size = len(made.text.encode()) + 1
         say(f"dry run: nothing is written; {show(output)} would have {size:,} bytes")
         output = None
-    _tell(made, trainer, wanted, output, as_json=as_json)
+    _tell(made, trainer, wanted, output, replace=replace, as_json=as_json)
     if not made.complete:
         raise click.exceptions.Exit(3)
 
@@ -133,7 +134,7 @@ def command(
 def _open(addresses: tuple[str, ...], names: tuple[str, ...], options: Mapping[str, Any]) -> dict[str, Source]:
     if len(addresses) > 1 and options["episodes"] is not None:
         raise UsageError("E001", "--episodes works with one source only")
-    sources = [source_of(address, dict(options), texts=False) for address in addresses]
+    sources = [source_of(address, dict(options), unneeded=NUMBERS) for address in addresses]
     if names and len(names) not in (1, len(sources)):
         raise UsageError("E001", f"{len(sources)} sources need as many names")
     found = list(names) if len(names) == len(sources) else [dataset_name(_root(source)) for source in sources]
@@ -194,12 +195,10 @@ def _numbers(text: str) -> list[float]:
 
 
 def _tell(
-    made: Statistics, trainer: str, wanted: Mapping[str, Any], output: Path | None, *, as_json: bool
+    made: Statistics, trainer: str, wanted: Mapping[str, Any], output: Path | None, *, replace: bool, as_json: bool
 ) -> None:
     if output is not None:
-        with machine_errors("cannot write the statistics"):
-            make_folder(output.parent)
-            write_file(output, (made.text + "\n").encode())
+        write_result(output, (made.text + "\n").encode(), "the statistics", replace=replace)
     if as_json:
         print_json({"format": trainer, "output": None if output is None else str(output), **made.to_json()})
     elif output is None:

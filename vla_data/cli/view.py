@@ -15,6 +15,7 @@ from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.options import result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import Local
+from vla_data.core.unneeded import FACTS
 from vla_data.errors import MachineError
 from vla_data.formats.open import split
 from vla_data.safety.text import show
@@ -51,7 +52,7 @@ def command(
     name = split(source)[1].rstrip("/").rpartition("/")[2]
     path = flags if flags is not None else Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name) or 'source'}-flags.txt")
     keep_out(source, path, "--flags")
-    reader = source_of(source, options)
+    reader = source_of(source, options, unneeded=FACTS)
     try:
         viewer = Viewer(name, reader, path, beside(source, tag), port=port or 0)
     except OSError as error:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vla_data.core.ends import Encoded, EpisodeRef, Outline, Place, Published, Sink, Source
 from vla_data.core.episode import Array, Episode, Schema
+from vla_data.core.traits import Traits
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
@@ -90,6 +91,12 @@ class BaseSource:
     def without(self, unwanted: Unwanted) -> Source | None:
         """The same source, which does not read what nobody will look at, and notes it as ``left_out:<name>``; None
         where it reads everything.
+        """
+        return None
+
+    def not_asking(self, facts: Collection[str]) -> Source | None:
+        """The same source, which also reads what lacks these of `vla_data.core.unneeded.FACTS`, at which nobody
+        will look; None where it never asks. The schema's ``fps`` is 0 then, a task empty, images are as stored.
         """
         return None
 
@@ -208,6 +215,10 @@ class WrappedSource(BaseSource):
         """See `BaseSource`."""
         return replace(self, source=narrowed(self.source, unwanted.steps))
 
+    def not_asking(self, facts: Collection[str]) -> Source | None:
+        """See `BaseSource`."""
+        return replace(self, source=whole(self.source).not_asking(facts) or self.source)
+
     def evidence(self, ref: EpisodeRef) -> Mapping[str, Sequence[Any] | None] | None:
         """See `BaseSource`."""
         return whole(self.source).evidence(ref)
@@ -279,45 +290,6 @@ def narrowed(source: Source, steps: Sequence[Any]) -> Source:
 def paths_of(source: Source) -> tuple[Path, ...]:
     """The folders or files on this machine that a source reads, as far as it tells."""
     return tuple(root for root in whole(source).roots if isinstance(root, Path))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
-    """How a sink stores images.
-
-    Attributes:
-        encoding: ``jpeg``, ``png``, or None where pixels are stored as they are.
-        jpeg_quality: of JPEG.
-        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`, or a
-            ``VideoCopy``, which says that of each camera.
-        swapped: whether the channels of what is stored are BGR.
-    """
-
-    encoding: str | None = None
-    jpeg_quality: int = 95
-    video: Any = None
-    swapped: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
-    """What a run must know of a sink.
-
-    Attributes:
-        holds_empty: whether an episode without steps can be written.
-        one_schema: whether all episodes of a dataset must have the same features and sizes.
-        sidecar: folder inside the dataset, relative, for what the format has no field for.
-        keeps_files: whether files of others that lay beside a source of the same format are kept.
-        encoders: packages that decide about the bytes of an encoded episode, besides the common ones.
-        pictures: how images are stored.
-    """
-
-    holds_empty: bool = False
-    one_schema: bool = True
-    sidecar: str = "vla_data"
-    keeps_files: bool = False
-    encoders: tuple[str, ...] = ()
-    pictures: Pictures = Pictures()
 
 
 class BaseSink:

@@ -154,14 +154,15 @@ def _success(episode: Episode, steps: Sequence[Step]) -> bool:
     for step in steps:
         if isinstance(step, Judges):
             return bool(step.successful(episode))
-    return "next.success" not in episode.arrays or bool(np.any(episode.arrays["next.success"]))
+    return episode.succeeded is not False
 
 
 def _lost(step: Transform, before: Episode, after: Episode) -> list[Lost]:
-    gone = np.setdiff1d(before.index, after.index)
+    same = after.index is before.index
+    gone = np.empty(0, dtype=np.int64) if same else np.setdiff1d(before.index, after.index)
     out: list[Lost] = []
     if isinstance(step, Loses):
         out = list(step.lost(before))
-        for _, _, index in out:
+        for _, _, index in out if len(gone) else ():
             gone = np.setdiff1d(gone, index, assume_unique=True)
     return [*out, (bucket_of(step), reason_of(step), gone)]

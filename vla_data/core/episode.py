@@ -57,7 +57,7 @@ class Schema:
 
     Attributes:
         features: name (LeRobot's: ``observation.images.<camera>``, ``action``, ...) -> feature.
-        fps: control rate in steps per second.
+        fps: control rate in steps per second; 0 where nobody says it and whoever reads does not need it.
         robot: robot type, or None where it is not known.
     """
 
@@ -167,6 +167,14 @@ class Episode:
         if success.dtype.kind != "b" and not np.isin(success, (0, 1)).all():
             raise DataError("E205", "next.success has values other than 0 and 1")
         return np.asarray(success.reshape(len(self)), dtype=np.bool_)
+
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether the task was solved right after any action; without such flags, what the source says of the
+        whole episode (`EpisodeMeta.success`); None where nobody says.
+        """
+        success = self.arrays.get("next.success")
+        return self.meta.success if success is None else bool(np.any(success))
 
 
 def iter_spans(index: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

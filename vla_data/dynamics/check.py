@@ -40,7 +40,7 @@ from vla_data import options as checks
 from vla_data.actions.convention import UNDECLARED, Convention, arm, missing, quantity
 from vla_data.actions.rotations import Floats, is_angles
 from vla_data.core.findings import Finding
-from vla_data.dynamics.fit import EXCITED, LAGS, Fit, best_lag, fit_motions
+from vla_data.dynamics.fit import EXCITED, LAGS, Fit, fit_motions, measured_lag
 from vla_data.dynamics.report import CLEARLY, SURE, Dimension, DynamicsReport
 from vla_data.dynamics.task import Task
 from vla_data.errors import UsageError
@@ -87,9 +87,9 @@ def check_dynamics(
     if steps < _FEWEST:
         few = _untested(f"{steps} steps are too few; {_FEWEST} are needed")
         return DynamicsReport(steps=steps, lag=0, lag_seconds=0.0, dimensions=(), rotations={}, findings=(few,))
-    excited = np.max([np.abs(fit.errors) for fit in fits.values()], axis=0) > EXCITED
-    lag = best_lag(fits, excited)
-    fit = fits[lag]
+    lag, at_least = measured_lag(fits, commands, motions)
+    fit = fits[lag] if lag in fits else fit_motions(commands, motions, lag, reach=abs(lag) + 1)
+    excited = np.max([np.abs(one.errors) for one in (*fits.values(), fit)], axis=0) > EXCITED
     dimensions = tuple(
         Dimension(name=name, gain=float(g), residual=float(r), excited=bool(e))
         for name, g, r, e in zip(names, fit.gain, fit.residual, excited, strict=True)
@@ -101,7 +101,7 @@ def check_dynamics(
     paired = lag >= 0
     rotations, times = task.rotations(motions) if paired and steps >= _ENOUGH else ({}, {})
     findings = [
-        *_timing(lag, fits, excited, convention, fps),
+        *_timing(lag, (fits[0], fit), excited, convention, fps, least="at least " if at_least else ""),
         *_gains(dimensions, convention),
         *(task.axes(commands, motions) if paired else ()),
         *_rotation(rotations, times, convention),
@@ -116,6 +116,7 @@ def check_dynamics(
         steps=steps,
         lag=lag,
         lag_seconds=lag / fps,
+        lag_at_least=at_least,
         dimensions=dimensions,
         rotations=rotations,
         rotation_residuals=times,
@@ -167,18 +168,18 @@ def _untested(message: str) -> Finding:
 
 
 def _timing(
-    lag: int, fits: Mapping[int, Fit], excited: NDArray[np.bool_], convention: Convention, fps: float
+    lag: int, fits: tuple[Fit, Fit], excited: NDArray[np.bool_], convention: Convention, fps: float, *, least: str
 ) -> list[Finding]:
     out = []
     if lag != 0:
-        better = float(np.exp((fits[0].log_rms - fits[lag].log_rms)[excited].mean()))
-        said = f"motions follow actions by {lag:+d} steps ({better:.2f} times better than 0)"
+        better = float(np.exp((fits[0].log_rms - fits[1].log_rms)[excited].mean()))
+        said = f"motions follow actions by {least}{lag:+d} steps ({better:.2f} times better than 0)"
         known = convention.controller is not None and convention.controller.translation_gain is not None
         if lag < 0 or known:
             why = "states are recorded after their actions" if lag < 0 else "the motion comes late"
             out.append(Finding(code="off_by_one", message=f"{said}: {why}"))
         else:
-            why = f"the robot takes {lag / fps:.2g} s, or states are recorded too early"
+            why = f"the robot takes {least}{lag / fps:.2g} s, or states are recorded too early"
             out.append(Finding(code="late", level="note", message=f"{said}: {why}"))
     rate = convention.control_rate
     if rate is not None and abs(rate - fps) > 1e-3 * rate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,12 @@ from vla_data.actions.rotations import Floats
 LAGS: Final = (0, -1, 1, -2, 2)
 REACH: Final = max(map(abs, LAGS)) + 1
 """Steps left out at both ends, so that all lags are judged by the same steps."""
+FARTHEST: Final = 30
+"""Steps up to which a lag is measured."""
+SEARCHED: Final = 20_000
+"""Steps that are enough to measure it."""
+TOLD_APART: Final = 64
+"""Steps that are needed to tell so many lags apart."""
 EXCITED: Final = 4.0
 """Standard errors by which a command must show in the motion."""
 _NEAR: Final = 1.15
@@ -93,6 +99,54 @@ def best_lag(fits: Mapping[int, Fit], excited: NDArray[np.bool_]) -> int:
     near = [lag for lag in LAGS if score[lag] <= min(score.values()) + np.log(_NEAR)]
     closest = min(abs(lag) for lag in near)
     return min((lag for lag in near if abs(lag) == closest), key=lambda lag: score[lag])
+
+
+def measured_lag(
+    fits: Mapping[int, Fit], commands: Sequence[Floats], motions: Sequence[Floats]
+) -> tuple[int, bool]:
+    """The lag that explains most of the motion, and whether it is the largest that was tried, so that it may be
+    larger. Of `LAGS`, the one nearest to 0 counts that explains nearly as much.
+
+    Lags of up to `FARTHEST` steps are tried where episodes are long enough to tell them apart, on as many of them
+    as have `SEARCHED` steps.
+
+    Args:
+        fits: of `LAGS`, by which short episodes are judged alone.
+        commands: as `fit_motions` takes them.
+        motions: the same.
+    """
+    many = int(np.searchsorted(np.cumsum([len(v) for v in motions]), SEARCHED)) + 1
+    us, vs = commands[:many], motions[:many]
+    lengths = [min(len(u), len(v)) for u, v in zip(us, vs, strict=True)]
+    most = next((n for n in range(FARTHEST, REACH, -1) if _left(lengths, n + 1) >= TOLD_APART), 0)
+    if not most:
+        lag = best_lag(fits, _excited(fits.values()))
+        return lag, abs(lag) == max(LAGS)
+    wide = {lag: fit_motions(us, vs, lag, reach=most + 1) for lag in (*LAGS, *range(max(LAGS) + 1, most + 1))}
+    excited = _excited(wide.values())
+    if not excited.any():
+        return 0, False
+    if _closest(wide, excited) == min(LAGS):  # the motion is before its commands, which is rare
+        wide |= {-lag: fit_motions(us, vs, -lag, reach=most + 1) for lag in range(max(LAGS) + 1, most + 1)}
+    lag = _closest(wide, excited)
+    return lag, abs(lag) == most
+
+
+def _left(lengths: Sequence[int], reach: int) -> int:
+    """Steps that a fit has which leaves so many out at both ends."""
+    return sum(max(0, length - 2 * reach) for length in lengths)
+
+
+def _excited(fits: Iterable[Fit]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.max([np.abs(fit.errors) for fit in fits], axis=0) > EXCITED
+    return found
+
+
+def _closest(fits: Mapping[int, Fit], excited: NDArray[np.bool_]) -> int:
+    score = {lag: float(fit.log_rms[excited].mean()) for lag, fit in fits.items()}
+    best = min(score, key=lambda lag: (score[lag], abs(lag)))
+    near = [lag for lag in LAGS if score[lag] <= score[best] + np.log(_NEAR)]
+    return best_lag({lag: fits[lag] for lag in LAGS}, excited) if best in LAGS or 0 in near else best
 
 
 def vuong(better: Floats) -> float:

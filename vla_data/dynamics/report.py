@@ -40,6 +40,7 @@ class DynamicsReport:
         steps: steps that were compared.
         lag: steps by which motions follow the commands; 0 is right.
         lag_seconds: the same in seconds.
+        lag_at_least: whether it is the largest that was tried, and may be larger.
         dimensions: each with its gain and residual.
         rotations: form of the rotation -> standard errors by which it explains the motion worse than the declared
             one (the best one, where none is declared); negative: better.
@@ -56,6 +57,7 @@ class DynamicsReport:
     rotations: Mapping[str, float]
     findings: tuple[Finding, ...]
     rotation_residuals: Mapping[str, float] = field(default_factory=dict)
+    lag_at_least: bool = False
 
     @property
     def ok(self) -> bool:
@@ -86,10 +88,11 @@ class DynamicsReport:
             (d.name, f"{d.gain:.3f}", f"{d.residual:.1%}", "" if d.excited else "not excited")
             for d in self.dimensions
         )
+        least = "at least " if self.lag_at_least else ""
         told = ", ".join(f"{name} {z:+.1f}" for name, z in self.rotations.items())
         return (
             Section(
-                title=f"{self.steps:,} steps, lag {self.lag:+d} ({self.lag_seconds:+.3f} s)",
+                title=f"{self.steps:,} steps, lag {least}{self.lag:+d} ({self.lag_seconds:+.3f} s)",
                 head=("dimension", "gain", "residual", "") if rows else (),
                 rows=rows,
                 right=frozenset({1, 2}),

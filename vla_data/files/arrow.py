@@ -21,6 +21,7 @@ _PLAIN: Final[Mapping[pa.DataType, np.dtype[Any]]] = {
     for name in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 }
 _LIMIT: Final = np.iinfo(np.int32).max
+_LISTS: Final = frozenset((list, tuple))
 
 
 def from_numpy(values: Values) -> pa.Array:
@@ -147,6 +148,12 @@ def type_of(values: Iterable[Any]) -> pa.DataType:
     Raises:
         TypeError: a value is none of these, or they are of unlike types.
     """
+    values = [value for value in values if value is not None]
+    kinds = set(map(type, values))
+    if kinds <= _LISTS and values:  # the values of all of them at once
+        return pa.list_(type_of(item for value in values for item in value))
+    if len(kinds) == 1:
+        return _type(values[0])
     return functools.reduce(_common, map(_type, values), pa.null())
 
 
@@ -189,6 +196,8 @@ def _numbers(rows: Sequence[Any], kind: pa.DataType) -> Values:
     dtype = _PLAIN[kind]
     whole = dtype.kind in "iu"
     good = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if not whole and set(map(type, rows)) == {float}:
+        return np.array(rows, dtype=dtype)
     for row in rows:
         if row is not None and (isinstance(row, (bool, np.bool_)) or not isinstance(row, good)):
             raise pa.ArrowInvalid(f"a value of type {type(row).__name__}; expected {kind}")

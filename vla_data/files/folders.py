@@ -23,11 +23,27 @@ SNAPSHOTS: Final = "snapshots"
 """Folders in a cache of Hugging Face: the files by their digests, and links to them by their names."""
 MAX_FOLDERS: Final = 10_000
 _NAMED: Final = 4
+_ZARR: Final = (".zarray", ".zattrs", ".zgroup", ".zmetadata")  # which are data, of version 2
 _VERSIONS_BELOW: Final = 3
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no data but a tool's, by its name: of Git, Jupyter, a cache, a file browser
+    (``.git``, ``.ipynb_checkpoints``, ``.cache``, ``._x``, ``.DS_Store``), or of an archive that macOS made
+    (``__MACOSX``). No source takes such for data; what somebody names is read, whatever it is called.
+    """
+    return (name.startswith(".") and name not in _ZARR) or name == "__MACOSX"
+
+
+def has_hidden(path: str) -> bool:
+    """Whether a relative path with ``/`` is of something hidden, or of what lies in it."""
+    return any(map(is_hidden, path.split("/")))
 
 
 def walk(folder: Path, links: list[Path]) -> Iterator[os.DirEntry[str]]:
     """Every entry below ``folder`` that is no folder. Links to folders are not followed but added to ``links``.
+
+    What `is_hidden` is left out.
 
     In a cache of Hugging Face each file is there twice, under its name in ``snapshots`` and under its digest in
     ``blobs``; the latter are left out.
@@ -37,6 +53,8 @@ def walk(folder: Path, links: list[Path]) -> Iterator[os.DirEntry[str]]:
         here = todo.pop()
         with os.scandir(here) as entries:
             for entry in entries:
+                if is_hidden(entry.name):
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name != BLOBS or not (here / SNAPSHOTS).is_dir():
                         todo.append(Path(entry.path))
@@ -129,6 +147,8 @@ def version_folders(root: Path) -> tuple[list[Path], list[Path]]:
             try:
                 with os.scandir(path) as entries:
                     for entry in entries:
+                        if is_hidden(entry.name):
+                            continue
                         if entry.is_dir(follow_symlinks=False):
                             below.append(Path(entry.path))
                         elif entry.is_symlink() and Path(entry.path).is_dir():

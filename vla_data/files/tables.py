@@ -39,15 +39,20 @@ _TYPES: Mapping[str, pa.DataType] = {
 }
 
 
-def write_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
-    """Write rows with these columns (name -> one of "string", "int64", "double", "bool", "strings", "spans")."""
+def table_bytes(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> memoryview:
+    """A Parquet file of these columns (name -> one of "string", "int64", "double", "bool", "strings", "spans")."""
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         every = iter(rows)
         while batch := [dict(row) for row in itertools.islice(every, _BATCH)]:
             writer.write_table(from_records(batch, schema))
-    write_file(path, buffer.getbuffer())
+    return buffer.getbuffer()
+
+
+def write_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], path: Path) -> None:
+    """Write rows; see `table_bytes`."""
+    write_file(path, table_bytes(rows, columns))
 
 
 def open_parquet(path: Path, *, root: Path | None = None, **options: Any) -> pq.ParquetFile:

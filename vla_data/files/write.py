@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from vla_data.errors import DataError, MachineError, UsageError
-from vla_data.files.folders import folders_below
+from vla_data.files.folders import folders_below, has_hidden
 from vla_data.safety.files import folder_below
 from vla_data.safety.text import show
 
@@ -251,6 +251,11 @@ def sync_tree(root: Path) -> None:
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+def data_below(root: Path, suffix: str) -> list[Path]:
+    """`files_below` without what `vla_data.files.folders.is_hidden`."""
+    return [file for file in files_below(root, suffix) if not has_hidden(file.relative_to(root).as_posix())]
 
 
 def files_below(root: Path, suffix: str = "") -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from vla_data.errors import UsageError
-from vla_data.files.folders import FEATURES, INFO, SNAPSHOTS, is_litter, linked, version_folders, walk
+from vla_data.files.folders import FEATURES, INFO, SNAPSHOTS, is_hidden, linked, version_folders, walk
 from vla_data.formats.kinds import KINDS, is_no_data, kind_of, told
 from vla_data.formats.made import foreign, left_to
 from vla_data.formats.tables import FORMATS
@@ -22,6 +22,7 @@ ROLLOUT: Final = FORMATS["ppo_rollout"].suffixes
 _LEROBOT: Final = "meta/info.json"
 _REPLAY: Final = "meta/episode_ends/.zarray"
 _ZIPPED: Final = ".zarr.zip"
+_DOWNLOADS: Final = ".cache/huggingface/download"
 _CALVIN: Final = "ep_start_end_ids.npy"
 _RLINF: Final = re.compile(r"rank_\d+_env_\d+_episode_\d+(?:_step_\d+)?_(?:success|fail)\.pkl")
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -132,7 +133,10 @@ def _of_files(path: Path) -> str:
         return "rlinf"
     _refuse_part(path)
     if not found.total():
-        raise UsageError("E003", f"{show(path)} has no files{linked(links)}")
+        if any((path / _DOWNLOADS).glob("**/*.incomplete")):
+            raise UsageError("E002", f"{show(path)}: {told(Counter(['part']))}")
+        only = " but hidden ones" if any(is_hidden(entry.name) for entry in path.iterdir()) else ""
+        raise UsageError("E003", f"{show(path)} has no files{only}{linked(links)}")
     if found.total() == found[_NO_DATA]:
         raise UsageError("E003", f"{show(path)} has no data: it has {_endings(path)}{linked(links)}")
     if (what := told(found)) is not None:
@@ -158,8 +162,6 @@ def _census(path: Path, links: list[Path]) -> tuple[Counter[str], list[Path], se
     infos = []
     snapshots = set()
     for seen, entry in enumerate(walk(path, links)):
-        if is_litter(entry.name):
-            continue
         file = Path(entry.path)
         name = file.relative_to(path).as_posix()
         *above, _ = name.split("/")

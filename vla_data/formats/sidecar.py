@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.errors import DataError, MachineError, UsageError, VerifyError
+from vla_data.files.folders import has_hidden
 from vla_data.formats.tables import SIDECARS
 from vla_data.safety.text import show
 
@@ -17,7 +18,8 @@ def find_sidecar(path: Path) -> Path | None:
             return path / side
     # DATA_DIR/<name>/<config>/<version>, from any level of it
     for depth in ("*", "*/*", "*/*/*"):
-        found = [p / side for p in sorted(path.glob(depth)) for side in SIDECARS if (p / side / FILE).is_file()]
+        below = [p for p in sorted(path.glob(depth)) if not has_hidden(p.relative_to(path).as_posix())]
+        found = [p / side for p in below for side in SIDECARS if (p / side / FILE).is_file()]
         if len(found) > 1:
             names = ", ".join(show(p.parent) for p in found[:4])
             raise UsageError("E001", f"{show(path)} has several datasets; name one of {names}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data.errors import MachineError, UsageError
+from vla_data.errors import DataError, MachineError, UsageError, VerifyError
 from vla_data.installed import missing
-from vla_data.safety.files import read_file
+from vla_data.safety.files import opened, read_file
 from vla_data.safety.text import show
 
 Content = bytes | Path
@@ -85,7 +85,12 @@ class Repository:
             causes = list(_causes(error))
             answers = [cause for cause in causes if isinstance(cause, self._hub.errors.HfHubHTTPError)]
             if not answers and not any(isinstance(cause, OSError) or _is_network(cause) for cause in causes):
-                raise
+                # The client takes an answer to be what it should be: it fails in many ways where it is not.
+                said = f"{type(error).__name__}: {show(error, escaped=True)[:120]}"
+                raise MachineError(
+                    "E703",
+                    f"cannot {what} {show(self.name)}: {show(self._api.endpoint)} answers as no Hub does ({said})",
+                ) from error
             status = answers[0].response.status_code if answers and answers[0].response is not None else None
             if status in (401, 403):
                 raise MachineError(
@@ -104,25 +109,47 @@ class Repository:
     def files(self) -> dict[str, Remote]:
         """Path -> file, of everything that it has."""
         with self._asked("list"):
-            tree = list(self._api.list_repo_tree(self.name, recursive=True, repo_type="dataset"))
-        out = {}
-        for entry in tree:
-            if isinstance(entry, self._hub.hf_api.RepoFile):
-                large = None if entry.lfs is None else entry.lfs.sha256
-                out[entry.path] = Remote(int(entry.size), large, str(entry.blob_id))
+            out = {}
+            for entry in self._api.list_repo_tree(self.name, recursive=True, repo_type="dataset"):
+                if isinstance(entry, self._hub.hf_api.RepoFile):
+                    large = None if entry.lfs is None else str(entry.lfs.sha256)
+                    out[str(entry.path)] = Remote(int(entry.size), large, str(entry.blob_id))
         return out
 
-    def commit(self, content: Mapping[str, Content], without: Sequence[str], message: str) -> str:
-        """Send files, and remove some, in one commit; returns its id."""
-        operations = [
-            self._hub.CommitOperationAdd(path, data if isinstance(data, bytes) else str(data))
-            for path, data in content.items()
-        ]
-        operations += [self._hub.CommitOperationDelete(path) for path in without]
-        with self._asked("write to"), warnings.catch_warnings():
+    def commit(
+        self, content: Mapping[str, Content], digests: Mapping[str, str], without: Sequence[str], message: str
+    ) -> str:
+        """Send files, and remove some, in one commit; returns its id.
+
+        Args:
+            content: path in the repository -> what is sent.
+            digests: SHA-256 of each.
+            without: paths to remove.
+            message: of the commit.
+
+        Raises:
+            VerifyError: E601, a file is no longer what was verified.
+        """
+        with ExitStack() as stack:
+            operations = [self._add(path, data, digests[path], stack) for path, data in content.items()]
+            operations += [self._hub.CommitOperationDelete(path) for path in without]
+            stack.enter_context(self._asked("write to"))
+            stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore", UserWarning)  # that the card has no licence, which we have said
             done = self._api.create_commit(self.name, operations, commit_message=message, repo_type="dataset")
-        return str(done.oid)
+            return str(done.oid)
+
+    def _add(self, path: str, data: Content, digest: str, stack: ExitStack) -> Any:
+        """What sends a file: the very one that is opened here, so that no other, as of a link, is sent for it."""
+        changed = VerifyError("E601", f"{show(path)} changed after it was verified, and is not sent")
+        try:
+            opening = data if isinstance(data, bytes) else stack.enter_context(opened(data, root=data.parent))
+            made = self._hub.CommitOperationAdd(path, opening)
+        except DataError:
+            raise changed from None
+        if made.upload_info.sha256.hex() != digest:
+            raise changed
+        return made
 
     def head(self) -> str:
         """The id of its last commit."""
@@ -133,7 +160,7 @@ class Repository:
         """Tag -> id of its commit."""
         with self._asked("read"):
             refs = self._api.list_repo_refs(self.name, repo_type="dataset")
-        return {tag.name: str(tag.target_commit) for tag in refs.tags}
+            return {str(tag.name): str(tag.target_commit) for tag in refs.tags}
 
     def tag(self, name: str, *, again: bool) -> None:
         """Give the last commit a tag; ``again``: another one has it."""

@@ -144,9 +144,11 @@ def push(
         for number, some in enumerate(batches := _batches(missing), 1):
             progress(f"commit {number:,} of {len(batches):,}: {len(some):,} files")
             last = number == len(batches)
-            commits.append(remote.commit(some, others if last else (), _message(facts, number, len(batches))))
+            commits.append(
+                remote.commit(some, digests, others if last else (), _message(facts, number, len(batches)))
+            )
         if others and not missing:
-            commits.append(remote.commit({}, others, "Remove files of another dataset"))
+            commits.append(remote.commit({}, {}, others, "Remove files of another dataset"))
         if moved or tag not in tags:
             remote.tag(tag, again=moved)
     return Pushed(

@@ -68,7 +68,8 @@ def main(request: int, parent: int, *, tied: bool) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    # Whoever started the parent may have blocked SIGCHLD, too: this process would never hear of a worker's end.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGCHLD))
     os.environ.update(SETTINGS)
     gc.freeze()  # a collection in a worker would copy every page that it looks at
     if tied:

@@ -9,14 +9,12 @@ again is quarantined, and nothing else is lost.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import pickle
 import resource
 import signal
-import sys
 import time
 import traceback
 import uuid
@@ -31,13 +29,10 @@ from vla_data.errors import DataError, MachineError, UsageError
 from vla_data.files.write import make_folder, remove_tree
 from vla_data.jobs.forked import Process
 from vla_data.jobs.job import Job
+from vla_data.jobs.memory import keep
 from vla_data.jobs.packed import Packed
 from vla_data.jobs.part import Part, failed, fingerprint, make_part, read_blob, read_part, write_part
 from vla_data.jobs.process import end_with_parent
-
-# From glibc's <malloc.h>.
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_MAX: Final = -4
 
 _TRIES: Final = 3
 """Of an episode alone: a machine short of memory may kill it once for no fault of its own."""
@@ -101,12 +96,7 @@ def _serve(pipe: Any, parent: int, packed: Packed, digest: str, limits: Limits) 
         signal.signal(number, signal.SIG_IGN)  # the parent decides
     os.umask(0o077)
     end_with_parent(parent)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        # glibc would map and unmap a rollout's 70 MB anew each time; page faults cost a third of the job then.
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(_M_MMAP_MAX, 0)
-            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    keep()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         job = packed.open(mine=True)  # before there is a limit: what it imports may reserve more than is used

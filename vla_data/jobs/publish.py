@@ -104,7 +104,14 @@ def _name(staging: Path, target: Path) -> None:
     try:
         if not _rename(staging, target, _RENAME_NOREPLACE):
             target.mkdir()  # fails where anything is; what comes into it makes the rename fail
-            os.rename(staging, target)
+            try:
+                os.rename(staging, target)
+            except OSError as error:
+                with suppress(OSError):  # what came into it stays, with it
+                    target.rmdir()
+                if error.errno == errno.ENOTEMPTY:
+                    raise FileExistsError from None
+                raise
     except FileExistsError:
         raise _meanwhile(target, "it came into being") from None
 

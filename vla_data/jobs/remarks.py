@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from vla_data.core import Schema
 from vla_data.core.curate import Remarks, Step
@@ -26,6 +27,9 @@ WAYS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What keeps episodes that are rejected for a reason."""
+
+_OFF: Final = 2.0
+"""Times what was asked, beyond which a share of few episodes is told."""
 
 
 def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
@@ -93,7 +97,8 @@ def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
         return []
     return [
         f"what action means is undeclared in {', '.join(map(show, members))}, so their grippers, units and frames "
-        "may differ: declare and actions in a mapping (--map) compare and convert them"
+        "may differ, and a gripper may be open at either end: declare (gripper_open, gripper_closed, ...) and "
+        "actions in a mapping (--map) compare and convert them"
     ]
 
 
@@ -127,6 +132,26 @@ def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> l
     there = [record.notes for record in published]
     of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(steps, schema)]
     return [*of_all, *encoded_again(clips(published)), *told(there), *left_alone(records)]
+
+
+def drawn(records: Sequence[Record], share: float) -> list[str]:
+    """What to say where a share for "val" was drawn of so few episodes that there is another one.
+
+    Args:
+        records: of all episodes, with their splits.
+        share: that was asked for, of episodes whose source declares no split.
+    """
+    free = [one for one in records if one.status == "published" and one.meta.split is None]
+    if not share or not free:
+        return []
+    count = sum(record.split == "val" for record in free)
+    if count == 0:
+        few = "the only episode is" if len(free) == 1 else f"all {len(free):,} episodes are"
+        return [f"{few} in train; val, for which a share of {share:g} was asked, is empty and left out"]
+    if count <= _OFF * share * len(free):
+        return []
+    why = "of so few, neither split is left empty (--val 0 draws none)"
+    return [f"val has {count:,} of {len(free):,} episodes, where a share of {share:g} was asked: {why}"]
 
 
 def one_kind(schemas: Iterable[str]) -> str:

@@ -25,11 +25,12 @@ from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.job import Job, absolute
 from vla_data.jobs.making import make
 from vla_data.jobs.manifest import write_sidecar, write_sums
+from vla_data.jobs.memory import give_back
 from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import clips, noted, nothing_left, one_kind, quarantined, tell, why
+from vla_data.jobs.remarks import clips, drawn, noted, nothing_left, one_kind, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
@@ -113,12 +114,14 @@ def run(
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
         ledger.check()
+        warnings += drawn(ledger.records, traits_of(sink).val)
         staging = work / "staging"
         with machine_errors("cannot write the dataset", own=True):
             remove_tree(staging)
             check_space(work, sum(item.size for items in made.values() for item in items))
             make_folder(staging / sink.sidecar)
             sink.assemble([item for item, _ in published], schema, staging)
+            give_back()
             _keep_files(source, steps, sink, ledger, staging)
             write_sidecar(staging, job, schema, ledger)
             # Reading back and hashing are two passes over the same bytes; both leave the interpreter's lock.
@@ -147,7 +150,11 @@ def _check_unchanged(source: Source, refs: Sequence[EpisodeRef], states: Mapping
     Raises:
         RefusedError: E403.
     """
-    now = whole(source).states(refs)
+    try:
+        now = whole(source).states(refs)
+    except (UsageError, DataError) as error:  # the run has read it, so it was whole then
+        what = f"the source changed while the run worked ({error.message})"
+        raise RefusedError("E403", f"{what}: run it again") from None
     changed = [name for name in states if now.get(name) != states[name]]
     if changed:
         more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""

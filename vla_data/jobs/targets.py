@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,15 +45,7 @@ class Seen:
             return cls(None, {})
         folder = (facts.st_dev, facts.st_ino)
         entries = dict(_walk(target, facts.st_dev))
-        for name in entries:
-            place, _, last = name.rpartition("/")
-            nested = next((side for side in SIDECARS if place.endswith(f"/{side}")), None)
-            if last == _MANIFEST and nested and place not in SIDECARS:
-                inner = show(place.removesuffix(f"/{nested}"))
-                raise TargetExistsError(
-                    "E411",
-                    f"{show(target)} has another dataset inside ({inner}); move that away",
-                )
+        check_inside(target, entries)
         return cls(folder, entries)
 
     def difference(self, folder: Path) -> str | None:
@@ -70,6 +62,24 @@ class Seen:
                 how = "is new" if name not in self.entries else "is gone" if name not in now else "has changed"
                 return f"{show(name)} in it {how}"
         return None
+
+
+def check_inside(target: object, names: Iterable[str]) -> None:
+    """Refuse to replace a dataset that has another one inside.
+
+    Args:
+        target: where it is.
+        names: of everything in it, relative.
+
+    Raises:
+        TargetExistsError: E411.
+    """
+    for name in names:
+        place, _, last = name.rpartition("/")
+        nested = next((side for side in SIDECARS if place.endswith(f"/{side}")), None)
+        if last == _MANIFEST and nested and place not in SIDECARS:
+            inner = show(place.removesuffix(f"/{nested}"))
+            raise TargetExistsError("E411", f"{show(target)} has another dataset inside ({inner}); move that away")
 
 
 def _walk(folder: Path, device: int) -> Iterator[tuple[str, _Facts]]:

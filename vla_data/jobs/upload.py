@@ -8,12 +8,12 @@ is there already with the same content is not sent again, so a run that was kill
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vla_data.core import Sink
 from vla_data.core.base import WrappedSink
@@ -22,6 +22,7 @@ from vla_data.errors import DataError, LockedError, MachineError, TargetExistsEr
 from vla_data.files.sums import SEAL, hash_file
 from vla_data.files.write import files_below, step, write_file
 from vla_data.formats.tables import SIDECARS
+from vla_data.jobs.targets import check_inside
 from vla_data.jobs.workspace import discard
 from vla_data.remote.address import parse_url
 from vla_data.remote.cache import folder_of, own_folder
@@ -60,6 +61,9 @@ class Uploaded(WrappedSink):
         """Where the dataset will be."""
         return self.storage
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     def check_place(self, *, replace: bool) -> None:
         """Refuse an address that can't be published to, before any work.
 
@@ -71,7 +75,7 @@ class Uploaded(WrappedSink):
             LockedError: E801 when another run has begun to upload there.
         """
         self.storage.check_bucket()
-        there = self.storage.files()
+        there = self.storage.states()
         where, whole, mark = show(self.storage.url), self._is_whole(there), self._mark()
         if whole and not replace:
             if mark == self._own_mark():  # a run of ours was killed right after its last word
@@ -83,11 +87,26 @@ class Uploaded(WrappedSink):
             )
         if mark not in (None, self._own_mark()):
             raise LockedError("E801", f"another run uploads to {where}, or has died there: then remove {_MARK}")
+        check_inside(self.storage.url, there)
+        if not whole and (known := self._noted()):
+            self._check_strangers(there.keys() - known)
+        kept: dict[str, Any] = vars(self)
+        kept["_seen"] = there if whole else {}
+
+    def _check_strangers(self, names: Collection[str]) -> None:
+        """Stop before something is written over or removed that somebody else put there."""
+        if others := sorted({*names} - {_MARK}):
+            raise TargetExistsError(
+                "E411",
+                f"{show(self.storage.url)} has {len(others):,} files that came there or changed since, as "
+                f"{show(others[0])}; nothing there is touched: move them away",
+            )
 
     def publish(self, staging: Path, *, replace: bool) -> None:
         """Upload a finished dataset, read every object back, and write the manifest last.
 
         Raises:
+            TargetExistsError: E411, something came there while the run worked.
             VerifyError: E601, the store gives back something else than was sent.
             LockedError: E801 when another run has begun to upload there.
             MachineError: the store failed; the next run goes on.
@@ -95,11 +114,17 @@ class Uploaded(WrappedSink):
         sums = {path.relative_to(staging).as_posix(): path for path in files_below(staging)}
         seal, manifest = f"{self.sidecar}/{SEAL}", f"{self.sidecar}/{MANIFEST}"
         last = [*(name for name in _FOUND_BY if name in sums), seal]
+        seen: Mapping[str, object] = vars(self).get("_seen", {})
         self.check_place(replace=replace)
+        there = self.storage.states()
+        known = {name for name in seen if there.get(name) == seen[name]}
+        if _MARK in there and not seen:  # an upload of this cache was interrupted
+            known |= sums.keys() | self._noted()
+        self._check_strangers(there.keys() - known)
+        self._note(known | sums.keys())
         step("upload", Path(_MARK))
         self.storage.create(_MARK, self._own_mark())
         self._check_mark()
-        there = self.storage.files()
         if manifest not in there or self.storage.digest(manifest) != hash_file(sums[manifest]):
             # From here on nobody takes what is there for a dataset, also one that is being replaced.
             for name in (*(f"{side}/{MANIFEST}" for side in SIDECARS), seal, *_FOUND_BY):
@@ -116,7 +141,24 @@ class Uploaded(WrappedSink):
         self._send(sums[manifest], manifest)
         self._remove(_MARK)
         with suppress(OSError):
+            self._note_file.unlink(missing_ok=True)
             discard(staging.parent)
+
+    @property
+    def _note_file(self) -> Path:
+        """File in the cache that says what an upload may write over and remove, as long as it is not done."""
+        return self.target.parent / "names"
+
+    def _note(self, names: Collection[str]) -> None:
+        write_file(self._note_file, "\0".join(sorted(names)).encode("utf-8", "surrogatepass"))
+
+    def _noted(self) -> set[str]:
+        """Names that `_note` noted; none where it did not."""
+        try:
+            data = read_file(self._note_file, root=self._note_file.parent, anything=True)[0]
+            return {*data.decode("utf-8", "surrogatepass").split("\0")}
+        except (DataError, UnicodeDecodeError):
+            return set()
 
     def _mark(self) -> bytes | None:
         """What the mark of an upload says, or None where there is none."""
@@ -139,7 +181,7 @@ class Uploaded(WrappedSink):
             write_file(file, f"vla-data {uuid.uuid4().hex}\n".encode(), sync=False)
             return read_file(file, root=file.parent, max_bytes=_SHORT)[0]
 
-    def _is_whole(self, there: Mapping[str, int]) -> bool:
+    def _is_whole(self, there: Collection[str]) -> bool:
         for name in (f"{side}/{MANIFEST}" for side in SIDECARS):
             try:
                 data = self.storage.read(name, max_bytes=strict_json.MAX_BYTES) if name in there else b"null"

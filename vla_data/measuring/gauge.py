@@ -44,15 +44,14 @@ class Gauge:
     def see(self, position: int, schema: Schema, episode: Episode) -> None:
         """One more episode, at a position of its source."""
         self.schema = self.schema or schema
-        success = episode.arrays.get("next.success")
         seen = pictures.look(episode, video=self.video)
         row = Row(
             position=position,
             episode=episode.id,
             task=episode.task,
             steps=len(episode),
-            seconds=len(episode) / schema.fps,
-            success=None if success is None else bool(np.any(success)),
+            seconds=len(episode) / schema.fps if schema.fps else None,
+            success=episode.succeeded,
             digest=likeness.digest(episode),
             frozen=seen.count(seen.frozen),
             black=seen.count(seen.black),
@@ -161,7 +160,7 @@ class _Judge:
             row = replace(
                 row,
                 still=float(motion.still_steps(state, scale).mean()) if len(state) > 1 else None,
-                jerk=motion.jerk(state, scale, kept.fps, self.told),
+                jerk=motion.jerk(state, scale, kept.fps, self.told) if kept.fps else None,
                 path=motion.path(state, self.told),
             )
         return row

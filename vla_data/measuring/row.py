@@ -40,9 +40,12 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "episode": Column("string", "Its id."),
     "task": Column("string", "Its instruction."),
     "steps": Column("int64", "Its length.", "steps"),
-    "seconds": Column("double", "Its length at the declared rate.", "s"),
+    "seconds": Column("double", "Its length at the declared rate; unknown without one, as jerk is.", "s"),
     "length_ratio": Column("double", "Its steps by the median of all episodes that were read.", "medians"),
-    "success": Column("bool", "Whether next.success is true at any step; unknown without that feature."),
+    "success": Column(
+        "bool",
+        "Whether next.success is true at any step; without it, what the source says of the whole.",
+    ),
     "idle": Column(
         "double",
         "Share of idle steps: every number of the action but the gripper's asks for almost no motion. Of deltas "

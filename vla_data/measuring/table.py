@@ -12,7 +12,9 @@ import numpy as np
 from vla_data.actions.agreement import spans
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
+from vla_data.core.unneeded import NUMBERS, lenient
 from vla_data.errors import DataError, UndeclaredError, UsageError
+from vla_data.files.write import write_file
 from vla_data.formats import open_source
 from vla_data.measuring.expression import parse
 from vla_data.measuring.gauge import Gauge
@@ -75,9 +77,13 @@ class Table:
         Raises:
             MachineError: the disk refuses.
         """
-        from vla_data.files.tables import write_table  # pyarrow takes a quarter of a second to import
+        write_file(path, self.parquet())
 
-        write_table(map(Row.to_json, self.rows), {name: one.kind for name, one in COLUMNS.items()}, path)
+    def parquet(self) -> memoryview:
+        """The bytes of a Parquet file, one row an episode."""
+        from vla_data.files.tables import table_bytes  # pyarrow takes a quarter of a second to import
+
+        return table_bytes(map(Row.to_json, self.rows), {name: one.kind for name, one in COLUMNS.items()})
 
     def sections(self, *, most: int = _SHOWN) -> tuple[Section, ...]:
         """How each column is spread, and the episodes that deserve a look."""
@@ -138,7 +144,7 @@ def measure(
         UsageError: there is no dataset, or it needs an option.
     """
     if isinstance(source, str | Path):
-        source = open_source(source, **options)
+        source = lenient(open_source(source, **options), NUMBERS)
     elif options:
         raise UsageError("E001", "options of a source go with an address; this source has its own")
     gauge = Gauge(video=decode_video)

@@ -32,7 +32,9 @@ _PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an encoded image says of itself; sizes in pixels. ``channels`` is 0 for palette images."""
+    """What an encoded image says of itself; sizes in pixels. ``channels`` is 0 for palette images. A channel has 8
+    bits, or fewer in PNG images of gray or a palette.
+    """
 
     encoding: Encoding
     height: int
@@ -44,7 +46,8 @@ def header(data: bytes | memoryview) -> Header:
     """Read an image's header and check that it is whole, without decoding it.
 
     Raises:
-        DataError: E109 when this is no PNG or JPEG or is cut, E107 when a side is over 4,096 pixels.
+        DataError: E109 when this is no PNG or JPEG or is cut, E107 when a side is over 4,096 pixels, E208 for PNG
+            images of 16 bits a channel.
     """
     view = memoryview(data)
     if bytes(view[:2]) == b"\xff\xd8":
@@ -74,9 +77,25 @@ def _png_header(view: memoryview) -> Header:
     if len(view) < 45 or bytes(view[12:16]) != b"IHDR" or bytes(view[-8:-4]) != b"IEND":
         raise DataError("E109", "a PNG image is cut")
     width, height, depth, colours = struct.unpack_from(">IIBB", view, 16)
-    if depth != 8:
-        raise DataError("E109", f"a PNG image with {depth} bits a channel; only 8 are supported")
+    if depth == 16:
+        raise DataError("E208", "a PNG image has 16 bits a channel, which RGB of 8 bits would cut")
+    if depth not in (1, 2, 4, 8) or (depth < 8 and colours not in (0, 3)):
+        raise DataError("E109", f"a PNG image is damaged: it has {depth} bits a channel")
     return Header("png", height, width, {0: 1, 2: 3, 4: 2, 6: 4}.get(colours, 0))
+
+
+def has_exif(data: bytes | memoryview) -> bool:
+    """Whether an image has EXIF data before its pixels."""
+    view = memoryview(data)
+    if bytes(view[:8]) == _PNG_MAGIC:
+        head = bytes(view[:_PNG_HEAD])
+        return head.find(b"eXIf", 0, max(head.find(b"IDAT"), 0) or None) >= 0
+    at = 2
+    while at + 10 <= len(view) and view[at] == 0xFF and (0xE0 <= view[at + 1] <= 0xEF or view[at + 1] == 0xFE):
+        if view[at + 1] == 0xE1 and bytes(view[at + 4 : at + 8]) == b"Exif":
+            return True
+        at += 2 + int.from_bytes(view[at + 2 : at + 4], "big")
+    return False
 
 
 def looks_encoded(data: bytes) -> bool:
@@ -120,6 +139,8 @@ def decode(data: bytes | memoryview, *, at_least: tuple[int, int] | None = None)
     found = header(data)
     if found.encoding == "png":
         return _decode_png(data)
+    if found.channels == 4:
+        raise DataError("E208", "a JPEG image is CMYK, which RGB does not hold exactly; re-save it as RGB")
     small = at_least or (0, 0)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(

@@ -1,10 +1,11 @@
-"""An encoded image that lies somewhere in a file, and is read from there when it is looked at."""
+"""An image that lies somewhere in a file, encoded or as pixels, and is read from there when it is looked at."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import google_crc32c
+import numpy as np
 
 from vla_data.errors import DataError
 from vla_data.media.images import Pixels, decode
@@ -45,3 +46,26 @@ class Located:
             DataError: as `data`.
         """
         return decode(self.data(), at_least=at_least)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocatedPixels:
+    """An image that lies in a file as its pixels.
+
+    Attributes:
+        place: of its bytes.
+        height: in pixels.
+        width: in pixels.
+    """
+
+    place: Located
+    height: int
+    width: int
+
+    def pixels(self, at_least: tuple[int, int] | None = None) -> Pixels:
+        """``(height, width, 3)`` uint8 RGB, of this size whatever is enough.
+
+        Raises:
+            DataError: as `Located.data`.
+        """
+        return np.frombuffer(self.place.data(), dtype=np.uint8).reshape(self.height, self.width, 3)

@@ -65,7 +65,8 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = 1
                 _open(stream, height, width, fps)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            # Not copied: it is converted to 4:2:0 at once, which is all that the encoder keeps.
+            frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts = number
             frame.time_base = 1 / rate(fps)
             container.mux(stream.encode(frame))

@@ -4,6 +4,7 @@
     weights = [3, 1]                  # by dataset; without: weighting = "frames" | "datasets" | "temperature"
     order = "draw"                    # or "shuffle": each frame of an epoch once; "sequential"
     cache = "/scratch/packs"          # optional: episodes ready to be read at random
+    cache_images = "fitted"           # as pixels of image_size; "stored", the default: as they are stored
 
     [contract]                        # see vla_data.mixtures.Contract
     cameras = ["front", "wrist"]
@@ -49,6 +50,7 @@ from vla_data.safety.text import show
 from vla_data.statistics.chunks import parse_mask
 
 MAX_DATASETS: Final = 10_000
+CACHE_IMAGES: Final = ("stored", "fitted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +132,8 @@ class Config:
         seed: see there.
         memory_mb: MB of 10^6 bytes for episodes that are kept in memory.
         cache: folder for packs, which make any frame quick to reach; None: none.
+        cache_images: what packs have: images as they are ``stored``, or ``fitted``: as pixels of the contract's
+            ``image_size``, which batches then take as they are.
         notes: keys of a foreign configuration that were read and have no effect here.
     """
 
@@ -143,6 +147,7 @@ class Config:
     seed: int = 0
     memory_mb: int = 1024
     cache: Path | None = field(default=None, repr=False)
+    cache_images: str = "stored"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -159,6 +164,9 @@ class Config:
         checks.one_of("order", self.order, ORDERS)
         checks.whole("seed", self.seed, low=0, high=2**64 - 1)
         checks.whole("memory_mb", self.memory_mb, low=1)
+        checks.one_of("cache_images", self.cache_images, CACHE_IMAGES)
+        if self.cache_images == "fitted" and (self.cache is None or self.contract.image_size is None):
+            raise ValueError("cache_images = 'fitted' is for a cache and an image_size of the contract")
         temperature = checks.number("temperature", self.temperature, low=1e-3, high=1e6)
         if temperature != 1.0 and self.weighting != "temperature":
             raise ValueError("temperature is for weighting = 'temperature'")

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from vla_data.actions import polarity
 from vla_data.actions.agreement import differences
 from vla_data.actions.convention import quantity
 from vla_data.actions.plausible import unlike_numbers
@@ -178,6 +179,13 @@ def _doubts(members: Sequence[Member]) -> Iterator[Finding]:
         for said in unlike_numbers({member.name: member.ranges[what] for member in used}, known):
             message = f"{what}s of the datasets are mixed, undeclared, and {what} {said}; declare what they are"
             yield Finding(code="unlike", message=f"{message} (convention, state_convention)")
+    for said in polarity.doubts(
+        {member.name: member.polarity for member in used},
+        {member.name: member.action_meaning for member in used},
+        {member.name: member.state_meaning for member in used},
+    ):
+        key = "declare gripper_open and gripper_closed of each dataset (convention)"
+        yield Finding(code="unlike", message=f"actions of the datasets are mixed, undeclared: {said}; {key}")
 
 
 def _of_member(config: Config, member: Member) -> list[Finding]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vla_data._version import __version__
 from vla_data.actions import Convention
 from vla_data.actions.agreement import Element, Elements, elements
+from vla_data.actions.polarity import Polarity
 from vla_data.core import Episode, EpisodeRef, Json, Source
 from vla_data.core.base import narrowed, whole
 from vla_data.errors import DataError, UsageError
@@ -102,13 +103,23 @@ class Member:
         state_meaning: likewise of a state.
         doubts: of its actions and states, what numbers can't be though it is declared of them -> episodes.
         ranges: "action" and "state" -> the least and the largest of each number, as it is handed out.
+        polarity: which way what is commanded as a gripper goes, as far as its states show it.
         left_out: episodes that can't be used.
         found_rates: what says so -> steps per second, the median of all episodes.
         extras: feature -> (dtype, shape of a step).
         annotations: what its annotation says of its frames, or None.
     """
 
-    def __init__(self, entry: Entry, contract: Contract, *, number: int, cache: Cache, packs: Path | None) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        contract: Contract,
+        *,
+        number: int,
+        cache: Cache,
+        packs: Path | None,
+        fitted: bool = False,
+    ) -> None:
         self.entry = entry
         self.name = entry.name or parse_address(entry.root)[1].resolve().name
         self.refs: list[EpisodeRef] = []
@@ -125,11 +136,13 @@ class Member:
         self.state_meaning: Elements = ()
         self.doubts: Counter[str] = Counter()
         self.ranges: dict[str, tuple[list[float], list[float]]] = {}
+        self.polarity = Polarity()
         self._facts: dict[str, Json] = {}
         self._contract = contract
         self._number = number
         self._cache = cache
         self._packs = packs
+        self._fitted = fitted
         self._source = narrowed(open_source(entry.root, **entry.open), (Wanted.of(entry, contract),))
         root = next((place for place in whole(self._source).roots if isinstance(place, Path)), Path(entry.root))
         self.annotations = read_for(self.name, root, entry.annotation) if entry.annotation else None
@@ -208,6 +221,7 @@ class Member:
                 evidence[name].append(rate)
             self.doubts.update(facts["doubts"])
             self._widen(made)
+            self.polarity.add(made.arrays[track.ACTION], made.arrays[track.STATE])
             self._cache.put((self._number, len(self.refs)), made)
             self.refs.append(ref)
             self.numbers.append(number)
@@ -261,9 +275,10 @@ class Member:
             "action": None if handed is None else handed.to_json(),
             "state": [[width, None if of is None else of.to_json()] for width, of in states],
         }
-        if path is not None and pack.can_pack(made):
+        if path is not None and (self._fitted or pack.can_pack(made)):
             text = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
-            pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path)
+            made = pack.fitted(made, self._contract) if self._fitted else made
+            pack.write(replace(made, arrays={**made.arrays, _FACTS: text}), path, pixels=self._fitted)
             made = pack.read(path)
         else:
             made = self._located(ref, episode, made)
@@ -289,6 +304,7 @@ class Member:
         contract = {name: value for name, value in self._contract.to_json().items() if name in _DECIDES}
         target, needs_state = repr(self._contract.target), self._contract.needs_state
         facts = [__version__, _FACTS_VERSION, repr(entry), repr(self._source), contract, target, needs_state]
+        facts += [self._contract.image_size, self._contract.resize] if self._fitted else []
         wanted = json.dumps(facts, sort_keys=True)
         key = hashlib.sha256(
             f"{self._source.fingerprint(ref)}\0{ref.id}\0{wanted}".encode("utf-8", "surrogateescape")

@@ -85,7 +85,14 @@ class Mixture:
         contract = config.contract
         cache = Cache(config.memory_mb * 1_000_000)
         self.members = tuple(
-            _member(entry, contract, number=number, cache=cache, packs=config.cache)
+            _member(
+                entry,
+                contract,
+                number=number,
+                cache=cache,
+                packs=config.cache,
+                fitted=config.cache_images == "fitted",
+            )
             for number, entry in enumerate(config.datasets)
         )
         frames = tuple(member.frames for member in self.members)

@@ -7,12 +7,14 @@
     images    one after the other; offsets and CRC-32C of each are among the arrays
 
 Images stay encoded as they are; those that are not become PNG, which loses nothing. Frames of videos stay in their
-videos, so episodes with such are not packed.
+videos, so episodes with such are not packed. A pack of a `fitted` track has pixels at the contract's size instead,
+of images and videos alike: a batch is then a gather, and holds what it would without packs.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +25,15 @@ from vla_data.core import Array
 from vla_data.errors import DataError
 from vla_data.files.write import machine_errors, make_folder, write_file
 from vla_data.media.frames import Frames
-from vla_data.media.images import encode
-from vla_data.media.located import Located
+from vla_data.media.images import Pixels, encode
+from vla_data.media.located import Located, LocatedPixels
+from vla_data.mixtures import pictures
+from vla_data.mixtures.contract import Contract
 from vla_data.mixtures.track import Track
 from vla_data.safety import strict_json
 from vla_data.safety.pieces import Pieces
 
-_MAGIC: Final = b"VLAPACK2"
+_MAGIC: Final = b"VLAPACK3"
 _ALIGN: Final = 64
 _MAX_HEAD: Final = 16 << 20
 
@@ -40,13 +44,34 @@ def can_pack(track: Track) -> bool:
     return all(isinstance(item, kinds) for frames in track.frames.values() for item in frames.items)
 
 
-def write(track: Track, path: Path) -> None:
-    """Write the pack of a track, atomically."""
+def fitted(track: Track, contract: Contract) -> Track:
+    """A track whose images are pixels of the contract's size, as batches have them."""
+    assert contract.image_size is not None
+    height, width = contract.image_size
+    frames = {
+        camera: Frames(
+            tuple(pictures.fitted(kept, row, (height, width), contract.resize) for row in range(len(kept))),
+            height,
+            width,
+        )
+        for camera, kept in track.frames.items()
+    }
+    return replace(track, frames=frames)
+
+
+def write(track: Track, path: Path, *, pixels: bool = False) -> None:
+    """Write the pack of a track, atomically.
+
+    Args:
+        track: with every image as bytes or pixels.
+        path: the pack.
+        pixels: leave pixels as they are; else they become PNG.
+    """
     arrays: dict[str, Array] = dict(track.arrays)
     images: list[bytes | memoryview] = []
     at = 0
     for camera, frames in track.frames.items():
-        items = [encode(item, "png") if isinstance(item, np.ndarray) else item for item in frames.items]
+        items = [_stored(item, pixels) if isinstance(item, np.ndarray) else item for item in frames.items]
         sizes = np.asarray([len(item) for item in items], dtype=np.int64)  # type: ignore[arg-type]
         arrays[f"offsets:{camera}"] = at + np.concatenate(([0], np.cumsum(sizes)))
         arrays[f"crcs:{camera}"] = np.asarray([google_crc32c.value(bytes(i)) for i in items], dtype=np.int64)  # type: ignore[arg-type]
@@ -69,6 +94,7 @@ def write(track: Track, path: Path) -> None:
             "cameras": [[camera, f.height, f.width] for camera, f in track.frames.items()],
             "body": len(body),
             "images": at,
+            "pixels": pixels,
             "crc": google_crc32c.value(bytes(body)),
         }
     ).encode()
@@ -76,6 +102,10 @@ def write(track: Track, path: Path) -> None:
         make_folder(path.parent)
         begin = _MAGIC + len(head).to_bytes(8, "little") + head
         write_file(path, (begin, bytes(-len(begin) % _ALIGN), bytes(body), *images), sync=False)
+
+
+def _stored(item: Pixels, pixels: bool) -> bytes:
+    return item.tobytes() if pixels else encode(item, "png")
 
 
 def read(path: Path) -> Track:
@@ -116,10 +146,15 @@ def _track(file: Pieces) -> Track:
     for camera, height, width in head["cameras"]:
         bounds = arrays.pop(f"offsets:{camera}").tolist()
         crcs = arrays.pop(f"crcs:{camera}").tolist()
-        items = tuple(
+        places = [
             Located(file, images + a, b - a, crc) for a, b, crc in zip(bounds[:-1], bounds[1:], crcs, strict=True)
-        )
-        frames[camera] = Frames(items, height, width)
+        ]
+        if head["pixels"]:
+            if any(place.size != height * width * 3 for place in places):
+                raise ValueError("images of another size")
+            frames[camera] = Frames(tuple(LocatedPixels(place, height, width) for place in places), height, width)
+        else:
+            frames[camera] = Frames(tuple(places), height, width)
     memory = sum(array.nbytes for array in arrays.values()) + 200 * sum(map(len, frames.values()))
     return Track(
         id=head["id"], length=head["length"], task=head["task"], arrays=arrays, frames=frames, size=memory

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vla_data.media.frames import Frames
 from vla_data.media.images import Pixels, decode
-from vla_data.media.located import Located
+from vla_data.media.located import Located, LocatedPixels
 
 _VIDEO: Final = threading.Lock()  # open videos are shared by all threads, and know one place at a time
 
@@ -65,6 +65,8 @@ def _decoded(frames: Frames, row: int, wanted: tuple[int, int] | None) -> Pixels
     item = frames.items[row]
     if isinstance(item, np.ndarray):
         return item
+    if isinstance(item, LocatedPixels):
+        return item.pixels()
     if isinstance(item, bytes | memoryview | Located):
         at_least = None if wanted is None else scaled(frames.height, frames.width, wanted)
         return decode(item, at_least=at_least) if isinstance(item, bytes | memoryview) else item.pixels(at_least)

@@ -5,8 +5,8 @@
     OUT/COMMAND.md                    what to type, what was checked, what to know
 
 A module of the trainer says what these are (`Preparation`); this one makes the dataset, opens it as the trainer's
-loader does before it is published, and writes the rest. The dataset is published whole or not at all; the small
-files follow it, so that a run that was cut between them is repeated with ``replace``.
+loader does and makes the rest of it before it is published, so that what a trainer lacks publishes nothing. The
+small files follow the dataset, so that a run that was cut between them is repeated with ``replace``.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A dataset that was published for a trainer.
+    """A dataset that is made for a trainer, and will be published.
 
     Attributes:
         name: of the dataset.
         out: the folder of everything, absolute.
-        folder: the dataset.
+        folder: where the dataset will be.
+        made: where its files are.
         source: opens it; of a format that is only written, what it was made from.
         schema: of its episodes.
         options: what the user asked of the trainer's own: ``action_horizon``, ``tag``.
@@ -50,6 +51,7 @@ class Prepared:
     name: str
     out: Path = field(repr=False)
     folder: Path = field(repr=False)
+    made: Path = field(repr=False)
     source: Source
     schema: Schema
     options: Mapping[str, Any]
@@ -115,7 +117,7 @@ class Preparation(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Preparedness:
-    """What was made.
+    """What was published.
 
     Attributes:
         report: of the run that made the dataset.
@@ -162,7 +164,9 @@ def prepare(
     Raises:
         UsageError: E001 for a name that is none, E206 for a feature that the trainer needs.
         TargetExistsError: E411, something is there already.
-        VerifyError: E601, the trainer's loader could not open it; nothing is published then.
+        VerifyError: E601, the trainer's loader could not open it.
+
+    Nothing is published then.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -176,19 +180,31 @@ def prepare(
     sink = open_sink(folder, format=module.FORMAT, **module.sink_options(name, dict(images or {})))
     gate, notes = _gate(trainer, needed=module.NEEDS_GATE)
     seen: dict[str, Json] = {}
+    written: list[tuple[Prepared, Extras]] = []
 
     def check(staging: Path) -> None:
         if gate is not None:
             seen.update(gate.read_back(staging))
+        opened, schema = _opened(module.FORMAT, staging, source)
+        made = Prepared(
+            name=name,
+            out=out,
+            folder=folder,
+            made=staging,
+            source=opened,
+            schema=schema,
+            options=dict(options or {}),
+            gate=seen,
+        )
+        written.append((made, module.extras(made)))
+        there = [path for path in written[0][1].files if (out / path).exists()]
+        if there and not replace:
+            raise TargetExistsError("E411", f"{show(out / there[0])} exists; --replace replaces it")
 
     with machine_errors("cannot write"):
         make_folder(folder.parent)
     report = run(source, steps, sink, replace=replace, before_publishing=check, **settings)
-    opened, schema = _opened(module.FORMAT, folder, source)
-    made = Prepared(
-        name=name, out=out, folder=folder, source=opened, schema=schema, options=dict(options or {}), gate=seen
-    )
-    extras: Extras = module.extras(made)
+    made, extras = written[0]
     facts = (*extras.facts, *(str(line) for line in seen.get("warnings", ())), *notes)
     with machine_errors("cannot write"):
         for path, text in extras.files.items():

@@ -106,7 +106,8 @@ class Storage:
         out = {}
         for path, facts in found.items():
             name = path.removeprefix(root).removeprefix("/")
-            if facts.get("type") == "file" and name and path != root:
+            is_folder = name.endswith("/") and not facts.get("size")  # as consoles of S3 make them, of no bytes
+            if facts.get("type") == "file" and name and path != root and not is_folder:
                 out[name] = _state(facts)
         return dict(sorted(out.items()))
 

@@ -13,6 +13,7 @@ from vla_data.core.findings import Section
 from vla_data.errors import VlaDataError
 from vla_data.report.charts import histogram
 from vla_data.report.page import sentence, table
+from vla_data.report.valued import valued
 from vla_data.report.words import cut, escaped
 
 _TAGS: Final = "meta/vla_data/advantages"
@@ -62,7 +63,8 @@ def _annotation(root: Path, tag: str) -> str:
     more = sentence(f"And {len(names) - _TASKS:,} other tasks.") if len(names) > _TASKS else ""
     listed = Section(head=_HEAD, rows=tuple(rows), right=frozenset(range(1, 8)))
     cards = "".join(_card(what, x) for what, x in (("value", made.values), ("advantage", made.advantages)))
-    return head + table(listed, f"values and advantages of {tag}") + f"<div class=grid>{cards}</div>" + more
+    listing = table(listed, f"values and advantages of {tag}")
+    return head + listing + f"<div class=grid>{cards}</div>" + more + valued(frames, made)
 
 
 def _row(

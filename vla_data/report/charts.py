@@ -13,6 +13,7 @@ _HEIGHT: Final = 44
 _ROW: Final = 14
 _LABELS: Final = 130
 _LINE: Final = 640
+_TALL: Final = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,41 @@ def timeline(tracks: Sequence[Track], *, label: str) -> str:
             for step in track.steps
         ]
     return _svg(_LINE, max(len(tracks), 1) * _ROW, label, "".join(parts), kind="timeline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Two rows of numbers of the same steps, and steps that are marked."""
+
+    values: Sequence[float]
+    bars: Sequence[float]
+    marks: Sequence[int] = ()
+
+
+def curves(curve: Curve, *, label: str) -> str:
+    """The values as a line, the bars from zero, both on one scale that includes zero; marks below."""
+    low, high = (reach([*curve.values, *curve.bars, 0.0]) for reach in (min, max))
+    span = (high - low) or 1.0
+    step = _LINE / max(len(curve.values), 1)
+    ys = [_TALL - (value - low) / span * _TALL for value in curve.values]
+    zero = _TALL + low / span * _TALL
+    bars = "".join(
+        f'<rect x="{i * step + step * 0.1:.1f}" y="{min(zero, zero - bar / span * _TALL):.1f}" '
+        f'width="{step * 0.8:.1f}" height="{abs(bar) / span * _TALL:.1f}">'
+        f"<title>step {i}: {bar:.4g}</title></rect>"
+        for i, bar in enumerate(curve.bars)
+    )
+    points = " ".join(f"{(i + 0.5) * step:.1f},{y:.1f}" for i, y in enumerate(ys))
+    marks = "".join(
+        f'<rect class="kept" x="{i * step:.1f}" y="{_TALL + 3}" width="{step:.1f}" height="5">'
+        f"<title>step {i}: positive</title></rect>"
+        for i in curve.marks
+    )
+    ground = f'<line x1="0" x2="{_LINE}" y1="{zero:.1f}" y2="{zero:.1f}"/>'
+    return _svg(
+        *(_LINE, _TALL + 9, label, f'{ground}{bars}<polyline class="other" points="{points}"/>{marks}'),
+        kind="curves",
+    )
 
 
 def _tall(height: float, top: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import numpy as np
 from vla_data.core import Array, Episode, EpisodeMeta, EpisodeRef, Json, Schema, Source
 from vla_data.core.base import whole
 from vla_data.core.manifest import read_manifest
+from vla_data.core.unneeded import lenient
 from vla_data.errors import DataError
 from vla_data.formats import beside, detect, find, open_source
 from vla_data.formats.detection import HDF5
@@ -63,12 +64,13 @@ def survey(
             return found
     name, path = find(address)
 
-    def look(**told: Any) -> dict[str, Json]:
-        source = select(open_source(address if is_url(where) else f"{name}:{path}", **options, **told), episodes)
+    def look(unneeded: Collection[str] = ()) -> dict[str, Json]:
+        opened = open_source(address if is_url(where) else f"{name}:{path}", **options)
+        source = select(lenient(opened, unneeded), episodes)
         refs = source.episodes()
         return _Survey(source, refs if everything else _spread(refs, most), seen).facts()
 
-    facts = look() if seen is not None else without_declarations(look, name, options)
+    facts = without_declarations(look)
     if not isinstance(path, Path):
         return {"format": name, "path": str(path), **facts, "beside": []}
     facts["beside"] = list(beside(path, name))
@@ -182,7 +184,8 @@ class _Survey:
         if self._lengths:
             mean = float(np.mean(self._lengths))
             out["length"] = {"min": min(self._lengths), "max": max(self._lengths), "mean": mean}
-            out["duration_s"] = round(sum(self._lengths) / out["fps"], 3)
+            if out["fps"]:
+                out["duration_s"] = round(sum(self._lengths) / out["fps"], 3)
         audit = self._audit(self._rate[0] if self._rate is not None else None)
         if audit is not None:
             out["fps_audit"] = audit
@@ -199,8 +202,8 @@ class _Survey:
         self._schema = self._schema or schema
         self._rate = self._rate or (schema.fps, schema.robot)
         self._lengths.append(len(episode))
-        if "next.success" in episode.arrays:
-            self._solved.append(bool(np.any(episode.arrays["next.success"])))
+        if (solved := episode.succeeded) is not None:
+            self._solved.append(solved)
         for name in schema.features:
             array = episode.arrays.get(name)
             if array is not None and array.dtype.kind in "fiu" and array.ndim <= 2 and len(array):

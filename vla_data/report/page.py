@@ -34,7 +34,9 @@ overflow-wrap:break-word;max-width:30rem}td:first-child{min-width:8rem}td:last-c
 code{font-size:.85rem;background:var(--card);padding:.1rem .3rem;border-radius:3px}
 svg{width:100%;height:auto;display:block}svg.timeline{min-width:34rem}.one{max-width:24rem}svg.flow{height:26px;border-radius:3px}
 svg text{fill:var(--soft);font-size:10px}svg line{stroke:var(--line);stroke-width:2}
-.histogram rect,.timeline rect{fill:var(--main)}.other{fill:none;stroke:var(--other);stroke-width:1.5}
+.histogram rect,.timeline rect{fill:var(--main)}
+.curves rect{fill:var(--rejected)}.curves rect.kept{fill:var(--kept)}
+.other{fill:none;stroke:var(--other);stroke-width:1.5}
 .kept{fill:var(--kept);color:var(--kept)}.pruned{fill:var(--pruned);color:var(--pruned)}
 .truncated{fill:var(--truncated);color:var(--truncated)}.rejected{fill:var(--rejected);color:var(--rejected)}
 .failed{fill:var(--failed);color:var(--failed)}
@@ -47,6 +49,7 @@ font-variant-numeric:tabular-nums}dd{margin:0;text-align:right}.card dd{overflow
 .facts{font-size:1rem;grid-template-columns:max-content 1fr}.facts dd{text-align:left}
 .strip{margin:.6rem 0}.strip figcaption{font-size:.85rem}.film{display:flex;gap:3px;overflow-x:auto}
 .film img{flex:none;height:84px;width:auto;border-radius:3px}
+.film img.marked{outline:3px solid var(--kept);outline-offset:-3px}
 .find{border-left:4px solid var(--rejected);padding:.1rem .8rem;margin:.7rem 0}
 .find.error{border-color:var(--failed)}.find.warning{border-color:var(--pruned)}.find p{margin:.2rem 0}
 @media(max-width:480px){body{padding:.7rem;font-size:15px}.grid{grid-template-columns:repeat(2,1fr)}

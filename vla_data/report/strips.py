@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,19 +49,21 @@ class Strip:
 
     def to_html(self) -> str:
         """A figure; everything of strangers in it is escaped."""
+        note = f" · {escaped(self.note)}" if self.note else ""
+        caption = f"<b>{escaped(self.episode)}</b> · {escaped(self.camera)}{note}"
+        return f"<figure class=strip><figcaption>{caption}</figcaption>{self.film()}</figure>"
+
+    def film(self, marked: Container[int] = ()) -> str:
+        """The pictures side by side; those of ``marked`` steps have a frame."""
         width, height = self.size
         shown = "".join(
-            f'<img width="{width}" height="{height}" alt="step {step}" title="step {step}" '
+            f'<img{" class=marked" if step in marked else ""} width="{width}" height="{height}" '
+            f'alt="step {step}{", positive" if step in marked else ""}" title="step {step}" '
             f'src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
             for step, data in zip(self.steps, self.pictures, strict=True)
         )
-        note = f" · {escaped(self.note)}" if self.note else ""
-        caption = f"<b>{escaped(self.episode)}</b> · {escaped(self.camera)}{note}"
         name = f"pictures of {escaped(self.episode)}"
-        return (
-            f"<figure class=strip><figcaption>{caption}</figcaption>"
-            f'<div class=film tabindex=0 role=group aria-label="{name}">{shown}</div></figure>'
-        )
+        return f'<div class=film tabindex=0 role=group aria-label="{name}">{shown}</div>'
 
 
 def strips_of(episode: Episode, note: str = "") -> list[Strip]:

@@ -32,7 +32,9 @@ MAX_AXES: Final = 8
 MAX_SIDE: Final = 1 << 40
 _DTYPE: Final = re.compile(r"[<>|](?:b1|[iu][1248]|f[248])")
 _BLOSC: Final = struct.Struct("<4BIII")  # versions, flags, type size; bytes unpacked, of a block, packed
-_SIZ: Final = re.compile(rb"\xff\x4f\xff\x51..(..)(.{4})(.{4})(.{4})(.{4})", re.DOTALL)  # JPEG 2000, annex A.5.1
+_SOC: Final = b"\xff\x4f\xff\x51"  # JPEG 2000, annex A.5.1: how a codestream begins, and its sizes
+_SIZ: Final = struct.Struct(">HHIIIIIIIIH")  # Lsiz, Rsiz, X, Y, XO, YO, XT, YT, XTO, YTO, components
+_BOX: Final = struct.Struct(">I4s")  # of a JP2 file, annex I.4: length, type
 _NUMBERS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -160,7 +162,8 @@ def decode(meta: ArrayMeta, data: bytes | None) -> NDArray[Any]:
     if data is None:
         if meta.fill is None:
             raise DataError("E105", f"a chunk of {show(meta.name)} is not there, and there is no fill_value")
-        return np.full(meta.chunks, meta.fill, dtype=meta.dtype)
+        fill: NDArray[Any] = np.broadcast_to(np.array(meta.fill, dtype=meta.dtype), meta.chunks)  # of no memory
+        return fill
     if meta.codec is None:
         raw: Any = data
     else:
@@ -246,15 +249,30 @@ def _jpeg_xl(data: bytes, meta: ArrayMeta) -> bytes:
 
 def _jpeg_2000(data: bytes, meta: ArrayMeta) -> bytes:
     shape = _picture(meta)
-    head = _SIZ.search(data[:4096])
-    sides = [int.from_bytes(part, "big") for part in head.groups()[1:]] if head else []
-    if not head or (sides[1] - sides[3], sides[0] - sides[2]) != shape[:2]:
+    at = _codestream(data)
+    if data[at : at + len(_SOC)] != _SOC or len(data) < at + len(_SOC) + _SIZ.size:
+        raise ValueError("it has no header")
+    _, _, right, bottom, left, top, *_, components = _SIZ.unpack_from(data, at + len(_SOC))
+    if (bottom - top, right - left, components) != shape:
         raise ValueError("its header says another size")
     found = _package("imagecodecs").jpeg2k_decode(data, numthreads=1)
     if found.dtype != np.uint8 or found.shape != shape:
         raise ValueError(f"it is {found.dtype} of {found.shape}")
     out: bytes = found.tobytes()
     return out
+
+
+def _codestream(data: bytes) -> int:
+    """Where the codestream begins that openjpeg decodes: before it a JP2 file has other boxes, of any content."""
+    at = 0
+    while not data.startswith(_SOC) and len(data) >= at + _BOX.size:
+        size, kind = _BOX.unpack_from(data, at)
+        if kind == b"jp2c":
+            return at + (2 * _BOX.size if size == 1 else _BOX.size)
+        if size < _BOX.size or (kind == b"jp2h" and b"pclr" in data[at : at + size]):
+            raise ValueError("it has a palette, or a box of an odd size")  # a palette makes many sides of one
+        at += size
+    return at
 
 
 def _picture(meta: ArrayMeta) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from vla_data.core.base import paths_of
 from vla_data.core.ledger import Record
 from vla_data.core.manifest import MANIFEST, has_step, read_manifest
 from vla_data.errors import DataError, TargetExistsError, UsageError
-from vla_data.files.write import machine_errors, write_file
+from vla_data.files.result import write_result
 from vla_data.formats.sidecar import find_sidecar, open_ledger
 from vla_data.formats.tables import FORMATS, load_module
 from vla_data.safety.text import show
@@ -156,8 +156,7 @@ def write_json(value: Json, target: str | Path, *, replace: bool = False) -> Non
         raise TargetExistsError(
             "E411", f"{show(path)} exists" + ("" if path.is_dir() else "; --replace replaces it")
         )
-    with machine_errors("cannot write the selection"):
-        write_file(path, json.dumps(value, ensure_ascii=True).encode() + b"\n")
+    write_result(path, json.dumps(value, ensure_ascii=True).encode() + b"\n", "the selection", replace=replace)
 
 
 def _kept(path: str | Path, only: Collection[str] | None) -> Iterator[tuple[str, EpisodeMeta, Ranges]]:

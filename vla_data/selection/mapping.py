@@ -27,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vla_data.core import Schema, Source
+from vla_data.core import Episode, Schema, Source
 from vla_data.core.base import narrowed
 from vla_data.core.curate import Step, describe
 from vla_data.errors import DataError, RefusedError, UsageError, VlaDataError
 from vla_data.formats import open_source, parse_address
 from vla_data.safety.files import read_config
 from vla_data.safety.text import show
+from vla_data.selection.keys import of_source
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.steps.actions import ConvertActions, reads_actions
 from vla_data.steps.features import Declare, Fill, Rename, SelectFeatures
@@ -57,11 +58,13 @@ def merged(addresses: Sequence[str], mapping: Path | None = None) -> MergedSourc
     everything = _table(facts.get("all", {}), "[all]", _COMMON)
     members = []
     for address, given in zip(addresses, tables, strict=True):
-        table = _table(given, "[[source]]", _SOURCE)
-        source = open_source(address, **_table(table.get("open", {}), "open", None))
-        own = table_steps(table, source, ())
-        name = str(table.get("name", parse_address(address)[1].resolve().name))
-        members.append(Member(name, source, (*own, *table_steps(everything, source, own))))
+        name = parse_address(address)[1].resolve().name
+        with of_source(str(given.get("name", name)) if isinstance(given, dict) else name):
+            table = _table(given, "[[source]]", _SOURCE)
+            source = open_source(address, **_table(table.get("open", {}), "open", None))
+            own = table_steps(table, source, ())
+            steps = (*own, *table_steps(everything, source, own))
+        members.append(Member(str(table.get("name", name)), source, steps))
     return MergedSource(tuple(members))
 
 
@@ -117,7 +120,13 @@ def _naming(table: Mapping[str, Any]) -> list[Step]:
 
 
 def schema_of(source: Source) -> Schema:
-    """The schema of a source's first episode that can be read.
+    """The schema of `first_of` a source, which may raise."""
+    first = first_of(source)
+    return source.schema(first)
+
+
+def first_of(source: Source) -> Episode:
+    """The first episode of a source that can be read.
 
     Raises:
         VlaDataError: E003 without episodes; where none can be read, what is wrong with the first one, by its code.
@@ -125,7 +134,7 @@ def schema_of(source: Source) -> Schema:
     first: VlaDataError | None = None
     for ref in source.episodes():
         try:
-            return source.schema(source.read(ref))
+            return source.read(ref)
         except DataError as error:
             first = first or unreadable(ref.id, error)
     raise first or UsageError("E003", "the source has no episode")

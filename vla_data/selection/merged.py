@@ -13,6 +13,7 @@ from vla_data.core.curate import Step
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import UsageError
 from vla_data.media.video_settings import VideoCopy
+from vla_data.selection.keys import of_source
 from vla_data.selection.videos import together
 
 
@@ -86,7 +87,8 @@ class MergedSource(BaseSource):
     def read(self, ref: EpisodeRef) -> Episode:
         """Read one episode; ``meta.member`` is the source's name."""
         member, own = self._own(ref)
-        episode = member.source.read(own)
+        with of_source(member.name, named=False):
+            episode = member.source.read(own)
         return replace(episode, id=ref.id, meta=EpisodeMeta(episode.meta, member=member.name))
 
     def without(self, unwanted: Unwanted) -> MergedSource:
@@ -110,7 +112,8 @@ class MergedSource(BaseSource):
     def schema(self, episode: Episode) -> Schema:
         """That of its source, before its steps."""
         name, _, own = episode.id.partition("/")
-        return self._by_name[name].source.schema(replace(episode, id=own))
+        with of_source(name):
+            return self._by_name[name].source.schema(replace(episode, id=own))
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """What episodes of its source go through first."""

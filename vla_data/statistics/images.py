@@ -7,6 +7,7 @@ more), values are divided by 255, and the result has the shape ``(3, 1, 1)``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,18 +67,18 @@ class ImageStats:
             "mean": mean,
             "std": np.sqrt(variance),
         }
+        ends = np.cumsum(self.counts, axis=1)
         for name, q in QUANTILES.items():
-            rows[name] = [_quantile(line, q) for line in self.counts]
+            rows[name] = [_quantile(line, q) for line in ends]
         out: dict[str, Json] = {name: [[[float(v)]] for v in row] for name, row in rows.items()}
         out["count"] = [self.images]
         return out
 
 
-def _quantile(counts: NDArray[np.int64], q: float) -> float:
-    """`numpy.quantile` (linear) of the values that these counts stand for."""
-    ends = np.cumsum(counts)
+def _quantile(ends: NDArray[np.int64], q: float) -> float:
+    """`numpy.quantile` (linear) of the values that these counts, added up, stand for."""
     position = q * (int(ends[-1]) - 1)
-    below = int(np.floor(position))
-    low = _LEVELS[np.searchsorted(ends, below, side="right")]
-    high = _LEVELS[np.searchsorted(ends, min(below + 1, int(ends[-1]) - 1), side="right")]
+    below = math.floor(position)
+    low = _LEVELS[ends.searchsorted(below, side="right")]
+    high = _LEVELS[ends.searchsorted(min(below + 1, int(ends[-1]) - 1), side="right")]
     return float(low + (high - low) * (position - below))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,6 +16,9 @@ from vla_data.statistics.runs import Column, Run, scratch_file
 
 QUANTILES: Final = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 """LeRobot's names of the quantiles in its statistics."""
+
+_LEVELS: Final = np.array(list(QUANTILES.values()))
+_TOGETHER: Final = 1 << 16  # values that are looked at together
 
 LARGEST: Final = 1e150
 """Values beyond this have no square that a float64 could hold."""
@@ -70,17 +73,28 @@ def vector_stats(values: Array) -> dict[str, Json]:
     if len(values) == 0:
         raise ValueError("there is nothing to take statistics of")
     table = values.reshape(len(values), -1)
-    rows: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std", *QUANTILES)}
-    for element in range(table.shape[1]):  # one at a time: a copy and a sort of all would take four times the room
-        column = table[:, element].astype(np.float64)
-        column = column[np.isfinite(column)] if table.dtype.kind == "f" else column
-        column = column if len(column) else np.zeros(1)
-        for name in ("min", "max", "mean", "std"):
-            rows[name].append(float(getattr(column, name)()))
-        for name, value in zip(QUANTILES, np.quantile(column, list(QUANTILES.values())), strict=True):
-            rows[name].append(float(value))
+    out: dict[str, list[float]] = {name: [] for name in ("min", "max", "mean", "std", *QUANTILES)}
+    # Some elements at a time: a copy and a sort of a large table would take four times the room.
+    some = max(1, _TOGETHER // len(table))
+    for at in range(0, table.shape[1], some):
+        block = np.ascontiguousarray(table[:, at : at + some].T, dtype=np.float64)
+        if table.dtype.kind != "f" or np.isfinite(block).all():
+            _add_rows(out, block)
+        else:
+            for row in block:
+                good = row[np.isfinite(row)]
+                _add_rows(out, good[None] if len(good) else np.zeros((1, 1)))
     order = ("min", "max", "mean", "std")
-    return {**{name: rows[name] for name in order}, "count": [len(values)], **{n: rows[n] for n in QUANTILES}}
+    return {**{name: out[name] for name in order}, "count": [len(values)], **{n: out[n] for n in QUANTILES}}
+
+
+def _add_rows(out: Mapping[str, list[float]], rows: Vector) -> None:
+    """Append the statistics of each of some elements, ``(D, N)``, to those of the elements before."""
+    for name in ("min", "max", "mean", "std"):
+        out[name] += getattr(rows, name)(axis=1).tolist()
+    levels = np.quantile(rows, _LEVELS, axis=1)
+    for name, level in zip(QUANTILES, levels, strict=True):
+        out[name] += level.tolist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

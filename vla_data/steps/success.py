@@ -1,7 +1,8 @@
 """When an episode counts as solved, and where it ends then.
 
 The flags are ``next.success`` on the aligned timeline: flag ``t`` was true right after action ``t``, whatever
-a collector called it, and pruning happens later, so that a streak is a streak in the environment's time.
+a collector called it, and pruning happens later, so that a streak is a streak in the environment's time. Where
+there are none and the source says of the whole episode whether it was solved, that counts, and nothing is cut.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class _ByRule:
         checks.one_of("success_rule", self.rule, get_args(SuccessRule))
 
     def _end(self, episode: Episode) -> int | None:
+        if "next.success" not in episode.arrays and episode.meta.success is not None:
+            return len(episode) if episode.meta.success else None  # said of the whole: it is not cut
         return success_end(_flags(episode), min_steps=self._needed(episode), rule=self.rule)
 
     def _needed(self, episode: Episode) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 from vla_data.core.ledger import FILE
 from vla_data.core.manifest import MANIFEST
 from vla_data.errors import UsageError
-from vla_data.files.folders import folders_below
+from vla_data.files.folders import folders_below, has_hidden
 from vla_data.files.sums import SEAL
 from vla_data.formats.tables import SIDECARS
 from vla_data.jobs.workspace import is_ours
@@ -41,6 +41,7 @@ def find_dataset(path: Path) -> tuple[Path, str]:
             for root in path.glob(depth)
             for side in SIDECARS
             if any((root / side / mark).is_file() for mark in marks)
+            and not has_hidden(root.relative_to(path).as_posix())
         }
         if len(found) > 1:
             names = ", ".join(show(root) for root, _ in sorted(found)[:4])

@@ -19,6 +19,7 @@ import numpy as np
 
 from vla_data.core import Array, Episode, EpisodeRef, Json, Schema, Source
 from vla_data.core.findings import Section, html_of, text_of
+from vla_data.core.unneeded import lenient
 from vla_data.errors import DataError, RefusedError
 from vla_data.formats import open_source
 from vla_data.measuring.likeness import is_content
@@ -37,6 +38,9 @@ _TOLD: Final[Mapping[Kind, str]] = {
 _FIGURES: Final = ("min", "q01", "mean", "q99", "max", "std")
 _SHOWN: Final = 20
 _ROWS: Final = 200
+
+UNSAID: Final = ("fps", "task")
+"""What nobody is asked for: of a dataset that does not say it, that is what is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +159,8 @@ def diff(
     Raises:
         UsageError: one of them is no dataset, or needs an option.
     """
-    sources = [open_source(one, **options) if isinstance(one, str | Path) else one for one in (a, b)]
+    opened = [open_source(one, **options) if isinstance(one, str | Path) else one for one in (a, b)]
+    sources = [lenient(one, UNSAID) for one in opened]
     total = sum(len(source.episodes()) for source in sources)
     sides, done = [], 0
     for source in sources:
@@ -278,7 +283,7 @@ def _features(a: Schema | None, b: Schema | None) -> Iterator[tuple[str, str]]:
         if a is not b:
             yield "", f"no episode of {'A' if a is None else 'B'} can be read"
         return
-    for key, x, y in (("fps", a.fps, b.fps), ("robot", a.robot, b.robot)):
+    for key, x, y in (("fps", a.fps or None, b.fps or None), ("robot", a.robot, b.robot)):
         if x != y:
             yield key, f"{_told(x)} in A, {_told(y)} in B"
     for name in sorted(a.features.keys() | b.features.keys()):

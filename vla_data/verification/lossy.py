@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_data.core import Sink
-from vla_data.core.base import Pictures, traits_of
+from vla_data.core.base import traits_of
+from vla_data.core.traits import Pictures
 from vla_data.jobs.job import versions
 from vla_data.media import images
 from vla_data.media.frames import ClipFrame, Frames

@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self, parts: list[str], query: dict[str, list[str]]) -> None:
         viewer, name = self.server.viewer, "/".join(parts)
-        numbers = [int(part) for part in parts[1:] if part.isascii() and part.isdecimal() and len(part) <= _DIGITS]
+        numbers = [int(part) for part in parts[1:] if _is_number(part)]
         whole = len(numbers) == len(parts) - 1 and bool(numbers) and numbers[0] < len(viewer.shelf)
         if name in _FILES:
             file, kind = _FILES[name]
@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(viewer.listed())
         elif name == "found.json":
             after = query.get("after", ["0"])[0]
-            self._json(viewer.found(int(after) if after.isascii() and after.isdecimal() else 0))
+            self._json(viewer.found(int(after) if _is_number(after) else 0))
         elif parts[0] == "episode" and whole and len(numbers) == 1:
             self._json(viewer.episode(numbers[0]))
         elif parts[0] == "frame" and whole and len(numbers) == 3:
@@ -215,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self) -> None:
         flags = self.server.viewer.flags
         size = self.headers.get("Content-Length", "")
-        if not size.isdecimal() or int(size) > _MOST:
+        if not _is_number(size) or int(size) > _MOST:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return
         given = strict_json.loads(self.rfile.read(int(size)), name="flags")
@@ -248,6 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the terminal is for the person, and addresses have the token."""
+
+
+def _is_number(text: str) -> bool:
+    """Whether this is a whole number of a size that something here may have."""
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
 
 def _line(entry: Entry) -> list[Json]:

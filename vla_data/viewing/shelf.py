@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from vla_data.core import Episode, EpisodeRef, Schema, Source
 from vla_data.core.base import whole
 from vla_data.errors import VlaDataError
@@ -144,8 +142,7 @@ class Shelf:
         except Exception as error:  # whatever a reader raises, the list goes on
             told = str(error) if isinstance(error, VlaDataError) else f"{type(error).__name__}: {error}"
             return Entry(position=position, id=ref.id, steps=0, error=show(told, escaped=True))
-        flags = episode.arrays.get("next.success")
         solved = self.entries[position].success
-        if solved is None and flags is not None:
-            solved = bool(np.any(flags))
+        if solved is None:
+            solved = episode.succeeded
         return Entry(position=position, id=ref.id, steps=len(episode), task=episode.task, success=solved)

@@ -33,7 +33,7 @@ def told(position: int, episode: Episode, schema: Schema, known: Beside) -> dict
         "id": episode.id,
         "task": episode.task,
         "steps": len(episode),
-        "fps": schema.fps,
+        "fps": schema.fps or None,
         "robot": schema.robot,
         "cameras": [
             {"name": name, "height": frames.height, "width": frames.width}

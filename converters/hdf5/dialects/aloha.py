@@ -38,6 +38,7 @@ from converters.hdf5.dialects.base import (
     one_text,
     written,
 )
+from converters.hdf5.dialects.odd import Odd, beside
 from vla_data.core import Json
 from vla_data.errors import DataError
 from vla_data.safety import strict_json
@@ -68,8 +69,11 @@ class Aloha:
     def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
         """The episode. See `converters.hdf5.dialects.base.Layout`."""
         about = top.attributes()
-        actions = actions_of(top, "action")
-        obs, notes = collect(top.group("observations"))
+        odd: list[Odd] = []
+        obs, notes = collect(top.group("observations"), odd)
+        extra, more = collect(top, odd, skip=("action", "observations", "compress_len"))
+        with beside(odd):
+            actions = actions_of(top, "action", odd)
         seen: dict[str, Table] = {}
         encoded = set()
         for key, table in obs.items():
@@ -80,7 +84,6 @@ class Aloha:
             seen[f"observation.images.{camera}"] = table
             if not is_images(table):
                 encoded.add(f"observation.images.{camera}")
-        extra, more = collect(top, skip=("action", "observations", "compress_len"))
         languages = {**written(extra), **instructions(about)}
         if not languages and (path.parent / _INSTRUCTIONS).exists():
             told = _beside(path.parent / _INSTRUCTIONS, root)
@@ -107,6 +110,7 @@ class Aloha:
                 "episode_metadata": metadata(file=about),
             },
             notes=(*notes, *more),
+            odd=tuple(odd),
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 
 from converters.hdf5.dialects.channels import ChannelsLast
-from converters.hdf5.dialects.odd import Odd, refuse
+from converters.hdf5.dialects.odd import Odd
 from vla_data.core import Json
 from vla_data.core.instructions import NAMES
 from vla_data.errors import DataError
@@ -71,6 +71,7 @@ class Demo:
         robot: its type, if the file says it.
         facts: for `vla_data.Episode.meta`.
         notes: for `vla_data.Episode.notes`.
+        odd: parts that can't be read, and are in no table.
     """
 
     actions: Mapping[str, Table]
@@ -91,6 +92,7 @@ class Demo:
     robot: str | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    odd: tuple[Odd, ...] = ()
 
     @property
     def count(self) -> int:
@@ -123,23 +125,24 @@ class Layout(Protocol):
         ...
 
 
-def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> tuple[dict[str, Table], list[str]]:
+def collect(
+    group: Group, odd: list[Odd], skip: Sequence[str] = (), *, extra: bool = False
+) -> tuple[dict[str, Table], list[str]]:
     """Every dataset below a group, by its path joined with dots, in natural order; and notes.
 
     A group that several links lead to is read once, so a cycle ends; a dataset is read for each of its names.
 
     Args:
         group: where they lie.
+        odd: takes what can't be read: E232 for a name that no feature can have, and what `Group` raises.
         skip: names in it that are not looked at.
         extra: leave out what no feature can be, by its type or name, with a note: nobody asked for it.
 
     Raises:
-        DataError: E106 for more than 4,096 datasets or 16 levels, E232 for a name that no feature can have, and
-            what `Group` raises; each with the option that does without it.
+        DataError: E106 for more than 4,096 datasets or 16 levels.
     """
     out: dict[str, Table] = {}
     notes: list[str] = []
-    odd: list[Odd] = []
     visited = {group.key}
     names: dict[tuple[int, int], str] = {}
     # A stack and no recursive function inside: its cycle of references would keep the file open.
@@ -181,7 +184,6 @@ def collect(group: Group, skip: Sequence[str] = (), *, extra: bool = False) -> t
                 todo.append((f"{prefix}{name}/", item))
             if len(out) + len(visited) > MAX_TABLES:
                 raise DataError("E106", f"{show(group.path)} has more than {MAX_TABLES:,} datasets")
-    refuse(odd)
     return dict(sorted(out.items(), key=lambda entry: natural(entry[0]))), sorted(notes, key=natural)
 
 
@@ -202,8 +204,8 @@ RGB: Final = (8, 3)
 def file_of(table: Table) -> tuple[int, int] | None:
     """(bits, channels) of the image file that the first row of a table is; None where it is none.
 
-    Rows are JPEG or PNG files as ``|S<n>``, of unequal length, or as ``(N, n)`` uint8 padded with zeros. Gray, and
-    whatever JPEG has, counts as RGB, which holds it.
+    Rows are JPEG or PNG files as ``|S<n>``, of unequal length, or as ``(N, n)`` uint8 padded with zeros. Gray and
+    palettes of at most 8 bits, and whatever JPEG has, count as RGB, which holds them.
     """
     numbers = table.kind == "number"
     if len(table) == 0 or len(table.shape) != (2 if numbers else 1):
@@ -217,7 +219,7 @@ def file_of(table: Table) -> tuple[int, int] | None:
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < _SMALLEST_FILE:
         return None
     channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(data[25], 0)
-    return RGB if (data[24], channels) == (8, 1) else (data[24], channels)
+    return RGB if data[24] <= 8 and data[25] in (0, 3) else (data[24], channels)
 
 
 def required(group: Group, name: str) -> Table:

@@ -11,9 +11,9 @@ import numpy as np
 
 from converters.hdf5.dialects.actions import actions_of
 from converters.hdf5.dialects.base import Demo, collect
+from converters.hdf5.dialects.odd import Odd, beside
 from converters.hdf5.dialects.sim_states import states_of
 from converters.robomimic.names import DERIVED, ID
-from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
 
 CAMERAS: Final = frozenset({"agentview_rgb", "eye_in_hand_rgb"})
@@ -39,14 +39,15 @@ class InData:
         ...
 
 
-def steps(demo: Group) -> Demo:
+def steps(demo: Group, odd: list[Odd]) -> Demo:
     """What a demo has beside its observations: its actions; rewards, dones and truth values (see `_flags`) as
-    ``next.*``; the simulator's states; everything else; and notes.
+    ``next.*``; the simulator's states; everything else; and notes. What can't be read is put into ``odd``.
     """
-    actions = actions_of(demo, "actions")
+    with beside(odd):
+        actions = actions_of(demo, "actions", odd)
     number = len(next(iter(actions.values())))
     skip = ("obs", "next_obs", "actions", *(() if "action" in actions else ("action_dict",)))
-    extra, notes = collect(demo, skip=skip, extra=True)
+    extra, notes = collect(demo, odd, skip=skip, extra=True)
     results = {}
     for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, number)):
         table = extra.pop(key, None)
@@ -58,7 +59,7 @@ def steps(demo: Group) -> Demo:
     notes += more
     count = demo.attributes().get("num_samples")
     if count is not None and count != number:
-        raise DataError("E204", f"{number:,} actions, where num_samples is {str(count)[:20]}")
+        odd.append(("E204", f"{number:,} actions, where num_samples is {str(count)[:20]}", ""))
     return Demo(actions=actions, results=results, before=before, seen={}, extra=extra, notes=tuple(notes))
 
 
@@ -78,6 +79,15 @@ def _flags(tables: Mapping[str, Table], count: int) -> list[tuple[str, str]]:
         and table.shape in ((count,), (count, 1))
         and (table.dtype.kind in "biu" or bool(np.isin(table.read(), (0, 1)).all()))
     ]
+
+
+def success_of(attributes: Mapping[str, Any]) -> bool | None:
+    """Attribute ``success`` of a demo, as Isaac Lab's recorder writes it: whether the task was solved in the end;
+    None where there is none, or another value than true, false, 1 and 0.
+    """
+    value = np.asarray(attributes.get("success"))
+    told = value.size == 1 and value.dtype.kind in "biuf" and value.item() in (0, 1)
+    return bool(value.item()) if told else None
 
 
 def robot_of(kwargs: Any) -> str | None:

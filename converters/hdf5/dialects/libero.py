@@ -48,7 +48,8 @@ from converters.hdf5.dialects.base import (
     words,
     written,
 )
-from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps
+from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps, success_of
+from converters.hdf5.dialects.odd import Odd
 from converters.hdf5.robosuite_controller import controller_of
 from vla_data.errors import DataError
 from vla_data.safety.hdf5 import Group, Table
@@ -82,9 +83,9 @@ class Libero(InData):
     def demo(self, data: Group, demo: Group, path: Path) -> Demo:
         """See `InData`."""
         about, own = data.attributes(), demo.attributes()
-        made = steps(demo)
+        obs, more = collect(demo.group("obs"), odd := list[Odd]())
+        made = steps(demo, odd)
         extra = dict(made.extra)
-        obs, more = collect(demo.group("obs"))
         seen = {observation(key, table): table for key, table in obs.items()}
         if "robot_states" in extra:  # recorded with the observations, not with the states
             seen["observation.robot_states"] = extra.pop("robot_states")
@@ -108,9 +109,11 @@ class Libero(InData):
                 "env": text_of(about, "env_name"),
                 "scene": scene,
                 "controller": controller_of(kwargs),
+                "success": success_of(own),
                 "episode_metadata": metadata(demo=own, file=about),
             },
             notes=(*made.notes, *more),
+            odd=tuple(odd),
         )
 
 

@@ -31,6 +31,7 @@ from converters.hdf5.dialects.base import (
     observation,
     rate_of,
 )
+from converters.hdf5.dialects.odd import Odd, beside
 from vla_data.errors import DataError
 from vla_data.safety import strict_json
 from vla_data.safety.files import read_file
@@ -65,13 +66,15 @@ class ManiSkill:
     def read(self, top: Group, name: str, path: Path, root: Path) -> Demo:
         """One trajectory. See `converters.hdf5.dialects.base.Layout`."""
         traj = top.group(name)
-        actions = actions_of(traj, "actions")
-        number = len(next(iter(actions.values())))
         if "obs" not in traj:
             raise DataError("E206", "there are no observations; ManiSkill's replay_trajectory adds them (-o rgb)")
+        odd: list[Odd] = []
         whole = traj["obs"]
-        obs, notes = ({"state": whole}, []) if isinstance(whole, Table) else collect(whole)
-        extra, more = collect(traj, skip=("obs", "actions"))
+        obs, notes = ({"state": whole}, []) if isinstance(whole, Table) else collect(whole, odd)
+        extra, more = collect(traj, odd, skip=("obs", "actions"))
+        with beside(odd):
+            actions = actions_of(traj, "actions", odd)
+        number = len(next(iter(actions.values())))
         notes += more
         results = {_RESULTS[key]: extra.pop(key) for key in tuple(_RESULTS) if key in extra}
         before = {
@@ -108,6 +111,7 @@ class ManiSkill:
                 ),
             },
             notes=tuple(notes),
+            odd=tuple(odd),
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from vla_data.errors import DataError
@@ -16,20 +17,54 @@ _TOLD: Final = 5
 _OPTIONS: Final = 40
 
 Odd = tuple[str, str, str]
-"""Code, what is wrong, and the path of the part that can't be read."""
+"""Code, what is wrong, and the path of the part that can't be read; no path for what no part is to blame for, as a
+fact that is missing.
+"""
+
+
+@contextlib.contextmanager
+def beside(odd: Sequence[Odd]) -> Iterator[None]:
+    """An error says what ``odd`` has by then, as well.
+
+    Raises:
+        DataError: by the code of that error.
+    """
+    try:
+        yield
+    except DataError as error:
+        if not odd:
+            raise
+        told = DataError(error.code, f"{error.message}; {_said(odd)}")
+        told.frames = error.frames
+        raise told from None
+
+
+@contextlib.contextmanager
+def gather(odd: list[Odd], path: str) -> Iterator[None]:
+    """What is refused of the part at ``path`` is put into ``odd``, so that the next part is looked at, too."""
+    try:
+        yield
+    except DataError as error:
+        odd.append((error.code, error.message, path))
 
 
 def refuse(odd: Sequence[Odd]) -> None:
-    """Name all parts of a demo that can't be read, and how it is read without them.
+    """Name all parts of a demo that can't be read, and how it is read without them; what is missing comes first.
 
     Raises:
         DataError: by the code of the first; there are some.
     """
-    if not odd:
-        return
-    said = "; ".join(dict.fromkeys(message for _, message, _ in odd[:_TOLD]))
-    more = f"; and {len(odd) - _TOLD:,} more" if len(odd) > _TOLD else ""
-    raise DataError(odd[0][0], f"{said}{more}{without(*(path for _, _, path in odd))}")
+    if odd:
+        raise DataError(min(odd, key=lambda one: bool(one[2]))[0], _said(odd))
+
+
+def _said(odd: Sequence[Odd]) -> str:
+    whole = [message for _, message, path in odd if not path]
+    parts = {path: message for _, message, path in reversed(odd) if path}
+    messages = list(dict.fromkeys(reversed(parts.values())))
+    more = f"; and {len(parts) - _TOLD:,} more" if len(parts) > _TOLD else ""
+    said = "; ".join([*dict.fromkeys(whole), *messages[:_TOLD]])
+    return f"{said}{more}{without(*reversed(parts))}" if parts else said
 
 
 def without(*paths: str) -> str:

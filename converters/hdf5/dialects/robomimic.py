@@ -53,7 +53,8 @@ from converters.hdf5.dialects.base import (
     text_of,
     written,
 )
-from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps
+from converters.hdf5.dialects.in_data import CAMERAS, InData, robot_of, steps, success_of
+from converters.hdf5.dialects.odd import Odd
 from converters.hdf5.robosuite_controller import controller_of
 from converters.robomimic.names import DECLARED, DERIVED, FACTS, ID, ORIGIN, origin_of
 from vla_data.errors import DataError
@@ -82,7 +83,8 @@ class Robomimic(InData):
     def demo(self, data: Group, demo: Group, path: Path) -> Demo:
         """See `InData`."""
         about, own = data.attributes(), demo.attributes()
-        made = steps(demo)
+        odd: list[Odd] = []
+        made = steps(demo, odd)
         results, before, extra, notes = dict(made.results), dict(made.before), dict(made.extra), list(made.notes)
         if "obs" not in demo and ID not in own:
             # collect_human_demonstrations.py writes states alone.
@@ -93,12 +95,12 @@ class Robomimic(InData):
                     "dataset_states_to_obs.py adds observations",
                 )
             demo.group("obs")
-        obs, more = collect(demo.group("obs")) if "obs" in demo else ({}, [])
+        obs, more = collect(demo.group("obs"), odd) if "obs" in demo else ({}, [])
         notes += more
         following: dict[str, Table] = {}
         next_obs: dict[str, Table] = {}
         if "next_obs" in demo:
-            after, more = collect(demo.group("next_obs"))
+            after, more = collect(demo.group("next_obs"), odd)
             notes += more
             following = {
                 observation(k, t): t for k, t in after.items() if t.attributes().get("last_row") != "repeated"
@@ -134,7 +136,7 @@ class Robomimic(InData):
             name: dict(json_of(table.attributes(), DECLARED))
             for name, table in {**made.actions, **results, **before, **extra, **seen}.items()
         }
-        scene, seed = told.get("scene"), told.get("seed")
+        scene, seed = told.get("scene"), told.get("seed", own.get("seed"))
         lang = one_text(told.get("lang"))
         languages = {"ep_meta": lang} if lang is not None else {}
         languages |= instructions(own) | written(extra) | instructions(about) | instructions(env)
@@ -156,7 +158,8 @@ class Robomimic(InData):
             robot=robot_of(kwargs),
             facts={
                 "scene": one_text(scene),
-                "seed": seed if isinstance(seed, int) else None,
+                "seed": int(seed) if isinstance(seed, int | np.integer) else None,
+                "success": success_of(own),
                 "env": env.get("env_name") if isinstance(env.get("env_name"), str) else text_of(about, "env"),
                 "controller": controller_of(kwargs),
                 "env_version": env.get("env_version") if isinstance(env.get("env_version"), str) else None,
@@ -170,6 +173,7 @@ class Robomimic(InData):
                 },
             },
             notes=tuple(notes),
+            odd=tuple(odd),
         )
 
 

@@ -55,7 +55,7 @@ def actions(value: float, dtype: str = "f8") -> Any:
         ({"actions": None}, "E206", "data/demo_0/actions is missing"),
         ({"obs__eef": None, "obs__front": None}, "E206", "data/demo_0/obs is missing"),
         ({"obs__eef": np.zeros((T - 1, 3))}, "E204", "4 rows for 5 actions"),
-        ({"obs__eef": np.zeros((T + 1, 3))}, "E204", "some observations have 5 rows, others 6"),
+        ({"obs__eef": np.zeros((T + 1, 3))}, "E204", "obs/front has 5 rows, other observations 6"),
         ({"obs__eef": np.zeros((T + 2, 3))}, "E204", "7 rows"),
         ({"obs__eef": np.float64(1.0)}, "E204", "no rows"),
         ({"rewards": np.zeros(T + 1)}, "E204", "6 rows"),

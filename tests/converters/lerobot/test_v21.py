@@ -265,8 +265,8 @@ def test_a_part_that_is_no_range_is_none(layout: Any, parts: Any) -> None:
 
 # -- stock lerobot ------------------------------------------------------------------------------------------------
 
-OLD = os.environ.get("LEROBOT_V21_PYTHON", "")
-"""An interpreter with lerobot 0.3, which pins other packages than ours."""
+OLD = [p for p in os.environ.get("LEROBOT_V21_PYTHON", "").split(os.pathsep) if Path(p).is_file()]
+"""Interpreters with lerobot 0.3, or what openpi pins: ``scripts/judges lerobot openpi`` makes them."""
 
 
 @needed
@@ -304,11 +304,12 @@ def test_lerobots_converter_makes_of_it_what_we_write(python: str, kind: str, tm
 
 
 @pytest.mark.skipif(not OLD, reason="LEROBOT_V21_PYTHON names no interpreter with lerobot 0.3")
+@pytest.mark.parametrize("python", OLD)
 @pytest.mark.parametrize("kind", SETS)
-def test_lerobot_of_v21_opens_it(kind: str, tmp_path: Path) -> None:
+def test_lerobot_of_v21_opens_it(kind: str, python: str, tmp_path: Path) -> None:
     root = tmp_path / "set"
     run(SETS[kind](tmp_path / "in"), root, "v2.1", images="png")
-    seen = judged(OLD, root, judge="lerobot_v21")
+    seen = judged(python, root, judge="lerobot_v21")
     own = episodes(root)
     assert (seen["episodes"], len(seen["frames"])) == (len(own), sum(map(len, own)))
     frames = iter(seen["frames"])

@@ -388,6 +388,30 @@ def test_no_split_is_made_up_unless_it_is_asked_for(tmp_path: Path) -> None:
         assert {record.split for record in vd.open_ledger(folder).records} == splits
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "val", "says"),
+    [
+        (1, 0.05, 0, "the only episode is in train; val, for which a share of 0.05 was asked, is empty"),
+        (1, 0.99, 0, "the only episode is in train"),
+        (2, 0.05, 1, "val has 1 of 2 episodes, where a share of 0.05 was asked"),
+        (3, 0.05, 1, "val has 1 of 3 episodes, where a share of 0.05 was asked"),
+        (2, 0.5, 1, ""),
+        (3, 0.0, 0, ""),
+    ],
+)
+def test_few_episodes_are_trained_on_and_what_was_drawn_is_told(
+    tmp_path: Path, count: int, share: float, val: int, says: str
+) -> None:
+    made = Made({f"e{i}": episode(f"e{i}", i + 2) for i in range(count)})
+    sink = RldsSink(target=tmp_path / "out/1.0.0", name="out", val_fraction=share)
+    report = vd.run(made, (), sink, workers=1)
+    splits = [record.split for record in vd.open_ledger(tmp_path / "out/1.0.0").records]
+    assert (splits.count("val"), splits.count("train")) == (val, count - val)
+    told = [line for line in report.warnings if " in train; val" in line or line.startswith("val has")]
+    assert len(told) == bool(says)
+    assert all(says in line for line in told)
+
+
 def test_convert_has_val_as_an_option(tmp_path: Path) -> None:
     for words, splits in (([], {"train"}), (["--val", "0.5"], {"train", "val"})):
         target = str(tmp_path / str(len(words)))

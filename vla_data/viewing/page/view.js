@@ -1,6 +1,7 @@
 // The page of `vla-data view`. Whatever comes from the data is set as text, and never as markup.
 "use strict";
 
+const UNDECLARED = 10;  // steps a second that are shown where no rate is declared
 const ROWS = 50, AHEAD = 6, KEPT = 160, COLOURS = 8, MAIN = ["action", "observation.state"];
 const token = location.pathname.split("/")[1];
 const $ = (id) => document.getElementById(id);
@@ -177,8 +178,8 @@ async function open(position) {
   press();
   list();
   if (told.error) return;
-  const seconds = told.steps / told.fps;
-  $("facts").textContent = [`${told.steps} steps at ${told.fps} a second, ${seconds.toFixed(1)} s`, told.robot,
+  const long = told.fps ? `at ${told.fps} a second, ${(told.steps / told.fps).toFixed(1)} s` : "at no declared rate";
+  $("facts").textContent = [`${told.steps} steps ${long}`, told.robot,
     ...told.notes].filter(Boolean).join(" · ");
   $("step").max = String(Math.max(0, told.steps - 1));
   cameras(told);
@@ -219,7 +220,7 @@ async function show(step) {
   const told = state.episode, turn = state.turn;
   state.at = step;
   $("step").value = String(step);
-  $("at").textContent = `${step} of ${told.steps - 1}, ${(step / told.fps).toFixed(2)} s`;
+  $("at").textContent = `${step} of ${told.steps - 1}` + (told.fps ? `, ${(step / told.fps).toFixed(2)} s` : "");
   for (const draw of state.draws) draw(step);
   const found = await Promise.all(told.cameras.map((_, camera) => load(camera, step)));
   if (turn !== state.turn || step !== state.at) return;
@@ -246,7 +247,7 @@ async function play() {
   while (state.playing && turn === state.turn && state.at < told.steps - 1) {
     const begun = performance.now();
     await show(state.at + 1);
-    await new Promise((done) => setTimeout(done, Math.max(0, 1000 / told.fps - (performance.now() - begun))));
+    await new Promise((done) => setTimeout(done, Math.max(0, 1000 / (told.fps || UNDECLARED) - (performance.now() - begun))));
   }
   if (turn === state.turn) stop();
 }
