@@ -36,14 +36,7 @@ def cli() -> None:
 def _common_of(*, named: bool) -> Callable[[Command], Command]:
     """The options of every program; the run's name may be left out where it is not ``named``."""
     return stack(
-        click.option("--debug", is_flag=True, help="Show where a defect is."),
-        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
-        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
-        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
-        click.option(
-            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
-        ),
+        click.option("--exp-name", required=named, help="Name of the run: its folder in --runs."),
         click.option(
             "--runs",
             type=click.Path(path_type=Path),
@@ -51,7 +44,14 @@ def _common_of(*, named: bool) -> Callable[[Command], Command]:
             show_default=True,
             help="Where runs are.",
         ),
-        click.option("--exp-name", required=named, help="Name of the run: its folder in --runs."),
+        click.option(
+            "--config", default="laptop", show_default=True, help="debug, laptop, full, or a TOML/JSON file."
+        ),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One option of it; repeat."),
+        click.option("--resume", is_flag=True, help="Go on with the run from its last checkpoint."),
+        click.option("--wandb/--no-wandb", default=False, help="Log to Weights & Biases too.  [default: no]"),
+        click.option("--json", "as_json", is_flag=True, help="The result as one JSON object."),
+        click.option("--debug", is_flag=True, help="Show where a defect is."),
     )
 
 

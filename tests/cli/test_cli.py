@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ import vla_data
 from converters.rollouts.source import PpoRolloutSource
 from tests.paths import ROOT, TESTS
 from tests.rollouts import CAMERA, rollout, save
+from vla_data.cli import COMMANDS, cli
 
 REAL = TESTS / "data/rollouts"
 COUNTS = {
@@ -812,7 +814,30 @@ def test_help_and_version_name_every_command() -> None:
         assert f"  {name} " in shown.stdout
 
 
-@pytest.mark.parametrize("command", [(), ("align",)])
-def test_help_fits_a_terminal_of_80_columns(command: tuple[str, ...]) -> None:
-    shown = run(*command, "--help", env={"COLUMNS": "80"}).stdout
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    shown = run("--help", env={"COLUMNS": "80"}).stdout
     assert [line for line in shown.splitlines() if len(line) > 80] == []
+    for name in COMMANDS:
+        shown = help_of(name)
+        assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
+def help_of(name: str) -> str:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command.get_help(click.Context(command, info_name=name, terminal_width=80, max_content_width=80))
+
+
+def test_help_lists_the_options_of_a_format_together_and_every_one() -> None:
+    shown = help_of("convert")
+    sections = dict(re.findall(r"^(\w+):\n(.*?)(?=^\w|\Z)", shown, re.MULTILINE | re.DOTALL))
+    assert [*sections] == [
+        *("Options", "Reading", "Rollouts", "HDF5", "RLDS", "LeRobot", "Features", "Images", "robomimic", "RDT"),
+        "Running",
+    ]
+    assert re.findall(r"--[\w-]+", sections["RDT"])[:2] == ["--rdt-layout", "--action-convention"]
+    assert "--float32" in sections["RLDS"]
+    command = cli.get_command(click.Context(cli), "convert")
+    assert command is not None
+    named = {name for param in command.params if isinstance(param, click.Option) for name in param.opts}
+    assert named - {*re.findall(r"(--?[\w-]+)", shown)} == set()

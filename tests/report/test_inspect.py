@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -17,10 +22,11 @@ from click.testing import CliRunner
 import vla_data as vd
 from converters.lerobot.source import LerobotSource
 from tests.hdf5_files import ALOHA, LIBERO, MANISKILL, ROBOMIMIC
-from tests.paths import SHARED, TESTS
+from tests.paths import ROOT, SHARED, TESTS
 from vla_data.cli.inspect import command
 from vla_data.errors import DataError
 from vla_data.media.video_settings import VideoSettings
+from vla_data.report.sparks import spark
 
 ROLLOUTS = TESTS / "data/rollouts"
 BRIDGE = TESTS / "data/rlds/bridge_dataset"
@@ -302,3 +308,27 @@ def test_a_video_of_another_rate_is_refused(sets: dict[str, Path], tmp_path: Pat
     text, facts = inspect(root)
     assert_fits(text)
     assert facts["problems"] == {"E221 timestamps": 3}
+
+
+def test_a_terminal_is_shown_how_numbers_are_spread() -> None:
+    """And a pipe is not, as the other tests see: what is printed there is for programs, too."""
+    words = [sys.executable, "-m", "vla_data", "inspect", str(ROLLOUTS)]
+    near, far = pty.openpty()
+    subprocess.run(words, stdout=far, check=True, env={**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)})
+    os.close(far)
+    told = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(near, 65536):
+            told += piece
+    os.close(near)
+    lines = told.decode().splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = [line for line in lines if line.startswith("    gripper ")]
+    assert line.split()[1:] == ["▄", "█", "-1", "to", "1", "open", "1,", "closed", "-1"]
+    (line,) = [line for line in lines if line.startswith("    x ")]
+    assert line.split()[-4:] == ["-0.0309", "to", "0.0234", "m"]
+
+
+def test_a_spark_says_where_most_numbers_are() -> None:
+    assert spark(np.array([0.0, 0, 0, 1])) == "█" + " " * 14 + "▃"
+    assert spark(np.full(3, 2.5)) == " " * 8 + "█" + " " * 7

@@ -9,6 +9,7 @@ from vla_data.preparing import Extras, Prepared
 
 FORMAT: Final = "lerobot"
 NEEDS_GATE: Final = False
+STATE: Final = "observation.state"
 
 
 def sink_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -25,6 +26,11 @@ def place(name: str) -> str:
 def extras(prepared: Prepared) -> Extras:
     """See `vla_data.preparing.job.Preparation`."""
     prepared.feature("action")
+    facts = ["meta/stats.json of the dataset is what lerobot normalises by; --policy.type=smolvla and others too"]
+    if STATE not in prepared.schema.features:
+        facts.append(
+            f"lerobot's policies read {STATE}, which the dataset does not have: record it, or --rename X={STATE}"
+        )
     return Extras(
         files={},
         command=[
@@ -32,7 +38,5 @@ def extras(prepared: Prepared) -> Extras:
             f"--dataset.root={prepared.word(place(prepared.name))} "
             f"--policy.type=act --policy.push_to_hub=false --output_dir={prepared.word('train')}",
         ],
-        facts=[
-            "meta/stats.json of the dataset is what lerobot normalises by; --policy.type=smolvla and others too"
-        ],
+        facts=facts,
     )

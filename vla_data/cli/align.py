@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli.copying import as_video
 from vla_data.cli.curation import curation, curation_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
     changed,
     image_options,
@@ -23,7 +24,7 @@ from vla_data.formats import load_builder, open_sink
 from vla_data.jobs.run import run
 
 
-@click.command("align")
+@click.command("align", cls=Grouped)
 @click.argument("rollouts")
 @click.argument("out", type=Target())
 @image_options

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import choice, dry_run_option, result_options, watch
 from vla_data.cli.types import Local, Number, TrainerName
 from vla_data.errors import UsageError, VlaDataError
@@ -26,7 +27,7 @@ class Normalizer(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return click.IntRange(1).convert(value, param, ctx)
 
 
-@click.command("annotate")
+@click.command("annotate", cls=Grouped)
 @click.argument("dataset", type=Local())
 @click.option("--values", type=Local(), help="Parquet: episode_index, frame_index, value.")
 @click.option("--value-fn", metavar="MODULE:FUNCTION", help="Called with batches of frames; returns their values.")

@@ -11,6 +11,7 @@ import click
 
 from vla_data.cli import emit
 from vla_data.cli.curation import curation, curation_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
     RECIPE,
     changed,
@@ -25,7 +26,7 @@ from vla_data.formats import load_builder, load_trainer
 from vla_data.safety.text import show
 
 
-@click.command("build")
+@click.command("build", cls=Grouped)
 @click.argument("name")
 @click.option("--input", "rollouts", required=True, help="Folder of rollouts.")
 @click.option("--data-dir", type=Target(), required=True, help="TFDS data directory.")

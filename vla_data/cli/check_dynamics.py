@@ -10,6 +10,7 @@ from vla_data.actions import Convention, preset
 from vla_data.actions.base import base_pose
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import declared, joined, pose_of, reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Number
 from vla_data.core.curate import describe
@@ -29,7 +30,7 @@ _VERDICTS: Final = {
 """(contradicted, ok) -> a sentence."""
 
 
-@click.command("check-dynamics")
+@click.command("check-dynamics", cls=Grouped)
 @click.argument("source")
 @click.option("--action", default="action", show_default=True, help="Feature with the commands.")
 @click.option("--state", default="observation.state", show_default=True, help="Feature with the measured poses.")

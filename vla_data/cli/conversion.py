@@ -46,7 +46,9 @@ format_options = stack(
         metavar="PATH",
         help="RLDS: where the instruction is, below steps or in the record; HDF5: an attribute, or below a demo.",
     ),
-    click.option("--layout", help="HDF5: libero, robomimic, maniskill or aloha.  [default: detected]"),
+    click.option(
+        "--layout", help="HDF5: kind of file: libero, robomimic, maniskill or aloha.  [default: detected]"
+    ),
     choice(
         "--observation-time",
         ["auto", "before", "after"],

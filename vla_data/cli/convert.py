@@ -25,6 +25,7 @@ from vla_data.cli.conversion import (
     writing_options,
 )
 from vla_data.cli.filtering import chosen, filter_option, filtered
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
     engine_option,
     image_options,
@@ -42,7 +43,7 @@ from vla_data.remote.address import local
 from vla_data.safety.text import show
 
 
-@click.command("convert")
+@click.command("convert", cls=Grouped)
 @click.argument("source")
 @click.argument("target", type=Target())
 @click.option("--to", "to", type=FormatName([*TARGETS, *SELECTIONS]), default="lerobot", show_default=True)

@@ -8,6 +8,7 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options, watch
 from vla_data.errors import UsageError, VerifyError
 from vla_data.formats import open_source
@@ -15,7 +16,7 @@ from vla_data.selection.subset import select
 from vla_data.verification.diff import diff
 
 
-@click.command("diff")
+@click.command("diff", cls=Grouped)
 @click.argument("a")
 @click.argument("b")
 @click.option("--decode-video", is_flag=True, help="Compare pictures inside of videos, too; slow.")

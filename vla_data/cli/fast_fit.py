@@ -9,6 +9,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import choice, dry_run_option, result_options, shown
 from vla_data.cli.types import Local, Number
 from vla_data.core.unneeded import NUMBERS
@@ -19,7 +20,7 @@ from vla_data.statistics.chunks import parse_mask
 from vla_data.statistics.rules import TOKEN_RULES
 
 
-@click.command("fast-fit")
+@click.command("fast-fit", cls=Grouped)
 @click.argument("sources", nargs=-1, required=True)
 @click.option("-o", "--output", type=Local(), required=True, help="The tokenizer's folder, a new one.")
 @click.option("--action-horizon", type=click.IntRange(1), required=True, help="Actions in a chunk.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -10,11 +11,13 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
-from vla_data.core import Json
+from vla_data.core import Array, Json
 from vla_data.errors import RefusedError
 from vla_data.names import nameless
 from vla_data.report.inspect import survey, told
+from vla_data.report.sparks import rows
 from vla_data.report.undeclared import is_useless
 from vla_data.safety.text import show
 
@@ -28,25 +31,35 @@ _OWN: Final = {
 }
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Grouped)
 @click.argument("source")
 @click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample of 64.")
 @reading_options
 @result_options
 def command(source: str, everything: bool, debug: bool, as_json: bool, **options: Any) -> None:
-    """Say what a SOURCE holds: features, counts, conventions, problems, and what is undeclared."""
-    facts = survey(source, everything=everything, episodes=options.pop("episodes"), **given_options(options))
+    """Say what a SOURCE holds: features, counts, conventions, problems, and what is undeclared.
+
+    On a terminal each number is shown with how it is spread.
+    """
+    kept: dict[str, Array] | None = {} if not as_json and _draws() else None
+    episodes = options.pop("episodes")
+    facts = survey(source, everything=everything, episodes=episodes, kept=kept, **given_options(options))
     if as_json:
         print_json(facts)
     else:
-        for line in _lines(facts):
+        for line in _lines(facts, kept or {}):
             emit(line)
     if is_useless(facts):
         raise click.exceptions.Exit(RefusedError.exit_code)
 
 
-def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
-    """The facts for a person, at most 80 columns wide."""
+def _draws() -> bool:
+    """Whether somebody looks, with a terminal that has the characters."""
+    return sys.stdout.isatty() and "utf" in (sys.stdout.encoding or "").lower()
+
+
+def _lines(facts: Mapping[str, Json], kept: Mapping[str, Array]) -> Iterator[str]:
+    """The facts for a person, at most 80 columns wide; ``kept`` are numbers whose spread is shown."""
     yield from _row("Format", f"{facts['format']}   {show(facts['path'])}")
     read = "" if facts["episodes_read"] == facts["episodes"] else f"; {facts['episodes_read']:,} of them were read"
     yield from _row("Episodes", f"{facts['episodes']:,}, {facts['readable']:,} readable{read}")
@@ -71,7 +84,7 @@ def _lines(facts: Mapping[str, Json]) -> Iterator[str]:
         yield from _row("Kinds", f"{facts['kinds']} different schemas; the first is shown")
     yield "Features"
     for name, feature in facts["features"].items():
-        yield from _feature(show(name), feature, facts["range"].get(name))
+        yield from _feature(show(name), feature, facts["range"].get(name), kept.get(name))
     if facts["undeclared"]:
         yield from _row("Undeclared", "; ".join(map(show, facts["undeclared"])))
     for key in facts:
@@ -121,15 +134,19 @@ def _rate(audit: Mapping[str, Json]) -> str:
     return f"{declared} declared, but the recorded times say {audit['recorded']:g}"
 
 
-def _feature(name: str, feature: Mapping[str, Json], span: Mapping[str, Json] | None) -> Iterator[str]:
+def _feature(
+    name: str, feature: Mapping[str, Json], span: Mapping[str, Json] | None, values: Array | None
+) -> Iterator[str]:
     shape = "x".join(map(str, feature["shape"]))
     yield f"  {name:<44} {feature['dtype']:>8} {shape}"
     details = []
-    if feature["names"] and feature["dtype"] != "image":
+    drawn = rows(feature, values) if values is not None else ()
+    yield from drawn
+    if not drawn and feature["names"] and feature["dtype"] != "image":
         details.append(" ".join(map(show, feature["names"][:_ELEMENTS])))
     words = [f"{key} {_word(value)}" for key, value in feature["convention"].items()]
     details += ["; ".join(words)] if words else []
-    if span is not None:
+    if span is not None and not drawn:
         low, high = (value if isinstance(value, list) else [value] for value in (span["min"], span["max"]))
         pairs = [f"{a:.3g}..{b:.3g}" for a, b in zip(low, high, strict=True)]
         more = f" and {len(pairs) - _ELEMENTS} more" if len(pairs) > _ELEMENTS else ""

@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli.conversion import TARGETS, sink_of, writing_options
 from vla_data.cli.filtering import filter_option, filtered
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
     engine_choice,
     image_options,
@@ -33,7 +34,7 @@ _WAYS: Final = {
 """Code -> what of a mapping mends it, where the refusal is of no one source."""
 
 
-@click.command("merge")
+@click.command("merge", cls=Grouped)
 @click.argument("target", type=Target())
 @click.argument("sources", metavar="SOURCES... [-- BEAM_OPTION]...", nargs=-1, required=True)
 @click.option("--map", "mapping", type=Local(), help="TOML file: how they become alike.")

@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Local
 from vla_data.core import Json
@@ -15,7 +16,7 @@ from vla_data.mixtures import Mixture, open_mixture
 from vla_data.safety.text import show
 
 
-@click.command("mixture")
+@click.command("mixture", cls=Grouped)
 @click.argument("config", type=Local())
 @click.option("--draws", type=click.IntRange(1), metavar="N", help="Draw N frames, and show how often each came.")
 @result_options

@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import feature_options, rdt_given, rdt_options, reading_options, source_of, steps_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import image_options, lerobot_options, run_options, settings, show_rehearsal
 from vla_data.cli.types import Local, TrainerName
 from vla_data.errors import UsageError
@@ -18,7 +19,7 @@ from vla_data.formats.tables import load_trainer
 from vla_data.safety.text import show
 
 
-@click.command("prepare")
+@click.command("prepare", cls=Grouped)
 @click.argument("dataset")
 @click.argument("out", type=Local())
 @click.option("--for", "trainer", type=TrainerName("prepare"), required=True, help="Whose code will read it.")

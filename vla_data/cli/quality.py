@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options, watch
 from vla_data.cli.types import Local
 from vla_data.core.unneeded import NUMBERS
@@ -21,7 +22,7 @@ from vla_data.safety.text import show
 _SUFFIXES: Final = (".parquet", ".json")
 
 
-@click.command("quality")
+@click.command("quality", cls=Grouped)
 @click.argument("source")
 @click.option("--filter", "condition", metavar="CONDITION", help="Also list the episodes of which this is true.")
 @click.option("--decode-video", is_flag=True, help="Look at pictures inside of videos, too; slow.")

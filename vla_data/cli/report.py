@@ -10,6 +10,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import given_options, reading_options
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import FOLDER, Output
@@ -23,9 +24,10 @@ from vla_data.report.undeclared import is_useless
 from vla_data.safety.text import show
 
 _NAME = "report.html"
+_PICTURE = "report.png"
 
 
-@click.command("report")
+@click.command("report", cls=Grouped)
 @click.argument("dataset")
 @click.option(
     "--against", metavar="OTHER", help="Show the numbers of this one beside, as of what DATASET was made of."
@@ -33,6 +35,7 @@ _NAME = "report.html"
 @click.option(
     "-o", "--output", type=Output(), default=_NAME, show_default=True, help="The file, or a folder for it."
 )
+@click.option("--png", type=Output(), help="Also draw the most of it in one picture, this file.")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @click.option("--all", "everything", is_flag=True, help="Read every episode, not a sample.")
 @click.option(
@@ -49,6 +52,7 @@ def command(
     dataset: str,
     against: str | None,
     output: Path,
+    png: Path | None,
     replace: bool,
     everything: bool,
     most: int,
@@ -65,9 +69,14 @@ def command(
     """
     if output.is_dir() or click.get_current_context().meta.get(FOLDER):
         output = output / _NAME
-    if output.exists() and not replace:
-        raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
-    keep_out(dataset, output, "-o")
+    if png is not None and png.is_dir():
+        png = png / _PICTURE
+    for path, option in ((output, "-o"), (png, "--png")):
+        if path is None:
+            continue
+        if path.exists() and not replace:
+            raise TargetExistsError("E411", f"{show(path)} exists; --replace replaces it")
+        keep_out(dataset, path, option)
     episodes = options.pop("episodes")
     given = given_options(options)
     ours = against is not None and _is_ours(dataset)
@@ -85,6 +94,8 @@ def command(
         say(f"dry run: nothing is written; {show(output)} would have {len(data):,} bytes")
     else:
         write_result(output, data, "the report", replace=replace)
+        if png is not None:
+            write_result(png, made.png(), "the picture", replace=replace)
     if as_json:
         findings = [finding.to_json() for finding in made.findings]
         print_json({"output": str(output), "bytes": len(data), "findings": findings, **_read(made.facts)})
@@ -93,6 +104,8 @@ def command(
         levels = Counter(finding.level for finding in made.findings)
         told = ", ".join(f"{levels[level]} {level}s" for level in ("error", "warning", "note"))
         emit(f"{where}: {len(data):,} bytes; {told}")
+        if png is not None and not dry_run:
+            emit(f"{show(png)}: the picture")
     if is_useless(made.facts):
         raise click.exceptions.Exit(RefusedError.exit_code)
 

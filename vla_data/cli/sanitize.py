@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import run_options, settings, show_rehearsal, show_report
 from vla_data.cli.types import Local
 from vla_data.formats import open_sink, open_source
 from vla_data.jobs.run import run
 
 
-@click.command("sanitize")
+@click.command("sanitize", cls=Grouped)
 @click.argument("src", type=Local())
 @click.argument("dst", type=Local())
 @run_options

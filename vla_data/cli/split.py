@@ -9,6 +9,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
@@ -30,7 +31,7 @@ _MASKS: Final = {"train": "train", "val": "valid", "test": "test"}
 """robomimic's own names of filter keys."""
 
 
-@click.command("split")
+@click.command("split", cls=Grouped)
 @click.argument("source")
 @click.option("--by", default="episode", show_default=True, help="episode, task, scene, seed, or a metadata key.")
 @click.option("--val", type=Number(0, 1), default=0.1, show_default=True, help="Share of the groups for val.")

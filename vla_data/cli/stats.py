@@ -11,6 +11,7 @@ import click
 
 from vla_data.cli import emit, print_json, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import choice, dry_run_option, result_options, stack
 from vla_data.cli.types import FOLDER, Output, TrainerName
 from vla_data.core import Source
@@ -70,7 +71,7 @@ _OPTIONS = (
 )
 
 
-@click.command("stats")
+@click.command("stats", cls=Grouped)
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--format", "trainer", type=TrainerName("stats"), required=True, help="Whose file it is.")
 @click.option("--output", type=Output(), help="A file, or a folder for the usual name.")

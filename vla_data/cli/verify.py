@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from vla_data.cli import emit, print_json, say
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.types import Number, Target, TrainerName
 from vla_data.errors import CODES, UsageError, VerifyError
@@ -31,7 +32,7 @@ class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return number
 
 
-@click.command("verify")
+@click.command("verify", cls=Grouped)
 @click.argument("dst", type=Target())
 @click.option("--sample", type=Share(), help="Hash only such a share of the files, for example 5%.")
 @click.option("--seed", type=click.IntRange(0), help="Which files are sampled.  [default: others each time]")

@@ -12,6 +12,7 @@ import click
 
 from vla_data.cli import emit, say
 from vla_data.cli.conversion import reading_options, source_of
+from vla_data.cli.help import Grouped
 from vla_data.cli.options import result_options
 from vla_data.cli.outside import keep_out
 from vla_data.cli.types import Local
@@ -23,7 +24,7 @@ from vla_data.viewing.beside import beside
 from vla_data.viewing.server import Viewer
 
 
-@click.command("view")
+@click.command("view", cls=Grouped)
 @click.argument("source")
 @click.option("--flags", type=Local(), help="Where flags are written.  [default: SOURCE's name and -flags.txt]")
 @click.option("--tag", help="Which advantages to show, where there are several.")

@@ -35,7 +35,8 @@ _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
 BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
-_NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking
+_NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking, where no key frame is between
+_NEXT: Final = 4  # frames ahead up to which it always is
 _REORDERED: Final = 16  # H.264 and HEVC hold back as many at most
 _TRIES: Final = 6
 _INTRA: Final = PictureType.I
@@ -221,10 +222,12 @@ class Timeline:
     Attributes:
         pts: of each frame, in the order in which they are shown; each once.
         unit: seconds.
+        keys: pts of the frames at which the file says that decoding may begin, in order.
     """
 
     pts: NDArray[np.int64]
     unit: Fraction
+    keys: NDArray[np.int64]
 
     def seconds(self) -> NDArray[np.float64]:
         """``(N,)``, of each frame from the first one on."""
@@ -245,8 +248,14 @@ def _timeline(path: str, _mtime: int, _size: int) -> Timeline:
     try:
         with open_video(path) as video:
             track: Any = video.streams.video[0]
-            shown = [p.pts for p in video.demux(track) if p.size and p.pts is not None and not p.is_discard]
-            return Timeline(np.unique(np.asarray(shown, dtype=np.int64)), Fraction(track.time_base))
+            shown = [
+                (p.pts, p.is_keyframe)
+                for p in video.demux(track)
+                if p.size and p.pts is not None and not p.is_discard
+            ]
+            pts, keys = ([pts for pts, key in shown if key or every] for every in (True, False))
+            unit = Fraction(track.time_base)
+            return Timeline(np.unique(np.array(pts, np.int64)), unit, np.unique(np.array(keys, np.int64)))
     except (av.FFmpegError, IndexError, OSError) as error:
         raise DataError("E109", f"{Path(path).name} is no video: {damage(Path(path), error)}") from None
 
@@ -263,7 +272,10 @@ class _Reader:
     def __init__(self, path: str) -> None:
         self._path, self._name = path, Path(path).name
         describe(Path(path))
-        self._pts: list[int] = timeline(Path(path)).pts.tolist()
+        times = timeline(Path(path))
+        self._pts: list[int] = times.pts.tolist()
+        self._keys: list[int] = times.keys.tolist()
+        self._can_enter = True  # until a key frame of the file's turned out not to be one
         self._open()
 
     def _open(self) -> None:
@@ -297,7 +309,14 @@ class _Reader:
         if self._last is None or self._last.pts is None:
             return False
         at = bisect.bisect_left(self._pts, self._last.pts)
-        return at <= number <= at + _NEAR
+        if not at <= number <= at + _NEAR:
+            return False
+        if number <= at + _NEXT or not self._can_enter:
+            return True
+        # A key frame between the two is a shorter way.
+        return bisect.bisect_right(self._keys, self._last.pts) == bisect.bisect_right(
+            self._keys, self._pts[number]
+        )
 
     def _decode_to(self, wanted: int) -> bool:
         """Decode on until the frame with this pts is the last one; False when it does not come whole."""
@@ -339,6 +358,7 @@ class _Reader:
 
     def _begin(self, wanted: int) -> bool:
         """Decode from the beginning of the file."""
+        self._can_enter = False
         self._container.close()
         self._open()
         self._frames, self._is_whole = self._container.decode(self._track), True

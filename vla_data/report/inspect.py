@@ -27,6 +27,8 @@ from vla_data.selection.subset import select
 SAMPLE: Final = 64
 _SHOWN: Final = 20
 _TOLERANCE: Final = 0.02
+_STEPS: Final = 4_096
+"""Of which the spread of numbers is shown."""
 # Facts that every source gives, and the robot, which the schema has; the others are what it detected or was told.
 _OF_ONE: Final = ("id", "seed", "scene")
 _USUAL: Final = ("source", "source_length", "source_sha256", "robot")
@@ -45,6 +47,7 @@ def survey(
     episodes: str | None = None,
     most: int = SAMPLE,
     seen: Seen | None = None,
+    kept: dict[str, Array] | None = None,
     **options: Any,
 ) -> dict[str, Json]:
     """A JSON-ready description of a source or dataset.
@@ -55,6 +58,7 @@ def survey(
         episodes: only these, by position, as ``0,3,5-9``.
         most: episodes that are read.
         seen: who else looks at the episodes that are read.
+        kept: gets the numbers of steps that were read, ``(N, width)`` by feature, of a few thousand steps at most.
         **options: of the source.
     """
     format, where = split(address)
@@ -68,7 +72,7 @@ def survey(
         opened = open_source(address if is_url(where) else f"{name}:{path}", **options)
         source = select(lenient(opened, unneeded), episodes)
         refs = source.episodes()
-        return _Survey(source, refs if everything else _spread(refs, most), seen).facts()
+        return _Survey(source, refs if everything else _spread(refs, most), seen, kept).facts()
 
     facts = without_declarations(look)
     if not isinstance(path, Path):
@@ -143,7 +147,16 @@ def _sampled(
 class _Survey:
     """Some episodes of a source, read one by one; no image is decoded."""
 
-    def __init__(self, source: Source, chosen: Sequence[EpisodeRef], seen: Seen | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        chosen: Sequence[EpisodeRef],
+        seen: Seen | None,
+        kept: dict[str, Array] | None = None,
+    ) -> None:
+        self._kept = kept
+        if kept is not None:
+            kept.clear()
         self._source = source
         self._seen = seen
         self._refs = source.episodes()
@@ -241,7 +254,15 @@ class _Survey:
     def _count(self, key: str, value: str) -> None:
         self._tally.setdefault(key, Counter())[value] += 1
 
+    def _keep(self, kept: dict[str, Array], name: str, array: Array) -> None:
+        rows = array.reshape(len(array), -1)
+        before = kept.get(name, rows[:0])
+        if len(before) < _STEPS and before.shape[1] == rows.shape[1]:
+            kept[name] = np.concatenate([before, rows])
+
     def _widen(self, name: str, array: Array) -> None:
+        if self._kept is not None:
+            self._keep(self._kept, name, array)
         low, high = array.min(axis=0), array.max(axis=0)
         if name in self._ranges and self._ranges[name][0].shape == low.shape:
             low, high = np.minimum(low, self._ranges[name][0]), np.maximum(high, self._ranges[name][1])

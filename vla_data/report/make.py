@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from vla_data.report.inspect import survey
 from vla_data.report.looked import Looked
 from vla_data.report.numbers import numbers
 from vla_data.report.page import Part, page, sentence
+from vla_data.report.picture import picture
 from vla_data.report.troubles import motion_of, troubles
 from vla_data.statistics.vectors import VectorStats
 
@@ -41,11 +43,17 @@ class Page:
         html: the whole document, self-contained.
         findings: worst first.
         facts: as `vla_data.report.inspect.survey` gives them.
+        drawn: makes the picture of `png`.
     """
 
     html: str
     findings: tuple[Finding, ...]
     facts: Mapping[str, Json]
+    drawn: Callable[[], bytes] = field(repr=False, compare=False)
+
+    def png(self) -> bytes:
+        """The most of it in one picture, 1,200 pixels wide; `vla_data.report.picture` draws it."""
+        return self.drawn()
 
     def _repr_html_(self) -> str:
         """In a notebook: a frame of its own, in which nothing may run."""
@@ -109,7 +117,19 @@ def make_page(
             body=parts.limits(facts, looked, ledger=ledger is not None, against=against is not None),
         ),
     ]
-    return Page(html=page(_title(facts), _intro(facts, against), told), findings=tuple(found), facts=facts)
+    drawn = functools.partial(
+        picture,
+        _title(facts),
+        facts,
+        ledger=ledger,
+        looked=looked,
+        dropped=dropped,
+        values=values,
+        measured=measured,
+        found=found,
+    )
+    html_of = page(_title(facts), _intro(facts, against), told)
+    return Page(html=html_of, findings=tuple(found), facts=facts, drawn=drawn)
 
 
 def _stats(values: Mapping[str, Array]) -> dict[str, VectorStats]:

@@ -82,7 +82,7 @@ def _card(label: str, unit: str, column: Array, other: Array | None) -> str:
     mine = column.astype(np.float64)
     theirs = None if other is None else other.astype(np.float64)
     both = mine if theirs is None else np.concatenate([mine, theirs])
-    edges = _edges(float(both.min()), float(both.max()))
+    edges = edges_of(float(both.min()), float(both.max()))
     columns = [_described(one) for one in (mine, theirs) if one is not None]
     told = "".join(
         f"<dt>{key}</dt>{''.join(f'<dd>{value}</dd>' for value in row)}"
@@ -90,9 +90,9 @@ def _card(label: str, unit: str, column: Array, other: Array | None) -> str:
     )
     kind = "" if theirs is None else " class=pair"
     picture = histogram(
-        _heights(mine, edges),
+        heights_of(mine, edges),
         label=f"how {label or 'it'} is spread, {edges[0]:.4g} to {edges[-1]:.4g}",
-        other=() if theirs is None else _heights(theirs, edges),
+        other=() if theirs is None else heights_of(theirs, edges),
     )
     name = f"<b>{escaped(label)}</b> " if label else ""
     return (
@@ -100,14 +100,15 @@ def _card(label: str, unit: str, column: Array, other: Array | None) -> str:
     )
 
 
-def _edges(low: float, high: float) -> Array:
+def edges_of(low: float, high: float) -> Array:
     """Of the bars; one value has a bar in the middle. Values too close for so many bars are not told apart."""
     wide = max(high - low, max(abs(low), abs(high)) * 1e-9, 1e-12)
     middle = (low + high) / 2
     return np.linspace(min(low, middle - wide / 2), max(high, middle + wide / 2), _BARS + 1)
 
 
-def _heights(values: Array, edges: Array) -> list[float]:
+def heights_of(values: Array, edges: Array) -> list[float]:
+    """The share of ``(N,)`` values in each bar between `edges_of`."""
     at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, _BARS - 1)
     heights: list[float] = (np.bincount(at, minlength=_BARS) / max(len(values), 1)).tolist()
     return heights

@@ -27,10 +27,11 @@ from vla_data.errors import DataError, UsageError, VlaDataError
 from vla_data.safety import strict_json
 from vla_data.safety.text import show
 from vla_data.viewing.beside import Beside
+from vla_data.viewing.film import Film
 from vla_data.viewing.flags import Flags
 from vla_data.viewing.guard import HEADERS, Guard
 from vla_data.viewing.shelf import Entry, Shelf
-from vla_data.viewing.told import picture, told
+from vla_data.viewing.told import told
 
 LOOPBACK: Final = "127.0.0.1"
 _FILES: Final = {
@@ -61,11 +62,13 @@ class Viewer:
     def __init__(self, title: str, source: Source, flags: Path, known: Beside, *, port: int = 0) -> None:
         self.title, self.known = title, known
         self.shelf = Shelf(source, known.solved())
+        self.film = Film(self.shelf)
         self.flags = Flags(flags, len(self.shelf))
         self._server = _Server((LOOPBACK, port), _Handler)
         self._server.viewer = self
         self.guard = Guard(self._server.server_address[1])
         self.shelf.start()
+        self.film.start()
 
     @property
     def address(self) -> str:
@@ -85,6 +88,7 @@ class Viewer:
     def close(self) -> None:
         """End, from another thread than that of `serve`."""
         self.shelf.stop()
+        self.film.stop()
         self._server.shutdown()
         self._server.server_close()
 
@@ -112,6 +116,7 @@ class Viewer:
             episode, schema = self.shelf.read(position)
         except VlaDataError as error:
             return {"position": position, "error": show(error, escaped=True)}
+        self.film.show(position, episode)
         return told(position, episode, schema, self.known)
 
     def frame(self, position: int, camera: int, step: int) -> tuple[str, bytes] | None:
@@ -120,8 +125,7 @@ class Viewer:
         names = sorted(episode.frames)
         if camera >= len(names) or step >= len(episode):
             return None
-        with self.shelf.turn():
-            return picture(episode.frames[names[camera]], step)
+        return self.film.picture(position, episode, names[camera], step)
 
 
 class _Server(ThreadingHTTPServer):

@@ -114,6 +114,13 @@ class Shelf:
                 if not self._waiting:
                     self._free.set()
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[bool]:
+        """The right to read, for a thread in the background: whenever nobody waits. False: it shall end."""
+        self._free.wait()
+        with self._lock:
+            yield not self._stopped.is_set()
+
     def start(self) -> threading.Thread:
         """Begin to read what the list lacks."""
         thread = threading.Thread(target=self._fill, daemon=True, name="vla-data view: list")
@@ -127,10 +134,9 @@ class Shelf:
 
     def _fill(self) -> None:
         for position in self._missing:
-            self._free.wait()
-            if self._stopped.is_set():
-                return
-            with self._lock:
+            with self.aside() as goes_on:
+                if not goes_on:
+                    return
                 entry = self._entry(position)
             self.entries[position] = entry
             self.found.append(entry)

@@ -54,9 +54,14 @@ def picture(frames: Frames, step: int) -> tuple[str, bytes]:
         DataError: it can't be decoded, or a side is over 4,096 pixels.
     """
     item = frames.items[step]
-    if isinstance(item, bytes | memoryview):
+    if isinstance(item, bytes | memoryview):  # `is_stored`
         return f"image/{header(item).encoding}", bytes(item)
     return "image/jpeg", encode(frames.pixels(step), "jpeg", quality=_QUALITY)
+
+
+def is_stored(frames: Frames, step: int) -> bool:
+    """Whether an image is sent as it is stored, which takes no decoding."""
+    return isinstance(frames.items[step], bytes | memoryview)
 
 
 def _series(episode: Episode, schema: Schema) -> Iterator[dict[str, Json]]:
