@@ -11,8 +11,11 @@ least and the greatest; the first round, which compiles, is left out. Goals: `im
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,9 +25,10 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks import counted, harness
+from benchmarks import harness
 from vla_data.jobs.part import MAX_EPISODES
 
+_PR_SET_CHILD_SUBREAPER: Final = 36  # <sys/prctl.h>
 _LOOP: Final = """
 import sys, time
 from pathlib import Path
@@ -54,9 +58,27 @@ def seconds(words: tuple[str, ...], checkout: Path, out: Path, _round: int) -> f
     """CPU seconds of a command of a checkout and of all that it starts."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
+    before = _spent()
     variables = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONPYCACHEPREFIX": str(out.parent / "compiled")}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
-    return counted.count([sys.executable, "-P", *words], env=variables, cwd=out).cpu
+    command = subprocess.Popen([sys.executable, "-P", *words], cwd=out, env=variables, stdout=subprocess.DEVNULL)
+    code = None
+    while True:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            break
+        if pid == command.pid:
+            code = os.waitstatus_to_exitcode(status)
+    command.returncode = code
+    if code:
+        raise SystemExit(f"{' '.join(words[:4])} of {checkout} ended with {code}")
+    return _spent() - before
+
+
+def _spent() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def cases(folder: Path) -> Mapping[str, tuple[tuple[str, ...], float | None]]:
@@ -87,7 +109,7 @@ def main() -> int:
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--output", type=Path, help="JSON")
     chosen = parser.parse_args()
-    counted.adopt()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     checkouts = {"now": harness.REPOSITORY}
     if chosen.before is not None:
         checkouts = {"before": chosen.before.absolute(), **checkouts}
