@@ -44,11 +44,13 @@ RULES: Final[Mapping[str, tuple[str, ...]]] = {
         "converters.lerobot.values:as_declared",
         "converters.lerobot.images:is_pixels",
         "converters.lerobot.images:is_image",
+        "vla_data.media.camera:orientation_of",
     ),
     "rlds": (
         "converters.rlds.values:is_file",
         "converters.rlds.instruction:texts_of",
         "converters.rlds.values:positions",
+        "vla_data.media.camera:orientation_of",
     ),
 }
 """Format -> module and function of each rule."""

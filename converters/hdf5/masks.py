@@ -51,10 +51,7 @@ def write_masks(
         VerifyError: E601, the copy is not the original with these masks.
         MachineError: the machine failed; the original is as it was.
     """
-    same = target.exists() and file.exists() and target.samefile(file)
-    if target.exists() and not same and not (replace and target.is_file()):
-        raise TargetExistsError("E411", f"{show(target)} exists; --replace replaces it")
-    wanted = _plan(file, masks, replace=replace)
+    wanted = _plan(file, masks, target, replace=replace)
     real = target.resolve()  # a link to the file stays one
     beside = unforeseen(real)
     with machine_errors("cannot write the masks"):
@@ -82,8 +79,22 @@ def write_masks(
     }
 
 
-def _plan(file: Path, masks: Mapping[str, Sequence[str]], *, replace: bool) -> dict[str, list[str]]:
+def check_masks(
+    file: Path, masks: Mapping[str, Sequence[str]], target: Path, *, replace: bool = False
+) -> dict[str, Json]:
+    """What `write_masks` would write, ``masks`` (key -> number of demos), after every check that needs no copy.
+
+    Raises:
+        UsageError, TargetExistsError: as `write_masks`.
+    """
+    return {"masks": {key: len(names) for key, names in _plan(file, masks, target, replace=replace).items()}}
+
+
+def _plan(file: Path, masks: Mapping[str, Sequence[str]], target: Path, *, replace: bool) -> dict[str, list[str]]:
     """The masks in order, after every check that needs no copy."""
+    same = target.exists() and file.exists() and target.samefile(file)
+    if target.exists() and not same and not (replace and target.is_file()):
+        raise TargetExistsError("E411", f"{show(target)} exists; --replace replaces it")
     if not file.is_file():
         raise UsageError("E003", f"{show(file)} is not a file")
     try:

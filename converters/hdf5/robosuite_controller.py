@@ -51,7 +51,10 @@ def osc_pose(configs: Any, version: str | None, robot: str | None) -> Convention
         robot: in small letters.
     """
     version = ".".join((version or "").split(".")[:2])
-    arm = _arm(configs, version, robot) if version in ("1.4", "1.5") else None
+    several = (
+        sum(word in _ONE_ARM for word in (robot or "").split("_")) > 1
+    )  # an action of one arm contradicts them
+    arm = _arm(configs, version, robot) if version in ("1.4", "1.5") and not several else None
     if arm is None or arm.get("type") != "OSC_POSE" or not _takes_deltas(arm, version):
         return None
     frame = _frame(arm, version)

@@ -51,7 +51,7 @@ def storable(name: str, episode: Episode, schema: Schema) -> Array:
     if kind != feature.dtype or shape != (feature.shape or (1,)):
         raise DataError("E203", f"{name} is {kind}{shape} a step; the schema says {feature.dtype}{feature.shape}")
     if kind == "string" and shape != (1,):
-        raise DataError("E232", f"{name} has {shape} texts a step; LeRobot features have one")
+        raise DataError("E232", f"{name} has {shape} texts a step; LeRobot features have one; {way_out(name)}")
     if array.dtype.kind == "f" and array.ndim <= 2 and not np.isfinite(array).all():
         at = np.argwhere(~np.isfinite(array))[0]
         place = f"{name}{''.join(f'[{i}]' for i in at)}"

@@ -9,6 +9,7 @@ that is not TFDS's own is refused, unless the user leaves its feature out.
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -186,22 +187,26 @@ def _without(feature: Any, names: Sequence[str]) -> Any:
 
 def _check_classes(tree: Any) -> None:
     """Compare every class name anywhere in the file, and count features, before any of it is used."""
-    todo, count = [tree], 0
+    todo: list[tuple[Any, str, bool]] = [(tree, "", False)]  # a value, its path, whether its keys are names
+    count = 0
     while todo:
-        item = todo.pop()
+        item, path, named = todo.pop()
         if isinstance(item, dict):
             if "pythonClassName" in item:
                 count += 1
                 name = item["pythonClassName"]
                 if not isinstance(name, str) or not (name in CLASSES or _OWN_CLASS.fullmatch(name)):
+                    where = shlex.quote(show(path)[:200]) if path else "PATH"
                     raise UsageError(
                         "E121",
                         f"features.json has a feature of class {show(name)[:120]}, which is not one of TFDS, "
-                        "and is not imported; --leave-out PATH leaves the feature out",
+                        f"and is not imported; --leave-out {where} leaves the feature out",
                     )
-            todo.extend(item.values())
+            for key, value in item.items():
+                below = f"{path}/{key}" if path else str(key)
+                todo.append((value, below if named else path, key == "features" and not named))
         elif isinstance(item, list):
-            todo.extend(item)
+            todo.extend((value, path, False) for value in item)
     if count > MAX_LEAVES:
         raise UsageError("E106", f"features.json has {count:,} features, more than {MAX_LEAVES:,}")
     if count == 0:

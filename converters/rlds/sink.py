@@ -101,6 +101,19 @@ class RldsSink(BaseSink):
             val=self.val_fraction,
         )
 
+    def remarks(self, schema: Schema) -> Sequence[str]:
+        """What RL4VLA's steps have no field for; see `vla_data.core.curate.Remarks`."""
+        if self.step_fields == "rlds":
+            return ()
+        rest = [
+            show(name)
+            for name, feature in sorted(schema.features.items())
+            # what success was is the curation's own question, and the episode's metadata say what came of it
+            if feature.dtype != "image" and name not in ("action", "next.success")
+        ]
+        said = f"RL4VLA's steps have no field for {', '.join(rest)}: left out; --step-fields rlds keeps them"
+        return [said] if rest else []
+
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
         """One framed record."""
         frames = {

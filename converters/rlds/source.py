@@ -230,8 +230,9 @@ class RldsSource(RootedSource):
 
     @functools.cached_property
     def _dropped(self) -> frozenset[str]:
-        """Features that are not wanted; how an episode ended is always looked at."""
-        names = {_our_name(leaf) for leaf in self._dataset.leaves if leaf.in_steps and leaf.kind != "unread"}
+        """Features that are not wanted; how an episode ended and what it is about is always looked at."""
+        leaves = [leaf for leaf in self._dataset.leaves if leaf != self._instruction]
+        names = {_our_name(leaf) for leaf in leaves if leaf.in_steps and leaf.kind != "unread"}
         kept = {*rlds_names.ENDS, *rlds_names.POSITIONS, "next.success", "action"}
         return frozenset(name for name in names - kept if name in self.unwanted)
 
@@ -276,8 +277,7 @@ class RldsSource(RootedSource):
     def _episode(self, name: str, data: bytes, sha256: str) -> Episode:
         place, number = self._places[name]
         record = parse(data)
-        notes = [f"left_out:{path}" for path in self.leave_out]
-        notes += [f"left_out:{name}" for name in sorted(self._dropped)]
+        notes = [f"left_out:{name}" for name in (*self.leave_out, *sorted(self._dropped))]
         notes += [f"left_out_as_{leaf.dtype}:{leaf.path}" for leaf in self._unread if leaf.dtype]
         notes += [
             f"not_declared:{path}" for path in sorted(set(record) - self._declared) if not self._is_left(path)

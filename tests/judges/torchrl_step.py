@@ -1,4 +1,4 @@
-"""TorchRL trains on the buffer that was prepared: its chunks, its `TinyVLA`, its `BCLoss`; JSON on standard output.
+"""TorchRL trains on the buffer that was prepared: its chunks, `TinyVLA`, `BCLoss`; JSON on standard output.
 
     python torchrl_step.py OUT CAMERA RECORD
 

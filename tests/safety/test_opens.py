@@ -128,7 +128,7 @@ OWN: Final = {
         "path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\\n')"
     },
     "training_adapters/params.py": {
-        "save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, folder / SAFETENSORS)"
+        "save_file({name: np.asarray(value, order='C') for name, value in params.items()}, folder / SAFETENSORS)"
     },
     "training_adapters/runs.py": {"os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)"},
     # the kernel's

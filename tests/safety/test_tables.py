@@ -11,7 +11,7 @@ import pytest
 
 from converters.lerobot import data_files
 from vla_data.errors import DataError
-from vla_data.files.tables import check_rows, read_groups, read_table, read_whole
+from vla_data.files.tables import check_rows, open_parquet, read_groups, read_table, read_whole
 
 LIMIT: Final = 16 << 20
 _ROWS: Final = 4000
@@ -166,3 +166,13 @@ def test_far_more_rows_than_bytes_of_data_are_refused(tmp_path: Path) -> None:
         check_rows(pq.read_metadata(path), path)
     with pytest.raises(DataError, match="1,000,001 rows"):
         data_files.episodes(path)
+
+
+def test_names_of_columns_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"column_q": [1, 2]}), path)
+    data = path.read_bytes()
+    assert data.count(b"column_q") > 1
+    path.write_bytes(data.replace(b"column_q", b"column_\x94"))
+    with pytest.raises(pa.ArrowException, match="not UTF-8"):
+        open_parquet(path)

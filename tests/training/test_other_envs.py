@@ -70,7 +70,7 @@ def test_several_tasks_of_metaworld_come_in_turn_with_their_prompts() -> None:
             seen.append(info["task"])
             assert env.get_wrapper_attr("task") == info["task"]
         assert seen == prompts * (len(begins) // 3)
-    with pytest.raises(UsageError, match=r"E001 .*Meta-World has no nothing-v3"):
+    with pytest.raises(UsageError, match=r"E001 .*Meta-World has no 'nothing-v3'"):
         place("metaworld/reach-v3+nothing-v3").make()
 
 

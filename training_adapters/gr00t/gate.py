@@ -33,11 +33,12 @@ def read_back(folder: Path) -> dict[str, Json]:
     """
     try:
         info = strict_json.read(folder / "meta/info.json", root=folder)
+        if info.get("codebase_version") not in ("v2.0", "v2.1"):
+            found = show(info.get("codebase_version"))
+            raise VerifyError("E601", f"gr00t reads LeRobot v2, not {found}; write it with --version v2.1")
         parts = strict_json.read(folder / FILE, root=folder)
     except DataError as error:
-        raise VerifyError("E601", f"gr00t: {error.message}") from None
-    if info.get("codebase_version") not in ("v2.0", "v2.1"):
-        raise VerifyError("E601", f"gr00t reads LeRobot v2, not {show(info.get('codebase_version'))}")
+        raise VerifyError("E601", f"gr00t: meta/info.json or {FILE}: {error.message}") from None
     source = LerobotSource(root=folder)
     refs = source.episodes()
     episode = source.read(refs[0])

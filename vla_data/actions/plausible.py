@@ -8,6 +8,7 @@ other places of the vector, and the next conversion would make of them what look
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -116,6 +117,9 @@ def _gripper(part: Floats, convention: Convention, rows: bool) -> Iterator[str]:
     opened, closed = convention.gripper_open, convention.gripper_closed
     if opened is None or closed is None:
         return
+    # Of commands that nobody calls positions the ends are told all the same; a direction has any size.
+    if convention.gripper_control == UNDECLARED:
+        convention = replace(convention, gripper_control="position")
     if beyond_ends(part, convention).any():
         yield f"declared open at {opened:g} and closed at {closed:g}, and far beyond"
     signs = set(np.sign(part).astype(int).ravel().tolist())

@@ -75,7 +75,10 @@ def command(
     found = curation(ctx, rollouts, options, definition)
     if options["dry_run"]:
         sink = definition.sink_at(target, num_shards=num_shards)
-        show_rehearsal(found.source, found.steps, sink, options, as_json=as_json, warnings=found.warnings)
+        gates = ("tfds",) if test else ()
+        show_rehearsal(
+            found.source, found.steps, sink, options, as_json=as_json, warnings=found.warnings, gates=gates
+        )
         return
     extra: dict[str, Any] = {}
     if test:

@@ -328,7 +328,9 @@ def _last_name(target: Path | str) -> str:
     return parse_url(target)[1].rpartition("/")[2] if isinstance(target, str) else target.resolve().name
 
 
-def write_selection(reader: Source, address: str, target: Path, to: str, *, replace: bool) -> dict[str, Json]:
+def write_selection(
+    reader: Source, address: str, target: Path, to: str, *, replace: bool, dry_run: bool
+) -> dict[str, Json]:
     """Write which episodes and frames there are, for a trainer that reads the data where they lie.
 
     Args:
@@ -337,12 +339,14 @@ def write_selection(reader: Source, address: str, target: Path, to: str, *, repl
         target: the file.
         to: one of `SELECTIONS`.
         replace: write over an existing file.
+        dry_run: do all but write.
     """
     if to == "episode-list":
-        return write_episode_list([ref.id for ref in reader.episodes()], target, replace=replace)
+        ids = [ref.id for ref in reader.episodes()]
+        return write_episode_list(ids, target, replace=replace, dry_run=dry_run)
     path = parse_address(address)[1]
     ours = not isinstance(reader, Selection) and path.is_dir() and find_sidecar(path) is not None
-    return write_keep_ranges(path if ours else reader, target, replace=replace)
+    return write_keep_ranges(path if ours else reader, target, replace=replace, dry_run=dry_run)
 
 
 def check_gates(names: tuple[str, ...], to: str) -> None:

@@ -71,22 +71,20 @@ def command(
         if steps:
             raise UsageError("E001", f"--to {to} only names episodes and frames; it changes no features")
         reader = chosen(reader, options)
-        if options["dry_run"]:
-            count = len(reader.episodes())
-            emit(f"Dry run: nothing is written; {show(target)} would name frames or episodes of {count:,}")
-            return
-        facts = write_selection(reader, source, local(target), to, replace=options["replace"])
+        told = {name: options[name] for name in ("replace", "dry_run")}
+        facts = write_selection(reader, source, local(target), to, **told)
         if as_json:
-            print_json({"target": str(target), **facts})
+            print_json({"target": str(target), **facts, **({"dry_run": True} if options["dry_run"] else {})})
         else:
-            emit(f"  {facts['episodes']:,} episodes: {show(target)}")
+            dry = "Dry run: nothing is written; " if options["dry_run"] else ""
+            emit(f"  {dry}{facts['episodes']:,} episodes: {show(target)}")
         return
     sink = sink_of(target, to, options, reader, steps)
     steps = filtered(reader, steps, options)
     name, place = find(source)
     others = beside(place, name) if isinstance(place, Path) else ()
     if options["dry_run"]:
-        show_rehearsal(reader, steps, sink, options, as_json=as_json, warnings=others)
+        show_rehearsal(reader, steps, sink, options, as_json=as_json, warnings=others, gates=gates)
         return
     seen: dict[str, Json] = {}
     check = (lambda folder: seen.update(pass_gates(folder, gates))) if gates else None

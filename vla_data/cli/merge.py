@@ -77,6 +77,6 @@ def _told_where(work: Callable[[], T]) -> T:
     try:
         return work()
     except UsageError as error:
-        if error.code not in _WAYS or IN_A_MAPPING in error.message:
+        if error.code not in _WAYS or "(--map)" in error.message:
             raise
         raise UsageError(error.code, f"{error.message}; {IN_A_MAPPING}: {_WAYS[error.code]}") from None

@@ -244,12 +244,15 @@ def show_rehearsal(
     *,
     as_json: bool,
     warnings: Sequence[str] = (),
+    gates: Sequence[str] = (),
 ) -> None:
     """Print what a run would do, and leave with the exit code that it would have."""
     from vla_data.jobs.rehearsal import rehearse
 
-    plan = rehearse(source, steps, sink, replace=options["replace"], max_bad=options["max_bad"])
-    plan = replace(plan, warnings=(*warnings, *plan.warnings))
+    told = {name: options[name] for name in ("replace", "max_bad", "dedup")}
+    plan = rehearse(source, steps, sink, **told)
+    gates_left = tuple(f"{gate}'s loader: it opens what a run wrote" for gate in gates)
+    plan = replace(plan, warnings=(*warnings, *plan.warnings), not_tried=gates_left)
     if as_json:
         print_json(plan.to_json())
     else:

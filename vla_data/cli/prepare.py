@@ -15,7 +15,7 @@ from vla_data.cli.options import image_options, lerobot_options, run_options, se
 from vla_data.cli.types import Local, TrainerName
 from vla_data.errors import UsageError
 from vla_data.formats import open_sink, parse_address
-from vla_data.formats.tables import load_trainer
+from vla_data.formats.tables import TRAINERS, load_trainer
 from vla_data.safety.text import show
 
 
@@ -55,7 +55,9 @@ def command(
         module = load_trainer(trainer, "prepare")
         target = out.resolve() / module.place(name)
         sink = open_sink(target, format=module.FORMAT, **module.sink_options(name, images))
-        show_rehearsal(source, steps, sink, options, as_json=as_json)
+        show_rehearsal(
+            source, steps, sink, options, as_json=as_json, gates=(trainer,) if TRAINERS[trainer].gate else ()
+        )
         return
     chosen = settings(options, quiet=as_json)
     done = prepare(source, steps, trainer=trainer, out=out, name=name, images=images, options=own, **chosen)

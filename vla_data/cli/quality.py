@@ -11,7 +11,7 @@ import click
 from vla_data.cli import emit, print_json
 from vla_data.cli.conversion import reading_options, source_of
 from vla_data.cli.help import Grouped
-from vla_data.cli.options import result_options, watch
+from vla_data.cli.options import dry_run_option, result_options, watch
 from vla_data.cli.types import Local
 from vla_data.core.unneeded import NUMBERS
 from vla_data.errors import TargetExistsError, UsageError
@@ -29,6 +29,7 @@ _SUFFIXES: Final = (".parquet", ".json")
 @click.option("-o", "--output", type=Local(), help="Write the table, as .parquet or .json.")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 @reading_options
+@dry_run_option
 @result_options
 def command(
     source: str,
@@ -36,6 +37,7 @@ def command(
     decode_video: bool,
     output: Path | None,
     replace: bool,
+    dry_run: bool,
     debug: bool,
     as_json: bool,
     **options: Any,
@@ -53,7 +55,7 @@ def command(
     told = {} if as_json else watch(quiet=False)
     table = measure(source_of(source, options, unneeded=NUMBERS), decode_video=decode_video, **told)
     chosen = None if condition is None else table.positions(condition)
-    if output is not None:
+    if output is not None and not dry_run:
         as_text = output.suffix == ".json"
         data = json.dumps(table.to_json(), indent=2).encode() + b"\n" if as_text else table.parquet()
         write_result(output, data, "the table", replace=replace)
@@ -61,7 +63,7 @@ def command(
         more = (
             {} if chosen is None else {"filter": condition, "chosen": chosen, "episode_list": episode_list(chosen)}
         )
-        print_json({**table.to_json(), **more})
+        print_json({**table.to_json(), **more, **({"dry_run": True} if dry_run else {})})
         return
     emit(str(table))
     if chosen is not None:
@@ -69,7 +71,7 @@ def command(
         if chosen:
             emit(f"  --episodes {episode_list(chosen)}")
     if output is not None:
-        emit(f"\n  Written: {show(output)}")
+        emit(f"\n  {'Dry run: not written' if dry_run else 'Written'}: {show(output)}")
 
 
 def _check(output: Path, *, replace: bool) -> None:

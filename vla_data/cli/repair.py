@@ -12,8 +12,7 @@ from vla_data.cli.types import Local
 from vla_data.cli.verify import show_verdict
 from vla_data.errors import VerifyError
 from vla_data.safety.text import show
-from vla_data.verification.check import verify
-from vla_data.verification.repair import repair
+from vla_data.verification.repair import rehearse, repair
 
 
 @click.command("repair")
@@ -31,7 +30,7 @@ def command(
     renamed files and SHA256SUMS are repaired. Files that are healthy are not written.
     """
     if dry_run:
-        _rehearse(dst, as_json=as_json)
+        _rehearse(dst, sources, as_json=as_json)
         return
     done = repair(dst, sources, workers=workers, **watch(quiet=as_json))
     if as_json:
@@ -53,9 +52,9 @@ def command(
         show_verdict(done.after, as_json=False)
 
 
-def _rehearse(dst: Path, *, as_json: bool) -> None:
+def _rehearse(dst: Path, sources: tuple[str, ...], *, as_json: bool) -> None:
     """What is damaged, and would be given its bytes back."""
-    verdict = verify(dst)
+    verdict = rehearse(dst, sources)
     if as_json:
         print_json({"dry_run": True, **verdict.to_json()})
         return

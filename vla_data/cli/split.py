@@ -14,7 +14,7 @@ from vla_data.cli.options import dry_run_option, result_options
 from vla_data.cli.types import Local, Number
 from vla_data.core import Source
 from vla_data.core.unneeded import FACTS
-from vla_data.errors import TargetExistsError, UsageError
+from vla_data.errors import UsageError
 from vla_data.formats import parse_address
 from vla_data.safety.text import show
 from vla_data.selection.exports import (
@@ -77,12 +77,11 @@ def command(
     if output is not None:
         if part is not None and part not in found.names:
             raise UsageError("E001", f"there is no split {part}; give it a share")
-        if dry_run:
-            _refuse_existing(output, to, replace=replace)
-        else:
-            facts = _write(found, reader, path, output, to=to, part=part, replace=replace)
+        told = {"replace": replace, "dry_run": dry_run}
+        facts = _write(found, reader, path, output, to=to, part=part, told=told)
     if as_json:
-        print_json({**found.to_json(), **({"output": facts} if facts else {})})
+        dry = {"dry_run": True} if dry_run else {}
+        print_json({**found.to_json(), **({"output": facts} if facts else {}), **dry})
         return
     emit(str(found))
     for line in found.warnings:
@@ -99,33 +98,27 @@ def command(
             )
 
 
-def _refuse_existing(output: Path, to: str, *, replace: bool) -> None:
-    """What writing would refuse."""
-    if output.exists() and not replace and to != "masks":
-        raise TargetExistsError("E411", f"{show(output)} exists; --replace replaces it")
-
-
 def _write(
-    found: Split, reader: Source, path: Path, output: Path, *, to: str, part: str | None, replace: bool
+    found: Split, reader: Source, path: Path, output: Path, *, to: str, part: str | None, told: dict[str, bool]
 ) -> dict[str, Any]:
-    """Write one file; returns what is in it."""
+    """Write one file, or in a dry run only refuse what can't be written; returns what is in it."""
     names = found.names if part is None else (part,)
     if to == "masks":
         masks = {_MASKS[name]: [_demo(id_) for id_ in found.ids(name)] for name in names}
         if not path.is_file():
             raise UsageError("E001", f"masks are written into an HDF5 file; {show(path)} is not one")
-        return write_masks(path, masks, output, replace=replace)
+        return write_masks(path, masks, output, **told)
     if to == "keep-ranges":
         ids = set(found.ids(part or "train"))
-        return write_keep_ranges(reader, output, only=ids, replace=replace)
+        return write_keep_ranges(reader, output, only=ids, **told)
     if to == "episode-list" and part is not None:
-        return write_episode_list(found.ids(part), output, replace=replace)
+        return write_episode_list(found.ids(part), output, **told)
     if to == "episode-list":
         lists = {name: episode_numbers(found.ids(name)) for name in names if found.ids(name)}
-        write_json(lists, output, replace=replace)
+        write_json(lists, output, **told)
         return {"episodes": {name: len(numbers) for name, numbers in lists.items()}}
     value = found.to_json() if part is None else found.to_json()["splits"][part]
-    write_json(value, output, replace=replace)
+    write_json(value, output, **told)
     return {"splits": list(names)}
 
 

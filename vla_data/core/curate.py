@@ -70,7 +70,9 @@ class Judges(Protocol):
 
 @runtime_checkable
 class Remarks(Protocol):
-    """What a step has besides whose options may not be meant for such episodes."""
+    """What a step has besides whose options may not be meant for such episodes, and a sink that does not hold all
+    of them.
+    """
 
     def remarks(self, schema: Schema) -> Sequence[str]:
         """Lines for whoever started the run, of the episodes' schema."""

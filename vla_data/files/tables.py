@@ -69,6 +69,8 @@ def open_parquet(path: Path, *, root: Path | None = None, **options: Any) -> pq.
     try:
         with opened(path, root=root) as name:
             return pq.ParquetFile(name, page_checksum_verification=True, **options)
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid("a name in it is not UTF-8") from None
     except DataError as error:
         number = errno.ENOENT if error.code == "E133" else errno.EINVAL
         raise error.__cause__ or OSError(number, error.message, str(path)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +16,13 @@ from vla_data.core.base import narrowed
 from vla_data.core.curate import Step
 from vla_data.core.ledger import Record
 from vla_data.core.parts import check_sink, check_source, check_steps
-from vla_data.errors import CODES, DataError, RefusedError, VlaDataError
+from vla_data.errors import DataError, RefusedError, UsageError, VlaDataError
+from vla_data.jobs.duplicates import repeats, told, without
 from vla_data.jobs.job import Job
 from vla_data.jobs.part import failed, make_episode
 from vla_data.jobs.remarks import noted, nothing_left, tell, undeclared
 from vla_data.jobs.run import check_bad, check_place
+from vla_data.jobs.schemas import common_schema
 from vla_data.safety.text import show
 
 SAMPLE: Final = 16
@@ -43,6 +46,7 @@ class Rehearsal:
         undeclared: facts that nobody declares and that a trainer would have to guess.
         warnings: what a report would say.
         bytes: that all encoded episodes would have, about; None where none could be encoded.
+        not_tried: what only a run can tell, such as a trainer's gate.
         refusal: why the run would be refused, or None.
     """
 
@@ -59,6 +63,7 @@ class Rehearsal:
     undeclared: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     bytes: int | None = None
+    not_tried: tuple[str, ...] = ()
     refusal: VlaDataError | None = None
 
     @property
@@ -95,6 +100,8 @@ class Rehearsal:
             yield f"  {'Warnings' if number == 0 else '':<11} {line}"
         if self.bytes is not None:
             yield f"  Size        about {self.bytes:,} bytes of encoded episodes"
+        for number, line in enumerate(self.not_tried):
+            yield f"  {'Not tried' if number == 0 else '':<11} {line}"
         if self.refusal is not None:
             yield f"  Refusal     {self.refusal}"
 
@@ -106,6 +113,7 @@ def rehearse(
     *,
     replace: bool = False,
     max_bad: float | None = None,
+    dedup: bool = False,
     sample: int = SAMPLE,
 ) -> Rehearsal:
     """What `vla_data.run` would do with these; no file is written.
@@ -116,6 +124,7 @@ def rehearse(
         sink: what would be written, and where.
         replace: as of `vla_data.run`.
         max_bad: as of `vla_data.run`; judged by the episodes that are looked at.
+        dedup: as of `vla_data.run`; of the episodes that are looked at.
         sample: how many episodes are read, curated and encoded.
 
     Raises:
@@ -134,7 +143,7 @@ def rehearse(
     job = Job(source, steps, sink, Path())
     chosen = _spread(refs, sample)
     records: list[Record] = []
-    sizes: list[int] = []
+    sizes: dict[str, int] = {}
     schemas: dict[str, Schema] = {}
     for ref in chosen:
         try:
@@ -145,13 +154,25 @@ def rehearse(
         except MemoryError:
             records.append(failed(ref, DataError("E504", "more memory is needed than there is")))
             continue
-        records.append(record)
         if encoded is not None and schema is not None:
-            sizes.append(sum(map(len, encoded.blob)))
-            schemas.setdefault(schema.to_text(), schema)
+            record = changed(record, content_sha256=encoded.content)
+            sizes[record.id] = sum(map(len, encoded.blob))
+            schemas[record.id] = schema
+        records.append(record)
     problems: list[str] = []
     tell(records, problems.append)
+    again = repeats(records)
+    if dedup:
+        records = without(records, again)
+        for name in again:
+            del sizes[name], schemas[name]
+    kinds = {name: schema.to_text() for name, schema in schemas.items()}
     refusal = refusal or _refused(records, len(refs), max_bad)
+    if refusal is None and sink.one_schema:
+        try:
+            common_schema(kinds.items())
+        except UsageError as error:
+            refusal = error
     first = next(iter(schemas.values()), None)
     return Rehearsal(
         target=str(sink.place if isinstance(sink, Elsewhere) else sink.target),
@@ -166,22 +187,15 @@ def rehearse(
             for bucket in ("kept", "pruned", "truncated", "rejected", "failed")
         },
         problems=tuple(problems),
-        schemas=len(schemas),
+        schemas=len(set(kinds.values())),
         undeclared=tuple(undeclared(first)) if first is not None else (),
         warnings=(
-            *_several(len(schemas), sink),
-            *(noted(records, first, steps) if first is not None else ()),
+            *(told(again) if not dedup else ()),
+            *(noted(records, first, (*steps, sink)) if first is not None else ()),
         ),
-        bytes=round(sum(sizes) / len(records) * len(refs)) if sizes else None,
+        bytes=round(sum(sizes.values()) / len(records) * len(refs)) if sizes else None,
         refusal=refusal,
     )
-
-
-def _several(kinds: int, sink: Sink) -> tuple[str, ...]:
-    """A run of episodes of several kinds is refused (E005) where a dataset has one schema."""
-    if kinds < 2 or not sink.one_schema:
-        return ()
-    return (f"the episodes are of {kinds} kinds, which the run would refuse (E005 {CODES['E005']})",)
 
 
 def _refused(records: Sequence[Record], episodes: int, max_bad: float | None) -> VlaDataError | None:

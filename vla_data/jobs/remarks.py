@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vla_data.core import Schema
-from vla_data.core.curate import Remarks, Step
+from vla_data.core.curate import Remarks
 from vla_data.core.ledger import Record
 from vla_data.core.notes import lacking, told
 from vla_data.names import nameless
@@ -32,9 +32,14 @@ _OFF: Final = 2.0
 """Times what was asked, beyond which a share of few episodes is told."""
 
 
-def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
+def tell(records: Iterable[Record], say: Callable[[str], object], *, failed: str = " (quarantined)") -> None:
     """Call ``say`` with a line for every episode that was quarantined or left alone; alike ones are told
     together.
+
+    Args:
+        records: of the episodes.
+        say: takes a line.
+        failed: the end of the lines on episodes that could not be used.
     """
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
@@ -42,7 +47,7 @@ def tell(records: Iterable[Record], say: Callable[[str], None]) -> None:
             message = nameless(record.message, record.id)
             groups.setdefault((record.status, record.reason, message), []).append(record)
     for (status, _, _), alike in groups.items():
-        end = " (quarantined)" if status == "failed" else " (left alone)"
+        end = failed if status == "failed" else " (left alone)"
         shown = alike if len(alike) <= ALIKE else alike[:_FIRST]
         for record in shown:
             say(record.line() + end)
@@ -126,11 +131,17 @@ def encoded_again(found: Mapping[str, Mapping[str, int]]) -> list[str]:
     ]
 
 
-def noted(records: Sequence[Record], schema: Schema, steps: Sequence[Step]) -> list[str]:
-    """What the notes of published episodes and the steps say to a user, and what the dataset does not have."""
+def noted(records: Sequence[Record], schema: Schema, parts: Iterable[object]) -> list[str]:
+    """What a user should know of a run beside its counts.
+
+    Args:
+        records: of all episodes; what the notes of those that were published say.
+        schema: of the dataset; what it does not have.
+        parts: the steps and the sink, of which some have `Remarks`.
+    """
     published = [record for record in records if record.status == "published"]
     there = [record.notes for record in published]
-    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(steps, schema)]
+    of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(parts, schema)]
     return [*of_all, *encoded_again(clips(published)), *told(there), *left_alone(records)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from vla_data.core.ledger import Ledger, Record
 from vla_data.core.parts import check_sink, check_source, check_steps
 from vla_data.errors import DataError, MachineError, RefusedError, UsageError
 from vla_data.files.write import check_space, machine_errors, make_folder, remove_tree, write_file
+from vla_data.jobs.duplicates import repeats, told, without
 from vla_data.jobs.engine import Engine, Finishes, LocalEngine
 from vla_data.jobs.job import Job, absolute
 from vla_data.jobs.making import make
@@ -30,15 +30,15 @@ from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import clips, drawn, noted, nothing_left, one_kind, quarantined, tell, why
+from vla_data.jobs.remarks import clips, drawn, noted, nothing_left, quarantined, tell, why
 from vla_data.jobs.report import Report
+from vla_data.jobs.schemas import common_schema
 from vla_data.jobs.targets import Seen
 from vla_data.jobs.workspace import check_target, workspace
 from vla_data.remote.cache import origin
 from vla_data.safety.text import show
 
 _LOG: Final = logging.getLogger("vla_data")
-_LISTED: Final = 3
 
 
 def run(
@@ -108,8 +108,10 @@ def run(
         tell(records, on_problem or _log)
         check_bad(records, max_bad)
         published, records, warnings = _select(job, parts, made, records, dedup=dedup)
-        schema = _common_schema(published if sink.one_schema else published[:1])
-        warnings += noted(records, schema, steps)
+        schema = common_schema(
+            (episode.id, text) for episode, text in (published if sink.one_schema else published[:1])
+        )
+        warnings += noted(records, schema, (*steps, sink))
         if on_problem is None:  # nobody has shown them yet
             warnings += quarantined(records)
         ledger = Ledger(tuple(_placed(sink, records, [item for item, _ in published])))
@@ -233,32 +235,19 @@ def _select(
     dedup: bool,
 ) -> tuple[list[tuple[Published, str]], list[Record], list[str]]:
     """The episodes to publish with their schemas, all records with what became of duplicates, warnings."""
-    first: dict[str, str] = {}
-    again: dict[str, str] = {}
+    again = repeats(records)
     published = []
     for part in parts:
         for item in made[part.number]:
-            if item.summary is None:
+            if item.summary is None or (dedup and item.record.id in again):
                 continue
             content = str(item.record.content_sha256)
-            if first.setdefault(content, item.record.id) != item.record.id:
-                again[item.record.id] = first[content]
-                if dedup:
-                    continue
             episode = Published(item.record.id, content, item.summary, item.sha256, _Reader(job, part, item))
             published.append((episode, item.schema))
-    warnings = []
-    if again and not dedup:
-        name, original = next(iter(again.items()))
-        warnings.append(
-            f"{_count(len(again))} the content of another ({show(name)} that of {show(original)}); "
-            "--dedup drops them"
-        )
+    warnings = [] if dedup else told(again)
     if not published:
         raise RefusedError("E402", nothing_left(Ledger(tuple(records)).reasons()))
-    out = [
-        _as_duplicate(record, again[record.id]) if dedup and record.id in again else record for record in records
-    ]
+    out = without(records, again) if dedup else list(records)
     by_default = sum(record.meta.info_timing_rule == "default" for record in out)
     if by_default:
         warnings.append(
@@ -272,10 +261,6 @@ def _log(line: str) -> None:
     _LOG.log(logging.INFO if line.endswith("(left alone)") else logging.WARNING, line)
 
 
-def _count(n: int) -> str:
-    return "1 episode repeats" if n == 1 else f"{n:,} episodes repeat"
-
-
 class _Reader:
     """Reads one encoded episode when the sink wants it. `Sink.check` compares the result with its digest."""
 
@@ -284,63 +269,6 @@ class _Reader:
 
     def __call__(self) -> bytes:
         return read_blob(self._job, self._part, self._item)
-
-
-def _as_duplicate(record: Record, original: str) -> Record:
-    from vla_data.core.ledger import Span
-
-    return changed(
-        record,
-        status="rejected",
-        reason="duplicate",
-        message=f"the same content as {original}",
-        spans=(Span(0, record.length or 0, "rejected", "duplicate"),),
-    )
-
-
-def _common_schema(published: Iterable[tuple[Published, str]]) -> Schema:
-    """The one schema of all episodes.
-
-    Raises:
-        UsageError: E005 when they have several, with how many episodes have each.
-    """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for episode, schema in published:
-        groups[schema].append(episode.id)
-    if len(groups) > 1:
-        largest = sorted(groups.items(), key=lambda group: -len(group[1]))[:_LISTED]
-        listed = "; ".join(
-            f"{len(ids):,} {'episode' if len(ids) == 1 else 'episodes'} with {_differences(text, groups)} "
-            f"(as {show(ids[0])[:60]})"
-            for text, ids in largest
-        )
-        more = f"; and {len(groups) - len(largest)} more kinds" if len(groups) > len(largest) else ""
-        raise UsageError("E005", f"the episodes are of {len(groups)} kinds: {listed}{more}; {one_kind(groups)}")
-    return Schema.from_text(next(iter(groups)))
-
-
-def _differences(text: str, groups: Iterable[str]) -> str:
-    """What not all schemas share: features of one of them with type and size, conventions, rate and robot."""
-    mine = json.loads(text)
-    others = [json.loads(other) for other in groups]
-    out = []
-    for name, feature in mine["features"].items():
-        theirs = [other["features"].get(name) for other in others]
-        if any(other is None or _type(other) != _type(feature) for other in theirs):
-            out.append(f"{name} {_type(feature)}")
-        elif any(other["names"] != feature["names"] for other in theirs):
-            out.append(f"{name} of elements named {feature['names'] or 'nothing'}")
-        convention = feature["convention"]
-        found = [other["convention"] for other in theirs if other is not None]
-        keys = {key for other in found for key in {*other, *convention} if other.get(key) != convention.get(key)}
-        out.extend(f"{name} {key}={convention.get(key, 'undeclared')}" for key in sorted(keys))
-    out.extend(f"{key} {mine[key]}" for key in ("fps", "robot") if any(o[key] != mine[key] for o in others))
-    more = f" and {len(out) - _LISTED} more" if len(out) > _LISTED else ""
-    return ", ".join(text[:80] for text in out[:_LISTED]) + more or "fewer features"
-
-
-def _type(feature: Mapping[str, Json]) -> str:
-    return f"{feature['dtype']}{tuple(feature['shape'])}"
 
 
 def _placed(sink: Sink, records: Sequence[Record], published: Sequence[Published]) -> Iterable[Record]:

@@ -12,10 +12,13 @@ import numpy as np
 from vla_data.actions.agreement import spans
 from vla_data.core import Json, Source
 from vla_data.core.findings import Section, html_of, text_of
+from vla_data.core.ledger import Record
 from vla_data.core.unneeded import NUMBERS, lenient
-from vla_data.errors import DataError, UndeclaredError, UsageError
+from vla_data.errors import DataError, RefusedError, UndeclaredError, UsageError
 from vla_data.files.write import write_file
 from vla_data.formats import open_source
+from vla_data.jobs.part import failed
+from vla_data.jobs.remarks import tell, why
 from vla_data.measuring.expression import parse
 from vla_data.measuring.gauge import Gauge
 from vla_data.measuring.looks import looks
@@ -137,11 +140,12 @@ def measure(
         source: an address, or a source.
         decode_video: also look at three pictures of each camera inside of videos, which takes decoding them.
         on_progress: called with how many episodes are done, and how many there are.
-        on_problem: called with a line for each episode that can't be read.
+        on_problem: called with a line for each episode that can't be read; alike ones are told together.
         **options: of the source, where an address is given.
 
     Raises:
         UsageError: there is no dataset, or it needs an option.
+        RefusedError: E402, no episode can be read.
     """
     if isinstance(source, str | Path):
         source = lenient(open_source(source, **options), NUMBERS)
@@ -149,6 +153,7 @@ def measure(
         raise UsageError("E001", "options of a source go with an address; this source has its own")
     gauge = Gauge(video=decode_video)
     refs = source.episodes()
+    unread: list[Record] = []
     for position, ref in enumerate(refs):
         try:
             episode = source.read(ref)
@@ -156,10 +161,13 @@ def measure(
         except DataError as error:
             if not error.ignore:
                 gauge.fail(position, ref.id, str(error))
-                if on_problem is not None:
-                    on_problem(f"{error.code} {error.name}: {show(ref.id)}: {error.message}")
+                unread.append(failed(ref, error))
         if on_progress is not None:
             on_progress(position + 1, len(refs))
+    if on_problem is not None:
+        tell(unread, on_problem, failed="")
+    if unread and len(unread) == len(refs):
+        raise RefusedError("E402", f"none of {len(refs):,} episodes can be read{why(unread)}")
     return Table(tuple(gauge.rows()))
 
 

@@ -248,11 +248,8 @@ def _timeline(path: str, _mtime: int, _size: int) -> Timeline:
     try:
         with open_video(path) as video:
             track: Any = video.streams.video[0]
-            shown = [
-                (p.pts, p.is_keyframe)
-                for p in video.demux(track)
-                if p.size and p.pts is not None and not p.is_discard
-            ]
+            packets = (p for p in video.demux(track) if p.size and p.pts is not None and not p.is_discard)
+            shown = [(packet.pts, packet.is_keyframe) for packet in packets]
             pts, keys = ([pts for pts, key in shown if key or every] for every in (True, False))
             unit = Fraction(track.time_base)
             return Timeline(np.unique(np.array(pts, np.int64)), unit, np.unique(np.array(keys, np.int64)))
@@ -313,10 +310,8 @@ class _Reader:
             return False
         if number <= at + _NEXT or not self._can_enter:
             return True
-        # A key frame between the two is a shorter way.
-        return bisect.bisect_right(self._keys, self._last.pts) == bisect.bisect_right(
-            self._keys, self._pts[number]
-        )
+        passed, entered = (bisect.bisect_right(self._keys, pts) for pts in (self._last.pts, self._pts[number]))
+        return passed == entered  # else a key frame between the two is a shorter way
 
     def _decode_to(self, wanted: int) -> bool:
         """Decode on until the frame with this pts is the last one; False when it does not come whole."""

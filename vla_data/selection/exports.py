@@ -29,13 +29,16 @@ Ranges = list[list[int]]
 _EPISODE: Final = re.compile(r"episode_([0-9]{6,18})")
 
 
-def write_episode_list(ids: Sequence[str], target: str | Path, *, replace: bool = False) -> dict[str, Json]:
+def write_episode_list(
+    ids: Sequence[str], target: str | Path, *, replace: bool = False, dry_run: bool = False
+) -> dict[str, Json]:
     """Write the numbers of episodes of a LeRobot dataset as a JSON list, in increasing order.
 
     Args:
         ids: ids of a LeRobot source, ``episode_000012``, also as they are in the ledger of what was made from one.
         target: the file.
         replace: write over an existing file.
+        dry_run: do all but write.
 
     Returns:
         ``episodes`` (how many), ``list``, and ``argument`` for ``lerobot-train``.
@@ -45,7 +48,7 @@ def write_episode_list(ids: Sequence[str], target: str | Path, *, replace: bool 
         TargetExistsError: E411 for a file that exists.
     """
     numbers = episode_numbers(ids)
-    write_json(numbers, target, replace=replace)
+    write_json(numbers, target, replace=replace, dry_run=dry_run)
     return {"episodes": len(numbers), "list": numbers, "argument": lerobot_argument(numbers)}
 
 
@@ -74,6 +77,7 @@ def write_keep_ranges(
     *,
     only: Collection[str] | None = None,
     replace: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Json]:
     """Write which frames of each episode are to be sampled, as openpi's DROID loader reads it.
 
@@ -91,6 +95,7 @@ def write_keep_ranges(
         target: the file.
         only: ids of the episodes to take, those of a source where ``of`` is one, else the ledger's; None: all.
         replace: write over an existing file.
+        dry_run: do all but write.
 
     Returns:
         ``episodes``, ``frames``, ``ranges``; ``keys_from_metadata``, the episodes whose ``episode_metadata`` has
@@ -123,7 +128,7 @@ def write_keep_ranges(
     frames = sum(stop - start for ranges in out.values() for start, stop in ranges)
     if not frames:
         raise UsageError("E402", "no frame is left to select")
-    write_json(out, target, replace=replace)
+    write_json(out, target, replace=replace, dry_run=dry_run)
     return {
         "episodes": len(out),
         "frames": frames,
@@ -135,18 +140,23 @@ def write_keep_ranges(
 
 
 def write_masks(
-    file: str | Path, masks: Mapping[str, Sequence[str]], target: str | Path, *, replace: bool = False
+    file: str | Path,
+    masks: Mapping[str, Sequence[str]],
+    target: str | Path,
+    *,
+    replace: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Json]:
     """Write ``mask/<key>`` into a copy of an HDF5 file; see `converters.hdf5.masks.write_masks`."""
     row = FORMATS["hdf5"]
-    written: dict[str, Json] = load_module(str(row.masks), row.extra).write_masks(
-        Path(file), masks, Path(target), replace=replace
-    )
+    module = load_module(str(row.masks), row.extra)
+    work = module.check_masks if dry_run else module.write_masks
+    written: dict[str, Json] = work(Path(file), masks, Path(target), replace=replace)
     return written
 
 
-def write_json(value: Json, target: str | Path, *, replace: bool = False) -> None:
-    """Write a JSON file, whole or not at all.
+def write_json(value: Json, target: str | Path, *, replace: bool = False, dry_run: bool = False) -> None:
+    """Write a JSON file, whole or not at all; in a dry run, only refuse what can't be written.
 
     Raises:
         TargetExistsError: E411 when it exists and may not be replaced.
@@ -156,6 +166,8 @@ def write_json(value: Json, target: str | Path, *, replace: bool = False) -> Non
         raise TargetExistsError(
             "E411", f"{show(path)} exists" + ("" if path.is_dir() else "; --replace replaces it")
         )
+    if dry_run:
+        return
     write_result(path, json.dumps(value, ensure_ascii=True).encode() + b"\n", "the selection", replace=replace)
 
 

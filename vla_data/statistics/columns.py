@@ -8,6 +8,7 @@ from vla_data.core import Source
 from vla_data.core.base import Columns, narrowed, whole
 from vla_data.core.notes import no_action
 from vla_data.errors import DataError
+from vla_data.safety.text import show
 
 __all__ = ["Columns", "NoImages", "chosen", "read_columns"]
 
@@ -49,6 +50,10 @@ class NoImages:
         return None if name.startswith("observation.images.") else name
 
 
+def _lacks(name: str) -> str:
+    return f"there are no numbers called {show(name)}; vla-data inspect lists what there is"
+
+
 def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:
     """The arrays of these names.
 
@@ -59,5 +64,5 @@ def chosen(arrays: Columns, names: Collection[str] | None) -> Columns:
         return arrays
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise DataError("E206", no_action(arrays) if missing[0] == "action" else f"there is no {missing[0]}")
+        raise DataError("E206", no_action(arrays) if missing[0] == "action" else _lacks(missing[0]))
     return {name: arrays[name] for name in names}

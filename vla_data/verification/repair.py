@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from vla_data.core import Json, Source
+from vla_data.core import Json, Sink, Source
 from vla_data.core.base import narrowed
+from vla_data.core.curate import Step
 from vla_data.core.ledger import FILE, Ledger
 from vla_data.core.manifest import MANIFEST, downgraded, read_manifest, recipe_sha256
 from vla_data.errors import DataError, TargetExistsError, UsageError, VerifyError
@@ -137,6 +138,26 @@ def repair(
     return Repaired(before, tuple(replaced), tuple(removed), now, tuple(aside.items()))
 
 
+def rehearse(path: str | Path, source: Address | Sequence[Address] = ()) -> Verdict:
+    """What is damaged, after every refusal of `repair` that needs no work; nothing is written.
+
+    Raises:
+        UsageError: E001 when the source is needed and not given; else as `vla_data.open_source`.
+        TargetExistsError, VerifyError: as `repair`, E412 and E601 of a manifest.
+    """
+    root = Path(os.path.realpath(find_dataset(Path(path))[0]))
+    sources = (source,) if isinstance(source, str | Path) else tuple(source)
+    verdict = verify(root)
+    back = {name for _, name in _found_again(verdict)}
+    left = [damage for damage in verdict.damages if damage.kind != "unexpected" and damage.file not in back]
+    if not left or _proven_sums(verdict) is not None:
+        return verdict
+    if not sources:
+        raise _lacks_source(replace(verdict, damages=tuple(left)), path)
+    _recipe(verdict, sources, root)
+    return verdict
+
+
 def _lacks_source(verdict: Verdict, path: str | Path) -> UsageError:
     """What can't be repaired from the dataset alone, and what it takes."""
     names = list(dict.fromkeys(show(damage.file) for damage in verdict.damages))
@@ -150,18 +171,24 @@ def _lacks_source(verdict: Verdict, path: str | Path) -> UsageError:
 
 def _rename_back(verdict: Verdict, aside: dict[str, str]) -> list[str]:
     """Give missing files that lie under names that are not ours their own back; returns the wrong names."""
+    moved = []
+    for name, target in _found_again(verdict):
+        _put(verdict.root / name, verdict.root, target, aside)
+        moved.append(name)
+    return moved
+
+
+def _found_again(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """Each name that is not ours of a file that is missing, and the name that it should have."""
     lost = {
         verdict.listed[damage.file]: damage.file
         for damage in verdict.damages
         if damage.kind == "missing" and damage.file in verdict.listed
     }
-    moved = []
     for name in verdict.others if lost else ():
         path = verdict.root / name
         if _is_file(path) and (target := lost.pop(hash_file(path), None)) is not None:
-            _put(path, verdict.root, target, aside)
-            moved.append(name)
-    return moved
+            yield name, target
 
 
 def _remove_copies(verdict: Verdict) -> list[str]:
@@ -261,18 +288,8 @@ def _rebuild(
     on_problem: Callable[[str], None] | None,
 ) -> Verdict:
     """The dataset made again, in the work folder of the damaged one."""
-    folder = damaged.root / damaged.sidecar
-    manifest = _manifest(folder)
-    try:
-        trusted = recipe_sha256(manifest) == manifest["recipe_sha256"]
-    except (KeyError, TypeError):
-        trusted = False
-    if not trusted:
-        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
     target = work / _FOLDER / damaged.root.name
-    reader, steps, sink = open_provenance(manifest, sources, target, root=damaged.root)
-    _check_versions(manifest["versions"], versions(sink))
-    _check_sources(narrowed(reader, steps), manifest, folder)
+    manifest, reader, steps, sink = _recipe(damaged, sources, target)
     make_folder(target.parent)
     run(
         reader,
@@ -292,6 +309,24 @@ def _rebuild(
     verdict = verify(target)
     verdict.require()
     return verdict
+
+
+def _recipe(
+    damaged: Verdict, sources: Sequence[Address], target: Path
+) -> tuple[Mapping[str, Any], Source, Sequence[Step], Sink]:
+    """The manifest, and what would make the dataset again at ``target``, of these sources and versions."""
+    folder = damaged.root / damaged.sidecar
+    manifest = _manifest(folder)
+    try:
+        trusted = recipe_sha256(manifest) == manifest["recipe_sha256"]
+    except (KeyError, TypeError):
+        trusted = False
+    if not trusted:
+        raise VerifyError("E601", f"{MANIFEST} is damaged and does not say how it was made: {AGAIN}")
+    reader, steps, sink = open_provenance(manifest, sources, target, root=damaged.root)
+    _check_versions(manifest["versions"], versions(sink))
+    _check_sources(narrowed(reader, steps), manifest, folder)
+    return manifest, reader, steps, sink
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

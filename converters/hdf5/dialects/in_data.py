@@ -15,6 +15,7 @@ from converters.hdf5.dialects.odd import Odd, beside
 from converters.hdf5.dialects.sim_states import states_of
 from converters.robomimic.names import DERIVED, ID
 from vla_data.safety.hdf5 import Group, Table
+from vla_data.safety.text import show
 
 CAMERAS: Final = frozenset({"agentview_rgb", "eye_in_hand_rgb"})
 """LIBERO's names of cameras."""
@@ -59,7 +60,14 @@ def steps(demo: Group, odd: list[Odd]) -> Demo:
     notes += more
     count = demo.attributes().get("num_samples")
     if count is not None and count != number:
-        odd.append(("E204", f"{number:,} actions, where num_samples is {str(count)[:20]}", ""))
+        odd.append(
+            (
+                "E204",
+                f"{number:,} actions, where num_samples is {show(str(count)[:20])}: the demo is cut, or the "
+                "attribute is wrong (h5py: del demo.attrs['num_samples'] takes all rows)",
+                "",
+            )
+        )
     return Demo(actions=actions, results=results, before=before, seen={}, extra=extra, notes=tuple(notes))
 
 

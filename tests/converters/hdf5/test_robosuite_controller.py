@@ -123,6 +123,13 @@ def test_a_composite_controller_is_that_of_its_only_arm() -> None:
     assert convention(composite("OSC_POSE")) == convention({"type": "BASIC", "body_parts": {}}) == {}
 
 
+@pytest.mark.parametrize("robot", ["panda_panda", "sawyer_panda", "panda_panda_robotiq85gripper"])
+@pytest.mark.parametrize("version", ["1.4.1", "1.5.1"])
+def test_two_robots_are_not_moved_by_an_action_of_one(version: str, robot: str) -> None:
+    assert convention(FACTS, version, "panda") != {}
+    assert convention(FACTS, version, robot) == {}
+
+
 @pytest.mark.parametrize("grip", [{"type": "JOINT_POSITION"}, {}, "GRIP"])
 def test_a_gripper_of_another_controller_is_undeclared(grip: Any) -> None:
     found = convention(composite({**FACTS, "gripper": grip}))

@@ -234,7 +234,12 @@ T = 3
         ("x", np.zeros(T, np.uint64), "E232", "dtype uint64"),
         ("x", np.array([b"a"] * T), "E232", "dtype |S1"),
         ("x", np.zeros(T, "datetime64[s]"), "E232", "dtype datetime64[s]"),
-        ("x", np.array([["a", "b"]] * T), "E232", "texts a step"),
+        (
+            "x",
+            np.array([["a", "b"]] * T),
+            "E232",
+            "texts a step; LeRobot features have one; --drop x leaves it out",
+        ),
         ("x", np.zeros((T, 0)), "E203", "(0,) a step"),
         ("x", np.array([[0.0, 1], [2, np.nan], [4, 5]]), "E201", "x[1][1] is nan"),
         ("x", np.array([0.0, np.inf, 1]), "E201", "x[1] is inf"),

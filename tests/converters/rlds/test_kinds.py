@@ -220,3 +220,24 @@ def test_pictures_that_are_no_camera_are_said_to_stay_numbers(tmp_path: Path, ch
     note = "pictures_kept_as_numbers:observation.image"
     assert (note in episode.notes, "observation.images.image" in episode.frames) == (channels != 3, channels == 3)
     assert channels == 3 or np.array_equal(episode.arrays["observation.image"], pixels)
+
+
+@pytest.mark.parametrize("where", ["steps/language_instruction", "steps/observation/natural_language_instruction"])
+def test_the_instruction_is_no_feature_that_is_left_out(tmp_path: Path, where: str) -> None:
+    """It stays, whatever features are wanted, so nothing says that it went."""
+    text = tfds_json.text("")
+    name = where.removeprefix("steps/")
+    below = {"observation": {name.rpartition("/")[2]: text}} if "/" in name else {name: text}
+    step = {
+        "action": tfds_json.tensor((7,), "float32", ""),
+        "extra": tfds_json.tensor((2,), "float32", ""),
+        **below,
+    }
+    values = {"action": numbers(7), "extra": numbers(2), name: [b"open the drawer"] * STEPS}
+    folder = write(tmp_path, step, values)
+    opened = vd.open_source(folder, fps=5)
+    vd.run(opened, [vd.steps.SelectFeatures(keep=("action",))], vd.open_sink(tmp_path / "out"), workers=1)
+    found = vd.open_source(tmp_path / "out")
+    assert found.read(found.episodes()[0]).task == "open the drawer"
+    notes = vd.open_ledger(tmp_path / "out").records[0].notes
+    assert [note for note in notes if note.startswith("left_out:")] == ["left_out:extra"]
