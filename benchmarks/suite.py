@@ -78,6 +78,17 @@ CASES: Final = (
         lerobot="needed",
     ),
     Case(
+        "P5",
+        "Editing video sets (P5)",
+        "One of 8 episodes of 80 frames of 480x640 (AV1, a key frame every second frame) is left out, by "
+        "`vla-data edit`, which copies packets, and by what `lerobot-edit-dataset` does, which encodes again. "
+        "The video step is without the rest of the command, such as importing.",
+        "p5_editing",
+        code=(*_CORE, "converters/lerobot", "vla_data/selection"),
+        needs=("av",),
+        lerobot="needed",
+    ),
+    Case(
         "P6",
         "Statistics of a dataset (P6)",
         "openpi's statistics of a dataset with images.",

@@ -55,9 +55,13 @@ _LOADED = (
 )
 """What the zygote imports, so that its children need not."""
 
-JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert", "rdt2")
-"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, LeRobot to RLDS, and
-recordings of two arms to RDT2's shards."""
+JOBS = ("rlds", "lerobot", "h264", "av1", "v21", "convert", "rdt2", "edit")
+"""What is written: rollouts to RLDS, to LeRobot with JPEG images or video or of v2.1, LeRobot to RLDS, recordings
+of two arms to RDT2's shards, and LeRobot with video to the same, of which an episode is trimmed within a
+group of pictures.
+"""
+MADE_OF = {"convert": "lerobot", "edit": "h264"}
+"""Job -> the job whose dataset it reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +173,10 @@ class Lab:
 
             arms = self.folder / "arms"
             return arms if arms.exists() else two_arms.write(arms, self._episodes)
-        if job != "convert":
+        if job not in MADE_OF:
             return self._rollouts
-        self.golden("lerobot")
-        return self.folder / "golden-lerobot"
+        self.golden(MADE_OF[job])
+        return self.folder / f"golden-{MADE_OF[job]}"
 
     def golden(self, job: str) -> str:
         """The hash of the dataset that a run without any fault makes."""
@@ -203,8 +207,8 @@ class Lab:
 
     def _few(self, job: str) -> Path:
         """Other input of a job, which is little."""
-        if job == "convert":
-            return self.old("lerobot")
+        if job in MADE_OF:
+            return self.old(MADE_OF[job])
         if job == "rdt2":
             from tests import two_arms
 
@@ -320,12 +324,14 @@ def perform(case: Case, count: Count) -> Outcome:
     import multiprocessing
 
     from tests.fault_sources import CountedSource
+    from tests.rollouts import CAMERA
     from vla_data import open_sink
     from vla_data.errors import VlaDataError
     from vla_data.files import write as io
     from vla_data.jobs import engine, part, pool
     from vla_data.jobs import run as pipeline
-    from vla_data.media.video_settings import VideoSettings
+    from vla_data.media.video_settings import VideoCopy, VideoSettings
+    from vla_data.steps import Trim
 
     part.MAX_EPISODES = case.part  # type: ignore[misc]
     pool.Process = multiprocessing.get_context("fork").Process  # type: ignore[assignment, misc]
@@ -335,7 +341,7 @@ def perform(case: Case, count: Count) -> Outcome:
     io.hook = arm(case, count, names)
     source = CountedSource(
         root=Path(case.source),
-        format="lerobot" if case.job == "convert" else "ppo_rollout",
+        format="lerobot" if case.job in MADE_OF else "ppo_rollout",
         reads=Path(case.reads) if case.reads else None,
     )
     target = Path(case.target)
@@ -348,12 +354,15 @@ def perform(case: Case, count: Count) -> Outcome:
         "rdt2": {"format": "rdt2"},
     }
     sinks["convert"] = sinks["rlds"]
+    cameras = ((CAMERA, VideoSettings(codec="h264")),)
+    sinks["edit"] = {"images": "keep", "video": VideoCopy(cameras=cameras, stated=(CAMERA,))}
+    steps = (Trim(ranges=(("episode_000001", 1, None),)),) if case.job == "edit" else ()
     sink = open_sink(target, **sinks[case.job])
     begin = time.perf_counter()
     if case.call:
         ctypes.CDLL(None).failing_calls_arm(os.fsencode(target.parent), ctypes.c_long(case.call), case.errno)
     try:
-        pipeline.run(source, (), sink, workers=case.workers or 1, replace=case.replace)
+        pipeline.run(source, steps, sink, workers=case.workers or 1, replace=case.replace)
     except VlaDataError as error:
         return Outcome(
             code=error.exit_code,

@@ -53,7 +53,7 @@ TABLES = ("vla_data/formats/tables.py", "vla_data/former_names.py")
 
 HEAVY: Mapping[str, tuple[str, ...]] = {
     "apache_beam": ("vla_data/jobs/beam/",),
-    "av": ("vla_data/media/video.py", "vla_data/media/mp4.py", "converters/lerobot/"),
+    "av": ("vla_data/media/video.py", "vla_data/media/mp4.py", "vla_data/media/packets.py", "converters/lerobot/"),
     "fsspec": ("vla_data/remote/",),
     "h5py": (
         "vla_data/safety/hdf5.py",

@@ -36,7 +36,7 @@ DOCS = [
                 "hdf5.md",
             ),
             *("recording.md", "rlds.md", "rollouts.md", "selections.md", "statistics.md", "verifying.md"),
-            *("diff.md", "faq.md", "quality.md", "report.md", "view.md"),
+            *("diff.md", "editing.md", "faq.md", "quality.md", "report.md", "view.md"),
         )
     ),
 ]

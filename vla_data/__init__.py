@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from vla_data.jobs.run import run
     from vla_data.measuring.table import measure as quality  # noqa: F401
     from vla_data.media.frames import Frames
-    from vla_data.media.video_settings import VideoSettings
+    from vla_data.media.video_settings import VideoCopy, VideoSettings
     from vla_data.mixtures import open_mixture as open_mixture
     from vla_data.recording import RolloutWriter, VectorRecorder
     from vla_data.report.inspect import survey as inspect  # noqa: F401
@@ -95,6 +95,7 @@ __all__ = [
     "UsageError",
     "VectorRecorder",
     "VerifyError",
+    "VideoCopy",
     "VideoSettings",
     "VlaDataError",
     "WrappedSink",
@@ -127,7 +128,7 @@ _PLACES: Final = {
     "vla_data.jobs.report": ("Report",),
     "vla_data.jobs.run": ("run",),
     "vla_data.media.frames": ("Frames",),
-    "vla_data.media.video_settings": ("VideoSettings",),
+    "vla_data.media.video_settings": ("VideoCopy", "VideoSettings"),
     "vla_data.mixtures": ("open_mixture",),
     "vla_data.recording": ("RolloutWriter", "VectorRecorder"),
     "vla_data.selection.splits": ("split",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from vla_data.core import Json, Published
 from vla_data.errors import VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below
+from vla_data.statistics import QUANTILES
 
 _COUNTS: Final = "counts/"
 """Key of a table's metadata: the counted pixels of the camera that is named after it."""
@@ -54,7 +55,12 @@ def read_table(episode: Published) -> pa.Table:
 
 
 def table_of(
-    episode: Published, typed: pa.Schema, tasks: Mapping[str, int], totals: Totals, fps: float
+    episode: Published,
+    typed: pa.Schema,
+    tasks: Mapping[str, int],
+    totals: Totals,
+    fps: float,
+    bare: Collection[str] = (),
 ) -> tuple[pa.Table, dict[str, Json], dict[str, NDArray[np.int64]]]:
     """One episode's rows with the index columns, its statistics and its counted pixels.
 
@@ -64,6 +70,7 @@ def table_of(
         tasks: ``task_index`` of each instruction.
         totals: of the episodes before.
         fps: steps a second.
+        bare: features whose statistics have no quantiles.
     """
     table = read_table(episode)
     stats: dict[str, Json] = json.loads(table.schema.metadata[b"stats"])
@@ -72,6 +79,8 @@ def table_of(
         for key, value in table.schema.metadata.items()
         if key.startswith(_COUNTS.encode())
     }
+    for name in bare:
+        stats[name] = {key: value for key, value in stats[name].items() if key not in QUANTILES}
     columns, own = index_columns(
         table["task"].to_pylist(), tasks, episode=totals.count, first=totals.frames, fps=fps
     )
@@ -97,12 +106,12 @@ def compare_videos(folder: Path, episodes: Sequence[Published], version: str) ->
     Raises:
         VerifyError: E601.
     """
-    from vla_data.media import video  # loads a video library, which images need not
+    from vla_data.media import packets  # loads a video library, which images need not
 
     for name in episodes[0].summary["videos"]:
         files = video_files(folder, name, version)
-        found = [digest for file in files for digest in video.packet_digests(str(file))]
-        want = [d for e in episodes for d in video.packet_digests(io.BytesIO(video_of(e, name)))]
+        found = [digest for file in files for digest in packets.packet_digests(str(file))]
+        want = [d for e in episodes for d in packets.packet_digests(io.BytesIO(video_of(e, name)))]
         if found != want:
             raise VerifyError("E601", f"the videos of {name} do not hold the packets that were encoded")
 

@@ -6,7 +6,7 @@ elsewhere, what follows from them is not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _INDEX: Final = {
 }
 _CODECS: Final = {"libdav1d": "av1", "libaom-av1": "av1"}  # decoder -> codec, where it has another name
 _PRESETS: Final = {"av1": "12", "h264": "medium"}
+COPY: Final = "VideoCopy"
 
 
 def sink_options(root: Path) -> Mapping[str, Any]:
@@ -54,11 +55,13 @@ def video_files(root: Path, name: str) -> list[Path]:
     return sorted(found)
 
 
-def features(schema: Schema, *, video: bool, v3: bool = True) -> dict[str, dict[str, Json]]:
-    """Every feature with its ``dtype``, ``shape`` and ``names``; ``depth`` is one that is TIFF images."""
+def features(schema: Schema, *, videos: Collection[str], v3: bool = True) -> dict[str, dict[str, Json]]:
+    """Every feature with its ``dtype``, ``shape`` and ``names``; ``depth`` is one that is TIFF images, and those
+    of ``videos`` are video.
+    """
     out: dict[str, dict[str, Json]] = {}
     for name, feature in sorted(schema.features.items()):
-        kind = "video" if video and feature.dtype == "image" else feature.dtype
+        kind = "video" if name in videos else feature.dtype
         names = list(feature.names) if feature.names else None
         if name in ("language_events", "language_persistent") and kind == "string" and v3:
             kind = "language"
@@ -88,7 +91,7 @@ def problems(
         options: `sink_options`.
     """
     v3 = is_v3(root, options)
-    wanted = features(schema, video=has_video(root, options), v3=v3)
+    wanted = features(schema, videos=cameras(root, schema, options), v3=v3)
     videos = [name for name, feature in wanted.items() if feature["dtype"] == "video"]
     want: dict[str, Json] = {
         "codebase_version": "v3.0" if v3 else "v2.1",
@@ -128,9 +131,34 @@ def _depth_info(schema: Schema, name: str) -> dict[str, Json]:
     return {"is_depth_map": True, "depth_unit": unit if unit in ("mm", "m") else None}
 
 
+def is_copy(options: Mapping[str, Any]) -> bool:
+    """Whether packets of the source's videos were copied, so that they are not what an encoder here would make."""
+    video = options.get("video")
+    return isinstance(video, dict) and video.get("type") == COPY
+
+
 def has_video(root: Path, options: Mapping[str, Any]) -> bool:
     """Whether a dataset's cameras are video."""
     return options["video"] is not None if "video" in options else (root / "videos").is_dir()
+
+
+def cameras(root: Path, schema: Schema, options: Mapping[str, Any]) -> set[str]:
+    """The cameras that are video."""
+    images = {name for name, feature in schema.features.items() if feature.dtype == "image"}
+    video = options.get("video")
+    if isinstance(video, dict) and video.get("type") == COPY and video.get("others") is None:
+        return images & {str(pair[0]) for pair in video.get("cameras", ()) if isinstance(pair, list) and pair}
+    return images if has_video(root, options) else set()
+
+
+def _settings(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a camera's video was encoded, where the recipe says that."""
+    video = options.get("video")
+    if isinstance(video, dict) and video.get("type") == COPY:
+        pairs = [pair for pair in video.get("cameras", ()) if isinstance(pair, list) and len(pair) == 2]
+        stated = video.get("stated")
+        video = dict(pairs).get(name) if isinstance(stated, list) and name in stated else None
+    return video if isinstance(video, dict) else {}
 
 
 def _video_problems(
@@ -150,12 +178,13 @@ def _video_problems(
     }
     for path in video_files(root, name)[:1]:
         try:
-            codec = video.describe(path).codec
+            about = video.describe(path)
         except DataError:
             continue
-        want["video.codec"] = _CODECS.get(codec, codec)
-    settings = options.get("video")
-    if isinstance(settings, dict):
+        want["video.codec"] = _CODECS.get(about.codec, about.codec)
+        if is_copy(options):
+            want["video.pix_fmt"] = about.pixel_format
+    if settings := _settings(name, options):
         want["video.codec"] = settings.get("codec")
         want |= {"video.g": settings.get("gop"), "video.crf": settings.get("crf")}
         want["video.preset"] = settings.get("preset") or _PRESETS.get(str(settings.get("codec")))

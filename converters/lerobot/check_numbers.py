@@ -85,3 +85,8 @@ def pooled(rows: Sequence[Mapping[str, Json]]) -> dict[str, Json] | None:
         "std": np.sqrt(np.maximum(spread, 0)).tolist(),
         "count": [int(count.sum())],
     }
+
+
+def is_count(found: Json) -> bool:
+    """Whether this is how many images were counted, where it is not known how many that were."""
+    return isinstance(found, list) and len(found) == 1 and type(found[0]) is int and found[0] >= 1

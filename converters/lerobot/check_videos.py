@@ -31,7 +31,7 @@ class Track:
 
     def take(self, count: int) -> Piece:
         """The next ``count`` frames, which no file's end divides."""
-        from vla_data.media import video  # loads a video library, which other datasets need not
+        from vla_data.media import packets  # loads a video library, which other datasets need not
 
         if self._at == len(self._packets):
             path = next(self._left, None)
@@ -39,7 +39,7 @@ class Track:
             try:
                 if path is not None:
                     self._file = path.relative_to(self._root).as_posix()
-                    self._packets = video.packet_digests(str(path))
+                    self._packets = packets.packet_digests(str(path))
             except Exception:  # FFmpeg's errors are of many classes; `_examine_videos` names the file
                 self.readable = False
         start, self._at = self._at, min(self._at + count, len(self._packets))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +125,13 @@ class Contents:
         self.arrays[subtasks.TEXT] = subtasks.texts(numbers, table)
         self.notes.append(f"subtasks_as_text:{subtasks.INDEX}")
 
-    def add_video(self, camera: str, track: Track) -> None:
+    def add_video(self, camera: str, track: Track, number: int) -> None:
         """A camera's video.
 
         Args:
             camera: the feature.
             track: where the episode is in which file.
+            number: of the episode.
 
         Raises:
             DataError: see `converters.lerobot.video`.
@@ -142,7 +145,9 @@ class Contents:
             if depth.has_levels(declared):
                 self.arrays[camera], notes = video.read_depth(path, camera, track, self._time, fps, declared)
             else:
-                self.frames[camera], notes = video.read(path, camera, track, self._time, fps, declared)
+                frames, notes = video.read(path, camera, track, self._time, fps, declared)
+                stats = functools.partial(self._layout.camera_stats.of, number, camera)
+                self.frames[camera] = replace(frames, stats=stats)
         except DataError as error:
             way = "" if "--drop" in error.message else f"; {values.way_out(camera)}"
             raise DataError(error.code, error.message + way) from None

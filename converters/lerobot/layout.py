@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from converters.lerobot import meta, subtasks, tools
 from converters.lerobot import tasks as tasks_
+from converters.lerobot.camera_stats import CameraStats
 from converters.lerobot.places import VERSIONS, Place, Places, Track, whole_numbers
 from vla_data.core import Json
 from vla_data.errors import DataError, UsageError
@@ -144,6 +145,11 @@ class Layout(Places):
         except (UsageError, KeyError):
             return {}
         return {place: (rest[0], rest[1], rest[2]) for place, *rest in rows if place is not None}
+
+    @functools.cached_property
+    def camera_stats(self) -> CameraStats:
+        """What is said of the pixels of videos."""
+        return CameraStats(self.files, self.numbers, self._cameras, is_v3=self.is_v3)
 
     # -- tasks --------------------------------------------------------------------------------------
 

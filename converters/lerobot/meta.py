@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from converters.lerobot.totals import LANGUAGE, Totals
 from vla_data.core import Json, Published, Schema
 from vla_data.files import arrow
 from vla_data.files.write import write_file
-from vla_data.media.video_settings import VideoSettings
+from vla_data.media.video_settings import VideoCopy, VideoSettings, settings_of
 
 VERSION: Final = "v3.0"
 V21: Final = "v2.1"
@@ -63,13 +64,20 @@ DTYPES: Final = (
 )
 """Element types that lerobot's reader turns into tensors, and text."""
 
+_SETTINGS: Final = ("video.g", "video.crf", "video.preset")
 _EPISODE_ROWS: Final = 100  # episodes whose metadata is written at a time
 
 
-def features_json(schema: Schema, video: VideoSettings | None, version: str = VERSION) -> dict[str, Json]:
+def features_json(
+    schema: Schema,
+    video: VideoSettings | VideoCopy | None,
+    version: str = VERSION,
+    clips: Mapping[str, Mapping[str, Json]] = MappingProxyType({}),
+) -> dict[str, Json]:
     """The ``features`` of ``info.json``: ours in order of name, then LeRobot's own.
 
-    v2.1 knows neither columns of language nor depth: there they are texts and numbers.
+    v2.1 knows neither columns of language nor depth: there they are texts and numbers. ``clips`` are facts of the
+    first episode's videos, where packets may be copied: what they are is then not what would be encoded.
     """
     features: dict[str, Json] = {}
     for name in sorted(schema.features):
@@ -86,9 +94,14 @@ def features_json(schema: Schema, video: VideoSettings | None, version: str = VE
             features[name]["info"] = depth.feature_json(feature)["info"]
         if name in language.COLUMNS and feature.dtype == "string" and version == VERSION:
             features[name]["dtype"] = LANGUAGE
-        if feature.dtype == "image" and video is not None:
+        settings = settings_of(video, name)
+        if feature.dtype == "image" and settings is not None:
             features[name]["dtype"] = "video"
-            features[name]["info"] = _video_info(feature.shape, schema.fps, video)
+            features[name]["info"] = _video_info(feature.shape, schema.fps, settings)
+            if isinstance(video, VideoCopy):
+                features[name]["info"] |= _as_copied(clips.get(name, {}))
+                for key in () if name in video.stated else _SETTINGS:
+                    del features[name]["info"][key]
     for name, kind in INDEX_FEATURES.items():
         dtype = "float32" if kind == pa.float32() else "int64"
         features[name] = {"dtype": dtype, "shape": [1], "names": None}
@@ -109,6 +122,10 @@ def _video_info(shape: Sequence[int], fps: float, video: VideoSettings) -> Json:
         "video.crf": video.crf,
         "video.preset": video.options()["preset"],
     }
+
+
+def _as_copied(clip: Mapping[str, Json]) -> dict[str, Json]:
+    return {"video.codec": clip.get("codec"), "video.pix_fmt": clip.get("pixels")} if clip else {}
 
 
 def whole_if_it_is(fps: float) -> int | float:
@@ -240,7 +257,7 @@ class Episodes(Totals):
         for name in sorted(stats):
             row |= {f"stats/{name}/{key}": value for key, value in stats[name].items()}
         self._rows.append(row)
-        self.add_counts(length, counts)
+        self.add_counts(episode, length, counts, stats)
         if len(self._rows) == _EPISODE_ROWS:
             self._flush()
 
@@ -339,13 +356,16 @@ def split_ranges(names: Sequence[str | None]) -> dict[str, str]:
     }
 
 
-def places(sizes: Sequence[int], limit: int) -> Iterator[tuple[dict[str, int], range]]:
+def places(
+    sizes: Sequence[int], limit: int, kinds: Sequence[object] = ()
+) -> Iterator[tuple[dict[str, int], range]]:
     """Chunk and file index of each file, with the range of episodes in it: a file is closed when the next
-    episode would take it beyond ``limit`` bytes; no episode is ever split.
+    episode would take it beyond ``limit`` bytes, or is of another kind; no episode is ever split.
     """
     start = size = number = 0
     for i, more in enumerate([*sizes, None]):
-        if more is None or (i > start and size + more > limit):
+        other = bool(kinds) and more is not None and kinds[i] != kinds[start]
+        if more is None or (i > start and (size + more > limit or other)):
             yield {"chunk_index": number // CHUNK_FILES, "file_index": number % CHUNK_FILES}, range(start, i)
             start, size, number = i, 0, number + 1
         size += more or 0

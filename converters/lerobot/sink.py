@@ -18,14 +18,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from converters.lerobot import blob, depth, language, meta, rows, tools, v21
+from converters.lerobot import blob, depth, language, meta, rows, tools, v21, video_files
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.stats import array_stats
 from converters.lerobot.totals import Totals
@@ -38,10 +38,10 @@ from vla_data.errors import DataError, VerifyError
 from vla_data.files import arrow
 from vla_data.files.write import files_below, open_file, write_file
 from vla_data.installed import missing
-from vla_data.media.frames import Frames
+from vla_data.media import images
 from vla_data.media.images import JPEG_QUALITY, Encoding
-from vla_data.media.video_settings import VideoSettings
-from vla_data.statistics import ImageStats, vector_stats
+from vla_data.media.video_settings import ENCODED, VideoCopy, VideoSettings, settings_of
+from vla_data.statistics import QUANTILES, ImageStats, vector_stats
 
 DATA_FILE_MB: Final = 100
 VIDEO_FILE_MB: Final = 200
@@ -55,9 +55,11 @@ class LerobotSink(BaseSink):
 
     Attributes:
         target: the dataset's root.
-        images: "jpeg" (quality ``jpeg_quality``, 4:2:0; images that are JPEG already stay as they are) or
-            "png" (lossless), as bytes in Parquet. Plays no part with ``video``.
-        video: write every camera as video, with these settings; None: as images.
+        images: "jpeg" (quality ``jpeg_quality``, 4:2:0; images that are JPEG already stay as they are), "png"
+            (lossless), or "keep" (images that are JPEG or PNG stay as they are, others become PNG), as bytes in
+            Parquet. Plays no part for cameras that are video.
+        video: write every camera as video, with these settings; None: as images. With a `VideoCopy`, the cameras
+            that it names, whose packets are copied where they can be.
         jpeg_quality: 1 to 100.
         data_file_mb: a data file is closed when it would grow beyond this; one episode is never split.
         video_file_mb: the same for video files.
@@ -66,8 +68,8 @@ class LerobotSink(BaseSink):
     """
 
     target: Path = field(repr=False)
-    images: Encoding = "jpeg"
-    video: VideoSettings | None = None
+    images: Encoding | Literal["keep"] = "jpeg"
+    video: VideoSettings | VideoCopy | None = None
     jpeg_quality: int = JPEG_QUALITY
     data_file_mb: int = DATA_FILE_MB
     video_file_mb: int = VIDEO_FILE_MB
@@ -75,13 +77,15 @@ class LerobotSink(BaseSink):
     version: str = meta.VERSION
 
     def __post_init__(self) -> None:
-        checks.one_of("images", self.images, ("jpeg", "png"))
+        checks.one_of("images", self.images, ("jpeg", "png", "keep"))
         checks.whole("jpeg_quality", self.jpeg_quality, low=1, high=100)
         checks.whole("data_file_mb", self.data_file_mb, low=1)
         checks.whole("video_file_mb", self.video_file_mb, low=1)
         checks.one_of("version", self.version, (meta.VERSION, meta.V21))
-        if self.video is not None and not isinstance(self.video, VideoSettings):
-            raise ValueError(f"video is {self.video!r}, not VideoSettings")
+        if self.video is not None and not isinstance(self.video, VideoSettings | VideoCopy):
+            raise ValueError(f"video is {self.video!r}, not VideoSettings or VideoCopy")
+        if isinstance(self.video, VideoSettings):
+            checks.one_of("codec", self.video.codec, ENCODED)
         if self.video is not None and importlib.util.find_spec("av") is None:
             raise missing("av", "video")
 
@@ -92,7 +96,11 @@ class LerobotSink(BaseSink):
             sidecar="meta/vla_data",
             keeps_files=True,
             encoders=("av",) if self.video is not None else (),
-            pictures=Pictures(encoding=self.images, jpeg_quality=self.jpeg_quality, video=self.video),
+            pictures=Pictures(
+                encoding=None if self.images == "keep" else self.images,
+                jpeg_quality=self.jpeg_quality,
+                video=self.video,
+            ),
         )
 
     def encode(self, episode: Episode, schema: Schema) -> Encoded:
@@ -124,14 +132,29 @@ class LerobotSink(BaseSink):
         counts: dict[str, NDArray[np.int64]] = {}
         content: dict[str, Sequence[bytes]] = {}
         videos: dict[str, bytes] = {}
+        clips: dict[str, Json] = {}
+        copy, known = isinstance(self.video, VideoCopy), []
         for name, frames in episode.frames.items():
             if name not in schema.features:
                 continue
-            if self.video is None:
+            settings = settings_of(self.video, name)
+            if settings is not None:
+                videos[name], content[name], facts = video_files.encode(
+                    frames, settings, fps=schema.fps, copy=copy
+                )
+                if copy:
+                    clips[name] = {**facts, "quantiles": True}
+                if copy and frames.stats is not None and (told := frames.stats()) is not None:
+                    stats[name] = dict(told)
+                    clips[name]["quantiles"] = QUANTILES.keys() <= told.keys()
+                    known.append(f"statistics_of_source:{name}")
+                    continue
+            elif self.images == "keep":
+                content[name] = list(frames.kept())
+                columns[name] = rows.image_column(content[name], images.header(content[name][0]).encoding)
+            else:
                 content[name] = list(frames.encoded(self.images, quality=self.jpeg_quality))
                 columns[name] = rows.image_column(content[name], self.images)
-            else:
-                videos[name], content[name] = self._encode_video(frames, schema.fps)
             counted = ImageStats.of(frames)
             stats[name] = counted.to_json()
             counts[name] = counted.counts
@@ -146,6 +169,8 @@ class LerobotSink(BaseSink):
             "table": buffer.getbuffer().nbytes,
             "videos": {name: len(data) for name, data in videos.items()},
         }
+        if copy:
+            summary[video_files.CLIPS] = clips
         if isinstance(episode.meta.split, str):
             summary["split"] = episode.meta.split
         if episode.meta.episode_metadata is not None:
@@ -156,15 +181,8 @@ class LerobotSink(BaseSink):
             if episode.meta.source == "lerobot" and key in episode.meta:
                 summary[key] = episode.meta[key]
         digest = content_digest(json.dumps(tasks), arrays, content)
-        return Encoded([buffer.getbuffer(), *videos.values()], summary, digest)
-
-    def _encode_video(self, frames: Frames, fps: float) -> tuple[bytes, Sequence[bytes]]:
-        """An mp4 file, and the digests of its packets, which are what survives joining."""
-        from vla_data.media import video  # loads a video library, which images need not
-
-        assert self.video is not None
-        data = video.encode((frames.pixels(i) for i in range(len(frames))), self.video, fps=fps)
-        return data, video.packet_digests(io.BytesIO(data))
+        notes = (*video_files.notes(clips), *known)
+        return Encoded([buffer.getbuffer(), *videos.values()], summary, digest, notes)
 
     def split_of(self, episodes: Sequence[Published]) -> dict[str, str | None]:
         """The split of each episode by its id: what the source said of it, None where it said nothing; "train",
@@ -175,7 +193,8 @@ class LerobotSink(BaseSink):
 
     def assemble(self, episodes: Sequence[Published], schema: Schema, folder: Path) -> None:
         """Write data and video files, episode metadata, tasks, statistics, ``info.json`` and the card."""
-        features = meta.features_json(schema, self.video, self.version)
+        clips = episodes[0].summary.get(video_files.CLIPS, {})
+        features = meta.features_json(schema, self.video, self.version, clips)
         tasks = lerobot_tasks.task_table(episodes, schema)
         if self.version == meta.V21:
             totals: Totals = v21.write(episodes, schema, features, tasks, folder)
@@ -198,8 +217,9 @@ class LerobotSink(BaseSink):
     ) -> Totals:
         """The data, the videos and the metadata of v3.0, without ``info.json``."""
         number_of, typed = lerobot_tasks.numbers(tasks), meta.arrow_schema(features)
-        where = self._write_videos(episodes, features, schema.fps, folder)
-        totals = meta.Episodes(folder, meta.fact_columns(episodes))
+        cameras = [name for name, feature in features.items() if feature["dtype"] == "video"]
+        where = video_files.write(episodes, cameras, schema.fps, folder, most=self.video_file_mb << 20)
+        totals, bare = meta.Episodes(folder, meta.fact_columns(episodes)), video_files.without_quantiles(episodes)
         sizes = [int(episode.summary["table"]) for episode in episodes]
         for place, members in meta.places(sizes, self.data_file_mb << 20):
             path = folder / meta.DATA_PATH.format(**place)
@@ -215,7 +235,7 @@ class LerobotSink(BaseSink):
                 ) as writer,
             ):
                 for i in members:
-                    table, stats, counts = blob.table_of(episodes[i], typed, number_of, totals, schema.fps)
+                    table, stats, counts = blob.table_of(episodes[i], typed, number_of, totals, schema.fps, bare)
                     data = {f"data/{key}": value for key, value in place.items()}
                     totals.add(episodes[i], len(table), stats, counts, data | where[i])
                     totals.add_rows(table, features)
@@ -225,33 +245,6 @@ class LerobotSink(BaseSink):
         meta.write_tasks(folder, tasks)
         meta.write_json(folder / "meta/stats.json", totals.stats(features))
         return totals
-
-    def _write_videos(
-        self, episodes: Sequence[Published], features: Mapping[str, Json], fps: float, folder: Path
-    ) -> list[dict[str, Any]]:
-        """Write the video files of all cameras; returns the columns that say where each episode is in them."""
-        where: list[dict[str, Any]] = [{} for _ in episodes]
-        if self.video is None:
-            return where
-        from vla_data.media import video
-
-        for name in (name for name, feature in features.items() if feature["dtype"] == "video"):
-            sizes = [int(episode.summary["videos"][name]) for episode in episodes]
-            for place, members in meta.places(sizes, self.video_file_mb << 20):
-                path = folder / meta.VIDEO_PATH.format(video_key=name, **place)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                buffer = io.BytesIO()
-                video.join((blob.video_of(episodes[i], name) for i in members), buffer)
-                write_file(path, buffer.getbuffer(), sync=False)
-                at = 0
-                for i in members:
-                    end = at + int(episodes[i].summary["length"])
-                    where[i] |= {f"videos/{name}/{key}": value for key, value in place.items()}
-                    # From frame numbers, not by adding durations, which drift.
-                    where[i][f"videos/{name}/from_timestamp"] = at / fps
-                    where[i][f"videos/{name}/to_timestamp"] = end / fps
-                    at = end
-        return where
 
     def check(self, folder: Path, episodes: Sequence[Published]) -> None:
         """Read rows and video packets back, with checksums, and compare them with what was encoded."""

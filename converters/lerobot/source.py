@@ -45,6 +45,7 @@ from converters.lerobot.names import element_names
 from converters.lerobot.numbers import read_numbers
 from converters.lerobot.outlines import outlines
 from converters.lerobot.sizes import digest, folder_size
+from converters.lerobot.videos import declared_videos
 from vla_data import options as checks
 from vla_data.actions.limits import WIDE, check_numbers
 from vla_data.core import Episode, EpisodeMeta, EpisodeRef, Feature, Schema
@@ -55,6 +56,7 @@ from vla_data.errors import DataError, UsageError
 from vla_data.files.write import data_below, machine_errors
 from vla_data.media.frames import Frames
 from vla_data.media.located import Located
+from vla_data.media.video_settings import VideoCopy
 from vla_data.safety.files import state_of
 from vla_data.safety.text import instruction, show
 
@@ -86,7 +88,7 @@ class LerobotSource(RootedSource):
         object.__setattr__(self, "leave_out", checks.texts("leave_out", self.leave_out))
         checks.flag("allow_empty_instruction", self.allow_empty_instruction)
         if self.task is not None:
-            _checked(self.task)
+            lerobot_tasks.check_given(self.task)
         object.__setattr__(self, "action_limit", checks.number("action_limit", self.action_limit, low=0))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -207,6 +209,10 @@ class LerobotSource(RootedSource):
                 found.append(np.diff(time))
         return np.concatenate(found)
 
+    def videos(self) -> VideoCopy | None:
+        """See `BaseSource`."""
+        return declared_videos(self._layout)
+
     def extra_files(self) -> Sequence[ExtraFile]:
         """The files of others beside the dataset's own; see `converters.lerobot.extra`."""
         ours = (self.root / "meta/vla_data/manifest.json").is_file()  # then the card is ours too
@@ -292,7 +298,7 @@ class LerobotSource(RootedSource):
         if "action" in made.arrays:
             check_numbers("action", made.arrays["action"], self.action_limit)
         for camera, track in place.videos.items():
-            made.add_video(camera, track)
+            made.add_video(camera, track, place.number)
         made.add_subtasks()
         if len(set(tasks)) > 1:
             made.arrays["task"] = np.asarray(tasks)
@@ -378,11 +384,3 @@ class LerobotSource(RootedSource):
         return (
             [told[number] for number in numbers] if len(numbers) == len(table) else [*told.values()] * len(table)
         )
-
-
-def _checked(task: str) -> None:
-    """That an option is an instruction."""
-    try:
-        instruction(task, lines=True)
-    except DataError as error:
-        raise UsageError(error.code, f"task: {error.message}") from None

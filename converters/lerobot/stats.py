@@ -13,6 +13,7 @@ every statistic is 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,9 @@ MOST: Final = 1 << 24
 MEMORY: Final = 8 << 20
 """Bytes of one feature's values that are kept in memory."""
 _BLOCK: Final = 1 << 20  # values that are converted to float64 at a time
+MOMENTS: Final = ("min", "max", "mean", "std")
 _WAITING: Final = 1 << 16  # values that are sorted at a time
+_POOLED: Final = 1024  # episodes whose statistics are put together at a time
 
 
 class _Moments:
@@ -181,3 +184,38 @@ def array_stats(values: Array) -> dict[str, Json]:
     stats = ArrayStats(len(values), values.shape[1:])
     stats.add(values)
     return stats.to_json()
+
+
+class PooledStats:
+    """The statistics of a camera's images from those of its episodes, where pixels are not counted again. They
+    have no quantiles, which don't add up.
+
+    Attributes:
+        counted: whether the pixels of every episode so far were counted.
+    """
+
+    def __init__(self) -> None:
+        self.counted = True
+        self._rows: list[Mapping[str, Json]] = []
+
+    def add(self, stats: Mapping[str, Json], *, counted: bool) -> None:
+        """One more episode."""
+        self.counted = self.counted and counted
+        self._rows.append({name: stats[name] for name in (*MOMENTS, "count")})
+        if len(self._rows) == _POOLED:
+            self._rows = [self.to_json()]
+
+    def to_json(self) -> dict[str, Json]:
+        """``min``, ``max``, ``mean`` and ``std``, each ``(3, 1, 1)``, and ``count``."""
+        count = np.asarray([row["count"][0] for row in self._rows], dtype=np.float64)
+        low, high, means, stds = (np.asarray([row[key] for row in self._rows]) for key in MOMENTS)
+        share = (count / count.sum()).reshape(-1, 1, 1, 1)
+        mean = (share * means).sum(axis=0)
+        variance = (share * (stds**2 + (means - mean) ** 2)).sum(axis=0)
+        return {
+            "min": low.min(axis=0).tolist(),
+            "max": high.max(axis=0).tolist(),
+            "mean": mean.tolist(),
+            "std": np.sqrt(variance).tolist(),
+            "count": [int(count.sum())],
+        }

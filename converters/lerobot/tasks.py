@@ -21,7 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from vla_data.core import Json, Published, Schema
-from vla_data.errors import UsageError
+from vla_data.errors import DataError, UsageError
+from vla_data.safety.text import instruction
 
 TABLE: Final = "task_table"
 """Key of ``Episode.meta``: the name of the source's table."""
@@ -125,3 +126,15 @@ def is_right(table: Sequence[str], names: Iterable[Json], used: Iterable[int]) -
         if count > len(table) or name_of(table[:count]) != name:
             return False
     return [number for number in used if number >= count] == list(range(count, len(table)))
+
+
+def check_given(task: str) -> None:
+    """That an option is an instruction.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        instruction(task, lines=True)
+    except DataError as error:
+        raise UsageError(error.code, f"task: {error.message}") from None

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from converters.lerobot import depth, values
-from converters.lerobot.stats import ArrayStats, VectorTotals
-from vla_data.core import Array, Json
+from converters.lerobot.stats import ArrayStats, PooledStats, VectorTotals
+from vla_data.core import Array, Json, Published
 from vla_data.files import arrow
 from vla_data.files.write import files_below
 from vla_data.statistics import ImageStats
@@ -84,6 +84,7 @@ class Totals:
         self.frames = 0
         self._folder = folder
         self._images: dict[str, ImageStats] = {}
+        self._pooled: dict[str, PooledStats] = {}
         self._vectors: dict[str, _Blocks] = {}
 
     def add_rows(self, table: pa.Table, features: Mapping[str, Json]) -> None:
@@ -100,8 +101,18 @@ class Totals:
         for blocks in self._vectors.values():
             blocks.end()
 
-    def add_counts(self, length: int, counts: Mapping[str, NDArray[np.int64]]) -> None:
-        """One more episode, and its counted pixels."""
+    def add_counts(
+        self,
+        episode: Published,
+        length: int,
+        counts: Mapping[str, NDArray[np.int64]],
+        stats: Mapping[str, Json],
+    ) -> None:
+        """One more episode, its counted pixels and its statistics, which are all that is known of the pixels of
+        videos whose packets were copied.
+        """
+        for name in sorted({*counts, *episode.summary["videos"]}):
+            self._pooled.setdefault(name, PooledStats()).add(stats[name], counted=name in counts)
         for name, counted in counts.items():
             more = ImageStats(counted, length)
             self._images[name] = self._images[name] + more if name in self._images else more
@@ -110,7 +121,10 @@ class Totals:
 
     def stats(self, features: Mapping[str, Json]) -> dict[str, Json]:
         """The content of ``meta/stats.json``, over all frames."""
-        out: dict[str, Json] = {name: counted.to_json() for name, counted in self._images.items()}
+        out: dict[str, Json] = {
+            name: self._images[name].to_json() if pooled.counted else pooled.to_json()
+            for name, pooled in self._pooled.items()
+        }
         for name, feature in features.items():
             if name in self._vectors:
                 out[name] = self._vectors[name].counted.to_json()

@@ -21,7 +21,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from converters.lerobot import blob, meta, modality
+from converters.lerobot import blob, meta, modality, video_files
 from converters.lerobot import tasks as lerobot_tasks
 from converters.lerobot.templates import V2_DATA, V2_VIDEO
 from converters.lerobot.totals import Totals
@@ -57,14 +57,14 @@ def write(
         folder: the dataset, empty.
     """
     totals = Totals(folder)
-    number_of = lerobot_tasks.numbers(tasks)
+    number_of, bare = lerobot_tasks.numbers(tasks), video_files.without_quantiles(episodes)
     facts, typed = meta.fact_columns(episodes), meta.arrow_schema(features, meta.V21)
     lines: list[Json] = []
     stats_lines: list[Json] = []
     for episode in episodes:
         number = totals.count
         place = {"episode_chunk": number // meta.CHUNK_FILES, "episode_index": number}
-        table, stats, counts = blob.table_of(episode, typed, number_of, totals, schema.fps)
+        table, stats, counts = blob.table_of(episode, typed, number_of, totals, schema.fps, bare)
         path = folder / V2_DATA.format(**place)
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -94,7 +94,7 @@ def write(
         )
         own = {name: stats[name] for name in sorted(stats) if has_stats(name, features[name]["dtype"])}
         stats_lines.append({"episode_index": number, "stats": own})
-        totals.add_counts(len(table), counts)
+        totals.add_counts(episode, len(table), counts, stats)
     (folder / "meta").mkdir(exist_ok=True)
     _write_lines(folder / EPISODES, lines)
     _write_lines(folder / STATS, stats_lines)

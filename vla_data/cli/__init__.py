@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "convert": "Another format, every frame, nothing curated.",
         "diff": "What tells two datasets apart: features, conventions, statistics, episodes by content.",
         "doctor": "Which extras work on this machine, and why the others do not.",
+        "edit": "Drop, keep, trim or split episodes of a LeRobot dataset; video is copied, not encoded again.",
         "fast-fit": "FAST tokens for the action chunks of a dataset, as Hugging Face's processor reads them.",
         "inspect": "What a folder of rollouts or a dataset holds.",
         "merge": "One dataset of several, of unlike schemas by a declared mapping.",
@@ -74,7 +75,7 @@ _ADDRESSES: Final = ("against",)
 _PROGRAM: Final = object()
 """The object of a command line that is all that its process does."""
 _JOBS: Final[Mapping[str, str]] = MappingProxyType(
-    {"align": "lerobot", "build": "rlds", "convert": "lerobot", "merge": "lerobot"}
+    {"align": "lerobot", "build": "rlds", "convert": "lerobot", "edit": "lerobot", "merge": "lerobot"}
 )
 """Commands that start workers, and what they write unless they are told."""
 _WORDS: Final = {"--dry-run", "--help", "-h"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from vla_data.cli.copying import as_video
 from vla_data.cli.curation import curation, curation_options
 from vla_data.cli.help import Grouped
 from vla_data.cli.options import (
@@ -40,8 +41,10 @@ def command(
     """
     builder = load_builder("ppo_sft_aligned")
     definition = builder(changed(ctx, builder.OPTIONS))
-    sink = open_sink(out, format="lerobot", **lerobot_options(options))  # refuses what can't be, before any work
+    images = lerobot_options(options)
+    open_sink(out, format="lerobot", **images)  # refuses what can't be, before any work
     found = curation(ctx, rollouts, options, definition, outcomes=True)
+    sink = open_sink(out, format="lerobot", **as_video(images, found.source, found.steps))
     if options["dry_run"]:
         show_rehearsal(found.source, found.steps, sink, options, as_json=as_json, warnings=found.warnings)
         return

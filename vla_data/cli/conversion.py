@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from vla_data.cli import emit
+from vla_data.cli.copying import as_video
 from vla_data.cli.options import allow_images, changed, choice, lerobot_options, stack
 from vla_data.cli.types import Number, Size, TrainerName
 from vla_data.core import Json, Sink, Source
@@ -268,8 +269,12 @@ def declared(texts: Iterable[str]) -> dict[str, dict[str, Json]]:
     return out
 
 
-def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
-    """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``."""
+def sink_of(
+    target: Path | str, to: str, options: dict[str, Any], source: Source, steps: Sequence[Step] = ()
+) -> Sink:
+    """The sink of ``--to``, with the options of `image_options` that concern it, taken out of ``options``; it
+    copies videos of ``source`` that ``steps`` leave as they are.
+    """
     given = changed(click.get_current_context(), {"images": None})
     images = lerobot_options(options)
     float32 = bool(options.pop("float32", False))
@@ -285,7 +290,7 @@ def sink_of(target: Path | str, to: str, options: dict[str, Any]) -> Sink:
     if float32 and to != "rlds":
         raise UsageError("E001", f"--float32 works with --to rlds only; {to} keeps every type")
     if to == "lerobot":
-        return open_sink(target, format=to, **images)
+        return open_sink(target, format=to, **as_video(images, source, steps))
     if "version" in images:
         raise UsageError("E001", f"--version is for --to lerobot, not {to}")
     if "video" in images:

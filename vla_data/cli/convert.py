@@ -79,7 +79,7 @@ def command(
             dry = "Dry run: nothing is written; " if options["dry_run"] else ""
             emit(f"  {dry}{facts['episodes']:,} episodes: {show(target)}")
         return
-    sink = sink_of(target, to, options)
+    sink = sink_of(target, to, options, reader, steps)
     steps = filtered(reader, steps, options)
     name, place = find(source)
     others = beside(place, name) if isinstance(place, Path) else ()

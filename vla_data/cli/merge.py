@@ -62,8 +62,8 @@ def command(
     sources = tuple(word for word in sources if not word.startswith("--"))
     if not sources:
         raise UsageError("E001", "there is nothing to merge; name two datasets or more")
-    sink = sink_of(target, to, options)
     source = merged(sources, mapping)
+    sink = sink_of(target, to, options, source)
     steps = filtered(source, (), options)
     if options["dry_run"]:
         _told_where(lambda: show_rehearsal(source, steps, sink, options, as_json=as_json))

@@ -23,6 +23,7 @@ from vla_data.core.wanted import Unwanted
 from vla_data.errors import DataError
 from vla_data.media.frames import Frames
 from vla_data.media.located import Located
+from vla_data.media.video_settings import VideoCopy
 
 if TYPE_CHECKING:
     from vla_data.core.curate import Step
@@ -78,6 +79,10 @@ class BaseSource:
     def extra_files(self) -> Sequence[ExtraFile]:
         """Files of others beside the dataset's own."""
         return ()
+
+    def videos(self) -> VideoCopy | None:
+        """Its cameras that are video, for a sink that copies packets; UsageError E002 for a codec not written."""
+        return None
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """What an episode goes through before the steps of a run."""
@@ -197,6 +202,10 @@ class WrappedSource(BaseSource):
     def extra_files(self) -> Sequence[ExtraFile]:
         """See `BaseSource`."""
         return whole(self.source).extra_files()
+
+    def videos(self) -> VideoCopy | None:
+        """See `BaseSource`."""
+        return whole(self.source).videos()
 
     def steps_of(self, ref: EpisodeRef) -> Sequence[Step]:
         """See `BaseSource`."""

@@ -86,11 +86,13 @@ class Encoded:
         blob: opaque bytes, in pieces.
         summary: what assembling needs to know without reading the blob; JSON.
         content: digest of what the episode holds, whatever it is called; see `vla_data.core.content`.
+        notes: on how it was encoded, for the ledger.
     """
 
     blob: Sequence[bytes | memoryview]
     summary: Mapping[str, Json]
     content: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ class Pictures:
     Attributes:
         encoding: ``jpeg``, ``png``, or None where pixels are stored as they are.
         jpeg_quality: of JPEG.
-        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`.
+        video: settings of the video that they become instead, `vla_data.media.video_settings.VideoSettings`, or a
+            ``VideoCopy``, which says that of each camera.
         swapped: whether the channels of what is stored are BGR.
     """
 

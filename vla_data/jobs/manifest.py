@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from vla_data.core import Json, Schema
+from vla_data.core import Json, Schema, Sink, Source
+from vla_data.core.base import narrowed
+from vla_data.core.curate import Step
 from vla_data.core.ledger import FILE, Ledger
-from vla_data.core.manifest import MANIFEST, VERSION
+from vla_data.core.manifest import MANIFEST, VERSION, read_manifest
+from vla_data.errors import DataError
 from vla_data.files.sums import SEAL, format_sums, hash_file
 from vla_data.files.write import files_below, write_file
 from vla_data.jobs.job import Job, versions
+from vla_data.jobs.part import fingerprint
 
 SCHEMA: Final = "schema.json"
 
@@ -42,6 +46,21 @@ def write_sidecar(root: Path, job: Job, schema: Schema, ledger: Ledger) -> dict[
     }
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def is_made_of(source: Source, steps: Sequence[Step], sink: Sink) -> bool:
+    """Whether a sink's target is a dataset that a run of these has published, of the source as it is now."""
+    source = narrowed(source, steps)
+    try:
+        known = read_manifest(sink.target / sink.sidecar)
+    except DataError:
+        return False
+    if known.get("recipe_sha256") != Job(source, tuple(steps), sink, Path()).digest():
+        return False
+    return bool(
+        known.get("sources_sha256")
+        == sources_sha256({ref.id: fingerprint(source, ref) for ref in source.episodes()})
+    )
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -181,7 +181,8 @@ def write_part(
                 sha256.update(piece)
                 pieces.append(piece)
                 row["size"] += len(piece)
-            record = replace(record, content_sha256=encoded.content)
+            notes = (*record.notes, *encoded.notes)
+            record = replace(record, content_sha256=encoded.content, notes=notes)
             row["sha256"] = sha256.hexdigest()
             row["summary"] = encoded.summary
             row["schema"] = schema.to_text() if schema is not None else ""

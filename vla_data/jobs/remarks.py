@@ -19,6 +19,7 @@ from vla_data.steps.success import RequireSuccess
 ALIKE = 10
 """So many episodes with one and the same message have a line each; of more, the first few and a count."""
 _FIRST = 3
+_CLIPS: Mapping[str, str] = MappingProxyType({"frames_copied": "copied", "frames_encoded": "encoded"})
 WAYS: Mapping[str, str] = MappingProxyType(
     {
         RequireSuccess.reason: "where an episode ends at its first success, --min-success-steps 1 is the rule; "
@@ -106,6 +107,30 @@ def merged_undeclared(published: Iterable[Record], schema: Schema) -> list[str]:
     ]
 
 
+def clips(published: Iterable[Record]) -> dict[str, dict[str, int]]:
+    """Camera -> how many frames were ``copied`` as packets of the source's video, and how many ``encoded``, where
+    a sink copies packets.
+    """
+    out: dict[str, dict[str, int]] = {}
+    for record in published:
+        for note in record.notes:
+            code, _, details = note.partition(":")
+            if code in _CLIPS:
+                camera, _, count = details.rpartition("=")
+                out.setdefault(camera, {"copied": 0, "encoded": 0})[_CLIPS[code]] += int(count)
+    return dict(sorted(out.items()))
+
+
+def encoded_again(found: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each camera some of whose frames could not be copied."""
+    return [
+        f"{show(camera)}: {count['encoded']:,} of {sum(count.values()):,} frames are encoded again: their range "
+        "begins at no key frame or has gaps, or the video is of another encoder"
+        for camera, count in found.items()
+        if count["encoded"]
+    ]
+
+
 def noted(records: Sequence[Record], schema: Schema, parts: Iterable[object]) -> list[str]:
     """What a user should know of a run beside its counts.
 
@@ -117,7 +142,7 @@ def noted(records: Sequence[Record], schema: Schema, parts: Iterable[object]) ->
     published = [record for record in records if record.status == "published"]
     there = [record.notes for record in published]
     of_all = [*lacking(schema, there), *merged_undeclared(published, schema), *of_steps(parts, schema)]
-    return [*of_all, *told(there), *left_alone(records)]
+    return [*of_all, *encoded_again(clips(published)), *told(there), *left_alone(records)]
 
 
 def drawn(records: Sequence[Record], share: float) -> list[str]:

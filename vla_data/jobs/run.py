@@ -30,7 +30,7 @@ from vla_data.jobs.part import Made, Part, plan, read_blob
 from vla_data.jobs.pool import Limits
 from vla_data.jobs.progress import Told
 from vla_data.jobs.publish import publish
-from vla_data.jobs.remarks import drawn, noted, nothing_left, quarantined, tell, why
+from vla_data.jobs.remarks import clips, drawn, noted, nothing_left, quarantined, tell, why
 from vla_data.jobs.report import Report
 from vla_data.jobs.schemas import common_schema
 from vla_data.jobs.targets import Seen
@@ -303,4 +303,6 @@ def _details(ledger: Ledger, schema: Schema) -> dict[str, Json]:
     for record in ledger.records:
         if record.split is not None:
             splits[record.split] += 1
-    return {"splits": dict(sorted(splits.items())), "fps": schema.fps}
+    copied = clips(record for record in ledger.records if record.status == "published")
+    video = {"video": copied} if copied else {}
+    return {"splits": dict(sorted(splits.items())), "fps": schema.fps, **video}

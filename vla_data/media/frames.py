@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +32,21 @@ class Frames:
         items: each image as PNG or JPEG bytes, as ``(height, width, 3)`` uint8 RGB pixels, or lazily.
         height: in pixels.
         width: in pixels.
+        stats: gives LeRobot's statistics of exactly these images, where the source has them; else None.
     """
 
     items: tuple[Stored, ...]
     height: int
     width: int
+    stats: Callable[[], Mapping[str, Any] | None] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def take(self, index: NDArray[np.int64] | Sequence[int]) -> Frames:
         """The images at these positions, in this order."""
+        if np.array_equal(index, np.arange(len(self))):
+            return self
         return Frames(tuple(self.items[i] for i in index), self.height, self.width)
 
     def pixels(self, i: int, *, at_least: tuple[int, int] | None = None) -> Pixels:
@@ -61,6 +65,11 @@ class Frames:
                 yield bytes(item)
             else:
                 yield images.encode(self.pixels(i), encoding, quality=quality)
+
+    def kept(self) -> Iterator[bytes]:
+        """Each image as the bytes that it came as; what came as pixels or in a video, as PNG."""
+        for i, item in enumerate(self.items):
+            yield bytes(item) if isinstance(item, bytes | memoryview) else images.encode(self.pixels(i), "png")
 
     def lossless_as(self, encoding: Encoding) -> bool:
         """Whether `encoded` gives back every pixel that is stored here."""

@@ -1,4 +1,4 @@
-"""Episodes as video: encoding straight from pixels, joining by copying packets, decoding only what is asked for.
+"""Episodes as video: encoding straight from pixels, decoding only what is asked for.
 
 Encoders run with one thread, because workers are processes and because some give other bytes with more; the
 containers are written without dates and version tags. Both make equal frames equal bytes.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator
@@ -33,7 +32,7 @@ from vla_data.safety.files import damage
 os.environ.setdefault("SVT_LOG", "0")
 
 _DECODERS: Final = ("av1", "h264", "hevc", "libdav1d", "mpeg4", "vp8", "vp9")
-_BITEXACT: Final = {"fflags": "bitexact"}
+BITEXACT: Final = {"fflags": "bitexact"}
 _LEAST_SIDE: Final = {"av1": 4, "h264": 8}
 """Of AV1 what SVT-AV1 takes, of H.264 the smallest that was seen to give the same bytes each time."""
 _NEAR: Final = 64  # frames ahead up to which decoding on is cheaper than seeking, where no key frame is between
@@ -57,7 +56,7 @@ def encode(frames: Iterable[Pixels], settings: VideoSettings, *, fps: float) -> 
     """
     settings.check_rate(fps)
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=FORMAT, options=_BITEXACT) as container:
+    with av.open(buffer, "w", format=FORMAT, options=BITEXACT) as container:
         stream: Any = None
         for number, pixels in enumerate(frames):
             if stream is None:
@@ -104,37 +103,6 @@ def decode(data: bytes) -> Iterator[Pixels]:
         for frame in video.decode(track):
             pixels: Pixels = frame.to_ndarray(format="rgb24")
             yield pixels
-
-
-def join(files: Iterable[bytes], target: Any) -> None:
-    """One mp4 file (a path or a writable stream) of several of the same settings, packet by packet."""
-    with av.open(target, "w", format=FORMAT, options=_BITEXACT) as output:
-        stream: Any = None
-        at = 0
-        for data in files:
-            with open_video(io.BytesIO(data)) as source:
-                track: Any = source.streams.video[0]
-                if stream is None:
-                    stream = output.add_stream_from_template(track, opaque=True)
-                    stream.time_base = track.time_base
-                step = int(1 / (track.average_rate * track.time_base))
-                count = 0
-                for packet in source.demux(track):
-                    if packet.dts is None:
-                        continue
-                    packet.pts = packet.dts = (at + count) * step
-                    packet.duration = step
-                    packet.stream = stream
-                    output.mux(packet)
-                    count += 1
-                at += count
-
-
-def packet_digests(source: Any) -> list[bytes]:
-    """SHA-256 of each packet of a video file (a path or a readable stream), in order."""
-    with open_video(source) as video:
-        track: Any = video.streams.video[0]
-        return [hashlib.sha256(bytes(packet)).digest() for packet in video.demux(track) if packet.size]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from vla_data.core.base import BaseSource, Root, narrowed, whole
 from vla_data.core.curate import Step
 from vla_data.core.wanted import Unwanted
 from vla_data.errors import UsageError
+from vla_data.media.video_settings import VideoCopy
 from vla_data.selection.keys import of_source
+from vla_data.selection.videos import together
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ class MergedSource(BaseSource):
         """Its source's."""
         member, own = self._own(ref)
         return whole(member.source).evidence(own)
+
+    def videos(self) -> VideoCopy | None:
+        """Those of all sources, after the steps of each."""
+        return together((member.source, member.steps) for member in self.members)
 
     def schema(self, episode: Episode) -> Schema:
         """That of its source, before its steps."""

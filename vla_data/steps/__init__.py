@@ -10,6 +10,7 @@ from vla_data.steps.resample import Resample
 from vla_data.steps.rl4vla import Rl4vlaCompat
 from vla_data.steps.small_actions import SmallActions
 from vla_data.steps.success import CutAfterSuccess, RequireSuccess, SuccessRule, success_end
+from vla_data.steps.trim import Trim
 
 __all__ = [
     "Choose",
@@ -26,6 +27,7 @@ __all__ = [
     "SelectFeatures",
     "SmallActions",
     "SuccessRule",
+    "Trim",
     "gripper_events",
     "success_end",
 ]

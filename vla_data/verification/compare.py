@@ -319,7 +319,7 @@ class _Episode:
             agreement.differing += len(want)
             yield f"{name} is {found.height}x{found.width}, in its source {want.height}x{want.width}"
             return
-        again = None if encoder.is_lossless else encoder.again(want, fps=fps)
+        again = None if encoder.is_lossless else encoder.again(want, name, fps=fps)
         exact = encoder.is_exact(want)
         lossy, wrong = [], []
         for t in range(len(want)):

@@ -27,6 +27,7 @@ from vla_data.jobs.job import versions
 from vla_data.media import images
 from vla_data.media.frames import ClipFrame, Frames
 from vla_data.media.images import Pixels
+from vla_data.media.video_settings import VideoCopy, settings_of
 
 # Packages that make pixels of bytes and bytes of pixels.
 _PACKAGES: Final = ("av", "pillow", "simplejpeg")
@@ -51,7 +52,7 @@ class Encoder:
 
     @property
     def is_lossless(self) -> bool:
-        """Whether every pixel is stored."""
+        """Whether every pixel of every camera is stored."""
         return self._pictures.video is None and self._pictures.encoding in (None, "png")
 
     def is_exact(self, frames: Frames) -> bool:
@@ -70,15 +71,18 @@ class Encoder:
             return False
         return images.header(item).encoding == pictures.encoding
 
-    def again(self, frames: Frames, *, fps: float) -> Frames:
-        """``frames`` as they come out of this encoder. Those of a video can be looked at in order, each once."""
-        if self._pictures.video is None:
+    def again(self, frames: Frames, name: str, *, fps: float) -> Frames:
+        """``frames`` of a camera as they come out of this encoder. Those of a video can be looked at in order,
+        each once.
+        """
+        settings = settings_of(self._pictures.video, name)
+        if settings is None:
             items: tuple[Any, ...] = tuple(_Still(self, frames, t) for t in range(len(frames)))
         else:
-            from vla_data.media import video  # loads a video library, which images need not
+            from vla_data.media import clips, video  # load a video library, which images need not
 
-            data = video.encode((frames.pixels(t) for t in range(len(frames))), self._pictures.video, fps=fps)
-            clip = _Clip(video.decode(data))
+            copy = isinstance(self._pictures.video, VideoCopy)
+            clip = _Clip(video.decode(clips.encode(frames, settings, fps=fps, copy=copy).clip.data))
             items = tuple(ClipFrame(clip, t) for t in range(len(frames)))
         return Frames(items, frames.height, frames.width)
 

@@ -22,7 +22,7 @@ from vla_data.errors import DataError, UsageError, VerifyError, VlaDataError
 from vla_data.formats import BUILDERS, load_builder, load_part, open_sink, open_source, parse_address
 from vla_data.formats.made import format_named
 from vla_data.jobs.job import provenance
-from vla_data.media.video_settings import VideoSettings
+from vla_data.media.video_settings import VideoCopy, VideoSettings
 from vla_data.safety.files import read_file
 from vla_data.safety.text import show
 from vla_data.selection.merged import Member, MergedSource
@@ -36,7 +36,7 @@ AGAIN: Final = "make it again with the original command and --replace"
 # Dataclasses that options of sources and sinks may hold, and steps.
 _PARTS: Final[Mapping[str, type[Any]]] = {
     cls.__name__: cls
-    for cls in (VideoSettings, *(getattr(library, name) for name in library.__all__))
+    for cls in (VideoCopy, VideoSettings, *(getattr(library, name) for name in library.__all__))
     if dataclasses.is_dataclass(cls) and isinstance(cls, type)
 }
 

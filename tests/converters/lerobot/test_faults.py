@@ -22,7 +22,7 @@ from tests.converters.lerobot.test_features import EveryFeature
 from tests.paths import SHARED, TESTS
 from tests.stock_lerobot import PYTHONS, judged, needed
 from vla_data.errors import DataError, UsageError
-from vla_data.media import video
+from vla_data.media import packets, video
 from vla_data.media.video_settings import VideoSettings
 from vla_data.selection.merged import Member, MergedSource
 from vla_data.selection.subset import Selection
@@ -277,7 +277,7 @@ def test_info_that_can_not_be_read_blames_nothing_else(copy: Path, text: str) ->
 
 
 def test_video_with_other_frames_is_found(copy: Path, tmp_path: Path) -> None:
-    count = len(video.packet_digests(str(copy / VIDEO)))
+    count = len(packets.packet_digests(str(copy / VIDEO)))
     grey = (np.full((120, 160, 3), t, np.uint8) for t in range(count))
     (copy / VIDEO).write_bytes(video.encode(grey, VideoSettings(codec="h264"), fps=5))
     assert {what for _, what in damages(copy)} == {"the content is not that of the ledger's digest"}
