@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -40,6 +40,7 @@ from vla_data.safety.hdf5 import File, Group
 
 _SPLITS: Final = ("train", "valid", "val", "test")
 _MAX_MASKS: Final = 64
+_STATE: Final = "observation.state"
 _DIALECTS: Final[Mapping[str, Layout]] = {layout.name: layout for layout in sorted(DIALECTS, key=lambda a: a.name)}
 _SIDECARS: Final = (hdf5_aloha.sidecar, hdf5_maniskill.sidecar)
 _UPRIGHT: Final = {"none": "as_recorded", "vflip": "vflip", "rot180": "rot180"}
@@ -179,7 +180,7 @@ class Hdf5Source(RootedSource):
             if not demo and layout.demos(top) != [""]:
                 raise self._unlisted(path)
             made = layout.read(top, demo, path, self._limit)
-            made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out)))
+            made = replace(made, notes=(*made.notes, *left_out, *self._left_out(top.file.left_out, layout.state)))
             masks = [key for key, names in keys.items() if demo in names]
             meta = EpisodeMeta(source_sha256=sha256)
             splits = [split for split in _SPLITS if split in masks]
@@ -238,7 +239,7 @@ class Hdf5Source(RootedSource):
             features[name] = Feature(
                 dtype="string" if array.dtype.kind == "U" else str(array.dtype),
                 shape=array.shape[1:] or (1,),
-                names=_state_names(episode) if name == "observation.state" else None,
+                names=_state_names(episode) if name == _STATE else None,
                 convention=_convention(episode, name, array),
             )
         for name, told in meta.declared.items():
@@ -246,8 +247,10 @@ class Hdf5Source(RootedSource):
                 features[name] = _declared(features[name], told)
         return Schema(features=features, fps=float(meta.fps or 0), robot=meta.robot)
 
-    def _left_out(self, seen: set[str]) -> Iterable[str]:
-        """Notes on what was asked to be left out: that it was, or that it is not there."""
+    def _left_out(self, seen: Set[str], state: Sequence[str]) -> Iterable[str]:
+        """Notes on what was asked to be left out: that it was, or is not there; a ``state`` with its parts."""
+        if _STATE in self.unwanted and not seen.isdisjoint(state):
+            seen = seen | {_STATE}
         yield from (f"left_out:{name}" for name in sorted(seen))
         yield from (f"leave_out_names_nothing:{part}" for part in self.leave_out if part not in seen)
 
@@ -358,7 +361,7 @@ def _state_names(episode: Episode) -> tuple[str, ...] | None:
     for key in keys:
         count = episode.arrays[key].reshape(len(episode), -1).shape[1]
         names += [f"{key.removeprefix('observation.')}_{i}" for i in range(count)]
-    return tuple(names) if len(names) == episode.arrays["observation.state"].shape[1] else None
+    return tuple(names) if len(names) == episode.arrays[_STATE].shape[1] else None
 
 
 def _declared(feature: Feature, told: Mapping[str, Json]) -> Feature:

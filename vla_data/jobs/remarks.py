@@ -29,7 +29,9 @@ WAYS: Mapping[str, str] = MappingProxyType(
 """What keeps episodes that are rejected for a reason."""
 
 _OFF: Final = 2.0
-"""Times what was asked, beyond which a share of few episodes is told."""
+"""Times what was asked, beyond which a share of few episodes is told,"""
+_SMALL: Final = 0.25
+"""unless it is as small: 1 of 8 episodes is what anybody expects of few."""
 
 
 def tell(records: Iterable[Record], say: Callable[[str], object], *, failed: str = " (quarantined)") -> None:
@@ -159,7 +161,7 @@ def drawn(records: Sequence[Record], share: float) -> list[str]:
     if count == 0:
         few = "the only episode is" if len(free) == 1 else f"all {len(free):,} episodes are"
         return [f"{few} in train; val, for which a share of {share:g} was asked, is empty and left out"]
-    if count <= _OFF * share * len(free):
+    if count <= max(_OFF * share, _SMALL) * len(free):
         return []
     why = "of so few, neither split is left empty (--val 0 draws none)"
     return [f"val has {count:,} of {len(free):,} episodes, where a share of {share:g} was asked: {why}"]

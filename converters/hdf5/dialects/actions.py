@@ -29,7 +29,7 @@ def actions_of(demo: Group, name: str, odd: list[Odd]) -> dict[str, Table]:
     where = next((key for key in (name, _PARTS) if key in demo), name)
     if where == name and (where not in demo or isinstance(demo[where], Table)):
         return {"action": required(demo, name)}
-    parts, _ = collect(demo.group(where), mine := list[Odd]())
+    parts, _ = collect(demo.group(where), odd=(mine := list[Odd]()))
     if not parts:
         refuse(mine)
         raise DataError("E206", f"{show(demo.path)}/{where} has no actions in it")

@@ -70,8 +70,8 @@ class Aloha:
         """The episode. See `converters.hdf5.dialects.base.Layout`."""
         about = top.attributes()
         odd: list[Odd] = []
-        obs, notes = collect(top.group("observations"), odd)
-        extra, more = collect(top, odd, skip=("action", "observations", "compress_len"))
+        obs, notes = collect(top.group("observations"), odd=odd)
+        extra, more = collect(top, odd=odd, skip=("action", "observations", "compress_len"))
         with beside(odd):
             actions = actions_of(top, "action", odd)
         seen: dict[str, Table] = {}

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
@@ -19,7 +20,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 import numpy as np
 
 from converters.hdf5.dialects.channels import ChannelsLast
-from converters.hdf5.dialects.odd import Odd
+from converters.hdf5.dialects.odd import Odd, refuse
 from vla_data.core import Json
 from vla_data.core.instructions import NAMES
 from vla_data.errors import DataError
@@ -126,7 +127,7 @@ class Layout(Protocol):
 
 
 def collect(
-    group: Group, odd: list[Odd], skip: Sequence[str] = (), *, extra: bool = False
+    group: Group, skip: Sequence[str] = (), *, odd: list[Odd] | None = None, extra: bool = False
 ) -> tuple[dict[str, Table], list[str]]:
     """Every dataset below a group, by its path joined with dots, in natural order; and notes.
 
@@ -134,8 +135,8 @@ def collect(
 
     Args:
         group: where they lie.
-        odd: takes what can't be read: E232 for a name that no feature can have, and what `Group` raises.
         skip: names in it that are not looked at.
+        odd: takes what can't be read, by E232 or what `Group` raises; None: it is raised.
         extra: leave out what no feature can be, by its type or name, with a note: nobody asked for it.
 
     Raises:
@@ -143,6 +144,7 @@ def collect(
     """
     out: dict[str, Table] = {}
     notes: list[str] = []
+    mine: list[Odd] = [] if odd is None else odd
     visited = {group.key}
     names: dict[tuple[int, int], str] = {}
     # A stack and no recursive function inside: its cycle of references would keep the file open.
@@ -159,13 +161,13 @@ def collect(
                 item = here[name]
             except DataError as error:
                 if not (extra and error.code in ("E203", "E232")):
-                    odd.append((error.code, error.message, f"{here.path}/{name}"))
+                    mine.append((error.code, error.message, f"{here.path}/{name}"))
                     continue
                 notes.append(f"left_out_as_no_feature:{show(key)}")
                 continue
             if not _NAME.fullmatch(key) or key in out:
                 if not extra:
-                    odd.append(("E232", f"{show(item.path)} can't be the name of a feature", item.path))
+                    mine.append(("E232", f"{show(item.path)} can't be the name of a feature", item.path))
                     continue
                 notes.append(f"left_out_as_no_name_of_a_feature:{show(key)}")
                 continue
@@ -184,6 +186,8 @@ def collect(
                 todo.append((f"{prefix}{name}/", item))
             if len(out) + len(visited) > MAX_TABLES:
                 raise DataError("E106", f"{show(group.path)} has more than {MAX_TABLES:,} datasets")
+    if odd is None:
+        refuse(mine)
     return dict(sorted(out.items(), key=lambda entry: natural(entry[0]))), sorted(notes, key=natural)
 
 
@@ -270,7 +274,7 @@ INSTRUCTIONS: Final = NAMES
 
 
 def one_text(value: Any) -> str | None:
-    """The text that a value is, or that a list or an array of it holds, once or again and again; else None."""
+    """The text that a value is, or that an array or a list (JSON's too) holds, once or again and again; else None."""
     if isinstance(value, np.ndarray | list | tuple):
         items = {
             one_text(item) for item in (value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value)
@@ -279,6 +283,9 @@ def one_text(value: Any) -> str | None:
     if isinstance(value, strict_json.NotFinite) or not isinstance(value, str | bytes):
         return None
     text = decode(value, "an instruction") if isinstance(value, bytes) else str(value)
+    if text.lstrip().startswith('["'):
+        with suppress(DataError):  # which is no list then, but somebody's words
+            return one_text(strict_json.loads(text.encode("utf-8"), name="an instruction"))
     return text if text.strip() else None
 
 

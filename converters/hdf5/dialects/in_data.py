@@ -48,7 +48,7 @@ def steps(demo: Group, odd: list[Odd]) -> Demo:
         actions = actions_of(demo, "actions", odd)
     number = len(next(iter(actions.values())))
     skip = ("obs", "next_obs", "actions", *(() if "action" in actions else ("action_dict",)))
-    extra, notes = collect(demo, odd, skip=skip, extra=True)
+    extra, notes = collect(demo, odd=odd, skip=skip, extra=True)
     results = {}
     for key, name in (("rewards", "next.reward"), ("dones", "next.done"), *_flags(extra, number)):
         table = extra.pop(key, None)

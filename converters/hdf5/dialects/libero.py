@@ -83,7 +83,7 @@ class Libero(InData):
     def demo(self, data: Group, demo: Group, path: Path) -> Demo:
         """See `InData`."""
         about, own = data.attributes(), demo.attributes()
-        obs, more = collect(demo.group("obs"), odd := list[Odd]())
+        obs, more = collect(demo.group("obs"), odd=(odd := list[Odd]()))
         made = steps(demo, odd)
         extra = dict(made.extra)
         seen = {observation(key, table): table for key, table in obs.items()}

@@ -70,8 +70,8 @@ class ManiSkill:
             raise DataError("E206", "there are no observations; ManiSkill's replay_trajectory adds them (-o rgb)")
         odd: list[Odd] = []
         whole = traj["obs"]
-        obs, notes = ({"state": whole}, []) if isinstance(whole, Table) else collect(whole, odd)
-        extra, more = collect(traj, odd, skip=("obs", "actions"))
+        obs, notes = ({"state": whole}, []) if isinstance(whole, Table) else collect(whole, odd=odd)
+        extra, more = collect(traj, odd=odd, skip=("obs", "actions"))
         with beside(odd):
             actions = actions_of(traj, "actions", odd)
         number = len(next(iter(actions.values())))

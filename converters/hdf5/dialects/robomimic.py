@@ -95,12 +95,12 @@ class Robomimic(InData):
                     "dataset_states_to_obs.py adds observations",
                 )
             demo.group("obs")
-        obs, more = collect(demo.group("obs"), odd) if "obs" in demo else ({}, [])
+        obs, more = collect(demo.group("obs"), odd=odd) if "obs" in demo else ({}, [])
         notes += more
         following: dict[str, Table] = {}
         next_obs: dict[str, Table] = {}
         if "next_obs" in demo:
-            after, more = collect(demo.group("next_obs"), odd)
+            after, more = collect(demo.group("next_obs"), odd=odd)
             notes += more
             following = {
                 observation(k, t): t for k, t in after.items() if t.attributes().get("last_row") != "repeated"

@@ -343,6 +343,7 @@ INSTRUCTIONS = {
     "dataset": lambda demo, data: demo.create_dataset("language_instruction", data="lift it"),
     "dataset of one": lambda demo, data: demo.create_dataset("instruction", data=["lift it"]),
     "dataset of each step": lambda demo, data: demo.create_dataset("language_instruction", data=["lift it"] * 5),
+    "a list as JSON": lambda demo, data: demo.attrs.__setitem__("language_instruction", '["lift it"]'),
 }
 
 

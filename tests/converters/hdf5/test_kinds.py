@@ -210,6 +210,16 @@ def test_what_is_not_kept_is_not_looked_at(tmp_path: Path, bad: Any) -> None:
     assert not found.frames
 
 
+def test_a_state_that_goes_with_its_parts_is_named_with_them() -> None:
+    opened = vd.open_source("tests/data/hdf5/robomimic_lift.hdf5", task="x")
+    whole = opened.read(opened.episodes()[0])
+    assert "observation.state" in whole.arrays
+    rest = narrowed(opened, (SelectFeatures(keep=("action",)),)).read(opened.episodes()[0])
+    gone = {note.removeprefix("left_out:") for note in rest.notes if note.startswith("left_out:")}
+    assert set(whole.arrays) - set(rest.arrays) <= gone
+    assert "observation.state" in gone
+
+
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     path.write_bytes(b"")

@@ -161,7 +161,7 @@ def test_opacity_is_dropped_where_it_says_nothing_and_refused_where_it_does(tmp_
 
 def test_depth_of_16_bits_in_png_is_refused_with_the_option_that_helps(tmp_path: Path) -> None:
     deep = [png(shot[..., 0].astype(np.uint16) * 200) for shot in SHOTS]
-    assert refusal(dataset(tmp_path / "in", records(deep), camera())).code == "E109"
+    assert refusal(dataset(tmp_path / "in", records(deep), camera())).code == "E208"
 
 
 @pytest.mark.parametrize("missing", [None, b""])
