@@ -274,7 +274,7 @@ INSTRUCTIONS: Final = NAMES
 
 
 def one_text(value: Any) -> str | None:
-    """The text that a value is, or that an array or a list (JSON's too) holds, once or again and again; else None."""
+    """The text that a value is, or that an array or a list (of JSON too) holds, once or often; else None."""
     if isinstance(value, np.ndarray | list | tuple):
         items = {
             one_text(item) for item in (value.reshape(-1).tolist() if isinstance(value, np.ndarray) else value)
