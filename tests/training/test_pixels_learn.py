@@ -1,8 +1,8 @@
 """That a policy that sees learns from aligned episodes of the expert, in the nightly run; figures are in a line.
 
 The recipe is `docs/training.md`'s: two cameras of 64 pixels, 500 episodes, 2,000 updates; the control is the same
-without the label of the second loss. Without it the policy learns too, and more slowly: both are compared at
-update 900, and what the control reaches in the end is printed.
+without the label of the second loss. Without it the policy learns too, and less: both are compared at update 900 and
+in the end.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ EARLY = 900
 """Updates."""
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_it_learns_with_the_label_and_more_slowly_without(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_learns_with_the_label_and_less_without(tmp_path: Path, seed: int) -> None:
     """Each seed has its own episodes, and its own random policy; 180 held-out starts."""
     torch.set_num_threads(1)
     place = Place.of("tabletop")
@@ -43,9 +43,9 @@ def test_it_learns_with_the_label_and_more_slowly_without(tmp_path: Path, seed: 
     vd.run(source, steps, vd.open_sink(tmp_path / "aligned", format="lerobot"))
     taught, plain = (_taught(tmp_path, label, seed=seed) for label in (TARGET_POSITION, ""))
     assert taught[1].success.rate >= 0.8
-    if seed == 0:  # of which this was measured
-        assert taught[0].success.rate > plain[0].success.rate
-        assert taught[0].success.apart(plain[0].success)
+    for with_label, without in zip(taught, plain, strict=True):
+        assert with_label.success.rate > without.success.rate
+        assert with_label.success.apart(without.success)
 
 
 def _taught(folder: Path, label: str, *, seed: int) -> tuple[Evaluation, Evaluation]:
