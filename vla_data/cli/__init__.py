@@ -219,7 +219,9 @@ def command_line(group: click.Group, program: str) -> NoReturn:
             check_room()
         with _machine_said():
             code = group.main(prog_name=program, standalone_mode=False, obj=_PROGRAM)
-    except (click.exceptions.Abort, _Stopped) as stop:
+    except (click.exceptions.Abort, KeyboardInterrupt, _Stopped) as stop:
+        # A second interrupt may come while click still makes an `Abort` of the first; more change nothing.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = int(stop.code or 1) if isinstance(stop, _Stopped) else 130
         with contextlib.suppress(VlaDataError):  # the terminal may be what is gone
             say("interrupted; the same command goes on where this one stopped", program=program)
