@@ -1,8 +1,8 @@
 """That a policy that sees learns from aligned episodes of the expert, in the nightly run; figures are in a line.
 
 The recipe is `docs/training.md`'s: two cameras of 64 pixels, 500 episodes, 2,000 updates; the control is the same
-without the label of the second loss. Without it the policy learns too, and less: both are compared at update 900 and
-in the end.
+without the label of the second loss. Without it the policy learns too, and less: both are compared at update 900,
+and in the end.
 """
 
 from __future__ import annotations
