@@ -177,7 +177,7 @@ def test_nothing_is_overwritten_but_a_tokenizer_that_is_asked_for(rollouts: Path
         (["--vocab-size", "20"], "E001 .*20 tokens cannot tell apart"),
         (["--rule", "none"], "E001 .*actions are of about"),
         (["--rule", "lerobot.mean_std", "--delta-actions", "3"], "E001 .*is for openpi"),
-        (["--action", "nothing"], "E402 .*no nothing"),
+        (["--action", "nothing"], "E402 .*no numbers called nothing"),
     ],
 )
 def test_a_mistake_is_one_line(rollouts: Path, tmp_path: Path, words: list[str], says: str) -> None:
