@@ -108,7 +108,7 @@ class Terminal:
             text=True,
         )
         assert done.returncode == 0, f"{block.code}\n{done.stdout[-3000:]}"
-        return done.stdout.replace(str(self.folder), "...")
+        return done.stdout.replace(str(self.folder), "...").replace(str(ROOT), "...")
 
 
 def same(block: Block, printed: str) -> bool:
