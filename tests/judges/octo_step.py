@@ -15,6 +15,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from wandb_log import heard  # beside this script, whose folder Python puts first
 
 RECORD, MODEL = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 WIDTH, TOKENS = 32, 16
@@ -132,17 +133,7 @@ def main() -> None:
         return process(batch, processor)
 
     train_utils.process_text = watched
-    import wandb
-
-    logged: list[dict[str, Any]] = []
-    begin = wandb.init
-
-    def init(*words: Any, **options: Any) -> Any:
-        run = begin(*words, **options)
-        wandb.log = lambda info, **_: logged.append(info)  # which begin has set
-        return run
-
-    wandb.init = init
+    logged = heard()
     sys.argv = ["scripts/finetune.py", *sys.argv[4:]]
     try:
         runpy.run_path("scripts/finetune.py", run_name="__main__")

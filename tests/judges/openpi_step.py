@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 import numpy as np
+from wandb_log import heard  # beside this script, whose folder Python puts first
 
 OUT, NAME, RECORD = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
 
@@ -79,17 +80,7 @@ def main() -> None:
     model = tokenizer(pathlib.Path(os.environ["OPENPI_DATA_HOME"]))
     seen: list[dict[str, Any]] = []
     watched(seen)
-    import wandb
-
-    logged: list[dict[str, Any]] = []
-    begin = wandb.init
-
-    def init(*words: Any, **options: Any) -> Any:
-        run = begin(*words, **options)
-        wandb.log = lambda info, **_: logged.append(info)  # which begin has set
-        return run
-
-    wandb.init = init
+    logged = heard()
     program = str(OUT / "openpi_train.py")
     sys.argv = [program, *sys.argv[4:]]
     runpy.run_path(program, run_name="__main__")

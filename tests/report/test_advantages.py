@@ -13,6 +13,7 @@ import vla_data as vd
 from tests.rollouts import rollout, save
 from vla_data.advantages.labels import Labels
 from vla_data.report.advantages import advantages
+from vla_data.report.charts import curves
 
 
 def test_each_task_has_its_own_figures(tmp_path: Path) -> None:
@@ -58,3 +59,16 @@ def test_each_task_has_its_own_figures(tmp_path: Path) -> None:
     )
     (target / "meta/vla_data/advantages/v1.parquet").write_bytes((tmp_path / "cut.parquet").read_bytes())
     assert "be shown: E302 bad-advantages" in advantages(target)
+
+
+def test_a_long_episode_is_drawn_in_as_little_room() -> None:
+    """Neighbours are drawn as one, by their means; no mark is lost."""
+    steps = 10_000
+    values, bars = np.linspace(-1, 0, steps), np.where(np.arange(steps) % 2, 0.5, -0.5)
+    drawn = curves(values.tolist(), bars.tolist(), [0, 5_000, 5_001, 9_999], label="x")
+    assert len(drawn) < 60_000
+    assert drawn.count('class="kept"') == 3
+    line = re.findall(r'points="([^"]*)"', drawn)[0].split()
+    assert len(line) == -(-steps // 32)
+    whole = curves(values[:320].tolist(), bars[:320].tolist(), [], label="x")
+    assert whole.count("<rect") == len(re.findall(r'points="([^"]*)"', whole)[0].split()) == 320

@@ -14,6 +14,7 @@ _ROW: Final = 14
 _LABELS: Final = 130
 _LINE: Final = 640
 _TALL: Final = 90
+_COLUMNS: Final = 320
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,39 +97,40 @@ def timeline(tracks: Sequence[Track], *, label: str) -> str:
     return _svg(_LINE, max(len(tracks), 1) * _ROW, label, "".join(parts), kind="timeline")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Two rows of numbers of the same steps, and steps that are marked."""
+def curves(values: Sequence[float], bars: Sequence[float], marks: Sequence[int], *, label: str) -> str:
+    """Values as a line and bars from zero, of the same steps and on one scale that includes zero; marks below.
 
-    values: Sequence[float]
-    bars: Sequence[float]
-    marks: Sequence[int] = ()
-
-
-def curves(curve: Curve, *, label: str) -> str:
-    """The values as a line, the bars from zero, both on one scale that includes zero; marks below."""
-    low, high = (reach([*curve.values, *curve.bars, 0.0]) for reach in (min, max))
+    Of more than 320 steps, neighbours are drawn as one, by their means; it is marked where one of them is.
+    """
+    together = -(-len(values) // _COLUMNS)
+    lines, bars = (_means(numbers, together) for numbers in (values, bars))
+    marked = sorted({at // together for at in marks})
+    low, high = (reach([*lines, *bars, 0.0]) for reach in (min, max))
     span = (high - low) or 1.0
-    step = _LINE / max(len(curve.values), 1)
-    ys = [_TALL - (value - low) / span * _TALL for value in curve.values]
+    step = _LINE / max(len(lines), 1)
     zero = _TALL + low / span * _TALL
-    bars = "".join(
+    drawn = "".join(
         f'<rect x="{i * step + step * 0.1:.1f}" y="{min(zero, zero - bar / span * _TALL):.1f}" '
         f'width="{step * 0.8:.1f}" height="{abs(bar) / span * _TALL:.1f}">'
-        f"<title>step {i}: {bar:.4g}</title></rect>"
-        for i, bar in enumerate(curve.bars)
+        f"<title>step {i * together}: {bar:.4g}</title></rect>"
+        for i, bar in enumerate(bars)
     )
-    points = " ".join(f"{(i + 0.5) * step:.1f},{y:.1f}" for i, y in enumerate(ys))
-    marks = "".join(
+    points = " ".join(
+        f"{(i + 0.5) * step:.1f},{_TALL - (value - low) / span * _TALL:.1f}" for i, value in enumerate(lines)
+    )
+    below = "".join(
         f'<rect class="kept" x="{i * step:.1f}" y="{_TALL + 3}" width="{step:.1f}" height="5">'
-        f"<title>step {i}: positive</title></rect>"
-        for i in curve.marks
+        f"<title>step {i * together}: positive</title></rect>"
+        for i in marked
     )
     ground = f'<line x1="0" x2="{_LINE}" y1="{zero:.1f}" y2="{zero:.1f}"/>'
-    return _svg(
-        *(_LINE, _TALL + 9, label, f'{ground}{bars}<polyline class="other" points="{points}"/>{marks}'),
-        kind="curves",
-    )
+    body = f'{ground}{drawn}<polyline class="other" points="{points}"/>{below}'
+    return _svg(_LINE, _TALL + 9, label, body, kind="curves")
+
+
+def _means(numbers: Sequence[float], together: int) -> list[float]:
+    parts = [numbers[at : at + together] for at in range(0, len(numbers), max(together, 1))]
+    return [sum(part) / len(part) for part in parts]
 
 
 def _tall(height: float, top: float) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from vla_data.errors import VlaDataError
+from vla_data.errors import DataError, VlaDataError
 from vla_data.formats import open_source
-from vla_data.report.charts import Curve, curves
+from vla_data.report.charts import curves
 from vla_data.report.page import sentence
 from vla_data.report.strips import Strip, strips_of
 from vla_data.report.words import escaped
@@ -16,7 +18,7 @@ from vla_data.report.words import escaped
 if TYPE_CHECKING:
     from vla_data.advantages.annotation import Annotation
     from vla_data.advantages.frame_table import FrameTable
-    from vla_data.core import Episode
+    from vla_data.core import Episode, EpisodeRef, Source
 
 EPISODES: Final = 2
 """That are shown of each end."""
@@ -32,10 +34,10 @@ def valued(frames: FrameTable, made: Annotation) -> str:
     means = np.add.reduceat(made.advantages, frames.episodes.starts) / frames.episodes.lengths
     order = np.argsort(-means, kind="stable").tolist()
     few = order if len(order) <= 2 * EPISODES else [*order[:EPISODES], *order[-EPISODES:]]
-    parts, why = [], ""
+    parts, why, reader = [], "", _Reader(frames)
     for at in few:
         try:
-            episode = _read(frames, at)
+            episode = reader.read(at)
             strips = strips_of(episode)[:1]
         except VlaDataError as error:
             why = f" Some pictures are missing: {error.code} {error.message}."
@@ -48,11 +50,25 @@ def valued(frames: FrameTable, made: Annotation) -> str:
     return head + "".join(parts) if parts else ""
 
 
-def _read(frames: FrameTable, at: int) -> Episode:
-    """Number ``at`` of the table; sources list episodes by their numbers."""
-    source = open_source(f"lerobot:{frames.root}")
-    place = int((frames.numbers < frames.numbers[at]).sum())
-    return source.read(source.episodes()[place])
+class _Reader:
+    """Reads episodes by their number in a table; sources list them by their ``episode_index``."""
+
+    def __init__(self, frames: FrameTable) -> None:
+        self._frames = frames
+
+    @functools.cached_property
+    def _opened(self) -> tuple[Source, Sequence[EpisodeRef]]:
+        source = open_source(f"lerobot:{self._frames.root}")
+        return source, source.episodes()
+
+    def read(self, at: int) -> Episode:
+        """Number ``at`` of the table."""
+        source, refs = self._opened
+        if len(refs) != len(self._frames.numbers):
+            raise DataError(
+                "E204", f"the metadata list {len(refs):,} episodes, the data have {len(self._frames.numbers):,}"
+            )
+        return source.read(refs[int((self._frames.numbers < self._frames.numbers[at]).sum())])
 
 
 def _figure(frames: FrameTable, made: Annotation, at: int, episode: Episode | None, strips: list[Strip]) -> str:
@@ -62,10 +78,8 @@ def _figure(frames: FrameTable, made: Annotation, at: int, episode: Episode | No
     success = None if episode is None else episode.arrays.get("next.success")
     end = "" if success is None else ", solved" if np.any(success) else ", not solved"
     name = f"episode {int(frames.numbers[at])}"
-    picture = curves(
-        Curve(values=made.values[rows].tolist(), bars=made.advantages[rows].tolist(), marks=positive),
-        label=f"values and advantages of {name}",
-    )
+    numbers = made.values[rows].tolist(), made.advantages[rows].tolist()
+    picture = curves(*numbers, positive, label=f"values and advantages of {name}")
     low, high = float(made.advantages[rows].min()), float(made.advantages[rows].max())
     least, most = float(made.values[rows].min()), float(made.values[rows].max())
     told = f"values {least:.4g} to {most:.4g}, advantages {low:.4g} to {high:.4g}"
