@@ -34,8 +34,7 @@ DEMO: Final[Mapping[str, Any]] = MappingProxyType(
         "demo_batch_size": 6,
         "rloo_batch_size": 6,
         "rollout_goal_per_step": 0,
-        "demos": 60,
-        "demo_updates": 300,
+        "demo_updates": 600,
         "eval_episodes": 0,
         "gradient_accumulation_steps": 1,
         "learning_rate": 3e-4,
@@ -104,19 +103,21 @@ def demo(config: RIPTConfig, folder: Path | None) -> list[str]:
             waves = list(program.collector.ledger)
             outcomes = [outcome for wave in waves for outcome in wave.outcomes(dropped=True)]
             compared = compare(outcomes, group_size=config.rloo_batch_size)
-    lines = [f"{'task':<24} {'start':<8} {'verdict':<8} rewards and advantages"]
+    wide = max((len(group.task) for wave in waves for group in wave.groups), default=0)
+    lines = [f"{'task':<{wide}} {'start':<8} {'verdict':<8} rewards and advantages"]
     at = 0
     for wave in waves:
         for group in wave.groups:
             count = len(group.whole)
             pairs = zip(group.whole, compared.advantages[at : at + count], strict=True)
             told = "  ".join(f"{played.reward:g}:{advantage:+.2f}" for played, advantage in pairs)
-            lines.append(f"{group.task:<24} {group.init_hash[:8]} {group.verdict:<8} {told}")
+            lines.append(f"{group.task:<{wide}} {group.init_hash[:8]} {group.verdict:<8} {told}")
             at += count
     counts = sums(iter(waves))
     lines.append(", ".join(f"{name} {count}" for name, count in counts.items()))
     where = f"kept in {folder}" if folder else "removed; --exp-name NAME keeps it"
-    lines.append(f"one update was made; the run is {where}")
+    made = "one update was made" if counts["kept"] else "there was nothing to learn from"
+    lines.append(f"{made}; the run is {where}")
     return lines
 
 
